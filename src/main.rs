@@ -1,0 +1,4 @@
+//! The `crossover` program.
+#![forbid(unsafe_code)]
+
+fn main() {}
