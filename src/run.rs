@@ -23,7 +23,7 @@ use crate::kube::transport::timespec;
 use crate::output::{Output, Written};
 use crate::publish::Published;
 use crate::reconcile::{self, Latest, Override};
-use crate::resource::{FileName, FileSet};
+use crate::resource::FileSet;
 use crate::server::Server;
 use crate::signal::Signals;
 use crate::watch::Manner;
@@ -320,13 +320,13 @@ fn report(published: &Published, set: &FileSet, since: Instant) {
         .collect();
     origins.dedup();
     let join = |texts: Vec<String>| texts.join(",");
-    let names = |files: &[FileName]| join(files.iter().map(ToString::to_string).collect());
+    let gone = removed.iter().map(|name| format!("-{name}"));
+    let files = changed.iter().map(ToString::to_string).chain(gone);
     let milliseconds = committed.saturating_duration_since(since).as_secs_f64() * 1000.0;
     info!(
         configmap = join(origins.iter().map(|o| o.object.to_string()).collect()),
         resource_version = join(origins.iter().map(|o| o.resource_version.to_string()).collect()),
-        changed = names(changed),
-        removed = names(removed),
+        files = join(files.collect()),
         set = *number,
         ms = format!("{milliseconds:.3}");
         "published"
