@@ -232,7 +232,8 @@ impl Publisher {
         });
         let trusted = old.as_ref().is_some_and(|old| old.done);
         if let Some(old) = old {
-            self.older.insert(old.number, old.files.into_keys().collect());
+            self.older
+                .insert(old.number, old.files.into_keys().collect());
         }
         self.visible = Some(number);
 
@@ -262,7 +263,9 @@ impl Publisher {
             ..Staged::default()
         };
         self.next_set += 1;
-        let committed = self.stage(desired, plan, &mut staged).and_then(|()| self.step(&mut staged));
+        let committed = self
+            .stage(desired, plan, &mut staged)
+            .and_then(|()| self.step(&mut staged));
         if let Err(error) = committed {
             self.undo(&staged);
             return Err(error);
@@ -279,7 +282,9 @@ impl Publisher {
         self.disk.create_dir(&dir)?;
         for (name, File { bytes, origin }) in desired {
             let path = dir.join(name.as_str());
-            let kept = old.as_ref().filter(|_| plan.changed.binary_search(name).is_err());
+            let kept = old
+                .as_ref()
+                .filter(|_| plan.changed.binary_search(name).is_err());
             let linked =
                 kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
             if !linked {
@@ -292,7 +297,10 @@ impl Publisher {
 
         // 3.
         for name in &plan.changed {
-            let known = self.active.as_ref().is_some_and(|old| old.files.contains_key(name));
+            let known = self
+                .active
+                .as_ref()
+                .is_some_and(|old| old.files.contains_key(name));
             if known {
                 continue;
             }

@@ -25,7 +25,11 @@ impl Publisher {
             Some(found) => found.is_dir(),
             None => false,
         };
-        let from = if is_dir { self.at.current.clone() } else { self.at.live.clone() };
+        let from = if is_dir {
+            self.at.current.clone()
+        } else {
+            self.at.live.clone()
+        };
 
         // 1.
         let mut staged = Staged {
@@ -97,7 +101,10 @@ impl Publisher {
                 continue;
             }
             let path = dir.join(&name);
-            let origin = known.get(&key).map_or(&nobody, |source| &source.origin).clone();
+            let origin = known
+                .get(&key)
+                .map_or(&nobody, |source| &source.origin)
+                .clone();
             let (copy, size) = self.disk.copy(&file, &source, &path)?;
             self.disk.sync(&copy, &path)?;
             staged.files.insert(key, Source { origin, size });

@@ -107,7 +107,11 @@ impl Disk {
         self.call("create", path, || {
             rustix::fs::mkdir(path, Mode::from_raw_mode(DIRECTORY)).map_err(io::Error::from)
         })?;
-        if self.trims { self.open_up(path) } else { Ok(()) }
+        if self.trims {
+            self.open_up(path)
+        } else {
+            Ok(())
+        }
     }
 
     /// Lets everybody list and enter the directory.
@@ -150,7 +154,11 @@ impl Disk {
             Err(TryLockError::Error(error)) => Err(error),
         })?;
         let path = path.to_owned();
-        if taken { Ok(file) } else { Err(Error::Held { path }) }
+        if taken {
+            Ok(file)
+        } else {
+            Err(Error::Held { path })
+        }
     }
 
     // rustix, because std has neither O_NOFOLLOW nor O_NONBLOCK, and musl's open(2) is two calls.

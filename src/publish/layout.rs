@@ -78,6 +78,8 @@ pub fn number(name: &str) -> Option<u64> {
 /// The order of pokes: what others refer to comes first. Envoy need not keep it.
 pub fn rank(name: &FileName) -> usize {
     const ORDER: [&str; 5] = ["cds", "eds", "sds", "lds", "rds"];
-    let first = ORDER.iter().position(|kind| name.as_str().starts_with(kind));
+    let first = ORDER
+        .iter()
+        .position(|kind| name.as_str().starts_with(kind));
     first.unwrap_or(ORDER.len())
 }

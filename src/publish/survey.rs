@@ -156,14 +156,20 @@ impl Publisher {
             Some(active) if !active.done && self.visible == Some(active.number) => Some(active),
             _ => self.done_set()?,
         };
-        let right = |active: &Active| active.files.keys().all(|name| links.contains(name.as_str()));
+        let right = |active: &Active| {
+            active
+                .files
+                .keys()
+                .all(|name| links.contains(name.as_str()))
+        };
         let Some(active) = active.filter(|active| linked && !foreign && right(active)) else {
             return Ok(());
         };
         // 5. Links of a set that was never committed lead nowhere.
         if active.done {
             for name in links {
-                let known = FileName::new(&name).is_some_and(|name| active.files.contains_key(&name));
+                let known =
+                    FileName::new(&name).is_some_and(|name| active.files.contains_key(&name));
                 if !known {
                     self.disk.unlink(&self.at.link(&name))?;
                 }
@@ -208,10 +214,8 @@ impl Publisher {
         let dir = self.at.set(number);
         for (name, source) in &files {
             match self.disk.lstat(&dir.join(name.as_str()))? {
-                Some(found)
-                    if found.is_file()
-                        && found.len() == source.size
-                        && is_open(&found) => {}
+                Some(found) if found.is_file() && found.len() == source.size && is_open(&found) => {
+                }
                 _ => return Ok(None),
             }
         }
