@@ -86,8 +86,8 @@ pub struct Published {
     pub removed: Vec<FileName>,
     /// When the set became visible.
     pub committed: Instant,
-    /// Old sets could not be removed. The set is published all the same, and the next publish
-    /// tries again.
+    /// Old sets could not be removed. The set is published all the same, and the next call tries
+    /// again.
     pub unswept: Option<Error>,
 }
 
@@ -164,7 +164,9 @@ impl Publisher {
             Some(plan) => Some(self.replace(desired, plan)?),
             None => None,
         };
-        self.suspect = false;
+        self.suspect = published
+            .as_ref()
+            .is_some_and(|published| published.unswept.is_some());
         Ok(published)
     }
 
@@ -238,9 +240,7 @@ impl Publisher {
         self.visible = Some(number);
 
         if let Err(error) = self.announce(&plan, trusted, &mut staged) {
-            for (link, _) in staged.renames {
-                let _ = self.disk.unlink(&link);
-            }
+            self.unlink_all(&staged);
             return Err(error);
         }
 
@@ -367,9 +367,7 @@ impl Publisher {
 
     // Takes back what was staged, as far as the disk lets us; the next survey does the rest.
     fn undo(&self, staged: &Staged) {
-        for (link, _) in &staged.renames {
-            let _ = self.disk.unlink(link);
-        }
+        self.unlink_all(staged);
         for link in &staged.links {
             let _ = self.disk.unlink(link);
         }
@@ -379,6 +377,13 @@ impl Publisher {
         {
             let names: Vec<_> = staged.files.keys().cloned().collect();
             let _ = self.remove_set(staged.number, &names);
+        }
+    }
+
+    // The temporary links that were not used.
+    fn unlink_all(&self, staged: &Staged) {
+        for (link, _) in &staged.renames {
+            let _ = self.disk.unlink(link);
         }
     }
 

@@ -45,24 +45,30 @@ impl Publisher {
             return Err(error);
         }
         self.whole = Some(staged.number);
-        self.disk.sync(&self.held.sets, &self.at.sets)?;
-        self.step(&mut staged)?;
+        let mut settle = || {
+            self.disk.sync(&self.held.sets, &self.at.sets)?;
+            self.step(&mut staged)?;
+            self.disk.sync(&self.held.sets, &self.at.sets)
+        };
+        if let Err(error) = settle() {
+            self.unlink_all(&staged);
+            return Err(error);
+        }
         self.visible = Some(staged.number);
-        self.disk.sync(&self.held.sets, &self.at.sets)?;
 
         // 3.
         if is_dir {
             self.retire_live()?;
-            let link = self.temporary(CURRENT)?;
-            self.disk.rename(&link, &self.at.live)?;
+            let live = self.at.live.clone();
+            self.put(CURRENT, &live)?;
             self.disk.exchange(&self.at.live, &self.at.current)?;
         }
 
         // 4.
         for name in ordered(staged.files.keys()) {
             if !self.is_ours(&self.at.live, name.as_str())? {
-                let link = self.temporary(&target(name.as_str()))?;
-                self.disk.rename(&link, &self.at.link(name.as_str()))?;
+                let link = self.at.link(name.as_str());
+                self.put(&target(name.as_str()), &link)?;
             }
         }
         self.foreign = false;
@@ -122,10 +128,20 @@ impl Publisher {
         self.plan_rename(staged, &number, self.at.active.clone())
     }
 
+    // A link to `target` in the place of what is at `onto`.
+    fn put(&mut self, target: &str, onto: &Path) -> Result<(), Error> {
+        let link = self.temporary(target)?;
+        let put = self.disk.rename(&link, onto);
+        if put.is_err() {
+            let _ = self.disk.unlink(&link);
+        }
+        put
+    }
+
     // `.live` beside a directory `current` is what Envoy does not see: ours may go, anything else
     // is an error.
     fn retire_live(&mut self) -> Result<(), Error> {
-        for name in self.disk.list(&self.at.live)?.unwrap_or_default() {
+        for name in self.names_in_live()? {
             if self.is_ours(&self.at.live, &name)? {
                 self.disk.unlink(&self.at.link(&name))?;
             }

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::disk::{Disk, is_open, reason};
 use super::layout::{CURRENT, Layout, number, target};
 use super::sources::{self, Sources};
-use super::{Active, Held, Publisher};
+use super::{Active, Held, OLDER, Publisher};
 use crate::error::Error;
 use crate::resource::FileName;
 
@@ -144,6 +144,8 @@ impl Publisher {
         }
         let last = self.visible.max(self.whole).unwrap_or(0);
         self.next_set = self.next_set.max(last + 1);
+        // Every failed publish may have left one more. What cannot go now, a publish will report.
+        let _ = self.sweep(OLDER);
         // 3. Links that Envoy follows.
         let (links, foreign) = self.links()?;
         let linked = self.disk.read_link(&self.at.current)?.as_deref() == Some(Path::new(CURRENT));
@@ -180,11 +182,19 @@ impl Publisher {
         Ok(())
     }
 
+    /// What is in `.live`, if that is a directory: a migration cut short leaves a link.
+    pub(super) fn names_in_live(&self) -> Result<Vec<String>, Error> {
+        if !self.is_dir(&self.at.live)? {
+            return Ok(Vec::new());
+        }
+        Ok(self.disk.list(&self.at.live)?.unwrap_or_default())
+    }
+
     // The keys that our links stand for, and whether files stand where links should.
     fn links(&self) -> Result<(BTreeSet<String>, bool), Error> {
         let mut links = BTreeSet::new();
         let mut foreign = false;
-        for name in self.disk.list(&self.at.live)?.unwrap_or_default() {
+        for name in self.names_in_live()? {
             if FileName::new(&name).is_none() {
                 continue;
             }
@@ -212,6 +222,9 @@ impl Publisher {
             return Ok(None);
         };
         let dir = self.at.set(number);
+        if !self.is_dir(&dir)? {
+            return Ok(None);
+        }
         for (name, source) in &files {
             match self.disk.lstat(&dir.join(name.as_str()))? {
                 Some(found) if found.is_file() && found.len() == source.size && is_open(&found) => {
@@ -262,13 +275,15 @@ impl Publisher {
     /// Removes a set; `names` are the files known to be in it.
     pub(super) fn remove_set(&self, number: u64, names: &[FileName]) -> Result<(), Error> {
         let dir = self.at.set(number);
+        // What a foreign link leads to is not ours.
+        if !self.is_dir(&dir)? {
+            self.disk.unlink(&dir)?;
+            return self.disk.unlink(&self.at.sources(number));
+        }
         for name in names {
             self.disk.unlink(&dir.join(name.as_str()))?;
         }
         match self.disk.remove_dir(&dir) {
-            Err(error) if reason(&error) == Some(ErrorKind::NotADirectory) => {
-                self.disk.unlink(&dir)?;
-            }
             Err(error) if reason(&error) == Some(ErrorKind::DirectoryNotEmpty) => {
                 for name in self.disk.list(&dir)?.unwrap_or_default() {
                     self.disk.remove_all(&dir.join(name))?;
