@@ -1,0 +1,344 @@
+//! What tests hold of the server: changes, waiting, misbehaviour; its thread and its listener. All
+//! calls are synchronous.
+
+use super::access::Account;
+use super::cluster::Cluster;
+use super::faults::Misbehaviour;
+use super::kinds::Kind;
+use super::request::Request;
+use super::serve::{self, Command};
+use super::store::{Delivery, Store, Watch};
+use super::{Options, Shared, State, Tls, tls};
+use crate::kit::{PATIENCE, until};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{oneshot, watch};
+
+/// A running server; everything of it ends when this is dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    runtime: Handle,
+    listener: watch::Sender<Option<Arc<TcpListener>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server on 127.0.0.1.
+    pub fn start(options: Options) -> Server {
+        let mut kinds = Kind::all_built_in();
+        if !options.splits.is_empty() {
+            kinds.push(Kind::traffic_split(&options.splits));
+        }
+        let tls = options.tls;
+        let state = State {
+            store: Store::new(options.first_version, options.history, kinds),
+            accounts: options.accounts,
+            requests: Vec::new(),
+            script: Vec::new(),
+            connections: HashMap::new(),
+            next_connection: 0,
+            acceptor: tls
+                .as_ref()
+                .map(|tls| tls::acceptor(&tls.dir, tls.only_tls12)),
+            bookmark_interval: options.bookmark_interval,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
+        let (listener, listeners) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = mpsc::channel();
+        let served = shared.clone();
+        let thread = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime can be made");
+            ready
+                .send(runtime.handle().clone())
+                .expect("the starter waits");
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve::accept(served, listeners) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        let runtime = started.recv().expect("the server's thread starts");
+        let mut server = Server {
+            shared,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, options.port)),
+            tls,
+            runtime,
+            listener,
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        server.address = server.listen();
+        server
+    }
+
+    /// `http://127.0.0.1:PORT` or `https://...`
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate of the server's authority.
+    pub fn ca_file(&self) -> PathBuf {
+        self.tls
+            .as_ref()
+            .expect("the server has TLS")
+            .dir
+            .join("ca.crt")
+    }
+
+    /// Makes a new authority and certificate: `ca.crt` is rewritten, new connections get it.
+    pub fn rotate_ca(&self) {
+        let tls = self.tls.as_ref().expect("the server has TLS");
+        let acceptor = tls::acceptor(&tls.dir, tls.only_tls12);
+        self.shared.update(|state| state.acceptor = Some(acceptor));
+    }
+
+    /// Goes away: the port refuses connections, those that are open are reset.
+    pub fn go_away(&self) {
+        self.listener.send_replace(None);
+        // The accept loop may hold the old listener until it has seen the change.
+        let address = self.address;
+        until("the port is closed", || {
+            TcpStream::connect(address).is_err().then_some(())
+        });
+        self.reset_connections();
+    }
+
+    /// Is back on the same port, with everything it knew.
+    pub fn come_back(&self) {
+        self.listen();
+    }
+
+    fn listen(&self) -> SocketAddr {
+        let bound = std::net::TcpListener::bind(self.address).expect("the port is free");
+        bound
+            .set_nonblocking(true)
+            .expect("a socket can be made non-blocking");
+        let address = bound.local_addr().expect("a bound socket has an address");
+        let _guard = self.runtime.enter();
+        let listener = TcpListener::from_std(bound).expect("the runtime takes the socket");
+        self.listener.send_replace(Some(Arc::new(listener)));
+        address
+    }
+
+    /// Several changes with nothing between them; watches get their events together.
+    pub fn change<T>(&self, changes: impl FnOnce(&mut Cluster<'_>) -> T) -> T {
+        self.shared.update(|state| {
+            changes(&mut Cluster {
+                store: &mut state.store,
+            })
+        })
+    }
+
+    /// Creates an object; returns its resourceVersion.
+    #[track_caller]
+    pub fn create(&self, object: Value) -> String {
+        self.change(|cluster| cluster.create(object))
+    }
+
+    /// Replaces an object whatever its resourceVersion was; returns the new one.
+    #[track_caller]
+    pub fn replace(&self, object: Value) -> String {
+        self.change(|cluster| cluster.replace(object))
+    }
+
+    /// Creates or replaces an object; returns its resourceVersion.
+    #[track_caller]
+    pub fn apply(&self, object: Value) -> String {
+        self.change(|cluster| cluster.apply(object))
+    }
+
+    /// Deletes an object of a kind (`ConfigMap`) in namespace `default`.
+    #[track_caller]
+    pub fn delete(&self, kind: &str, name: &str) {
+        self.change(|cluster| cluster.delete(kind, "default", name));
+    }
+
+    /// An object in namespace `default`, as it is stored.
+    pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        self.change(|cluster| cluster.get(kind, "default", name))
+    }
+
+    /// Who may do what from now on.
+    pub fn set_accounts(&self, accounts: Vec<Account>) {
+        self.shared.update(|state| state.accounts = accounts);
+    }
+
+    /// In which versions TrafficSplits are served from now on; none: the group goes away, with all
+    /// its objects and watches.
+    pub fn serve_splits(&self, versions: &[&str]) {
+        let kind = Kind::traffic_split(versions);
+        self.shared.update(|state| match versions {
+            [] => state.store.unserve(&kind.resource()),
+            _ => state.store.serve(kind),
+        });
+    }
+
+    /// The newest resourceVersion.
+    pub fn version(&self) -> u64 {
+        self.shared.lock().store.version
+    }
+
+    /// Forgets the history: a watch from before now is answered with 410 Expired.
+    pub fn compact(&self) {
+        self.shared.update(|state| state.store.compact());
+    }
+
+    /// A restored etcd: the resourceVersion goes back, all watches end.
+    pub fn rewind(&self, version: u64) {
+        self.shared.update(|state| state.store.rewind(version));
+    }
+
+    /// A bookmark for all watches that asked for them, now.
+    pub fn bookmark(&self) {
+        self.shared.update(|state| state.store.bookmark(None));
+    }
+
+    /// Ends all watches as their timeoutSeconds would.
+    pub fn end_watches(&self) {
+        self.shared.update(|state| state.store.end_watches(true));
+    }
+
+    /// What happens to events from now on; what was held goes out when delivery is normal again.
+    pub fn deliver(&self, delivery: Delivery) {
+        self.shared
+            .update(|state| state.store.set_delivery(delivery));
+    }
+
+    /// Writes these bytes into the open watches that `into` takes, as one chunk each.
+    #[track_caller]
+    pub fn inject(&self, bytes: &[u8], into: impl Fn(&Watch) -> bool) {
+        let count = self.shared.update(|state| state.store.inject(bytes, into));
+        assert!(count > 0, "no open watch takes the injected bytes");
+    }
+
+    /// Adds to the script of misbehaviour.
+    pub fn misbehave(&self, misbehaviour: Misbehaviour) {
+        self.shared.update(|state| state.script.push(misbehaviour));
+    }
+
+    /// Forgets the script.
+    pub fn behave(&self) {
+        self.shared.update(|state| state.script.clear());
+    }
+
+    /// Resets (RST) every open connection.
+    pub fn reset_connections(&self) {
+        for connection in self.shared.lock().connections.values() {
+            let _ = connection.send(Command::Reset);
+        }
+    }
+
+    /// Closes every open connection in the middle of what it is doing.
+    pub fn close_connections(&self) {
+        for connection in self.shared.lock().connections.values() {
+            let _ = connection.send(Command::Close);
+        }
+    }
+
+    /// The number of open watches.
+    pub fn watch_count(&self) -> usize {
+        self.shared.lock().store.watches.len()
+    }
+
+    /// All requests so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.lock().requests.clone()
+    }
+
+    /// How many requests so far `take` takes.
+    pub fn count_requests(&self, take: impl Fn(&Request) -> bool) -> usize {
+        self.shared
+            .lock()
+            .requests
+            .iter()
+            .filter(|request| take(request))
+            .count()
+    }
+
+    /// Waits for a request, now or before, that `take` takes.
+    #[track_caller]
+    pub fn wait_for_request(&self, what: &str, take: impl Fn(&Request) -> bool) -> Request {
+        self.wait_for(what, PATIENCE, |state| {
+            state.requests.iter().find(|r| take(r)).cloned()
+        })
+    }
+
+    /// Waits until `count` requests, now or before, were such that `take` takes them.
+    #[track_caller]
+    pub fn wait_for_requests(&self, what: &str, count: usize, take: impl Fn(&Request) -> bool) {
+        self.wait_for(what, PATIENCE, |state| {
+            (state.requests.iter().filter(|r| take(r)).count() >= count).then_some(())
+        });
+    }
+
+    /// Waits until so many watches are open.
+    #[track_caller]
+    pub fn wait_for_watches(&self, count: usize) {
+        self.wait_for(&format!("{count} open watches"), PATIENCE, |state| {
+            (state.store.watches.len() == count).then_some(())
+        });
+    }
+
+    #[track_caller]
+    fn wait_for<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut look: impl FnMut(&State) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + patience;
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(found) = look(&state) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let log: Vec<String> = state.requests.iter().map(Request::line).collect();
+                let open = state.store.watches.len();
+                drop(state);
+                panic!(
+                    "waited for {what}; {open} watches open; requests:\n{}",
+                    log.join("\n")
+                );
+            }
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .expect("no panic")
+                .0;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

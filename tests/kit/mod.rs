@@ -1,0 +1,26 @@
+//! The test kit: everything the tests, the demo and the figures are proven with. Shared by path, so
+//! each user compiles it whole and uses a part.
+#![allow(dead_code)] // The tests and the lab each use a part of it.
+
+pub mod apiserver;
+pub mod objects;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long any wait may last before the test fails: far above what a busy machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `look` finds something, looking every millisecond: for what cannot wake us, such as
+/// files and the state of other programs.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited for {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
