@@ -3,3 +3,6 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+
+mod apiserver;
+mod kubectl;

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // The tests and the lab each use a part of it.
 
 pub mod apiserver;
+pub mod exchange;
 pub mod objects;
 
 use std::thread;

@@ -6,6 +6,9 @@ use super::store::Store;
 use super::write::{Patch, Target};
 use serde_json::Value;
 
+/// Who makes these changes, by managedFields: what a client gets that does not say who it is.
+const MANAGER: &str = "unknown";
+
 /// The cluster's objects, during a change.
 pub struct Cluster<'a> {
     pub(super) store: &'a mut Store,
@@ -78,7 +81,7 @@ impl Cluster<'_> {
             kind,
             version,
             namespace,
-            manager: "kit",
+            manager: MANAGER,
         };
         self.store.get(&target.key(name)).cloned()
     }
@@ -100,7 +103,7 @@ impl Cluster<'_> {
             kind: &kind,
             version: &version,
             namespace,
-            manager: "kit",
+            manager: MANAGER,
         };
         match write(&target, self.store, object) {
             Ok(written) => {

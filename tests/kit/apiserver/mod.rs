@@ -2,23 +2,23 @@
 //! real one (`tests/it/apiserver.rs`). This file owns how it starts and the state it keeps.
 
 pub mod access;
-mod cluster;
+pub mod cluster;
 mod encode;
 mod failure;
 pub mod faults;
 mod fields;
 mod kinds;
+mod openapi;
 pub mod request;
 mod route;
 mod serve;
 mod server;
-mod store;
+pub mod store;
 mod tls;
 mod wire;
 mod write;
 
 use access::Account;
-pub use cluster::Cluster;
 use faults::Misbehaviour;
 use request::Request;
 use serve::Command;
@@ -28,7 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use store::Store;
-pub use store::{Delivery, Watch};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::TlsAcceptor;
 

@@ -5,10 +5,10 @@ use super::State;
 use super::access;
 use super::encode::{self, View};
 use super::failure::Failure;
-use super::kinds;
 use super::request::{Place, Request};
 use super::store::{Part, WatchRequest, refusal};
 use super::write::{Patch, Target};
+use super::{kinds, openapi};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -86,6 +86,9 @@ fn discovery(state: &State, request: &Request) -> Answer {
         ["apis", group] => kinds::group(kinds, group),
         ["api", version] => kinds::resources(kinds, "", version),
         ["apis", group, version] => kinds::resources(kinds, group, version),
+        ["openapi", "v3"] => Some(openapi::index(kinds)),
+        ["openapi", "v3", "api", version] => openapi::document(kinds, "", version),
+        ["openapi", "v3", "apis", group, version] => openapi::document(kinds, group, version),
         ["healthz" | "readyz" | "livez"] => {
             let body = Reply::Whole(b"ok".to_vec());
             return Answer {

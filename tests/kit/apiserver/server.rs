@@ -205,6 +205,14 @@ impl Server {
         self.shared.update(|state| state.store.compact());
     }
 
+    /// Other things have changed in the cluster: the resourceVersion is now this.
+    pub fn skip_to(&self, version: u64) {
+        self.shared.update(|state| {
+            assert!(version >= state.store.version, "that is the past");
+            state.store.version = version;
+        });
+    }
+
     /// A restored etcd: the resourceVersion goes back, all watches end.
     pub fn rewind(&self, version: u64) {
         self.shared.update(|state| state.store.rewind(version));
