@@ -5,4 +5,6 @@
 mod kit;
 
 mod apiserver;
+mod envoy;
+mod faults;
 mod kubectl;

@@ -208,9 +208,9 @@ impl Line {
         }
     }
 
-    /// Everything that came, as it came.
-    pub fn received(&self) -> &[u8] {
-        &self.received
+    /// The connection, to be read by other means.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 }
 

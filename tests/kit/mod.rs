@@ -3,9 +3,18 @@
 #![allow(dead_code)] // The tests and the lab each use a part of it.
 
 pub mod apiserver;
+pub mod backend;
+pub mod crossover;
+pub mod envoy;
 pub mod exchange;
+pub mod load;
 pub mod objects;
+pub mod proxy;
+pub mod replay;
+pub mod worker;
 
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,4 +33,12 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited for {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Waits until a file has such content.
+#[track_caller]
+pub fn until_file(path: &Path, want: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    until(&format!("{} to be as wanted", path.display()), || {
+        fs::read(path).ok().filter(|b| want(b))
+    })
 }

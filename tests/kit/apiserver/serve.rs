@@ -1,4 +1,4 @@
-//! The server's thread: listener, connections, bodies. Must not decide what is answered.
+//! Connections and bodies, on the server's thread. Must not decide what is answered.
 
 use super::Shared;
 use super::faults::{self, Fault};
@@ -20,9 +20,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
 
 /// What a connection is told to do besides answering.
 pub enum Command {
@@ -34,27 +33,8 @@ pub enum Command {
     Reset,
 }
 
-/// Accepts connections until told otherwise; the listener is taken away while the server is away.
-pub async fn accept(shared: Arc<Shared>, mut listener: watch::Receiver<Option<Arc<TcpListener>>>) {
-    loop {
-        let current = listener.borrow_and_update().clone();
-        let accepted = async {
-            match &current {
-                Some(listener) => listener.accept().await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            changed = listener.changed() => if changed.is_err() { return },
-            accepted = accepted => if let Ok((socket, _)) = accepted {
-                tokio::spawn(connect(shared.clone(), socket));
-            },
-        }
-    }
-}
-
-async fn connect(shared: Arc<Shared>, socket: TcpStream) {
-    let _ = socket.set_nodelay(true);
+/// Serves one connection, over TLS where the server has it.
+pub async fn connect(shared: Arc<Shared>, socket: TcpStream) {
     let acceptor = shared.lock().acceptor.clone();
     match acceptor {
         None => converse(shared, socket).await,

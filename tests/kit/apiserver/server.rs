@@ -9,27 +9,21 @@ use super::request::Request;
 use super::serve::{self, Command};
 use super::store::{Delivery, Store, Watch};
 use super::{Options, Shared, State, Tls, tls};
-use crate::kit::{PATIENCE, until};
+use crate::kit::PATIENCE;
+use crate::kit::worker::{Port, Worker};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::{oneshot, watch};
 
 /// A running server; everything of it ends when this is dropped.
 pub struct Server {
     shared: Arc<Shared>,
-    address: SocketAddr,
     tls: Option<Tls>,
-    runtime: Handle,
-    listener: watch::Sender<Option<Arc<TcpListener>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    port: Port,
+    _worker: Worker,
 }
 
 impl Server {
@@ -56,46 +50,28 @@ impl Server {
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
-        let (listener, listeners) = watch::channel(None);
-        let (stop, stopped) = oneshot::channel();
-        let (ready, started) = mpsc::channel();
+        let worker = Worker::start();
         let served = shared.clone();
-        let thread = thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.expect("a runtime can be made");
-            ready
-                .send(runtime.handle().clone())
-                .expect("the starter waits");
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serve::accept(served, listeners) => {}
-                    _ = stopped => {}
-                }
-            });
+        let port = Port::open(&worker, options.port, move |socket| {
+            serve::connect(served.clone(), socket)
         });
-        let runtime = started.recv().expect("the server's thread starts");
-        let mut server = Server {
+        Server {
             shared,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, options.port)),
             tls,
-            runtime,
-            listener,
-            stop: Some(stop),
-            thread: Some(thread),
-        };
-        server.address = server.listen();
-        server
+            port,
+            _worker: worker,
+        }
     }
 
     /// `http://127.0.0.1:PORT` or `https://...`
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        format!("{scheme}://{}", self.port.address())
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// The certificate of the server's authority.
@@ -116,30 +92,13 @@ impl Server {
 
     /// Goes away: the port refuses connections, those that are open are reset.
     pub fn go_away(&self) {
-        self.listener.send_replace(None);
-        // The accept loop may hold the old listener until it has seen the change.
-        let address = self.address;
-        until("the port is closed", || {
-            TcpStream::connect(address).is_err().then_some(())
-        });
+        self.port.close();
         self.reset_connections();
     }
 
     /// Is back on the same port, with everything it knew.
     pub fn come_back(&self) {
-        self.listen();
-    }
-
-    fn listen(&self) -> SocketAddr {
-        let bound = std::net::TcpListener::bind(self.address).expect("the port is free");
-        bound
-            .set_nonblocking(true)
-            .expect("a socket can be made non-blocking");
-        let address = bound.local_addr().expect("a bound socket has an address");
-        let _guard = self.runtime.enter();
-        let listener = TcpListener::from_std(bound).expect("the runtime takes the socket");
-        self.listener.send_replace(Some(Arc::new(listener)));
-        address
+        self.port.reopen();
     }
 
     /// Several changes with nothing between them; watches get their events together.
@@ -338,15 +297,6 @@ impl Server {
                 .wait_timeout(state, left)
                 .expect("no panic")
                 .0;
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.take().map(|stop| stop.send(()));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }
