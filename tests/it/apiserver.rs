@@ -227,6 +227,66 @@ fn gives_what_exists_as_added_to_a_watch_without_a_version() {
     );
 }
 
+#[test]
+fn moves_no_version_for_a_write_that_changes_nothing() {
+    let server = Server::start(Options::default());
+    let object = || config_map("a", &[("x.yaml", "a: 1\n")]);
+    let created = server.create(object());
+    assert_eq!(server.replace(object()), created);
+    assert_ne!(server.replace(config_map("a", &[])), created);
+}
+
+#[test]
+fn takes_an_applied_field_from_another_manager_only_by_force() {
+    let server = Server::start(Options::default());
+    server.create(config_map("a", &[("x", "1"), ("y", "1")]));
+    let apply = |force: bool, data: &str| {
+        let body = format!("kind: ConfigMap\napiVersion: v1\ndata: {data}\n");
+        let request = format!(
+            "PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=me&force={force} \
+             HTTP/1.1\r\nHost: kubernetes\r\nContent-Type: application/apply-patch+yaml\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut line = Line::ask(server.address(), request.as_bytes());
+        let answered = line.read_until(|answered| answered.complete);
+        serde_json::from_slice::<Value>(&answered.chunks[0]).unwrap()
+    };
+    let refused = apply(false, "{x: '2'}");
+    let message = "Apply failed with 1 conflict: conflict with \"unknown\" using v1: .data.x";
+    assert_eq!(refused["message"], json!(message));
+    assert_eq!(
+        apply(true, "{x: '2', z: '1'}")["data"],
+        json!({"x": "2", "y": "1", "z": "1"})
+    );
+    assert_eq!(
+        apply(false, "{x: '3'}")["data"],
+        json!({"x": "3", "y": "1"})
+    );
+}
+
+#[test]
+fn ends_the_watches_of_a_group_that_goes_away() {
+    let server = Server::start(Options::default());
+    split(&server, 50);
+    let splits = "/apis/split.smi-spec.io/v1alpha2/namespaces/default/trafficsplits";
+    let mut watch = ask(&server, &format!("{splits}?watch=1"));
+    watch.read_until(|answered| answered.chunks.len() == 1);
+    server.serve_splits(&[]);
+    let events = watch.read_until(|answered| answered.complete).chunks;
+    assert!(texts(&events)[1].contains("DELETED"));
+    let gone = ask(&server, splits).read_until(|answered| answered.complete);
+    assert_eq!(texts(&gone.chunks), ["404 page not found\n"]);
+    server.serve_splits(&["v1alpha1"]);
+    let version = ask(&server, splits).read_until(|answered| answered.complete);
+    assert_eq!(version.status_line, "HTTP/1.1 404 Not Found");
+    let older = ask(&server, &splits.replace("v1alpha2", "v1alpha1"));
+    assert_eq!(
+        { older }.read_until(|a| a.complete).status_line,
+        "HTTP/1.1 200 OK"
+    );
+}
+
 #[track_caller]
 fn check(case: &Case) {
     let name = case.name;

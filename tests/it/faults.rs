@@ -3,7 +3,7 @@
 
 use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
 use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::store::Delivery;
+use crate::kit::apiserver::watches::Delivery;
 use crate::kit::apiserver::{Options, Server};
 use crate::kit::exchange::{Answered, Line};
 use crate::kit::objects::config_map;

@@ -8,3 +8,5 @@ mod apiserver;
 mod envoy;
 mod faults;
 mod kubectl;
+mod process;
+mod tls;

@@ -1,6 +1,6 @@
 //! A TCP proxy on loopback: the network's own faults, switched while connections run.
 
-use super::worker::{Port, Worker};
+use super::worker::{self, Port, Worker};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,8 @@ pub enum Mode {
         /// Between two pieces.
         gap: Duration,
     },
-    /// They stay here, in both directions; nothing is closed, new connections are taken.
+    /// They stay here, in both directions; nothing is closed. New connections are taken, and reach
+    /// the server when this is over.
     Freeze,
 }
 
@@ -152,7 +153,7 @@ async fn pump(
                 return;
             }
             rest = &rest[size..];
-            tokio::time::sleep(gap).await;
+            worker::pause(gap).await;
         }
     }
     let frozen = modes.wait_for(|mode| *mode != Mode::Freeze).await.is_err();

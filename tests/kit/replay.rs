@@ -2,7 +2,7 @@
 //! reads. Each answer is given once, to the first request that it fits.
 
 use super::exchange::Recording;
-use super::worker::{Port, Worker};
+use super::worker::{self, Port, Worker};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -177,7 +177,7 @@ async fn send(socket: &mut TcpStream, raw: &[u8], pace: Pace) -> std::io::Result
     let mut from = 0;
     for cut in cuts {
         socket.write_all(&raw[from..cut]).await?;
-        tokio::time::sleep(pause).await;
+        worker::pause(pause).await;
         from = cut;
     }
     socket.write_all(&raw[from..]).await

@@ -11,10 +11,12 @@ mod kinds;
 mod openapi;
 pub mod request;
 mod route;
+mod rules;
 mod serve;
 mod server;
-pub mod store;
+mod store;
 mod tls;
+pub mod watches;
 mod wire;
 mod write;
 
@@ -93,6 +95,8 @@ struct State {
     script: Vec<Misbehaviour>,
     connections: HashMap<u64, UnboundedSender<Command>>,
     next_connection: u64,
+    /// Connections that are still in a handshake end with it.
+    away: bool,
     acceptor: Option<TlsAcceptor>,
     bookmark_interval: Duration,
 }

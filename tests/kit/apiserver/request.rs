@@ -1,6 +1,6 @@
 //! What a client asked: the log entry, and its path and query taken apart.
 
-use super::store::Selection;
+use super::watches::Selection;
 use std::time::Instant;
 
 /// One request, as the log keeps it.

@@ -6,7 +6,7 @@ use super::access;
 use super::encode::{self, View};
 use super::failure::Failure;
 use super::request::{Place, Request};
-use super::store::{Part, WatchRequest, refusal};
+use super::watches::{Part, WatchRequest, refusal};
 use super::write::{Patch, Target};
 use super::{kinds, openapi};
 use serde_json::{Value, json};

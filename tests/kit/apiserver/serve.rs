@@ -4,7 +4,7 @@ use super::Shared;
 use super::faults::{self, Fault};
 use super::request::Request;
 use super::route::{self, Answer, Reply};
-use super::store::Part;
+use super::watches::Part;
 use super::wire::{Limit, Metered, SharedLimit, Stream};
 use http_body_util::BodyExt;
 use hyper::Response;
@@ -51,11 +51,11 @@ async fn converse<S: Stream>(shared: Arc<Shared>, stream: S) {
     let limit = SharedLimit::default();
     let id = shared.update(|state| {
         state.next_connection += 1;
-        state
-            .connections
-            .insert(state.next_connection, commands.clone());
-        state.next_connection
+        let id = (!state.away).then_some(state.next_connection)?;
+        state.connections.insert(id, commands.clone());
+        Some(id)
     });
+    let Some(id) = id else { return };
     let link = Link {
         shared: shared.clone(),
         id,

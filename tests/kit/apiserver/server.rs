@@ -7,7 +7,8 @@ use super::faults::Misbehaviour;
 use super::kinds::Kind;
 use super::request::Request;
 use super::serve::{self, Command};
-use super::store::{Delivery, Store, Watch};
+use super::store::Store;
+use super::watches::{Delivery, Watch};
 use super::{Options, Shared, State, Tls, tls};
 use crate::kit::PATIENCE;
 use crate::kit::worker::{Port, Worker};
@@ -41,6 +42,7 @@ impl Server {
             script: Vec::new(),
             connections: HashMap::new(),
             next_connection: 0,
+            away: false,
             acceptor: tls
                 .as_ref()
                 .map(|tls| tls::acceptor(&tls.dir, tls.only_tls12)),
@@ -93,11 +95,13 @@ impl Server {
     /// Goes away: the port refuses connections, those that are open are reset.
     pub fn go_away(&self) {
         self.port.close();
+        self.shared.update(|state| state.away = true);
         self.reset_connections();
     }
 
     /// Is back on the same port, with everything it knew.
     pub fn come_back(&self) {
+        self.shared.update(|state| state.away = false);
         self.port.reopen();
     }
 

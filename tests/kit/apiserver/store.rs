@@ -1,12 +1,12 @@
-//! The objects, their history, and who watches them: one resourceVersion counter, events in order.
-//! Must not know HTTP.
+//! The objects and their history: one resourceVersion counter, events in order, told to the
+//! watches. Must not know HTTP.
 
-use super::encode::{self, View};
 use super::failure::Failure;
 use super::kinds::Kind;
+use super::watches::{Change, Delivery, Part, Selection, Watch, WatchRequest};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,88 +17,6 @@ pub struct Key {
     pub namespace: String,
     /// The object's name.
     pub name: String,
-}
-
-/// What a list or a watch is about.
-#[derive(Clone, Debug)]
-pub struct Selection {
-    /// [`Kind::resource`].
-    pub resource: String,
-    /// All where `None`.
-    pub namespace: Option<String>,
-    /// `fieldSelector=metadata.name=`.
-    pub name: Option<String>,
-}
-
-impl Selection {
-    fn takes(&self, key: &Key) -> bool {
-        self.resource == key.resource
-            && self
-                .namespace
-                .as_ref()
-                .is_none_or(|namespace| *namespace == key.namespace)
-            && self.name.as_ref().is_none_or(|name| *name == key.name)
-    }
-}
-
-/// What goes into the body of a watch.
-pub enum Part {
-    /// One chunk.
-    Line(Vec<u8>),
-    /// The last chunk.
-    End,
-}
-
-/// What happens to events on their way into the open watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// They go out.
-    Normal,
-    /// They and all bookmarks wait until delivery is normal again.
-    Held,
-    /// They and all bookmarks are lost.
-    Lost,
-    /// They are lost, bookmarks go out: the worst lie.
-    LostButBookmarks,
-}
-
-/// One open watch.
-pub struct Watch {
-    /// Unique.
-    pub id: u64,
-    /// The connection it runs on.
-    pub connection: u64,
-    /// Path and query that opened it.
-    pub target: String,
-    selection: Selection,
-    view: View,
-    from: u64,
-    bookmarks: bool,
-    sender: UnboundedSender<Part>,
-    held: Vec<Part>,
-}
-
-/// What a client asks of a watch.
-pub struct WatchRequest {
-    /// Path and query.
-    pub target: String,
-    /// The connection it came on.
-    pub connection: u64,
-    /// What it is about.
-    pub selection: Selection,
-    /// How events look.
-    pub view: View,
-    /// `resourceVersion`; 0 or none: what exists comes first, as ADDED.
-    pub from: u64,
-    /// `allowWatchBookmarks`
-    pub bookmarks: bool,
-}
-
-struct Change {
-    version: u64,
-    event: &'static str,
-    key: Key,
-    object: Value,
 }
 
 /// The cluster's state.
@@ -241,37 +159,17 @@ impl Store {
         &mut self,
         request: WatchRequest,
     ) -> Result<(u64, UnboundedReceiver<Part>), Failure> {
-        let WatchRequest {
-            target,
-            connection,
-            selection,
-            view,
-            from,
-            bookmarks,
-        } = request;
+        let from = request.from;
         if from != 0 && from < self.floor {
             return Err(Failure::expired(from, self.floor));
         }
-        let (sender, receiver) = unbounded_channel();
         self.next_id += 1;
-        let id = self.next_id;
-        let held = Vec::new();
-        let mut watch = Watch {
-            id,
-            connection,
-            target,
-            selection,
-            view,
-            from,
-            bookmarks,
-            sender,
-            held,
-        };
+        let (mut watch, receiver) = Watch::open(self.next_id, request);
         if from == 0 {
             watch.from = self.version;
             for (key, object) in &self.objects {
                 if watch.selection.takes(key) {
-                    watch.deliver(watch.view.event("ADDED", object), self.delivery);
+                    watch.show(object, self.delivery);
                 }
             }
         } else {
@@ -280,7 +178,7 @@ impl Store {
             }
         }
         self.watches.push(watch);
-        Ok((id, receiver))
+        Ok((self.next_id, receiver))
     }
 
     /// Ends one watch cleanly, with a last bookmark.
@@ -312,12 +210,7 @@ impl Store {
             id.is_none_or(|id| watch.id == id) && watch.bookmarks && watch.from <= self.version
         };
         for watch in self.watches.iter_mut().filter(taken) {
-            let line = watch.view.bookmark(self.version);
-            let delivery = match self.delivery {
-                Delivery::LostButBookmarks => Delivery::Normal,
-                other => other,
-            };
-            watch.deliver(line, delivery);
+            watch.mark(self.version, self.delivery);
         }
     }
 
@@ -334,11 +227,7 @@ impl Store {
     pub fn set_delivery(&mut self, delivery: Delivery) {
         self.delivery = delivery;
         if delivery != Delivery::Held {
-            for watch in &mut self.watches {
-                for part in std::mem::take(&mut watch.held) {
-                    watch.send(part);
-                }
-            }
+            self.watches.iter_mut().for_each(Watch::let_go);
         }
     }
 
@@ -346,33 +235,4 @@ impl Store {
     pub fn forget_watch(&mut self, id: u64) {
         self.watches.retain(|watch| watch.id != id);
     }
-}
-
-impl Watch {
-    fn tell(&mut self, change: &Change, delivery: Delivery) {
-        if change.version > self.from && self.selection.takes(&change.key) {
-            self.deliver(self.view.event(change.event, &change.object), delivery);
-        }
-    }
-
-    fn deliver(&mut self, line: Vec<u8>, delivery: Delivery) {
-        match delivery {
-            Delivery::Normal => self.send(Part::Line(line)),
-            Delivery::Held => self.held.push(Part::Line(line)),
-            Delivery::Lost | Delivery::LostButBookmarks => {}
-        }
-    }
-
-    /// A send fails only where the client is gone, and the watch with it in a moment.
-    fn send(&self, part: Part) {
-        let _ = self.sender.send(part);
-    }
-}
-
-/// What a watch that is too old says before it ends, by the rule that an error is an event.
-pub fn refusal(failure: &Failure) -> UnboundedReceiver<Part> {
-    let (sender, receiver) = unbounded_channel();
-    let _ = sender.send(Part::Line(encode::error_event(&failure.status)));
-    let _ = sender.send(Part::End);
-    receiver
 }
