@@ -8,5 +8,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod error;
 pub mod resource;
