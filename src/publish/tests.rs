@@ -1042,6 +1042,59 @@ fn a_set_never_done_is_not_carried_over_nor_announced_before_it_is_rewritten() {
 }
 
 #[test]
+fn a_torn_set_is_not_adopted_for_the_sake_of_a_foreign_file() {
+    for directory in [false, true] {
+        let temp = tempdir();
+        publish(&mut open(temp.path()), "rds.yaml=1 cds.yaml=1");
+        let mut publisher = open(temp.path());
+        publisher.disk.fault.arm(How::Each("sync", EIO));
+        publisher
+            .publish(&set("rds.yaml=2 cds.yaml=2"))
+            .unwrap_err();
+        drop(publisher);
+        let torn = fs::canonicalize(temp.path().join("current/rds.yaml")).unwrap();
+        fs::write(&torn, "\0").unwrap();
+        fs::remove_file(temp.path().join(".live/cds.yaml")).unwrap();
+        fs::write(temp.path().join(".live/cds.yaml"), "foreign").unwrap();
+        if directory {
+            fs::remove_file(temp.path().join("current")).unwrap();
+            fs::rename(temp.path().join(".live"), temp.path().join("current")).unwrap();
+        }
+        let mut publisher = open(temp.path());
+        rearm(&publisher);
+        let published = publish(&mut publisher, "rds.yaml=2 cds.yaml=2").unwrap();
+        assert_eq!(published.number, if directory { 4 } else { 3 });
+        tidy(temp.path(), &set("rds.yaml=2 cds.yaml=2"));
+        for entry in fs::read_dir(temp.path().join(".sets")).unwrap() {
+            let copy = entry.unwrap().path().join("rds.yaml");
+            assert!(copy == torn || fs::read(copy).ok().as_deref() != Some(b"\0"));
+        }
+    }
+}
+
+#[test]
+fn the_done_set_and_the_visible_one_outlive_every_sweep() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=0");
+    for n in 1..12 {
+        publisher.disk.fault.arm(How::Each("sync", EIO));
+        publisher
+            .publish(&set(&format!("rds.yaml={n}")))
+            .unwrap_err();
+    }
+    drop(publisher);
+    let mut publisher = open(temp.path());
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
+    clean(temp.path(), 2 + OLDER);
+    publisher.disk.fault.arm(How::Each("write", ENOSPC));
+    publisher.publish(&set("rds.yaml=12")).unwrap_err();
+    assert_eq!(seen(temp.path()), contents(&set("rds.yaml=11")));
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
+    clean(temp.path(), 2);
+}
+
+#[test]
 fn what_was_not_announced_is_announced_by_the_next_publish_and_no_more() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
@@ -1101,6 +1154,22 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
         .filter(|&n| log[n].1 == publisher.at.active && log[n].0 == "replace")
         .collect();
     assert_eq!(commits.len(), 2);
+    let at = |call: &str, path: &Path| {
+        log.iter()
+            .position(|(verb, on)| *verb == call && on == path)
+            .unwrap()
+    };
+    let done = at("replace", &publisher.at.done);
+    for path in [
+        "1/cds.yaml",
+        "1/rds.yaml",
+        "1/old.yaml",
+        "1.sources",
+        "1",
+        "",
+    ] {
+        assert!(at("sync", &publisher.at.sets.join(path)) < done, "{path}");
+    }
     let poked = |path: &str| {
         log[..commits[1]]
             .iter()
