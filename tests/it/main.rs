@@ -9,4 +9,5 @@ mod envoy;
 mod faults;
 mod kubectl;
 mod process;
+mod semantics;
 mod tls;
