@@ -10,6 +10,7 @@ use pico_args::Arguments;
 use ureq::http::Uri;
 
 use crate::error::Error;
+use crate::manifest::mirror_of;
 use crate::resource::ObjectName;
 
 /// Where Kubernetes mounts a pod's own identity.
@@ -49,10 +50,25 @@ pub struct Config {
     pub sync_interval: Duration,
     /// Print manifests instead of writing files.
     pub dry_run: bool,
-    /// TrafficSplits are asked for.
-    pub smi: bool,
+    /// Whose weights are merged.
+    pub splits: SplitChoice,
+    /// The version of split.smi-spec.io to speak; `None`: the server is asked.
+    pub split_version: Option<String>,
+    /// Write the mirrors `<configmap>-gen`.
+    pub publish: bool,
     /// Log lines as JSON objects.
     pub log_json: bool,
+}
+
+/// TrafficSplits whose weights are merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitChoice {
+    /// None.
+    None,
+    /// These, each once, in the order given.
+    Named(Vec<ObjectName>),
+    /// All of a namespace.
+    All(String),
 }
 
 /// How long to go on, and how changes are learned of.
@@ -125,10 +141,16 @@ const FLAGS: &[Flag] = &[
         "where the files go: Envoy reads DIR/current/",
     ),
     Flag(
+        "publish",
+        "",
+        "",
+        "with TrafficSplits: show the result in the cluster as NAME-gen (default true)",
+    ),
+    Flag(
         "smi",
         "",
         "",
-        "merge the weights of every TrafficSplit of the namespace (not yet in this version)",
+        "merge the weights of every TrafficSplit of the namespace",
     ),
     Flag(
         "sync-interval",
@@ -146,7 +168,7 @@ const FLAGS: &[Flag] = &[
         "trafficsplit",
         "[NS/]NAME",
         "",
-        "a TrafficSplit whose weights are merged; repeatable, implies -smi (not yet in this version)",
+        "a TrafficSplit whose weights are merged; repeatable, implies -smi",
     ),
     Flag(
         "trafficsplit-api-version",
@@ -207,9 +229,23 @@ pub fn parse(
             "no -configmap is given: name at least one".into(),
         ));
     }
-    let splits = objects(&mut args, "--trafficsplit", &namespace)?;
-    let smi = switch(&mut args, "--smi") || !splits.is_empty();
-    let _ = last(&mut args, "--trafficsplit-api-version");
+    refuse_mirrors(&configmaps)?;
+    let named = objects(&mut args, "--trafficsplit", &namespace)?;
+    let splits = match switch(&mut args, "--smi") {
+        _ if !named.is_empty() => SplitChoice::Named(named),
+        true => SplitChoice::All(namespace.get()?),
+        false => SplitChoice::None,
+    };
+    let split_version = match last(&mut args, "--trafficsplit-api-version") {
+        Some(version) if !is_label(&version) => {
+            return Err(bad(
+                "trafficsplit-api-version",
+                &version,
+                "a version is v1alpha2",
+            ));
+        }
+        version => version,
+    };
 
     let apiserver = apiserver(last(&mut args, "--apiserver"), &env)?;
     // A token belongs to TLS; in the clear it goes out only where the user asked for that.
@@ -242,7 +278,9 @@ pub fn parse(
         },
         sync_interval,
         dry_run: switch(&mut args, "--dry-run"),
-        smi,
+        splits,
+        split_version,
+        publish: last(&mut args, "--publish").is_none_or(|value| value == "true"),
         log_json,
     };
     Ok(Command::Run(Box::new(config)))
@@ -410,6 +448,22 @@ fn objects(
         }
     }
     Ok(objects)
+}
+
+/// A mirror is never an input.
+fn refuse_mirrors(configmaps: &[ObjectName]) -> Result<(), Error> {
+    let mirror = |object: &&ObjectName| configmaps.contains(&mirror_of(object));
+    match configmaps.iter().find(mirror) {
+        None => Ok(()),
+        Some(object) => {
+            let (name, mirror) = (object.to_string(), mirror_of(object));
+            Err(bad(
+                "configmap",
+                &mirror.to_string(),
+                &format!("it is written from {name}"),
+            ))
+        }
+    }
 }
 
 /// An RFC 1123 label: what a namespace is.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::resource::{Body, Bytes, Object, ObjectKind, ResourceVersion, Version};
+use crate::route::Spec;
 
 /// A line of a watch.
 #[derive(Debug)]
@@ -41,6 +43,9 @@ pub struct Status {
     pub message: String,
 }
 
+/// The label that says whose an object is.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
 /// Every field of every kind that we read; what is not here is skipped unread.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -49,6 +54,8 @@ struct RawObject {
     metadata: RawMetadata,
     data: Option<BTreeMap<String, String>>,
     binary_data: Option<BTreeMap<String, String>>,
+    spec: Option<Value>,
+    versions: Option<Vec<RawVersion>>,
     items: Option<Vec<RawObject>>,
     code: u16,
     message: String,
@@ -60,6 +67,14 @@ struct RawMetadata {
     name: String,
     uid: String,
     resource_version: String,
+    creation_timestamp: String,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// One of an APIGroup's versions.
+#[derive(Deserialize)]
+struct RawVersion {
+    version: String,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +134,45 @@ pub fn event(json: &[u8], kind: ObjectKind) -> Result<WatchEvent, String> {
     })
 }
 
+/// Reads the versions that an API group serves.
+pub fn group(json: &[u8]) -> Result<Vec<String>, String> {
+    let raw: RawObject = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    if raw.kind != "APIGroup" {
+        return Err(format!("the answer is no APIGroup but a {:?}", raw.kind));
+    }
+    Ok(raw
+        .versions
+        .unwrap_or_default()
+        .into_iter()
+        .map(|v| v.version)
+        .collect())
+}
+
+/// A ConfigMap that we may have written.
+#[derive(Debug)]
+pub struct Mirrored {
+    /// Its state.
+    pub version: Version,
+    /// Its label `app.kubernetes.io/managed-by`.
+    pub managed_by: Option<String>,
+    /// `data` and `binaryData`.
+    pub files: BTreeMap<String, Bytes>,
+}
+
+/// Reads a single ConfigMap.
+pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
+    let mut raw: RawObject = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    if raw.kind != "ConfigMap" {
+        return Err(format!("the answer is no ConfigMap but a {:?}", raw.kind));
+    }
+    let labels = raw.metadata.labels.take();
+    Ok(Mirrored {
+        managed_by: labels.and_then(|mut labels| labels.remove(MANAGED_BY)),
+        files: files(raw.data, raw.binary_data)?,
+        version: raw.metadata.version()?,
+    })
+}
+
 /// Reads a Status. Of an answer that is none, the beginning is the message.
 pub fn status(body: &[u8]) -> Status {
     match serde_json::from_slice::<RawObject>(body) {
@@ -140,6 +194,11 @@ impl RawObject {
     fn into_object(self, kind: ObjectKind) -> Result<Object, String> {
         let body = match kind {
             ObjectKind::ConfigMap => Body::ConfigMap(files(self.data, self.binary_data)),
+            ObjectKind::TrafficSplit => Body::TrafficSplit {
+                created: self.metadata.creation_timestamp.clone(),
+                // A spec that is not one is this object's own fault, not the whole list's.
+                spec: Spec::deserialize(self.spec.unwrap_or_default()).map_err(|e| e.to_string()),
+            },
         };
         Ok(Object {
             name: self.metadata.name.clone(),

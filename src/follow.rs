@@ -10,7 +10,7 @@ use log::{debug, warn};
 use crate::decode::{self, WatchEvent};
 use crate::error::{Error, Kind, Target};
 use crate::kube::client::Content;
-use crate::kube::exchange::{Exchange, Progress, Purpose};
+use crate::kube::exchange::{Exchange, Progress};
 use crate::kube::{list_path, watch_path};
 use crate::resource::{Object, ObjectKind};
 use crate::server::Server;
@@ -29,14 +29,27 @@ pub enum Observation {
     Refused(Error),
 }
 
+/// What an answer is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A list of whole objects.
+    List,
+    /// A watch: lines, as they come.
+    Watch,
+    /// A list of metadata.
+    Look,
+}
+
 /// A list-watch and everything that is under way for it.
 pub struct Followed {
     kind: ObjectKind,
     /// What it covers; the verb is the last request's.
     target: Target,
+    /// Of its API group; `None`: not known, so nothing can be asked.
+    version: Option<String>,
     watch: Watch,
     /// A list or a watch that is being answered.
-    answer: Option<Exchange>,
+    answer: Option<(Purpose, Exchange)>,
     /// A look that is being answered.
     look: Option<Exchange>,
     /// The last warning: none is given twice in a row.
@@ -63,6 +76,7 @@ impl Followed {
                 namespace,
                 name,
             },
+            version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
             watch: Watch::new(manner, now, &mut server.random),
             answer: None,
             look: None,
@@ -70,20 +84,39 @@ impl Followed {
         }
     }
 
+    /// Asks in this version of the API group from now on, if at all.
+    pub fn speak(&mut self, version: Option<&str>, now: Instant) {
+        if self.version.as_deref() != version {
+            self.version = version.map(str::to_owned);
+            // An open stream of another version goes on telling the same objects.
+            if !self.watch.is_settled() {
+                self.answer = None;
+                self.watch.relist(now);
+            }
+        }
+    }
+
     /// What is being answered, for poll(2).
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        self.answer.iter().chain(&self.look)
+        self.answer
+            .iter()
+            .map(|(_, exchange)| exchange)
+            .chain(&self.look)
     }
 
     /// The same, to be marked as readable.
     pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
-        self.answer.iter_mut().chain(&mut self.look)
+        self.answer
+            .iter_mut()
+            .map(|(_, exchange)| exchange)
+            .chain(&mut self.look)
     }
 
     /// When something is to be done without input. `permitted`: when requests may go out.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
         let patience = self.exchanges().filter_map(|exchange| exchange.deadline);
-        let own = self.watch.deadline().filter(|_| !self.is_asking());
+        let asks = self.version.is_some() && !self.is_asking();
+        let own = self.watch.deadline().filter(|_| asks);
         // What is due waits for the server; what times out does not.
         let own = own.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
         patience.chain(own).chain(self.watch.expires()).min()
@@ -102,16 +135,27 @@ impl Followed {
         if self.is_asking() {
             return false;
         }
+        let Some(version) = &self.version else {
+            return false;
+        };
         let Some(want) = self.watch.wants(now, &mut server.random) else {
             return false;
         };
         let (purpose, content, path) = match &want {
-            Want::List => (Purpose::List, Content::Objects, list_path(&self.target)),
-            Want::Look => (Purpose::Look, Content::Metadata, list_path(&self.target)),
+            Want::List => (
+                Purpose::List,
+                Content::Objects,
+                list_path(&self.target, version),
+            ),
+            Want::Look => (
+                Purpose::Look,
+                Content::Metadata,
+                list_path(&self.target, version),
+            ),
             Want::Watch(from, lasts) => (
                 Purpose::Watch,
                 Content::Objects,
-                watch_path(&self.target, from, *lasts),
+                watch_path(&self.target, version, from, *lasts),
             ),
         };
         self.target.verb = match purpose {
@@ -125,11 +169,11 @@ impl Followed {
                 if let (Want::Watch(_, lasts), 200) = (want, answer.status) {
                     self.step(Input::Opened(lasts), server, now);
                 }
-                let slot = match purpose {
-                    Purpose::List | Purpose::Watch => &mut self.answer,
-                    Purpose::Look => &mut self.look,
-                };
-                *slot = Some(Exchange::new(purpose, answer, now));
+                let exchange = Exchange::new(answer, purpose == Purpose::Watch, now);
+                match purpose {
+                    Purpose::List | Purpose::Watch => self.answer = Some((purpose, exchange)),
+                    Purpose::Look => self.look = Some(exchange),
+                }
             }
             None if purpose == Purpose::Look => {}
             None => drop(self.step(Input::Failed(Failure::Server), server, now)),
@@ -139,45 +183,50 @@ impl Followed {
 
     /// Reads what has arrived, and says what it tells.
     pub fn read(&mut self, server: &mut Server, observations: &mut Vec<Observation>) {
-        if let Some(exchange) = self.answer.take_if(|exchange| exchange.more) {
-            self.answer = self.read_answer(exchange, server, observations);
+        if let Some((purpose, mut exchange)) = self.answer.take_if(|(_, exchange)| exchange.more)
+            && self.read_answer(purpose, &mut exchange, server, observations)
+        {
+            self.answer = Some((purpose, exchange));
         }
-        if let Some(exchange) = self.look.take_if(|exchange| exchange.more) {
-            self.look = self.read_answer(exchange, server, observations);
+        if let Some(mut exchange) = self.look.take_if(|exchange| exchange.more)
+            && self.read_answer(Purpose::Look, &mut exchange, server, observations)
+        {
+            self.look = Some(exchange);
         }
     }
 
-    /// Gives the exchange back while it goes on.
+    /// True: the answer goes on.
     fn read_answer(
         &mut self,
-        mut exchange: Exchange,
+        purpose: Purpose,
+        exchange: &mut Exchange,
         server: &mut Server,
         observations: &mut Vec<Observation>,
-    ) -> Option<Exchange> {
+    ) -> bool {
         let mut lines = Vec::new();
         let progress = exchange.read(&mut lines);
         let now = Instant::now();
         for line in lines {
             if self.take_event(&line, server, now, observations) {
-                return None;
+                return false;
             }
         }
         match progress {
-            Progress::Waiting | Progress::More => return Some(exchange),
+            Progress::Waiting | Progress::More => return true,
             Progress::Ended(body) if exchange.status != 200 => {
-                let refusal = self.take_refusal(&exchange, &body, server, now);
+                let refusal = self.take_refusal(purpose, exchange, &body, server, now);
                 observations.extend(refusal.map(Observation::Refused));
             }
-            Progress::Ended(body) => match exchange.purpose {
+            Progress::Ended(body) => match purpose {
                 Purpose::Watch => drop(self.step(Input::Ended, server, now)),
                 Purpose::List | Purpose::Look => {
-                    let list = self.take_list(exchange.purpose, &body, server, now);
+                    let list = self.take_list(purpose, &body, server, now);
                     observations.extend(list.map(Observation::Listed));
                 }
             },
-            Progress::Broken(error) => self.take_break(exchange.purpose, error, server, now),
+            Progress::Broken(error) => self.take_break(purpose, error, server, now),
         }
-        None
+        false
     }
 
     /// A list or a look has arrived, whole. A list's objects are given back.
@@ -268,6 +317,7 @@ impl Followed {
     /// An answer that is no success has arrived, whole. Given back if it is about these objects.
     fn take_refusal(
         &mut self,
+        purpose: Purpose,
         exchange: &Exchange,
         body: &[u8],
         server: &mut Server,
@@ -287,12 +337,14 @@ impl Followed {
                 (Failure::Server, None)
             }
             Kind::Gone => (Failure::Gone, None),
+            // A kind that nobody serves is no fault: a CRD comes and goes.
+            Kind::NotFound => (Failure::Object, Some(error)),
             _ => {
                 self.say("the API server refuses", &error.to_string());
                 (Failure::Object, Some(error))
             }
         };
-        if exchange.purpose == Purpose::Look {
+        if purpose == Purpose::Look {
             return None;
         }
         self.step(Input::Failed(failure), server, now);
@@ -346,12 +398,12 @@ impl Followed {
 
     /// Lets time pass: answers that take too long are given up.
     pub fn tick(&mut self, server: &mut Server, now: Instant) {
-        let late = |exchange: &mut Exchange| exchange.deadline.is_some_and(|at| at <= now);
-        if let Some(exchange) = self.answer.take_if(late) {
+        let late = |exchange: &Exchange| exchange.deadline.is_some_and(|at| at <= now);
+        if let Some((purpose, _)) = self.answer.take_if(|(_, exchange)| late(exchange)) {
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
-            self.take_break(exchange.purpose, late, server, now);
+            self.take_break(purpose, late, server, now);
         }
-        drop(self.look.take_if(late));
+        drop(self.look.take_if(|exchange| late(exchange)));
         self.step(Input::Tick, server, now);
     }
 

@@ -19,8 +19,13 @@ const LOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// The destination of file sets.
 pub enum Output {
-    /// Manifests on stdout; what was printed last.
-    Stdout(Option<FileSet>),
+    /// Manifests on stdout.
+    Stdout {
+        /// As the mirrors that they would become.
+        mirrored: bool,
+        /// What was printed last.
+        printed: Option<FileSet>,
+    },
     /// Files for Envoy.
     Directory(Box<Directory>),
 }
@@ -51,9 +56,12 @@ pub enum Written {
 }
 
 impl Output {
-    /// Prints manifests.
-    pub fn stdout() -> Output {
-        Output::Stdout(None)
+    /// Prints manifests of the ConfigMaps, or of their mirrors.
+    pub fn stdout(mirrored: bool) -> Output {
+        Output::Stdout {
+            mirrored,
+            printed: None,
+        }
     }
 
     /// Writes files; the layout is checked every so often.
@@ -76,7 +84,7 @@ impl Output {
     /// When there is something to do without a new set.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            Output::Stdout(_) => None,
+            Output::Stdout { .. } => None,
             Output::Directory(directory) => Some(
                 directory
                     .retry
@@ -88,7 +96,7 @@ impl Output {
     /// Whether sets can be written to it, as far as is known.
     pub fn is_open(&self) -> bool {
         match self {
-            Output::Stdout(_) => true,
+            Output::Stdout { .. } => true,
             Output::Directory(directory) => directory.publisher.is_some(),
         }
     }
@@ -96,7 +104,7 @@ impl Output {
     /// True, once, when a failed write should be tried again.
     pub fn is_due(&mut self, now: Instant) -> bool {
         match self {
-            Output::Stdout(_) => false,
+            Output::Stdout { .. } => false,
             Output::Directory(directory) => directory.retry.take_if(|at| *at <= now).is_some(),
         }
     }
@@ -104,13 +112,13 @@ impl Output {
     /// Why it cannot be written now.
     pub fn take_failure(&mut self) -> Option<Error> {
         match self {
-            Output::Stdout(_) => None,
+            Output::Stdout { .. } => None,
             Output::Directory(directory) => directory.failure.take(),
         }
     }
 
-    /// The whole set that an earlier life left, if there is one.
-    pub fn earlier_life(&mut self) -> Option<FileSet> {
+    /// The whole set on disk, of this life or an earlier one, if there is one.
+    pub fn whole_set(&mut self) -> Option<FileSet> {
         let Output::Directory(directory) = self else {
             return None;
         };
@@ -118,7 +126,7 @@ impl Output {
         match publisher.whole_set() {
             Ok(set) => set,
             Err(error) => {
-                warn!(error:% = Chain(&error); "the files of an earlier life cannot be read");
+                warn!(error:% = Chain(&error); "the published files cannot be read");
                 None
             }
         }
@@ -153,11 +161,11 @@ impl Output {
         random: &mut Random,
     ) -> Result<Written, Error> {
         match self {
-            Output::Stdout(printed) => {
+            Output::Stdout { mirrored, printed } => {
                 if printed.as_ref() == Some(set) {
                     return Ok(Written::Settled);
                 }
-                let text = manifest::manifests(set)?;
+                let text = manifest::manifests(set, *mirrored)?;
                 let printing = |source| Error::System {
                     what: "write to stdout",
                     source,
@@ -251,7 +259,7 @@ impl Directory {
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Output::Stdout(_) => f.write_str("stdout"),
+            Output::Stdout { .. } => f.write_str("stdout"),
             Output::Directory(directory) => write!(f, "{}", directory.path.display()),
         }
     }

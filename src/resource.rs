@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
+use crate::route::Spec;
+
 /// The content of one file. Shared, so that observed, desired and published hold one copy.
 pub type Bytes = Rc<[u8]>;
 
@@ -113,6 +115,8 @@ pub type FileSet = BTreeMap<FileName, File>;
 pub enum ObjectKind {
     /// Files for Envoy.
     ConfigMap,
+    /// Weights for their routes.
+    TrafficSplit,
 }
 
 impl ObjectKind {
@@ -120,6 +124,7 @@ impl ObjectKind {
     pub fn name(self) -> &'static str {
         match self {
             ObjectKind::ConfigMap => "ConfigMap",
+            ObjectKind::TrafficSplit => "TrafficSplit",
         }
     }
 
@@ -127,6 +132,7 @@ impl ObjectKind {
     pub fn plural(self) -> &'static str {
         match self {
             ObjectKind::ConfigMap => "configmaps",
+            ObjectKind::TrafficSplit => "trafficsplits",
         }
     }
 
@@ -134,6 +140,7 @@ impl ObjectKind {
     pub fn group(self) -> &'static str {
         match self {
             ObjectKind::ConfigMap => "",
+            ObjectKind::TrafficSplit => "split.smi-spec.io",
         }
     }
 }
@@ -154,4 +161,11 @@ pub struct Object {
 pub enum Body {
     /// `data` and `binaryData` of a ConfigMap, or why they cannot be read.
     ConfigMap(Result<BTreeMap<String, Bytes>, String>),
+    /// Of a TrafficSplit.
+    TrafficSplit {
+        /// `metadata.creationTimestamp`: RFC 3339 in UTC, so its text tells older from newer.
+        created: String,
+        /// `spec`, or why it cannot be read.
+        spec: Result<Spec, String>,
+    },
 }

@@ -4,6 +4,7 @@
 //! A turn: wait for input or a deadline, read what has arrived, publish once nothing more is
 //! waiting, then make at most one request.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::Path;
@@ -19,13 +20,17 @@ use crate::error::{Chain, Error};
 use crate::follow::Followed;
 use crate::kube::client::Client;
 use crate::kube::credentials::{Roots, TokenFile};
+use crate::kube::exchange::Exchange;
 use crate::kube::transport::timespec;
+use crate::merge::{self, Changes, Merge};
+use crate::mirror::Mirror;
 use crate::output::{Output, Written};
 use crate::publish::Published;
-use crate::reconcile::{self, Latest, Override};
+use crate::reconcile::{self, Desired, Known, Latest, Override};
 use crate::resource::{FileSet, ObjectKind, ObjectName};
 use crate::server::Server;
 use crate::signal::Signals;
+use crate::smi::Smi;
 use crate::source::Source;
 use crate::watch::Manner;
 
@@ -33,6 +38,8 @@ use crate::watch::Manner;
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// A change is not held back longer than this for others that may come with it.
 const GATHER_FOR: Duration = Duration::from_millis(10);
+/// How long nothing goes out for want of a word about the splits.
+const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// `-onetime`: how long to try in all.
 const ONCE_IN_ALL: Duration = Duration::from_secs(60);
 /// `-onetime`: how long a missing ConfigMap, a 401 or a 403 may last; RBAC takes a moment to spread.
@@ -57,9 +64,6 @@ pub fn run(config: Config, signals: Signals) -> Result<(), Error> {
     let names: Vec<String> = config.configmaps.iter().map(ToString::to_string).collect();
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = config.apiserver,
         configmaps = names.join(","); "started");
-    if config.smi {
-        warn!("TrafficSplits are not merged yet: the ConfigMaps' own weights stand");
-    }
     let client = Client::new(&config.apiserver, token, roots, signals.clone())?;
     let seed = RandomState::new().hash_one(std::process::id());
     Loop::new(config, Server::new(client, Random::new(seed)), signals).run()
@@ -73,6 +77,10 @@ struct Loop {
     sources: Vec<Source>,
     /// One for each source.
     followed: Vec<Followed>,
+    /// `None`: no TrafficSplit is asked for.
+    smi: Option<Smi>,
+    /// One for each source, or none.
+    mirrors: Vec<Mirror>,
     output: Output,
     /// Since when there is something to publish.
     changed: Option<Instant>,
@@ -81,7 +89,15 @@ struct Loop {
     /// The output holds what the cluster said last.
     in_step: bool,
     overrides: Vec<Override>,
+    /// The routes that follow a split, as published.
+    weights: Changes,
+    /// What was said about them.
+    warnings: BTreeSet<String>,
     started: Instant,
+    /// There was no word of the splits for too long.
+    gave_up_splits: bool,
+    /// And there was nothing on disk either.
+    goes_without_splits: bool,
     /// Who may ask first next time: nobody is starved.
     first: usize,
 }
@@ -94,6 +110,12 @@ impl Loop {
             mode,
             sync_interval,
             dry_run,
+            ..
+        } = config;
+        let Config {
+            splits,
+            split_version,
+            publish,
             ..
         } = config;
         let now = Instant::now();
@@ -109,21 +131,42 @@ impl Loop {
             let kind = ObjectKind::ConfigMap;
             Followed::new(kind, namespace, Some(name), manner, now, &mut server)
         };
+        let once = manner == Manner::Once;
+        let followed = configmaps.iter().map(&mut follow).collect();
+        let smi = Smi::new(
+            splits,
+            split_version,
+            sync_interval,
+            manner,
+            now,
+            &mut server,
+        );
+        let mirrored = configmaps
+            .iter()
+            .filter(|_| smi.is_some() && publish && !dry_run);
         Loop {
-            once: manner == Manner::Once,
-            followed: configmaps.iter().map(&mut follow).collect(),
-            sources: configmaps.into_iter().map(Source::new).collect(),
-            signals,
-            server,
+            once,
+            mirrors: mirrored
+                .map(|object| Mirror::new(object.clone(), once))
+                .collect(),
             output: match dry_run {
-                true => Output::stdout(),
+                true => Output::stdout(smi.is_some()),
                 false => Output::directory(output_dir, sync_interval, now),
             },
+            sources: configmaps.into_iter().map(Source::new).collect(),
+            followed,
+            smi,
+            signals,
+            server,
             changed: None,
             idle: true,
             in_step: false,
             overrides: Vec::new(),
+            weights: Changes::new(),
+            warnings: BTreeSet::new(),
             started: now,
+            gave_up_splits: false,
+            goes_without_splits: false,
             first: 0,
         }
     }
@@ -161,11 +204,21 @@ impl Loop {
                 source.take(observation, Instant::now());
             }
         }
+        if self
+            .smi
+            .as_mut()
+            .is_some_and(|smi| smi.read(&mut self.server))
+        {
+            self.changed.get_or_insert_with(Instant::now);
+        }
+        for mirror in &mut self.mirrors {
+            mirror.read(&mut self.server);
+        }
     }
 
     /// Waits for input or the next deadline. True: a signal has come.
     fn wait(&mut self) -> Result<bool, Error> {
-        let exchanges = || self.followed.iter().flat_map(Followed::exchanges);
+        let exchanges = || self.exchanges();
         let at_once = self.changed.is_some() || exchanges().any(|exchange| exchange.more);
         let timeout = match at_once {
             true => Some(Duration::ZERO),
@@ -185,24 +238,47 @@ impl Loop {
             }
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let exchanges = self.followed.iter_mut().flat_map(Followed::exchanges_mut);
+        let exchanges = self.exchanges_mut();
         for (exchange, ready) in exchanges.zip(&ready[1..]) {
             exchange.more |= *ready;
         }
-        self.idle = self
-            .followed
-            .iter()
-            .flat_map(Followed::exchanges)
-            .all(|e| !e.more);
+        let idle = self.exchanges().all(|exchange| !exchange.more);
+        self.idle = idle;
         Ok(ready[0])
+    }
+
+    fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        let followed = self.followed.iter().flat_map(Followed::exchanges);
+        let smi = self.smi.iter().flat_map(Smi::exchanges);
+        followed
+            .chain(smi)
+            .chain(self.mirrors.iter().filter_map(Mirror::exchange))
+    }
+
+    fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        let followed = self.followed.iter_mut().flat_map(Followed::exchanges_mut);
+        let smi = self.smi.iter_mut().flat_map(Smi::exchanges_mut);
+        followed
+            .chain(smi)
+            .chain(self.mirrors.iter_mut().filter_map(Mirror::exchange_mut))
     }
 
     /// When something is to be done though nothing has come in.
     fn deadline(&self) -> Option<Instant> {
         let permitted = self.server.next_try();
         let followed = self.followed.iter().filter_map(|f| f.deadline(permitted));
+        let smi = self.smi.iter().filter_map(|smi| smi.deadline(permitted));
+        let mirrors = self.mirrors.iter().filter_map(Mirror::deadline);
+        // They wait for the server like all others.
+        let mirrors = mirrors.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
+        let unknown = self
+            .smi
+            .as_ref()
+            .filter(|smi| !smi.is_known() && !self.gave_up_splits);
+        let unknown = unknown.map(|_| self.started + UNKNOWN_FOR);
         // That requests are permitted is nothing to do where none is wanted.
-        let next = followed
+        let next = followed.chain(smi).chain(mirrors).chain(unknown);
+        let next = next
             .chain(self.server.next_notice())
             .chain(self.output.deadline());
         let patience = self.once.then(|| self.patience());
@@ -213,6 +289,21 @@ impl Loop {
         self.server.tick(now);
         for followed in &mut self.followed {
             followed.tick(&mut self.server, now);
+        }
+        let gone = self
+            .smi
+            .as_mut()
+            .is_some_and(|smi| smi.tick(&mut self.server, now));
+        for mirror in &mut self.mirrors {
+            mirror.tick(&mut self.server, now);
+        }
+        let late = !self.gave_up_splits && now >= self.started + UNKNOWN_FOR;
+        if late && self.smi.as_ref().is_some_and(|smi| !smi.is_known()) {
+            self.give_up_splits();
+            self.changed.get_or_insert(now);
+        }
+        if gone {
+            self.changed.get_or_insert(now);
         }
         let random = &mut self.server.random;
         if self.output.check(now, random) || self.output.is_due(now) {
@@ -231,18 +322,79 @@ impl Loop {
                 return;
             }
         }
+        if self
+            .smi
+            .as_mut()
+            .is_some_and(|smi| smi.request(&mut self.server, now))
+        {
+            return;
+        }
+        for mirror in &mut self.mirrors {
+            if mirror.request(&mut self.server, || self.output.whole_set(), now) {
+                return;
+            }
+        }
     }
 
     /// Brings the output in step with what is known, if enough is.
     fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
         self.recall();
-        let sources = self
-            .sources
-            .iter()
-            .map(|source| (source.latest, source.content.as_ref()));
-        let Some((set, overrides)) = reconcile::desired(sources) else {
+        if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
+            return Ok(());
+        }
+        let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
+        let mut merge = Merge::new(&splits);
+        let known: Vec<Known> = self.sources.iter().map(Source::known).collect();
+        let output = &mut self.output;
+        let published =
+            |object: &ObjectName| reconcile::from_earlier_life(object, &output.whole_set()?);
+        let desired = reconcile::desired(&known, &mut merge, published);
+        let Some(Desired {
+            set,
+            overrides,
+            followed,
+        }) = desired
+        else {
             return Ok(());
         };
+        let (weights, warnings) = merge.finish();
+        self.say(overrides, warnings);
+
+        let written = self
+            .output
+            .write(&set, self.once, now, &mut self.server.random)?;
+        let first = !self.in_step;
+        self.in_step = !matches!(written, Written::NotYet);
+        if !self.in_step {
+            return Ok(());
+        }
+        for (source, followed) in self.sources.iter_mut().zip(followed) {
+            source.is_published = followed && source.latest == Latest::Fit;
+            if followed && self.smi.is_some() {
+                source.merged = source.content.clone();
+            }
+        }
+        if let Written::New(published) = &written {
+            report(
+                published,
+                &set,
+                since,
+                &merge::describe(&self.weights, &weights),
+            );
+        }
+        self.weights = weights;
+        let known = self.smi.as_ref().is_some_and(Smi::is_known);
+        for (mirror, source) in self.mirrors.iter_mut().zip(&self.sources) {
+            mirror.allow(known && source.is_published);
+            if first || matches!(written, Written::New(_)) {
+                mirror.changed(now, &mut self.server.random);
+            }
+        }
+        Ok(())
+    }
+
+    /// Warns of what was not so before.
+    fn say(&mut self, overrides: Vec<Override>, warnings: BTreeSet<String>) {
         for hidden in overrides
             .iter()
             .filter(|hidden| !self.overrides.contains(hidden))
@@ -255,15 +407,20 @@ impl Loop {
             let message = "two ConfigMaps have the same file: the later one wins";
             warn!(file:% = file, configmap:% = winner, hidden:% = loser; "{message}");
         }
-        self.overrides = overrides;
-        let written = self
-            .output
-            .write(&set, self.once, now, &mut self.server.random)?;
-        self.in_step = !matches!(written, Written::NotYet);
-        if let Written::New(published) = written {
-            report(&published, &set, since);
+        for warning in warnings.difference(&self.warnings) {
+            warn!("{warning}");
         }
-        Ok(())
+        (self.overrides, self.warnings) = (overrides, warnings);
+    }
+
+    /// No word of the splits for so long: what is on disk stays, or else the own weights go out.
+    fn give_up_splits(&mut self) {
+        self.gave_up_splits = true;
+        self.goes_without_splits = self.output.whole_set().is_none();
+        match self.goes_without_splits {
+            true => warn!("no word of the TrafficSplits yet: the ConfigMaps' own weights go out"),
+            false => warn!("no word of the TrafficSplits yet: what is published stays"),
+        }
     }
 
     /// What an earlier life published stands in for what is absent or refused now.
@@ -274,7 +431,7 @@ impl Loop {
         };
         let mut earlier = None;
         for source in self.sources.iter_mut().filter(lacking) {
-            let Some(set) = earlier.get_or_insert_with(|| self.output.earlier_life()) else {
+            let Some(set) = earlier.get_or_insert_with(|| self.output.whole_set()) else {
                 return;
             };
             source.content = reconcile::from_earlier_life(&source.object, set);
@@ -314,8 +471,10 @@ impl Loop {
             }
         }
         let denied = self.sources.iter().any(|source| source.denied.is_some());
-        if self.in_step && !denied {
-            return Ok(true);
+        // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
+        let stays = self.gave_up_splits && !self.goes_without_splits;
+        if (self.in_step || stays) && !denied {
+            return Ok(self.mirrors.iter().all(Mirror::is_settled));
         }
         if now < self.patience() {
             return Ok(false);
@@ -330,7 +489,7 @@ impl Loop {
 }
 
 /// One line for each set, and a warning for what an Envoy may miss.
-fn report(published: &Published, set: &FileSet, since: Instant) {
+fn report(published: &Published, set: &FileSet, since: Instant, weights: &str) {
     let Published {
         number,
         changed,
@@ -347,14 +506,19 @@ fn report(published: &Published, set: &FileSet, since: Instant) {
     let gone = removed.iter().map(|name| format!("-{name}"));
     let files = changed.iter().map(ToString::to_string).chain(gone);
     let milliseconds = committed.saturating_duration_since(since).as_secs_f64() * 1000.0;
-    info!(
-        configmap = join(origins.iter().map(|o| o.object.to_string()).collect()),
-        resource_version = join(origins.iter().map(|o| o.resource_version.to_string()).collect()),
-        files = join(files.collect()),
-        set = *number,
-        ms = format!("{milliseconds:.3}");
-        "published"
+    let configmap = join(origins.iter().map(|o| o.object.to_string()).collect());
+    let resource_version = join(
+        origins
+            .iter()
+            .map(|o| o.resource_version.to_string())
+            .collect(),
     );
+    let (files, ms) = (join(files.collect()), format!("{milliseconds:.3}"));
+    if weights.is_empty() {
+        info!(configmap, resource_version, files, set = *number, ms; "published");
+    } else {
+        info!(configmap, resource_version, files, weights, set = *number, ms; "published");
+    }
     if let Some(error) = unswept {
         warn!(error:% = Chain(error); "old sets cannot be removed: trying again");
     }

@@ -7,7 +7,7 @@ use log::{debug, info, warn};
 
 use crate::backoff::{Notice, Outage, Random};
 use crate::error::{Chain, Error, Kind, Target};
-use crate::kube::client::{Answer, Client, Content};
+use crate::kube::client::{Answer, Client, Content, Method};
 
 /// The API server, in good days and bad.
 pub struct Server {
@@ -57,23 +57,28 @@ impl Server {
         self.failure.take()
     }
 
-    /// Asks; an answer of any kind but one that holds for all requests is given back.
+    /// Asks; an answer of any kind is given back, a failure holds for all.
     pub fn ask(&mut self, target: &Target, path: &str, content: Content) -> Option<Answer> {
+        let asked = self.try_ask(Method::Get, target, path, content);
+        asked
+            .map_err(|error| self.failed(error, None, Instant::now()))
+            .ok()
+    }
+
+    /// Asks; a failure is the caller's own.
+    pub fn try_ask(
+        &mut self,
+        method: Method,
+        target: &Target,
+        path: &str,
+        content: Content,
+    ) -> Result<Answer, Error> {
         debug!(path; "asking");
-        let asked = self.client.get(target, path, content);
-        let now = Instant::now();
-        match asked {
-            Ok(answer) => {
-                if answer.status == 200 {
-                    self.answered(now);
-                }
-                Some(answer)
-            }
-            Err(error) => {
-                self.failed(error, None, now);
-                None
-            }
+        let answer = self.client.ask(method, target, path, content)?;
+        if answer.status == 200 {
+            self.answered(Instant::now());
         }
+        Ok(answer)
     }
 
     /// A request was answered as it should be.

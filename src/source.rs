@@ -7,7 +7,7 @@ use log::{debug, warn};
 
 use crate::error::{Error, Target};
 use crate::follow::Observation;
-use crate::reconcile::{self, Content, Examined, Latest, Remark};
+use crate::reconcile::{self, Content, Examined, Known, Latest, Remark};
 use crate::resource::{Body, Object, ObjectKind, ObjectName};
 
 /// A named ConfigMap.
@@ -19,6 +19,10 @@ pub struct Source {
     pub latest: Latest,
     /// The last fit state, of this life or of an earlier one.
     pub content: Option<Content>,
+    /// The last of these into which weights could be merged.
+    pub merged: Option<Content>,
+    /// Its last fit state is what is published of it.
+    pub is_published: bool,
     /// Why it cannot be had, since when: missing or forbidden.
     pub denied: Option<(Instant, Error)>,
     /// Why its last state was refused.
@@ -34,9 +38,21 @@ impl Source {
             object,
             latest: Latest::Unknown,
             content: None,
+            merged: None,
+            is_published: false,
             denied: None,
             refused: None,
             said: String::new(),
+        }
+    }
+
+    /// What a publish may rest on.
+    pub fn known(&self) -> Known<'_> {
+        Known {
+            object: &self.object,
+            latest: self.latest,
+            content: self.content.as_ref(),
+            merged: self.merged.as_ref(),
         }
     }
 
@@ -61,7 +77,9 @@ impl Source {
 
     /// It is there, in this state.
     fn observe(&mut self, object: Object) {
-        let Body::ConfigMap(files) = object.body;
+        let Body::ConfigMap(files) = object.body else {
+            return;
+        };
         (self.denied, self.refused) = (None, None);
         let (name, version) = (&self.object, object.version);
         let resource_version = version.resource_version.clone();

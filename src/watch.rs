@@ -303,7 +303,8 @@ impl Watch {
         streaming
     }
 
-    fn relist(&mut self, due: Instant) {
+    /// Wants a list by then, whatever was under way.
+    pub fn relist(&mut self, due: Instant) {
         self.suspect = None;
         self.state = State::List { due };
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderValue, Request};
 use ureq::{Agent, BodyReader};
 
@@ -42,6 +42,17 @@ impl Content {
             Content::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
         })
     }
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Method<'a> {
+    /// Read.
+    Get,
+    /// Create this.
+    Post(&'a [u8]),
+    /// Replace by this.
+    Put(&'a [u8]),
 }
 
 /// The one API server that we talk to.
@@ -108,12 +119,19 @@ impl Client {
         })
     }
 
-    /// Asks for `path` (with its query). Takes up to [`HEADERS_WITHIN`]; a signal ends it at once.
-    pub fn get(&mut self, target: &Target, path: &str, content: Content) -> Result<Answer, Error> {
-        let answer = self.send(target, path, content)?;
+    /// Sends a request for `path` (with its query). Takes up to [`HEADERS_WITHIN`]; a signal ends
+    /// it at once.
+    pub fn ask(
+        &mut self,
+        method: Method,
+        target: &Target,
+        path: &str,
+        content: Content,
+    ) -> Result<Answer, Error> {
+        let answer = self.send(method, target, path, content)?;
         // The token may have been rotated between our read and the server's check.
         if answer.status == 401 && self.token.is_some() {
-            return self.send(target, path, content);
+            return self.send(method, target, path, content);
         }
         Ok(answer)
     }
@@ -123,10 +141,16 @@ impl Client {
         self.shared.is_stopped()
     }
 
-    fn send(&mut self, target: &Target, path: &str, content: Content) -> Result<Answer, Error> {
+    fn send(
+        &mut self,
+        method: Method,
+        target: &Target,
+        path: &str,
+        content: Content,
+    ) -> Result<Answer, Error> {
         self.refresh_trust();
         self.shared.set_deadline(Instant::now() + HEADERS_WITHIN);
-        let result = match self.try_send(path, content) {
+        let result = match self.try_send(method, path, content) {
             // The server had closed it before it saw the request; it saw no request, so ask again.
             Err(_)
                 if self
@@ -134,7 +158,7 @@ impl Client {
                     .take_latest()
                     .is_some_and(|socket| socket.is_reused()) =>
             {
-                self.try_send(path, content)
+                self.try_send(method, path, content)
             }
             result => result,
         };
@@ -147,17 +171,36 @@ impl Client {
         })
     }
 
-    fn try_send(&mut self, path: &str, content: Content) -> Result<Answer, ureq::Error> {
-        let mut request = Request::get(format!("{}{path}", self.apiserver))
-            .header(ACCEPT, content.accept())
-            .body(())?;
+    fn try_send(
+        &mut self,
+        method: Method,
+        path: &str,
+        content: Content,
+    ) -> Result<Answer, ureq::Error> {
+        let (verb, body) = match method {
+            Method::Get => ("GET", None),
+            Method::Post(body) => ("POST", Some(body)),
+            Method::Put(body) => ("PUT", Some(body)),
+        };
+        let uri = format!("{}{path}", self.apiserver);
+        let mut request = Request::builder()
+            .method(verb)
+            .uri(uri)
+            .header(ACCEPT, content.accept());
         if let Some(token) = &mut self.token {
             let header = HeaderValue::from_str(token.current().header());
             let mut header = header.map_err(ureq::http::Error::from)?;
             header.set_sensitive(true);
-            request.headers_mut().insert(AUTHORIZATION, header);
+            request = request.header(AUTHORIZATION, header);
         }
-        let response = self.agent.run(request)?;
+        let response = match body {
+            None => self.agent.run(request.body(())?)?,
+            Some(body) => self.agent.run(
+                request
+                    .header(CONTENT_TYPE, "application/json")
+                    .body(body)?,
+            )?,
+        };
         let socket = self
             .shared
             .take_latest()

@@ -13,17 +13,6 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// What one answer may deliver before the others have their turn.
 const TURN: usize = 256 << 10;
 
-/// What the answer is to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A list of whole objects.
-    List,
-    /// A watch: lines, as they come.
-    Watch,
-    /// A list of metadata.
-    Look,
-}
-
 /// How far reading has come.
 #[derive(Debug)]
 pub enum Progress {
@@ -39,8 +28,6 @@ pub enum Progress {
 
 /// One answer being read.
 pub struct Exchange {
-    /// What it answers.
-    pub purpose: Purpose,
     /// Its HTTP status.
     pub status: u16,
     /// How long the server wants to be left alone.
@@ -54,16 +41,15 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Takes over an answer whose headers are there.
-    pub fn new(purpose: Purpose, answer: Answer, now: Instant) -> Exchange {
+    /// Takes over an answer whose headers are there. `endless`: a watch's, which comes in lines.
+    pub fn new(answer: Answer, endless: bool, now: Instant) -> Exchange {
         let Answer {
             status,
             retry_after,
             body,
         } = answer;
-        let endless = purpose == Purpose::Watch && status == 200;
+        let endless = endless && status == 200;
         Exchange {
-            purpose,
             status,
             retry_after,
             more: true,

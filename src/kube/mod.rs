@@ -13,8 +13,8 @@ use crate::resource::ResourceVersion;
 
 /// Lists objects: a single one by its namespace's list, narrowed to its name, so that a Role can
 /// name it.
-pub fn list_path(target: &Target) -> String {
-    let path = path(target);
+pub fn list_path(target: &Target, version: &str) -> String {
+    let path = collection_path(target, version);
     match &target.name {
         Some(name) => format!("{path}?fieldSelector=metadata.name%3D{name}"),
         None => path,
@@ -22,8 +22,13 @@ pub fn list_path(target: &Target) -> String {
 }
 
 /// Watches the same from a resourceVersion on, for so long.
-pub fn watch_path(target: &Target, from: &ResourceVersion, lasts: Duration) -> String {
-    let mut path = path(target) + "?watch=1";
+pub fn watch_path(
+    target: &Target,
+    version: &str,
+    from: &ResourceVersion,
+    lasts: Duration,
+) -> String {
+    let mut path = collection_path(target, version) + "?watch=1";
     if let Some(name) = &target.name {
         path += "&fieldSelector=metadata.name%3D";
         path += name;
@@ -32,9 +37,16 @@ pub fn watch_path(target: &Target, from: &ResourceVersion, lasts: Duration) -> S
     path + &format!("&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={seconds}")
 }
 
-fn path(target: &Target) -> String {
-    format!(
-        "/api/v1/namespaces/{}/{}",
-        target.namespace, target.resource
-    )
+/// All objects of a kind in a namespace; also where a new one is sent.
+pub fn collection_path(target: &Target, version: &str) -> String {
+    let Target {
+        resource,
+        group,
+        namespace,
+        ..
+    } = target;
+    match *group {
+        "" => format!("/api/{version}/namespaces/{namespace}/{resource}"),
+        group => format!("/apis/{group}/{version}/namespaces/{namespace}/{resource}"),
+    }
 }

@@ -1,0 +1,134 @@
+//! The TrafficSplits of one list-watch: a named one, or all of a namespace. Owns: which of them
+//! count, for how long one that is gone still does, and what the operator hears of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::follow::Observation;
+use crate::resource::{Body, Object, ObjectName};
+use crate::route::{Spec, Split};
+
+/// A split that is gone counts this much longer: who replaces one deletes it first.
+const GONE_FOR: Duration = Duration::from_secs(10);
+
+/// What the cluster says of one list-watch's TrafficSplits.
+#[derive(Debug)]
+pub struct Splits {
+    namespace: String,
+    /// They have been read, or are known to be absent.
+    known: bool,
+    held: BTreeMap<String, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// As RFC 3339 has it: to be compared as text.
+    created: String,
+    /// What can be applied of it.
+    split: Option<Split>,
+    /// It is gone, and counts until then.
+    leaves: Option<Instant>,
+}
+
+impl Splits {
+    /// Nothing is known yet.
+    pub fn new(namespace: String) -> Splits {
+        Splits {
+            namespace,
+            known: false,
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Whether they have been read, or are known to be absent.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Whether there is one that counts.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Those that can be applied, the oldest first.
+    pub fn usable(&self) -> Vec<&Split> {
+        let mut held: Vec<&Held> = self.held.values().collect();
+        // Equally old ones stay in the order of their names.
+        held.sort_by(|a, b| a.created.cmp(&b.created));
+        held.into_iter()
+            .filter_map(|held| held.split.as_ref())
+            .collect()
+    }
+
+    /// Takes in what the cluster says.
+    pub fn take(&mut self, observation: Observation, now: Instant) {
+        match observation {
+            Observation::Changed(object) => self.hold(object),
+            Observation::Deleted(name) => self.miss(|held| held == name, now),
+            Observation::Listed(objects) => {
+                self.known = true;
+                let listed: Vec<String> = objects.iter().map(|o| o.name.clone()).collect();
+                objects.into_iter().for_each(|object| self.hold(object));
+                self.miss(|held| listed.iter().all(|name| name != held), now);
+            }
+            // Unknown is not absent.
+            Observation::Refused(_) => {}
+        }
+    }
+
+    fn hold(&mut self, object: Object) {
+        let Body::TrafficSplit { created, spec } = object.body else {
+            return;
+        };
+        let name = ObjectName {
+            namespace: self.namespace.clone(),
+            name: object.name.clone(),
+        };
+        let split = spec.and_then(|spec: Spec| {
+            Split::new(name.clone(), &spec).map_err(|unusable| unusable.to_string())
+        });
+        if let Err(reason) = &split {
+            warn!(trafficsplit:% = name, resource_version:% = object.version.resource_version, reason;
+                "a TrafficSplit is not applied: the ConfigMaps' own weights stand");
+        }
+        self.held.insert(
+            object.name,
+            Held {
+                created,
+                split: split.ok(),
+                leaves: None,
+            },
+        );
+    }
+
+    fn miss(&mut self, gone: impl Fn(&str) -> bool, now: Instant) {
+        for (name, held) in &mut self.held {
+            if gone(name) && held.leaves.is_none() {
+                info!(trafficsplit = format!("{}/{name}", self.namespace);
+                    "a TrafficSplit is gone: its weights stay for 10 s");
+                held.leaves = Some(now + GONE_FOR);
+            }
+        }
+    }
+
+    /// When one that is gone no longer counts.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.held.values().filter_map(|held| held.leaves).min()
+    }
+
+    /// Lets go of what has been gone for long enough. True: there was something.
+    pub fn tick(&mut self, now: Instant) -> bool {
+        let count = self.held.len();
+        self.held.retain(|name, held| {
+            let stays = held.leaves.is_none_or(|at| now < at);
+            if !stays {
+                warn!(trafficsplit = format!("{}/{name}", self.namespace);
+                    "a TrafficSplit stays gone: the ConfigMaps' own weights stand again");
+            }
+            stays
+        });
+        self.held.len() < count
+    }
+}
