@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use granit_parser::{ErrorKind, Event, Parser, ScanError, Span, StructureStyle};
+use granit_parser::{ErrorKind, Event, Parser, ScanError, Span, StrInput, StructureStyle};
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
@@ -164,16 +164,21 @@ struct Root {
     end: usize,
 }
 
-/// Reads the first document, as Envoy does.
-fn read_granit(text: &str) -> Result<Root, Refusal> {
+/// The text's events, each with its place: as lenient as the parser can be made, Envoy is too.
+pub(crate) fn events(text: &str) -> Parser<'_, StrInput<'_>> {
     let options = granit_parser::options! {
         flow_nesting_limit: NESTING_MAX,
         block_nesting_limit: NESTING_MAX,
         bom_inside_document_as_content: true,
     };
+    Parser::new_from_str_with_options(text, options)
+}
+
+/// Reads the first document, as Envoy does.
+fn read_granit(text: &str) -> Result<Root, Refusal> {
     let mut root = None;
     let mut aliases = Aliases::default();
-    for event in Parser::new_from_str_with_options(text, options) {
+    for event in events(text) {
         let (event, span) = event.map_err(|error| Refusal::new(&error))?;
         if root.is_none() && event.is_node() {
             let Event::MappingStart(style, ..) = event else {

@@ -11,3 +11,4 @@
 pub mod document;
 pub mod error;
 pub mod resource;
+pub mod route;
