@@ -83,8 +83,22 @@ fn compare(text: &str, splits: &[&Split]) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Without its tags, which mean nothing to Envoy; that they stay is for the merge itself to prove.
 fn first_document(text: &str) -> Option<Value> {
-    Value::deserialize(serde_yaml::Deserializer::from_str(text).next()?).ok()
+    let document = serde_yaml::Deserializer::from_str(text).next()?;
+    Some(untagged(Value::deserialize(document).ok()?))
+}
+
+fn untagged(value: Value) -> Value {
+    match value {
+        Value::Tagged(tagged) => untagged(tagged.value),
+        Value::Sequence(items) => Value::Sequence(items.into_iter().map(untagged).collect()),
+        Value::Mapping(fields) => {
+            let fields = fields.into_iter();
+            Value::Mapping(fields.map(|(k, v)| (untagged(k), untagged(v))).collect())
+        }
+        other => other,
+    }
 }
 
 // The oracle.
@@ -100,7 +114,7 @@ fn oracle(tree: &mut Value, splits: &[&Split]) -> Vec<Wanted> {
     let Some(root) = mapping(tree) else {
         return wanted;
     };
-    for resource in items(root, "resources", "resources") {
+    for resource in items(root, "resources") {
         resource_weights(resource, splits, &mut wanted);
     }
     for (key, value) in root.iter_mut() {
@@ -130,7 +144,7 @@ fn inline_weights(
     splits: &[&Split],
     wanted: &mut Vec<Wanted>,
 ) {
-    match (key, untagged(value)) {
+    match (key, value) {
         (Some("filter_metadata" | "filterMetadata"), _) => {}
         (
             Some("route_config" | "routeConfig" | "route_configuration" | "routeConfiguration"),
@@ -161,15 +175,15 @@ fn inline_weights(
 }
 
 fn hosts(value: &mut Value, splits: &[&Split], wanted: &mut Vec<Wanted>) {
-    let Value::Sequence(hosts) = untagged(value) else {
+    let Value::Sequence(hosts) = value else {
         return;
     };
     for host in hosts.iter_mut().filter_map(mapping) {
-        let name = host.get("name").map(plain).and_then(Value::as_str);
+        let name = host.get("name").and_then(Value::as_str);
         let name = name.unwrap_or("").to_owned();
-        let domains: Vec<String> = items(host, "domains", "domains")
+        let domains: Vec<String> = items(host, "domains")
             .iter_mut()
-            .filter_map(|domain| untagged(domain).as_str().map(str::to_owned))
+            .filter_map(|domain| domain.as_str().map(str::to_owned))
             .collect();
         let meant: Vec<&Split> = splits
             .iter()
@@ -178,14 +192,16 @@ fn hosts(value: &mut Value, splits: &[&Split], wanted: &mut Vec<Wanted>) {
                 name == split.service
                     || domains.iter().any(|domain| {
                         let namespace = &split.name.namespace;
-                        let host = domain.split(':').next().unwrap();
+                        let port = |c: char| c.is_ascii_digit();
+                        let host = domain.trim_end_matches(port);
+                        let host = host.strip_suffix(':').unwrap_or(domain);
                         host == split.service
                             || host == format!("{}.{namespace}", split.service)
                             || host == format!("{}.{namespace}.svc.cluster.local", split.service)
                     })
             })
             .collect();
-        for route in items(host, "routes", "routes") {
+        for route in items(host, "routes") {
             let groups = mapping(route)
                 .and_then(|route| route.get_mut("route"))
                 .and_then(mapping)
@@ -205,10 +221,10 @@ fn hosts(value: &mut Value, splits: &[&Split], wanted: &mut Vec<Wanted>) {
 
 fn group_weights(group: &mut Mapping, meant: &[&Split], wanted: &mut Vec<Wanted>) {
     let name_of = |cluster: &mut Value| {
-        let name = mapping(cluster)?.get("name").map(plain)?;
+        let name = mapping(cluster)?.get("name")?;
         name.as_str().map(str::to_owned)
     };
-    let mut clusters: Vec<&mut Value> = items(group, "clusters", "clusters").iter_mut().collect();
+    let mut clusters: Vec<&mut Value> = items(group, "clusters").iter_mut().collect();
     let names: Vec<Option<String>> = clusters.iter_mut().map(|c| name_of(c)).collect();
     let backend = |split: &Split, name: &Option<String>| {
         let name = name.as_ref()?;
@@ -251,7 +267,7 @@ fn group_weights(group: &mut Mapping, meant: &[&Split], wanted: &mut Vec<Wanted>
 }
 
 fn number(value: &Value) -> Option<u64> {
-    match plain(value) {
+    match value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.parse().ok(),
         Value::Mapping(fields) => number(fields.get("value")?),
@@ -259,31 +275,12 @@ fn number(value: &Value) -> Option<u64> {
     }
 }
 
-fn plain(value: &Value) -> &Value {
-    match value {
-        Value::Tagged(tagged) => plain(&tagged.value),
-        other => other,
-    }
-}
-
-fn untagged(value: &mut Value) -> &mut Value {
-    match value {
-        Value::Tagged(tagged) => untagged(&mut tagged.value),
-        other => other,
-    }
-}
-
 fn mapping(value: &mut Value) -> Option<&mut Mapping> {
-    untagged(value).as_mapping_mut()
+    value.as_mapping_mut()
 }
 
-fn items<'v>(fields: &'v mut Mapping, snake: &str, camel: &str) -> &'v mut [Value] {
-    let key = if fields.contains_key(snake) {
-        snake
-    } else {
-        camel
-    };
-    match fields.get_mut(key).map(untagged) {
+fn items<'v>(fields: &'v mut Mapping, key: &str) -> &'v mut [Value] {
+    match fields.get_mut(key) {
         Some(Value::Sequence(items)) => items,
         _ => &mut [],
     }
