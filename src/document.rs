@@ -5,6 +5,8 @@
 //! Rust. So two parsers are asked that err in different ways, and only what both refuse is bad.
 //! `tests/data/document` holds texts with what a real Envoy said to each.
 
+mod aliases;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -13,6 +15,7 @@ use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use crate::resource::FileName;
+use aliases::Aliases;
 
 /// Longer texts are judged by the streaming parser alone: yaml_serde holds all events of a document
 /// in a vector, measured at 15 bytes for each byte of a usual text and 56 for `[a,a,a,...]`. At 64
@@ -23,10 +26,6 @@ pub const SECOND_OPINION_MAX_BYTES: usize = 64 * 1024;
 const NESTING_MAX: usize = 500;
 
 const NOT_A_MAPPING: &str = "the document is not a mapping";
-
-/// Envoy copies what an alias names, and copies of copies: a few hundred bytes can become more
-/// nodes than any machine holds. Measured: 5.4 million take it 6.9 s and 2.1 GB.
-const EXPANDED_NODES_MAX: u64 = 10_000_000;
 
 /// What should be done with a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,60 +213,6 @@ impl Refusal {
     }
 }
 
-/// Counts the nodes that are left when every alias is replaced by what it names.
-#[derive(Default)]
-struct Aliases {
-    /// Nodes so far, with every alias expanded.
-    nodes: u64,
-    /// Anchor (0: none) and `nodes` at the start of each collection that is open.
-    open: Vec<(usize, u64)>,
-    /// Anchor and expanded size of what it names; the last of an anchor holds.
-    named: Vec<(usize, u64)>,
-}
-
-impl Aliases {
-    fn follow(&mut self, event: &Event<'_>, span: Span) -> Result<(), Fault> {
-        match event {
-            Event::Scalar(_, _, anchor, _) => {
-                self.nodes += 1;
-                self.name(*anchor, 1);
-            }
-            Event::SequenceStart(_, anchor, _) | Event::MappingStart(_, anchor, _) => {
-                self.open.push((*anchor, self.nodes));
-                self.nodes += 1;
-            }
-            Event::SequenceEnd | Event::MappingEnd => {
-                if let Some((anchor, before)) = self.open.pop() {
-                    self.name(anchor, self.nodes - before);
-                }
-            }
-            Event::Alias(anchor) => {
-                if self.open.iter().any(|(open, _)| open == anchor) {
-                    // Measured: Envoy 1.40 dies of a stack overflow.
-                    return Err(Fault::envoy(span, "an alias stands inside what it names"));
-                }
-                let at = self.named.binary_search_by_key(anchor, |(named, _)| *named);
-                let size = at.ok().and_then(|at| self.named.get(at)).map_or(1, |n| n.1);
-                self.nodes = self.nodes.saturating_add(size);
-            }
-            // Anchors and unresolved aliases are only told to those who ask; the rest is no node.
-            _ => {}
-        }
-        if self.nodes > EXPANDED_NODES_MAX {
-            return Err(Fault::envoy(span, "its aliases expand beyond all bounds"));
-        }
-        Ok(())
-    }
-
-    /// Collections end in another order than they begin in, so this is an insertion.
-    fn name(&mut self, anchor: usize, size: u64) {
-        if anchor != 0 {
-            let at = self.named.partition_point(|(named, _)| *named < anchor);
-            self.named.insert(at, (anchor, size));
-        }
-    }
-}
-
 fn read_yaml_serde(text: &str) -> Result<(), Fault> {
     let Some(document) = serde_yaml::Deserializer::from_str(text).next() else {
         return Err(Fault::new(
@@ -329,16 +274,19 @@ fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// yaml-cpp takes control characters for letters, and U+0004 for the end of the stream. Both our
-/// parsers refuse them, so they are shown something printable instead, at the same place.
-fn tame(text: &str) -> Cow<'_, str> {
+/// parsers refuse them, so they are shown other letters instead, of the same length: every offset,
+/// line and column stays.
+pub(crate) fn tame(text: &str) -> Cow<'_, str> {
     let text = text.split_once('\u{4}').map_or(text, |(before, _)| before);
-    let wild = |c: char| match c {
-        '\t' | '\n' | '\r' | '\u{85}' => false,
-        '\u{fffe}' | '\u{ffff}' => true,
-        _ => c.is_control(),
+    let letter = |c: char| match c {
+        '\t' | '\n' | '\r' | '\u{85}' => None,
+        '\u{fffe}' | '\u{ffff}' => Some('\u{fffd}'),
+        // Nothing in Kubernetes is named so.
+        _ if c.is_ascii_control() => Some('~'),
+        _ => c.is_control().then_some('\u{f8}'),
     };
-    if text.contains(wild) {
-        text.replace(wild, "\u{fffd}").into()
+    if text.contains(|c| letter(c).is_some()) {
+        text.chars().map(|c| letter(c).unwrap_or(c)).collect()
     } else {
         text.into()
     }

@@ -49,12 +49,12 @@ fn every_text_has_its_recorded_verdict_and_what_envoy_loads_is_published() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Each prefix of each text, so that a parser's end-of-input paths are all walked.
+/// Each short prefix of each text, so that a parser's end-of-input paths are all walked.
 #[test]
-fn no_prefix_of_any_text_panics() {
+fn no_short_prefix_of_any_text_panics() {
     for file in fs::read_dir(DATA).unwrap() {
         let bytes = fs::read(file.unwrap().path()).unwrap();
-        for end in 0..bytes.len().min(400) {
+        for end in 0..bytes.len().min(150) {
             for name in ["a.yaml", "a.json"] {
                 verdict(name, &bytes[..end]);
             }

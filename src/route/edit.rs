@@ -12,7 +12,7 @@ use crate::document;
 /// Of 4294967295.
 const MAX_DIGITS: usize = 10;
 
-/// One weight to write.
+/// One weight to write. Offsets fit: no object of Kubernetes is larger than a few MiB.
 #[derive(Debug)]
 pub(super) struct Edit {
     /// Ordinal of the scalar event that it replaces, or after which it comes in.

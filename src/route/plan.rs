@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
+use super::Refused;
 use super::edit::{Edit, Insert};
+use super::report::{Applied, CHANGES_KEPT, Change, ClusterChange, WARNINGS_KEPT, Warning};
 use super::split::Split;
-use super::{Applied, CHANGES_KEPT, Change, ClusterChange, Refused, WARNINGS_KEPT, Warning};
 
 /// A virtual host, as far as it has been read.
 #[derive(Default)]

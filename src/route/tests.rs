@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::*;
+use crate::resource::ObjectName;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/route");
 

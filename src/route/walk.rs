@@ -57,7 +57,7 @@ pub(super) struct Walk<'a, 's> {
     text: &'a str,
     plan: Plan<'s>,
     stack: Vec<Frame>,
-    /// Values of scalars with an anchor.
+    /// Values of scalars with an anchor. Like `anchored`, in the order of their anchors.
     scalars: Vec<(usize, Cow<'a, str>)>,
     anchored: Vec<Anchored>,
     host: Host<'a>,
@@ -87,10 +87,13 @@ impl<'a, 's> Walk<'a, 's> {
     /// Reads the first document, as Envoy does, and gives what is to be done.
     pub(super) fn run(mut self) -> Result<Plan<'s>, Stop> {
         for event in document::events(self.text) {
-            let (event, span) = event.map_err(|error| {
-                let line = error.marker().line() as u32;
-                Stop::Unreadable(Refused::new(line, error.info()))
-            })?;
+            let (event, span) = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    let line = error.marker().line() as u32;
+                    return Err(self.stop(Refused::new(line, error.info())));
+                }
+            };
             if event == Event::DocumentEnd {
                 break;
             }
@@ -100,6 +103,15 @@ impl<'a, 's> Walk<'a, 's> {
         self.refuse_edits_that_aliases_repeat()
             .map_err(Stop::Refused)?;
         Ok(self.plan)
+    }
+
+    /// The text cannot be read on: bad news only if a split applies to what has been read.
+    fn stop(&self, refused: Refused) -> Stop {
+        if self.plan.applied.iter().any(|applied| applied.routes > 0) {
+            Stop::Refused(refused)
+        } else {
+            Stop::Unreadable(refused)
+        }
     }
 
     fn refuse_edits_that_aliases_repeat(&mut self) -> Result<(), Refused> {
@@ -152,8 +164,10 @@ impl<'a, 's> Walk<'a, 's> {
             Event::MappingStart(style, anchor, _) => self.open(role, true, *style, *anchor, span),
             Event::SequenceStart(style, anchor, _) => self.open(role, false, *style, *anchor, span),
             Event::Alias(id) if self.scalar_of(event).is_none() => {
-                let same = |anchored: &&mut Anchored| anchored.id == *id;
-                if let Some(anchored) = self.anchored.iter_mut().find(same) {
+                let found = self
+                    .anchored
+                    .binary_search_by_key(id, |anchored| anchored.id);
+                if let Some(anchored) = found.ok().and_then(|i| self.anchored.get_mut(i)) {
                     anchored.aliased = true;
                 }
                 // What it names is looked at where it stands; as a part of a route, here too.
@@ -180,7 +194,7 @@ impl<'a, 's> Walk<'a, 's> {
             read_to = read_to.max(start(at) as usize);
             if self.reread_bytes > REREAD_MAX_BYTES || self.behind > ALIAS_DEPTH_MAX {
                 let why = "there is too much behind aliases";
-                return Err(Stop::Unreadable(Refused::new(line(span), why)));
+                return Err(self.stop(Refused::new(line(span), why)));
             }
             if inside {
                 self.read(&event, at)?;
@@ -349,15 +363,18 @@ impl<'a, 's> Walk<'a, 's> {
         match event {
             Event::Scalar(value, ..) => Some(value.clone()),
             Event::Alias(id) => {
-                let found = self.scalars.iter().rev().find(|(named, _)| named == id);
-                found.map(|(_, value)| value.clone())
+                let found = self.scalars.binary_search_by_key(id, |(named, _)| *named);
+                let (_, value) = self.scalars.get(found.ok()?)?;
+                Some(value.clone())
             }
             _ => None,
         }
     }
 
     fn remember(&mut self, event: &Event<'a>) {
-        if let Event::Scalar(value, _, anchor @ 1.., _) = event {
+        if let Event::Scalar(value, _, anchor @ 1.., _) = event
+            && self.behind == 0
+        {
             self.scalars.push((*anchor, value.clone()));
         }
     }

@@ -122,7 +122,9 @@ fn scaled(digits: u128, exponent: i32, a_bit: bool) -> u128 {
     match (power, exponent < 0) {
         (Some(power), false) => digits.saturating_mul(power).saturating_add(a_bit.into()),
         (None, false) => u128::MAX,
-        (Some(power), true) => digits.div_ceil(power) + u128::from(a_bit && digits % power == 0),
+        (Some(power), true) => {
+            digits.div_ceil(power) + u128::from(a_bit && digits.is_multiple_of(power))
+        }
         (None, true) => 1,
     }
 }
@@ -179,5 +181,104 @@ impl<'de> Visitor<'de> for WeightVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Weight>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, want: Option<u64>) {
+        let found = text.parse::<Weight>().ok().map(Weight::thousandths);
+        assert_eq!(found, want, "{text}");
+    }
+
+    #[test]
+    fn every_form_of_a_quantity_is_read_and_rounded_up() {
+        for (text, want) in [
+            ("0", 0),
+            ("1", 1000),
+            ("+1", 1000),
+            ("1.", 1000),
+            (".5", 500),
+            ("0.5", 500),
+            ("-0", 0),
+            ("-0.000m", 0),
+            ("1n", 1),
+            ("1000000n", 1),
+            ("1000001n", 2),
+            ("1u", 1),
+            ("1500u", 2),
+            ("10m", 10),
+            ("1500m", 1500),
+            ("1500.0001m", 1501),
+            ("1k", 1_000_000),
+            ("1M", 1_000_000_000),
+            ("1G", 1_000_000_000_000),
+            ("1T", 1_000_000_000_000_000),
+            ("1P", 1_000_000_000_000_000_000),
+            ("1E", THOUSANDTHS_MAX),
+            ("0.001E", 1_000_000_000_000_000_000),
+            ("1Ki", 1_024_000),
+            ("1.5Ki", 1_536_000),
+            ("0.0001Ki", 103),
+            ("1Mi", 1_048_576_000),
+            ("1Gi", 1_073_741_824_000),
+            ("1Ti", 1_099_511_627_776_000),
+            ("1Pi", 1_125_899_906_842_624_000),
+            ("1Ei", THOUSANDTHS_MAX),
+            ("1e3", 1_000_000),
+            ("1E3", 1_000_000),
+            ("1e+3", 1_000_000),
+            ("1e-3", 1),
+            ("1e-4", 1),
+            ("12.345e1", 123_450),
+            ("0e999999999", 0),
+            ("1e999999999", THOUSANDTHS_MAX),
+            ("1e-999999999", 1),
+            ("0.0000000000000000000000000000000001", 1),
+            ("1.0000000000000000000000000000000001", 1001),
+            ("1.0000000000000000000000000000000000", 1000),
+            ("99999999999999999999999999999999999999999", THOUSANDTHS_MAX),
+            ("000000000000000000000000000000000000000001", 1000),
+            ("16.1", 16_100),
+            ("33.3", 33_300),
+        ] {
+            check(text, Some(want));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_from_0_up_is_no_weight() {
+        for text in [
+            "",
+            "-",
+            "+",
+            ".",
+            "1.2.3",
+            "-1",
+            "-5m",
+            "-1e-9",
+            "K",
+            "5K",
+            "5ki",
+            "5mi",
+            "1e",
+            "1e1.5",
+            "1e99999999999",
+            "1 ",
+            " 1",
+            "1,5",
+            "0x10",
+            "NaN",
+            "inf",
+            "5%",
+            "--1",
+            "1KiB",
+            "\u{661}",
+        ] {
+            check(text, None);
+        }
     }
 }
