@@ -5,8 +5,11 @@
 mod kit;
 
 mod apiserver;
+mod command_line;
 mod envoy;
 mod faults;
 mod kubectl;
 mod process;
+mod setup;
 mod tls;
+mod usage;
