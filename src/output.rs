@@ -157,7 +157,7 @@ impl Output {
                 if printed.as_ref() == Some(set) {
                     return Ok(Written::Settled);
                 }
-                let text = manifest::manifests(set)?;
+                let text = manifest::manifests(set);
                 let printing = |source| Error::System {
                     what: "write to stdout",
                     source,
