@@ -6,6 +6,7 @@ mod kit;
 
 mod apiserver;
 mod command_line;
+mod dry_run;
 mod envoy;
 mod faults;
 mod kubectl;
