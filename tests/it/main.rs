@@ -11,6 +11,7 @@ mod envoy;
 mod faults;
 mod kubectl;
 mod process;
+mod semantics;
 mod setup;
 mod tls;
 mod usage;
