@@ -139,7 +139,8 @@ impl Loop {
             if let Some(since) = self.changed.take_if(|since| gathered(since)) {
                 self.publish(since, now)?;
             }
-            if self.once && self.is_finished(now)? {
+            // What has just been read must have been published, or recalled, before it is judged.
+            if self.once && self.changed.is_none() && self.is_finished(now)? {
                 return Ok(());
             }
             self.request(now);

@@ -6,10 +6,12 @@ mod kit;
 
 mod apiserver;
 mod command_line;
+mod credentials;
 mod dry_run;
 mod envoy;
 mod faults;
 mod kubectl;
+mod once;
 mod process;
 mod semantics;
 mod setup;
