@@ -104,6 +104,7 @@ impl Loop {
             Mode::Poll => Manner::Poll(sync_interval),
             Mode::Follow => Manner::Follow(sync_interval),
         };
+        server.hasty = manner == Manner::Once;
         let mut follow = |object: &ObjectName| {
             let ObjectName { namespace, name } = object.clone();
             let kind = ObjectKind::ConfigMap;
