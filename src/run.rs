@@ -4,9 +4,11 @@
 //! A turn: wait for input or a deadline, read what has arrived, publish once nothing more is
 //! waiting, then make at most one request.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -23,7 +25,7 @@ use crate::kube::transport::timespec;
 use crate::output::{Output, Written};
 use crate::publish::Published;
 use crate::reconcile::{self, Latest, Override};
-use crate::resource::{FileSet, ObjectKind, ObjectName};
+use crate::resource::{FileSet, ObjectKind, ObjectName, Origin};
 use crate::server::Server;
 use crate::signal::Signals;
 use crate::source::Source;
@@ -81,6 +83,8 @@ struct Loop {
     /// The output holds what the cluster said last.
     in_step: bool,
     overrides: Vec<Override>,
+    /// The states that the output was last brought in step with.
+    shown: Vec<Rc<Origin>>,
     started: Instant,
     /// Who may ask first next time: nobody is starved.
     first: usize,
@@ -124,6 +128,7 @@ impl Loop {
             idle: true,
             in_step: false,
             overrides: Vec::new(),
+            shown: Vec::new(),
             started: now,
             first: 0,
         }
@@ -262,8 +267,18 @@ impl Loop {
             .output
             .write(&set, self.once, now, &mut self.server.random)?;
         self.in_step = !matches!(written, Written::NotYet);
+        if !self.in_step {
+            return Ok(());
+        }
+        let contents = self
+            .sources
+            .iter()
+            .filter_map(|source| source.content.as_ref());
+        let origins = contents.map(|content| content.origin.clone()).collect();
+        let shown = std::mem::replace(&mut self.shown, origins);
         if let Written::New(published) = written {
-            report(&published, &set, since);
+            let new = self.shown.iter().filter(|origin| !shown.contains(origin));
+            report(&published, &set, new, since);
         }
         Ok(())
     }
@@ -332,7 +347,13 @@ impl Loop {
 }
 
 /// One line for each set, and a warning for what an Envoy may miss.
-fn report(published: &Published, set: &FileSet, since: Instant) {
+/// A file that is gone has no origin any more: the line names every state that is `new` then.
+fn report<'a>(
+    published: &Published,
+    set: &'a FileSet,
+    new: impl Iterator<Item = &'a Rc<Origin>>,
+    since: Instant,
+) {
     let Published {
         number,
         changed,
@@ -340,18 +361,21 @@ fn report(published: &Published, set: &FileSet, since: Instant) {
         committed,
         unswept,
     } = published;
-    let mut origins: Vec<_> = changed
+    let of_changed = changed
         .iter()
-        .filter_map(|name| Some(set.get(name)?.origin.clone()))
+        .filter_map(|name| Some(&set.get(name)?.origin));
+    let origins: BTreeMap<_, _> = new
+        .filter(|_| !removed.is_empty())
+        .chain(of_changed)
+        .map(|origin| (&origin.object, &origin.resource_version))
         .collect();
-    origins.dedup();
     let join = |texts: Vec<String>| texts.join(",");
     let gone = removed.iter().map(|name| format!("-{name}"));
     let files = changed.iter().map(ToString::to_string).chain(gone);
     let milliseconds = committed.saturating_duration_since(since).as_secs_f64() * 1000.0;
     info!(
-        configmap = join(origins.iter().map(|o| o.object.to_string()).collect()),
-        resource_version = join(origins.iter().map(|o| o.resource_version.to_string()).collect()),
+        configmap = join(origins.keys().map(ToString::to_string).collect()),
+        resource_version = join(origins.values().map(ToString::to_string).collect()),
         files = join(files.collect()),
         set = *number,
         ms = format!("{milliseconds:.3}");
