@@ -20,7 +20,7 @@ const LOCK_EVERY: Duration = Duration::from_secs(1);
 /// The destination of file sets.
 pub enum Output {
     /// Manifests on stdout; what was printed last.
-    Stdout(Option<FileSet>),
+    Stdout(String),
     /// Files for Envoy.
     Directory(Box<Directory>),
 }
@@ -53,7 +53,7 @@ pub enum Written {
 impl Output {
     /// Prints manifests.
     pub fn stdout() -> Output {
-        Output::Stdout(None)
+        Output::Stdout(String::new())
     }
 
     /// Writes files; the layout is checked every so often.
@@ -154,10 +154,11 @@ impl Output {
     ) -> Result<Written, Error> {
         match self {
             Output::Stdout(printed) => {
-                if printed.as_ref() == Some(set) {
+                let text = manifest::manifests(set);
+                // A change of an object may be none of what is printed.
+                if text == *printed {
                     return Ok(Written::Settled);
                 }
-                let text = manifest::manifests(set);
                 let printing = |source| Error::System {
                     what: "write to stdout",
                     source,
@@ -165,7 +166,7 @@ impl Output {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(text.as_bytes()).map_err(printing)?;
                 stdout.flush().map_err(printing)?;
-                *printed = Some(set.clone());
+                *printed = text;
                 Ok(Written::Settled)
             }
             Output::Directory(directory) => {
