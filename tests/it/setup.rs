@@ -7,7 +7,7 @@ use crate::kit::until;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -169,4 +169,18 @@ pub fn finish_within(process: Crossover, limit: Duration) -> (Finished, Duration
         std::thread::sleep(Duration::from_millis(10));
     }
     (process.finish(), started.elapsed())
+}
+
+/// Everything below a directory.
+pub fn tree(dir: &Path) -> Vec<String> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        paths.push(path.to_str().unwrap().to_string());
+        if path.is_dir() && !path.is_symlink() {
+            paths.extend(tree(&path));
+        }
+    }
+    paths.sort();
+    paths
 }
