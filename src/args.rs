@@ -297,7 +297,7 @@ fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Er
         };
         let dashed = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
         let Some(body) = dashed.filter(|body| !body.is_empty()) else {
-            return usage(format!("unexpected argument: {arg}"));
+            return usage(format!("unexpected argument: {arg:?}"));
         };
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -307,7 +307,8 @@ fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Er
             return Ok(vec!["--help".into()]);
         }
         let Some(flag) = FLAGS.iter().find(|flag| flag.0 == name) else {
-            return usage(format!("flag provided but not defined: -{name}"));
+            let given = format!("-{name}");
+            return usage(format!("flag provided but not defined: {given:?}"));
         };
         let value = match (flag.1.is_empty(), value) {
             (true, None) => "true".to_owned(),
@@ -324,7 +325,7 @@ fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Er
         };
         if value.starts_with("--") {
             // Almost surely a forgotten value; pico-args would take it for a flag.
-            return usage(format!("flag needs an argument: -{name} (found {value})"));
+            return usage(format!("flag needs an argument: -{name} (found {value:?})"));
         }
         pairs.push(format!("--{name}").into());
         pairs.push(value.into());

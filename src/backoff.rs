@@ -146,6 +146,13 @@ impl Outage {
         }
     }
 
+    /// A request may go out by then, whatever was drawn.
+    pub fn hasten(&mut self, by: Instant) {
+        if let Some(down) = &mut self.down {
+            down.next_try = down.next_try.min(by);
+        }
+    }
+
     /// A request was answered.
     pub fn answered(&mut self, now: Instant) -> Option<Notice> {
         let down = self.down.take()?;

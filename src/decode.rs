@@ -86,7 +86,7 @@ struct RawEvent {
 
 /// Reads a list of objects of one kind, or of their metadata.
 pub fn list(json: &[u8], kind: ObjectKind) -> Result<List, String> {
-    let raw: RawObject = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
     let of_kind = raw.kind.strip_suffix("List") == Some(kind.name());
     if !of_kind && raw.kind != "PartialObjectMetadataList" {
         return Err(format!(
@@ -108,7 +108,7 @@ pub fn list(json: &[u8], kind: ObjectKind) -> Result<List, String> {
 
 /// Reads one line of a watch on objects of one kind.
 pub fn event(json: &[u8], kind: ObjectKind) -> Result<WatchEvent, String> {
-    let raw: RawEvent = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let raw: RawEvent = serde_json::from_slice(json).map_err(unreadable)?;
     let object = raw.object;
     if raw.kind == "ERROR" {
         return Ok(WatchEvent::Failed(Status {
@@ -187,6 +187,16 @@ pub fn status(body: &[u8]) -> Status {
                 message: text.trim().to_owned(),
             }
         }
+    }
+}
+
+/// serde cites a value that has another type than it should; it may be a ConfigMap's.
+fn unreadable(error: serde_json::Error) -> String {
+    if error.is_data() {
+        let (line, column) = (error.line(), error.column());
+        format!("it has another shape than expected at line {line} column {column}")
+    } else {
+        error.to_string()
     }
 }
 

@@ -183,7 +183,7 @@ impl Mirror {
             managed_by, files, ..
         }) = &existing
         {
-            let ours = managed_by.as_deref() == Some("crossover");
+            let ours = managed_by.as_deref() == Some(manifest::MANAGER);
             let equal = |(name, file): (&_, &crate::resource::File)| {
                 let name: &crate::resource::FileName = name;
                 files.get(name.as_str()) == Some(&file.bytes)
@@ -207,7 +207,10 @@ impl Mirror {
         let over = existing
             .as_ref()
             .map(|existing| &existing.version.resource_version);
-        let body = manifest::mirror(&self.source, set, over)?;
+        let body = manifest::mirror(&self.source, set, over).map_err(|e| Error::System {
+            what: "write a manifest",
+            source: e.into(),
+        })?;
         let (verb, method, path) = match over {
             Some(_) => ("update", Method::Put(&body), self.path()),
             None => (

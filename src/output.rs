@@ -24,7 +24,7 @@ pub enum Output {
         /// As the mirrors that they would become.
         mirrored: bool,
         /// What was printed last.
-        printed: Option<FileSet>,
+        printed: String,
     },
     /// Files for Envoy.
     Directory(Box<Directory>),
@@ -58,10 +58,8 @@ pub enum Written {
 impl Output {
     /// Prints manifests of the ConfigMaps, or of their mirrors.
     pub fn stdout(mirrored: bool) -> Output {
-        Output::Stdout {
-            mirrored,
-            printed: None,
-        }
+        let printed = String::new();
+        Output::Stdout { mirrored, printed }
     }
 
     /// Writes files; the layout is checked every so often.
@@ -162,10 +160,11 @@ impl Output {
     ) -> Result<Written, Error> {
         match self {
             Output::Stdout { mirrored, printed } => {
-                if printed.as_ref() == Some(set) {
+                let text = manifest::manifests(set, *mirrored);
+                // A change of an object may be none of what is printed.
+                if text == *printed {
                     return Ok(Written::Settled);
                 }
-                let text = manifest::manifests(set, *mirrored)?;
                 let printing = |source| Error::System {
                     what: "write to stdout",
                     source,
@@ -173,7 +172,7 @@ impl Output {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(text.as_bytes()).map_err(printing)?;
                 stdout.flush().map_err(printing)?;
-                *printed = Some(set.clone());
+                *printed = text;
                 Ok(Written::Settled)
             }
             Output::Directory(directory) => {

@@ -4,10 +4,11 @@
 //! A turn: wait for input or a deadline, read what has arrived, publish once nothing more is
 //! waiting, then make at most one request.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -27,7 +28,7 @@ use crate::mirror::Mirror;
 use crate::output::{Output, Written};
 use crate::publish::Published;
 use crate::reconcile::{self, Desired, Known, Latest, Override};
-use crate::resource::{FileSet, ObjectKind, ObjectName};
+use crate::resource::{FileSet, ObjectKind, ObjectName, Origin};
 use crate::server::Server;
 use crate::signal::Signals;
 use crate::smi::Smi;
@@ -93,6 +94,8 @@ struct Loop {
     weights: Changes,
     /// What was said about them.
     warnings: BTreeSet<String>,
+    /// The states that the output was last brought in step with.
+    shown: Vec<Rc<Origin>>,
     started: Instant,
     /// There was no word of the splits for too long.
     gave_up_splits: bool,
@@ -126,6 +129,7 @@ impl Loop {
             Mode::Poll => Manner::Poll(sync_interval),
             Mode::Follow => Manner::Follow(sync_interval),
         };
+        server.hasty = manner == Manner::Once;
         let mut follow = |object: &ObjectName| {
             let ObjectName { namespace, name } = object.clone();
             let kind = ObjectKind::ConfigMap;
@@ -164,6 +168,7 @@ impl Loop {
             overrides: Vec::new(),
             weights: Changes::new(),
             warnings: BTreeSet::new(),
+            shown: Vec::new(),
             started: now,
             gave_up_splits: false,
             goes_without_splits: false,
@@ -182,7 +187,8 @@ impl Loop {
             if let Some(since) = self.changed.take_if(|since| gathered(since)) {
                 self.publish(since, now)?;
             }
-            if self.once && self.is_finished(now)? {
+            // What has just been read must have been published, or recalled, before it is judged.
+            if self.once && self.changed.is_none() && self.is_finished(now)? {
                 return Ok(());
             }
             self.request(now);
@@ -374,10 +380,18 @@ impl Loop {
                 source.merged = source.content.clone();
             }
         }
+        let contents = self
+            .sources
+            .iter()
+            .filter_map(|source| source.content.as_ref());
+        let origins = contents.map(|content| content.origin.clone()).collect();
+        let shown = std::mem::replace(&mut self.shown, origins);
         if let Written::New(published) = &written {
+            let new = self.shown.iter().filter(|origin| !shown.contains(origin));
             report(
                 published,
                 &set,
+                new,
                 since,
                 &merge::describe(&self.weights, &weights),
             );
@@ -489,7 +503,14 @@ impl Loop {
 }
 
 /// One line for each set, and a warning for what an Envoy may miss.
-fn report(published: &Published, set: &FileSet, since: Instant, weights: &str) {
+/// A file that is gone has no origin any more: the line names every state that is `new` then.
+fn report<'a>(
+    published: &Published,
+    set: &'a FileSet,
+    new: impl Iterator<Item = &'a Rc<Origin>>,
+    since: Instant,
+    weights: &str,
+) {
     let Published {
         number,
         changed,
@@ -497,22 +518,20 @@ fn report(published: &Published, set: &FileSet, since: Instant, weights: &str) {
         committed,
         unswept,
     } = published;
-    let mut origins: Vec<_> = changed
+    let of_changed = changed
         .iter()
-        .filter_map(|name| Some(set.get(name)?.origin.clone()))
+        .filter_map(|name| Some(&set.get(name)?.origin));
+    let origins: BTreeMap<_, _> = new
+        .filter(|_| !removed.is_empty())
+        .chain(of_changed)
+        .map(|origin| (&origin.object, &origin.resource_version))
         .collect();
-    origins.dedup();
     let join = |texts: Vec<String>| texts.join(",");
     let gone = removed.iter().map(|name| format!("-{name}"));
     let files = changed.iter().map(ToString::to_string).chain(gone);
     let milliseconds = committed.saturating_duration_since(since).as_secs_f64() * 1000.0;
-    let configmap = join(origins.iter().map(|o| o.object.to_string()).collect());
-    let resource_version = join(
-        origins
-            .iter()
-            .map(|o| o.resource_version.to_string())
-            .collect(),
-    );
+    let configmap = join(origins.keys().map(ToString::to_string).collect());
+    let resource_version = join(origins.values().map(ToString::to_string).collect());
     let (files, ms) = (join(files.collect()), format!("{milliseconds:.3}"));
     if weights.is_empty() {
         info!(configmap, resource_version, files, set = *number, ms; "published");

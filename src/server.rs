@@ -8,6 +8,7 @@ use log::{debug, info, warn};
 use crate::backoff::{Notice, Outage, Random};
 use crate::error::{Chain, Error, Kind, Target};
 use crate::kube::client::{Answer, Client, Content, Method};
+use crate::watch::RETRY_DENIED;
 
 /// The API server, in good days and bad.
 pub struct Server {
@@ -15,6 +16,8 @@ pub struct Server {
     outage: Outage,
     /// For every wait that should not fall together with others'.
     pub random: Random,
+    /// `-onetime`: there are five seconds for a 401, too few for a back-off.
+    pub hasty: bool,
     /// The last failure that held for all, and since when there was no other answer but 401.
     failure: Option<Error>,
     unauthorized: Option<Instant>,
@@ -27,6 +30,7 @@ impl Server {
             client,
             outage: Outage::default(),
             random,
+            hasty: false,
             failure: None,
             unauthorized: None,
         }
@@ -95,10 +99,13 @@ impl Server {
             // A signal cut it short; the next wait ends the program.
             return;
         }
+        let notice = self.outage.failed(now, retry_after, &mut self.random);
         if error.kind() == Kind::Unauthorized {
             self.unauthorized.get_or_insert(now);
+            if self.hasty {
+                self.outage.hasten(now + RETRY_DENIED);
+            }
         }
-        let notice = self.outage.failed(now, retry_after, &mut self.random);
         if notice == Some(Notice::Began) {
             let message = "the API server is away: published files stay, trying again";
             warn!(error:% = Chain(&error); "{message}");

@@ -37,8 +37,9 @@ const WATCH_MARGIN: Duration = Duration::from_secs(10);
 const WATCH_AT_LEAST: Duration = Duration::from_secs(5);
 /// How long a stream has to bring what a look has seen.
 const LOOK_GRACE: Duration = Duration::from_secs(2);
-/// With `-onetime`, an object that is not there is asked for this often.
-const RETRY_ABSENT: Duration = Duration::from_millis(500);
+/// With `-onetime`, what is not there or not granted is asked for this often: there are five seconds
+/// for it, and the back-off's third wait may be as long.
+pub const RETRY_DENIED: Duration = Duration::from_millis(500);
 
 /// The objects that a list-watch covers, by name: none or one, where it is for a single object.
 pub type Found = BTreeMap<String, Version>;
@@ -236,7 +237,7 @@ impl Watch {
         self.state = match self.manner {
             Manner::Follow(_) => State::Open { at, due: now },
             Manner::Once if self.found.is_empty() => State::List {
-                due: now + RETRY_ABSENT,
+                due: now + RETRY_DENIED,
             },
             Manner::Once | Manner::Poll(_) => State::Resting,
         };
@@ -297,7 +298,10 @@ impl Watch {
                 return streaming;
             }
             Failure::Gone => self.backoff.stumbled(now, random),
-            Failure::Object => self.backoff.failed(now, random),
+            Failure::Object => match self.manner {
+                Manner::Once => RETRY_DENIED,
+                Manner::Poll(_) | Manner::Follow(_) => self.backoff.failed(now, random),
+            },
         };
         self.relist(now + wait);
         streaming

@@ -25,13 +25,13 @@ spec:
 ";
 
 /// A kubectl that talks to one server, and knows no other.
-struct Kubectl {
+pub struct Kubectl {
     url: String,
     home: TempDir,
 }
 
 impl Kubectl {
-    fn new(server: &Server) -> Kubectl {
+    pub fn new(server: &Server) -> Kubectl {
         Kubectl {
             url: server.url(),
             home: TempDir::new().unwrap(),
@@ -39,7 +39,7 @@ impl Kubectl {
     }
 
     #[track_caller]
-    fn run(&self, arguments: &[&str]) -> String {
+    pub fn run(&self, arguments: &[&str]) -> String {
         let output = Command::new("kubectl")
             .args(["--server", &self.url, "--kubeconfig", "/dev/null"])
             .args(arguments)
@@ -59,7 +59,7 @@ impl Kubectl {
         text
     }
 
-    fn write(&self, text: &str) {
+    pub fn write(&self, text: &str) {
         fs::write(self.home.path().join("all.yaml"), text).unwrap();
     }
 }

@@ -5,9 +5,21 @@
 mod kit;
 
 mod apiserver;
+mod command_line;
+mod credentials;
+mod disk;
+mod documents;
+mod dry_run;
+mod environment;
 mod envoy;
 mod faults;
+mod keep;
+mod keys;
 mod kubectl;
+mod logging;
+mod once;
 mod process;
 mod semantics;
+mod setup;
 mod tls;
+mod usage;

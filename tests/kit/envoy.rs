@@ -151,7 +151,9 @@ impl Envoy {
 
     /// Everything it logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        // Envoy cites what it was given, be it text or not.
+        let log = fs::read(self.dir.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 }
 
@@ -247,7 +249,10 @@ impl Judge {
             if count("update_success") > succeeded {
                 return Some(Verdict::Loaded);
             }
-            (refused() > before).then(|| Verdict::Refused(self.envoy.log()[log..].to_string()))
+            (refused() > before).then(|| {
+                let log = self.envoy.log().get(log..).unwrap_or_default().to_string();
+                Verdict::Refused(log)
+            })
         })
     }
 

@@ -1,0 +1,252 @@
+//! What is published while a ConfigMap is not there or not fit: its last good files, also across a
+//! restart, and all that changes elsewhere.
+
+use crate::kit::apiserver::access::{Account, Rule};
+use crate::kit::crossover::Crossover;
+use crate::setup::{Setup, events, events_with};
+use rustix::process::Signal;
+
+const A: (&str, &str) = ("a.yaml", "a: 1\n");
+const B: (&str, &str) = ("b.yaml", "b: 1\n");
+const B2: (&str, &str) = ("b.yaml", "b: 2\n");
+const FOLLOW: [&str; 4] = ["-watch", "-configmap=a", "-configmap=b", "-log-format=json"];
+const POLL: [&str; 4] = [
+    "-sync-interval=200ms",
+    "-configmap=a",
+    "-configmap=b",
+    "-log-format=json",
+];
+
+/// A line of its own, not part of a warning.
+const PUBLISHED: &str = "\"message\":\"published\"";
+
+/// What may happen to ConfigMap `a`, and what is said of it.
+type Mishap = (fn(&Setup), &'static str);
+
+const DELETED: Mishap = (
+    |setup| setup.server.delete("ConfigMap", "a"),
+    "it does not exist",
+);
+const EMPTIED: Mishap = (
+    |setup| {
+        setup.put("a", &[]);
+    },
+    "there is no key in it",
+);
+const BAD: Mishap = (
+    |setup| {
+        setup.put("a", &[("a.yaml", "a: [1\n"), ("another.yaml", "a: 1\n")]);
+    },
+    "a.yaml: line 1",
+);
+
+fn both() -> Setup {
+    let setup = Setup::new();
+    setup.put("a", &[A]);
+    setup.put("b", &[B]);
+    setup
+}
+
+#[track_caller]
+fn keeps_its_files_until_it_is_good_again(mishap: Mishap, flags: &[&str]) {
+    let setup = both();
+    let process = setup.start(flags);
+    setup.until_found(&[A, B]);
+    process.wait_for_line(PUBLISHED);
+    (mishap.0)(&setup);
+    let warning = process.wait_for_line(mishap.1);
+    let warning = &events(&warning)[0];
+    assert_eq!(
+        (&warning["level"], &warning["configmap"]),
+        (&"warn".into(), &"default/a".into())
+    );
+    // The others go on.
+    setup.put("b", &[B2]);
+    setup.until_found(&[A, B2]);
+    setup.put("a", &[("a.yaml", "a: 3\n")]);
+    setup.until_found(&[("a.yaml", "a: 3\n"), B2]);
+    let stderr = process.stop().stderr;
+    assert_eq!(setup.set(), 3, "{stderr}");
+    assert_eq!(
+        events_with(&stderr, mishap.1).len() + events_with_reason(&stderr, mishap.1),
+        1,
+        "{stderr}"
+    );
+}
+
+/// How many warnings give this as a reason.
+fn events_with_reason(stderr: &str, reason: &str) -> usize {
+    let gives = |event: &&serde_json::Value| {
+        event["level"] == "warn"
+            && event["reason"]
+                .as_str()
+                .is_some_and(|text| text.contains(reason))
+    };
+    events(stderr).iter().filter(gives).count()
+}
+
+#[test]
+fn a_deleted_configmap_keeps_its_files() {
+    keeps_its_files_until_it_is_good_again(DELETED, &FOLLOW);
+}
+
+#[test]
+fn an_emptied_configmap_keeps_its_files() {
+    keeps_its_files_until_it_is_good_again(EMPTIED, &FOLLOW);
+}
+
+#[test]
+fn a_configmap_with_a_bad_file_keeps_all_its_files() {
+    keeps_its_files_until_it_is_good_again(BAD, &FOLLOW);
+}
+
+#[test]
+fn without_watch_it_is_the_same() {
+    keeps_its_files_until_it_is_good_again(DELETED, &POLL);
+    keeps_its_files_until_it_is_good_again(EMPTIED, &POLL);
+    keeps_its_files_until_it_is_good_again(BAD, &POLL);
+}
+
+#[track_caller]
+fn keeps_its_files_across_a_restart(mishap: Mishap) {
+    let setup = both();
+    let process = setup.start(&FOLLOW);
+    process.wait_for_line(PUBLISHED);
+    process.signal(Signal::KILL);
+    assert_eq!(process.finish().code, None);
+    (mishap.0)(&setup);
+    setup.put("b", &[B2]);
+
+    let process = setup.start(&FOLLOW);
+    process.wait_for_line(PUBLISHED);
+    setup.assert_found(&[A, B2]);
+    process.wait_for_line(mishap.1);
+    // And over one more life: what it came from has been carried over too.
+    process.signal(Signal::KILL);
+    process.finish();
+    setup.put("b", &[B]);
+    let process = setup.start(&FOLLOW);
+    process.wait_for_line(PUBLISHED);
+    setup.assert_found(&[A, B]);
+    setup.put("a", &[("a.yaml", "a: 3\n")]);
+    setup.until_found(&[("a.yaml", "a: 3\n"), B]);
+}
+
+#[test]
+fn a_configmap_deleted_across_a_restart_keeps_its_files() {
+    keeps_its_files_across_a_restart(DELETED);
+}
+
+#[test]
+fn a_configmap_emptied_across_a_restart_keeps_its_files() {
+    keeps_its_files_across_a_restart(EMPTIED);
+}
+
+#[test]
+fn a_configmap_gone_bad_across_a_restart_keeps_its_files() {
+    keeps_its_files_across_a_restart(BAD);
+}
+
+#[test]
+fn a_configmap_forbidden_across_a_restart_keeps_its_files() {
+    let setup = both();
+    setup.succeed(&["-onetime", "-configmap=a", "-configmap=b"]);
+    let rule = Rule::new("", "configmaps", &["list", "watch"]);
+    let allow = |names: &[&str]| {
+        setup
+            .server
+            .set_accounts(vec![Account::anonymous(vec![rule.clone().named(names)])])
+    };
+    allow(&["b"]);
+    setup.put("b", &[B2]);
+    let process = setup.start(&FOLLOW);
+    setup.until_found(&[A, B2]);
+    setup.put("a", &[("a.yaml", "a: 3\n")]);
+    allow(&["a", "b"]);
+    setup.until_found(&[("a.yaml", "a: 3\n"), B2]);
+    drop(process);
+}
+
+#[test]
+fn a_configmap_that_is_no_longer_named_loses_its_files() {
+    let setup = both();
+    setup.succeed(&["-onetime", "-configmap=a", "-configmap=b"]);
+    let finished = setup.succeed(&["-onetime", "-configmap=b"]);
+    setup.assert_found(&[B]);
+    assert!(
+        finished.stderr.contains("a file is gone"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[track_caller]
+fn publishes_nothing_until_all_are_there(flags: &[&str]) {
+    let setup = Setup::new();
+    setup.put("a", &[A]);
+    setup.put("c", &[("c.yaml", "c: [1\n")]);
+    let flags = [flags, &["-configmap=c"]].concat();
+    let process: Crossover = setup.start(&flags);
+    // They are looked at more than once, and each is warned of once.
+    for name in ["a", "b", "c"] {
+        setup
+            .server
+            .wait_for_requests("looks", 3, |r| r.is_metadata_only() && r.names(name));
+    }
+    setup.put("b", &[B]);
+    setup
+        .server
+        .wait_for_request("the list of b", |r| r.names("b") && !r.is_metadata_only());
+    assert_eq!(setup.found().unwrap_or_default(), Default::default());
+    setup.put("c", &[("c.yaml", "c: 1\n")]);
+    process.wait_for_line(PUBLISHED);
+    setup.assert_found(&[A, B, ("c.yaml", "c: 1\n")]);
+    let stderr = process.stop().stderr;
+    assert_eq!(setup.set(), 1);
+    let warnings: Vec<_> = events(&stderr)
+        .into_iter()
+        .filter(|event| event["level"] == "warn")
+        .collect();
+    let of = |name: &str| {
+        warnings
+            .iter()
+            .filter(|event| event["configmap"] == name)
+            .count()
+    };
+    assert_eq!(
+        (of("default/b"), of("default/c"), warnings.len()),
+        (1, 1, 2),
+        "{stderr}"
+    );
+    assert_eq!(stderr.matches(PUBLISHED).count(), 1);
+}
+
+#[test]
+fn a_first_start_publishes_nothing_until_every_configmap_is_there_and_parses() {
+    publishes_nothing_until_all_are_there(&[&FOLLOW, &["-sync-interval=200ms"][..]].concat());
+}
+
+#[test]
+fn a_first_start_without_watch_does_the_same() {
+    publishes_nothing_until_all_are_there(&POLL);
+}
+
+#[test]
+fn without_watch_changes_are_found_by_looking() {
+    let setup = both();
+    let process = setup.start(&POLL);
+    setup.until_found(&[A, B]);
+    setup.put("b", &[B2]);
+    setup.until_found(&[A, B2]);
+    assert_eq!(process.stop().code, Some(0));
+    let requests = setup.server.requests();
+    assert!(requests.iter().all(|request| !request.is_watch()));
+    // Whole objects are asked for at the start, and where a look has found a change.
+    let lists = |name: &str| {
+        requests
+            .iter()
+            .filter(|r| !r.is_metadata_only() && r.names(name))
+            .count()
+    };
+    assert_eq!((lists("a"), lists("b")), (1, 2));
+}

@@ -1,0 +1,302 @@
+//! `-onetime`, the init container: what is tried again and for how long, and how each failure ends.
+//! Lower bounds of time are the issue's; upper bounds leave room for a busy machine.
+
+use crate::kit::apiserver::Options;
+use crate::kit::apiserver::access::{Account, Rule};
+use crate::kit::apiserver::faults::{Fault, Misbehaviour};
+use crate::setup::{Setup, finish_within};
+use std::fs;
+use std::time::{Duration, Instant};
+
+const ONCE: [&str; 2] = ["-onetime", "-configmap=a"];
+const GOOD: [(&str, &str); 1] = [("a.yaml", "a: 1\n")];
+const BAD: [(&str, &str); 1] = [("a.yaml", "a: 1\nb: [1\n")];
+
+fn with_a() -> Setup {
+    let setup = Setup::new();
+    setup.put("a", &GOOD);
+    setup
+}
+
+/// A server on which only these rules hold, for who sends no token.
+fn with_rules(rules: Vec<Rule>) -> Setup {
+    let setup = Setup::with(Options {
+        accounts: vec![Account::anonymous(rules)],
+        ..Options::default()
+    });
+    setup.put("a", &GOOD);
+    setup
+}
+
+#[test]
+fn publishes_a_whole_set_and_exits_0() {
+    let setup = with_a();
+    let started = Instant::now();
+    setup.succeed(&ONCE);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    setup.assert_found(&GOOD);
+    // It is whole only once it is synced.
+    let done = fs::read_link(setup.output().join(".sets/done")).unwrap();
+    assert_eq!(done.to_str(), Some("1"));
+    let requests = setup.server.requests();
+    assert_eq!(requests.len(), 1, "one list is all that it takes");
+    assert!(requests[0].is_list() && requests[0].names("a"));
+}
+
+#[test]
+fn a_refused_connection_is_tried_again() {
+    let setup = with_a();
+    setup.server.go_away();
+    let process = setup.start(&ONCE);
+    process.wait_for_line("Connection refused");
+    setup.server.come_back();
+    assert_eq!(process.finish().code, Some(0));
+    setup.assert_found(&GOOD);
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_asked_for_again() {
+    let setup = with_a();
+    setup
+        .server
+        .misbehave(Misbehaviour::new(Fault::Freeze, |_| true).times(1));
+    let finished = setup.succeed(&ONCE);
+    assert!(
+        finished.stderr.contains("no answer in time"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn a_429_or_a_5xx_is_tried_again() {
+    for status in [429, 500, 502, 503, 504] {
+        let setup = with_a();
+        setup
+            .server
+            .misbehave(Misbehaviour::new(Fault::status(status), |_| true).times(1));
+        let finished = setup.succeed(&ONCE);
+        assert!(
+            finished.stderr.contains(&format!("answers {status}")),
+            "{}",
+            finished.stderr
+        );
+        assert_eq!(setup.server.requests().len(), 2);
+    }
+}
+
+#[test]
+fn retry_after_is_waited_for() {
+    let setup = with_a();
+    setup
+        .server
+        .misbehave(Misbehaviour::new(Fault::retry_after(429, "2"), |_| true).times(1));
+    setup.succeed(&ONCE);
+    let requests = setup.server.requests();
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(2));
+}
+
+/// Ends with exit 1 not before five seconds are over; returns the last line.
+#[track_caller]
+fn fails_after_five_seconds(setup: &Setup, flags: &[&str]) -> String {
+    let started = Instant::now();
+    let line = setup.fail(flags);
+    assert!(started.elapsed() >= Duration::from_secs(5), "{line}");
+    assert!(started.elapsed() < Duration::from_secs(15), "{line}");
+    assert_eq!(setup.found(), None);
+    line
+}
+
+#[test]
+fn a_missing_configmap_ends_it_after_five_seconds() {
+    let setup = with_a();
+    let line = fails_after_five_seconds(&setup, &["-onetime", "-configmap=a", "-configmap=b"]);
+    let want = "default/b: it does not exist (create it, or correct the name or -namespace)";
+    assert!(line.contains(want), "{line}");
+}
+
+#[test]
+fn a_configmap_that_comes_late_is_published() {
+    let setup = Setup::new();
+    let process = setup.start(&ONCE);
+    // It is asked for every half second: half of the five are over.
+    setup
+        .server
+        .wait_for_requests("lists", 6, |request| request.is_list());
+    setup.put("a", &GOOD);
+    let finished = process.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    setup.assert_found(&GOOD);
+}
+
+#[test]
+fn a_403_ends_it_after_five_seconds_and_names_what_to_grant() {
+    let setup = with_rules(vec![Rule::new("", "configmaps", &["get", "watch"])]);
+    let line = fails_after_five_seconds(&setup, &ONCE);
+    for part in [
+        "failed to list configmaps default/a",
+        "403",
+        "Role in namespace default",
+        "apiGroups [\"\"]",
+        "resources [\"configmaps\"]",
+        "resourceNames [\"a\"]",
+        "\"list\", \"watch\"",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[test]
+fn a_403_that_is_granted_late_is_forgiven() {
+    let setup = with_rules(Vec::new());
+    let process = setup.start(&ONCE);
+    setup
+        .server
+        .wait_for_requests("lists", 6, |request| request.is_list());
+    let rule = Rule::new("", "configmaps", &["list", "watch"]).named(&["a"]);
+    setup
+        .server
+        .set_accounts(vec![Account::anonymous(vec![rule])]);
+    let finished = process.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    setup.assert_found(&GOOD);
+}
+
+#[test]
+fn a_401_ends_it_after_five_seconds() {
+    let setup = with_a();
+    setup.server.set_accounts(vec![Account::admin("another")]);
+    let line = fails_after_five_seconds(&setup, &ONCE);
+    assert!(line.contains("401"), "{line}");
+    assert!(
+        line.contains("is the token expired, or of another cluster?"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_401_that_goes_away_late_is_forgiven() {
+    let setup = with_a();
+    setup.server.set_accounts(vec![Account::admin("another")]);
+    let process = setup.start(&ONCE);
+    setup
+        .server
+        .wait_for_requests("lists", 6, |request| request.is_list());
+    setup.server.set_accounts(Vec::new());
+    let finished = process.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    setup.assert_found(&GOOD);
+}
+
+#[test]
+fn bad_yaml_ends_it_at_once_and_is_named() {
+    let setup = Setup::new();
+    setup.put("a", &GOOD);
+    setup.put(
+        "b",
+        &[("good.yaml", "a: 1\n"), ("bad.yaml", "a: 1\nb: \"c\" d\n")],
+    );
+    let started = Instant::now();
+    let line = setup.fail(&["-onetime", "-configmap=a", "-configmap=b"]);
+    assert!(started.elapsed() < Duration::from_secs(5), "{line}");
+    for part in ["default/b", "bad.yaml", "line 2", "column 8"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!(setup.found(), None);
+}
+
+#[test]
+fn a_configmap_without_keys_ends_it_at_once() {
+    let setup = Setup::new();
+    setup.put("a", &[]);
+    let line = setup.fail(&ONCE);
+    assert!(
+        line.contains("default/a") && line.contains("there is no key in it"),
+        "{line}"
+    );
+}
+
+#[test]
+fn bad_yaml_after_an_earlier_whole_set_keeps_that_and_exits_0() {
+    let setup = with_a();
+    setup.succeed(&ONCE);
+    setup.put("a", &BAD);
+    let finished = setup.succeed(&ONCE);
+    assert!(
+        finished.stderr.contains("refused a ConfigMap"),
+        "{}",
+        finished.stderr
+    );
+    setup.assert_found(&GOOD);
+    assert_eq!(setup.set(), 1);
+}
+
+#[test]
+fn bad_yaml_after_an_earlier_whole_set_does_not_hold_up_the_others() {
+    let setup = with_a();
+    setup.put("b", &[("b.yaml", "b: 1\n")]);
+    let flags = ["-onetime", "-configmap=a", "-configmap=b"];
+    setup.succeed(&flags);
+    setup.put("a", &BAD);
+    setup.put("b", &[("b.yaml", "b: 2\n")]);
+    setup.succeed(&flags);
+    setup.assert_found(&[GOOD[0], ("b.yaml", "b: 2\n")]);
+}
+
+#[test]
+fn an_output_directory_that_another_holds_is_waited_for() {
+    let setup = with_a();
+    let holder = setup.start(&["-watch", "-configmap=a"]);
+    setup.until_found(&GOOD);
+    let process = setup.start(&ONCE);
+    process.wait_for_line("another crossover holds");
+    setup.put("a", &[("a.yaml", "a: 2\n")]);
+    holder.stop();
+    let finished = process.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    // What it has read before that is good enough, or is what the holder published.
+    let line = finished
+        .stderr
+        .lines()
+        .find(|line| line.contains("another crossover holds"));
+    assert!(line.unwrap().contains(".sets/.lock"), "{}", finished.stderr);
+}
+
+/// The one test that takes more than a minute: everything transient is given up after 60 s in all.
+#[test]
+fn what_stays_transient_ends_it_after_a_minute() {
+    let setup = with_a();
+    let holder = setup.start(&["-watch", "-configmap=a"]);
+    setup.until_found(&GOOD);
+    let held = setup.start(&ONCE);
+    let away = Setup::new();
+    away.server.go_away();
+    let refused = away.start(&ONCE);
+    let limit = Duration::from_secs(90);
+    let started = Instant::now();
+    for (process, want) in [
+        (held, "(stop it, or give this one another -output-dir)"),
+        (refused, "Connection refused"),
+    ] {
+        let (finished, _) = finish_within(process, limit);
+        assert!(
+            started.elapsed() > Duration::from_secs(58),
+            "{}",
+            finished.stderr
+        );
+        assert_eq!(finished.code, Some(1));
+        let line = finished.stderr.lines().last().unwrap();
+        assert!(line.contains("ERROR") && line.contains(want), "{line}");
+    }
+    drop(holder);
+}
+
+#[test]
+fn an_output_directory_that_cannot_be_written_ends_it_at_once() {
+    let setup = with_a();
+    fs::write(setup.path("file"), "").unwrap();
+    let (started, below) = (Instant::now(), setup.path("file/out"));
+    let line = setup.fail(&["-onetime", "-configmap=a", "-output-dir", &below]);
+    assert!(started.elapsed() < Duration::from_secs(5), "{line}");
+    assert!(line.contains("ERROR") && line.contains(&below), "{line}");
+}

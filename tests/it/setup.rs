@@ -1,0 +1,186 @@
+//! The scene that most tests begin with: an API server, a directory, and the program between them.
+
+use crate::kit::apiserver::{Options, Server, Tls};
+use crate::kit::crossover::{self, Crossover, Finished};
+use crate::kit::objects::config_map;
+use crate::kit::until;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A server and a directory of one test's own.
+pub struct Setup {
+    pub server: Server,
+    dir: TempDir,
+}
+
+impl Setup {
+    /// http, everyone may do everything.
+    pub fn new() -> Setup {
+        Setup::with(Options::default())
+    }
+
+    /// A server with these options.
+    pub fn with(options: Options) -> Setup {
+        let dir = TempDir::new().unwrap();
+        let server = Server::start(options);
+        Setup { server, dir }
+    }
+
+    /// https, with `ca.crt` and a `token` (of no meaning to the server) in the directory.
+    pub fn https(only_tls12: bool) -> Setup {
+        let dir = TempDir::new().unwrap();
+        let tls = Some(Tls {
+            dir: dir.path().to_path_buf(),
+            only_tls12,
+        });
+        let server = Server::start(Options {
+            tls,
+            ..Options::default()
+        });
+        let setup = Setup { server, dir };
+        fs::write(setup.path("token"), "TOKEN").unwrap();
+        setup
+    }
+
+    /// A path in the test's directory.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_string()
+    }
+
+    /// The output directory, which nobody has made yet.
+    pub fn output(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    /// The program on this server and directory, with more flags.
+    pub fn command(&self, flags: &[&str]) -> Command {
+        let (url, output) = (self.server.url(), self.path("out"));
+        let ours = ["-apiserver", &url, "-output-dir", &output];
+        let ours = ours.into_iter().chain(["-namespace", "default"]);
+        let all: Vec<&str> = ours.chain(flags.iter().copied()).collect();
+        crossover::command(&all)
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub fn start(&self, flags: &[&str]) -> Crossover {
+        Crossover::spawn(self.command(flags))
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(&self, flags: &[&str]) -> Finished {
+        self.start(flags).finish()
+    }
+
+    /// Runs it to its end, which is exit 0.
+    #[track_caller]
+    pub fn succeed(&self, flags: &[&str]) -> Finished {
+        let finished = self.run(flags);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        finished
+    }
+
+    /// Runs it to its end, which is exit 1; returns its last line.
+    #[track_caller]
+    pub fn fail(&self, flags: &[&str]) -> String {
+        let finished = self.run(flags);
+        assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+        finished.stderr.lines().last().unwrap().to_string()
+    }
+
+    /// Creates or changes a ConfigMap in namespace `default`; returns its resourceVersion.
+    #[track_caller]
+    pub fn put(&self, name: &str, data: &[(&str, &str)]) -> String {
+        self.server.apply(config_map(name, data))
+    }
+
+    /// What Envoy finds under `current/`; `None`: nothing is published.
+    pub fn found(&self) -> Option<BTreeMap<String, Vec<u8>>> {
+        let entries = fs::read_dir(self.output().join("current")).ok()?;
+        let mut found = BTreeMap::new();
+        for entry in entries {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?.to_string();
+            found.insert(name, fs::read(path).ok()?);
+        }
+        Some(found)
+    }
+
+    /// Waits until Envoy finds these files and no others.
+    #[track_caller]
+    pub fn until_found(&self, want: &[(&str, &str)]) {
+        let want: BTreeMap<String, Vec<u8>> = want
+            .iter()
+            .map(|(name, text)| (name.to_string(), text.as_bytes().to_vec()))
+            .collect();
+        until(&format!("{want:?} to be published"), || {
+            (self.found()? == want).then_some(())
+        });
+    }
+
+    /// Now, Envoy finds these files and no others.
+    #[track_caller]
+    pub fn assert_found(&self, want: &[(&str, &str)]) {
+        let found = self.found().expect("something is published");
+        let found: Vec<(&str, &str)> = found
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), std::str::from_utf8(bytes).unwrap()))
+            .collect();
+        assert_eq!(found, want);
+    }
+
+    /// The number of the set that Envoy finds.
+    #[track_caller]
+    pub fn set(&self) -> u64 {
+        let link = fs::read_link(self.output().join(".sets/active")).unwrap();
+        link.to_str().unwrap().parse().unwrap()
+    }
+}
+
+/// Lines of `-log-format=json` as objects.
+#[track_caller]
+pub fn events(stderr: &str) -> Vec<Value> {
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    stderr.lines().map(parse).collect()
+}
+
+/// The events that say this.
+#[track_caller]
+pub fn events_with(stderr: &str, message: &str) -> Vec<Value> {
+    let mut events = events(stderr);
+    events.retain(|event| event["message"].as_str().unwrap().contains(message));
+    events
+}
+
+/// Waits longer than the kit would for a process to end; returns what it left and how long it ran.
+#[track_caller]
+pub fn finish_within(process: Crossover, limit: Duration) -> (Finished, Duration) {
+    let started = Instant::now();
+    let stat = format!("/proc/{}/stat", process.pid());
+    // It is a zombie until the kit reaps it.
+    while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        assert!(started.elapsed() < limit, "{}", process.lines().join("\n"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    (process.finish(), started.elapsed())
+}
+
+/// Everything below a directory.
+pub fn tree(dir: &Path) -> Vec<String> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        paths.push(path.to_str().unwrap().to_string());
+        if path.is_dir() && !path.is_symlink() {
+            paths.extend(tree(&path));
+        }
+    }
+    paths.sort();
+    paths
+}

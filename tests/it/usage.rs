@@ -1,0 +1,213 @@
+//! What the command line may not be: each error is one line that says which and why, then the
+//! usage; exit 2, and nothing is done.
+
+use crate::kit::crossover::{self, Crossover};
+use crate::setup::Setup;
+
+/// Runs with these flags and nothing else; `want` is what is said of them.
+#[track_caller]
+fn refuses(flags: &[&str], want: &str) {
+    let setup = Setup::new();
+    let mut command = crossover::command(flags);
+    command.current_dir(setup.path("."));
+    let finished = Crossover::spawn(command).finish();
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    assert_eq!(finished.stdout, "");
+    let (line, rest) = finished.stderr.split_once('\n').unwrap();
+    assert_eq!(line, format!("crossover: {want}"));
+    assert_eq!(
+        rest.trim_start_matches('\n'),
+        Crossover::run(&["-h"]).stdout
+    );
+    let left = std::fs::read_dir(setup.path(".")).unwrap().count();
+    assert_eq!(left, 0, "something was written");
+}
+
+/// Runs with what is needed and a flag that is not as it should be.
+#[track_caller]
+fn refuses_value(flag: &str, value: &str, why: &str) {
+    let want = format!("invalid value {value:?} for flag -{flag}: {why}");
+    let given = format!("-{flag}={value}");
+    // The API server is none that a program without fault would wait for.
+    let needed = [
+        "-apiserver=http://127.0.0.1:1",
+        "-configmap=default/a",
+        "-output-dir=out",
+    ];
+    refuses(
+        &[&needed, &["-namespace=default", &given][..]].concat(),
+        &want,
+    );
+}
+
+#[test]
+fn an_unknown_flag() {
+    refuses(
+        &["-colour=red"],
+        "flag provided but not defined: \"-colour\"",
+    );
+    refuses(
+        &["-configmap=default/a", "--wat"],
+        "flag provided but not defined: \"-wat\"",
+    );
+    refuses(&["---watch"], "flag provided but not defined: \"--watch\"");
+}
+
+#[test]
+fn an_argument_that_is_no_flag() {
+    refuses(&["envoy"], "unexpected argument: \"envoy\"");
+    refuses(&["-watch", "false"], "unexpected argument: \"false\"");
+    refuses(&["-configmap=default/a", "-"], "unexpected argument: \"-\"");
+    refuses(&["--"], "unexpected argument: \"--\"");
+    refuses(&[""], "unexpected argument: \"\"");
+}
+
+#[test]
+fn a_flag_without_its_value() {
+    refuses(&["-configmap"], "flag needs an argument: -configmap");
+    refuses(
+        &["-output-dir", "--watch"],
+        "flag needs an argument: -output-dir (found \"--watch\")",
+    );
+}
+
+#[test]
+fn nothing_to_do() {
+    refuses(
+        &["-namespace=default"],
+        "no -configmap is given: name at least one",
+    );
+}
+
+/// Where the tests run in a pod, that pod's own namespace would be known.
+#[test]
+fn no_namespace() {
+    let mounted = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+    assert!(
+        !std::path::Path::new(mounted).exists(),
+        "run this where there is no {mounted}"
+    );
+    let want = "no namespace is known: give -namespace, or set NS or POD_NAMESPACE";
+    refuses(&["-configmap=a"], want);
+    refuses(&["-configmap=default/a", "-configmap=b"], want);
+}
+
+#[test]
+fn an_invalid_namespace() {
+    refuses(
+        &["-configmap=a", "-namespace=A"],
+        "invalid namespace \"A\" from flag -namespace",
+    );
+    refuses(
+        &["-configmap=a", "-namespace=a.b"],
+        "invalid namespace \"a.b\" from flag -namespace",
+    );
+}
+
+#[test]
+fn an_empty_or_invalid_object_name() {
+    let why = "an object is named NAME or NAMESPACE/NAME, of a-z, 0-9, '-' and '.'";
+    let (long, long_label) = ("a".repeat(254), format!("{}/a", "a".repeat(64)));
+    for name in [
+        "",
+        "/",
+        "a/",
+        "/a",
+        "a/b/c",
+        "A",
+        "a_b",
+        "-a",
+        "a-",
+        ".a",
+        "a.",
+        "a..b",
+        "a b",
+        "..",
+        "../a",
+        "a%2f",
+        "a\n",
+        "\u{e4}",
+        "b.c/a",
+        &long,
+        &long_label,
+    ] {
+        refuses_value("configmap", name, why);
+    }
+    refuses_value("trafficsplit", "A", why);
+    refuses_value("trafficsplit", "", why);
+}
+
+#[test]
+fn a_switch_that_is_neither_on_nor_off() {
+    for flag in ["watch", "onetime", "insecure", "dry-run", "smi", "version"] {
+        refuses_value(flag, "yes", "true and false are known");
+        refuses_value(flag, "", "true and false are known");
+    }
+}
+
+#[test]
+fn a_sync_interval_under_100_ms() {
+    for interval in ["99ms", "0", "0s", "99999us", "0.0999s", "1ns"] {
+        refuses_value("sync-interval", interval, "it is at least 100ms");
+    }
+}
+
+#[test]
+fn a_sync_interval_that_is_no_duration() {
+    for interval in [
+        "",
+        "fast",
+        "10",
+        "-1s",
+        "1m30",
+        "1 s",
+        "1d",
+        "s",
+        ".s",
+        "1e3s",
+        "99999999999h",
+    ] {
+        refuses_value(
+            "sync-interval",
+            interval,
+            "a duration is 90s, 1m30s, 1.5h or 300ms",
+        );
+    }
+}
+
+#[test]
+fn an_apiserver_that_is_no_url() {
+    let why = "it must be http://HOST[:PORT] or https://HOST[:PORT]";
+    for url in [
+        "ftp://kubernetes",
+        "kubernetes",
+        "kubernetes:443",
+        "//kubernetes",
+        "http://a?b=c",
+    ] {
+        refuses_value("apiserver", url, why);
+    }
+    refuses_value("apiserver", "", "it is no URL");
+    refuses_value("apiserver", "https://", "it is no URL");
+}
+
+#[test]
+fn a_password_in_a_url_without_telling_it() {
+    let flags = [
+        "-configmap=default/a",
+        "-apiserver=https://me:secret@kubernetes",
+    ];
+    refuses(&flags, "-apiserver names a user: use -token-file instead");
+}
+
+#[test]
+fn a_log_format_that_is_not_known() {
+    refuses_value("log-format", "xml", "text and json are known");
+    refuses_value("log-format", "", "text and json are known");
+}
+
+#[test]
+fn what_would_be_two_lines_in_one() {
+    refuses(&["a\nb"], "unexpected argument: \"a\\nb\"");
+    refuses(&["-a\nb"], "flag provided but not defined: \"-a\\nb\"");
+}
