@@ -183,9 +183,12 @@ impl Loop {
 
     /// When something is to be done though nothing has come in.
     fn deadline(&self) -> Option<Instant> {
-        let permitted = self.server.deadline();
+        let permitted = self.server.next_try();
         let followed = self.followed.iter().filter_map(|f| f.deadline(permitted));
-        let next = followed.chain(permitted).chain(self.output.deadline());
+        // That requests are permitted is nothing to do where none is wanted.
+        let next = followed
+            .chain(self.server.next_notice())
+            .chain(self.output.deadline());
         let patience = self.once.then(|| self.patience());
         next.chain(patience).min()
     }
