@@ -21,7 +21,10 @@
 //! Beside it runs the safety look: metadata only, every sync interval at a random phase. One that
 //! differs from what a stream has told, and still does two seconds later, condemns that stream.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, Random};
@@ -127,8 +130,8 @@ pub struct Watch {
     /// When the stream last said anything.
     heard: Instant,
     next_look: Instant,
-    /// A look differs from the stream: by then it must have said something.
-    suspect: Option<Instant>,
+    /// A look differs from the stream: by then it must have told of these objects.
+    suspect: Option<(Instant, BTreeSet<String>)>,
 }
 
 impl Watch {
@@ -201,7 +204,8 @@ impl Watch {
     pub fn expires(&self) -> Option<Instant> {
         match &self.state {
             State::Streaming { until, .. } => {
-                Some(self.suspect.map_or(*until, |by| by.min(*until)))
+                let by = self.suspect.as_ref().map(|(by, _)| *by);
+                Some(by.map_or(*until, |by| by.min(*until)))
             }
             State::List { .. } | State::Open { .. } | State::Resting => None,
         }
@@ -214,15 +218,17 @@ impl Watch {
             Input::Opened(lasts) => self.opened(lasts, now),
             Input::Changed(name, version) => {
                 let at = version.resource_version.clone();
+                self.clear(&name);
                 self.found.insert(name, version);
                 self.hear(at, now);
             }
             Input::Deleted(name, at) => {
+                self.clear(&name);
                 self.found.remove(&name);
                 self.hear(at, now);
             }
             Input::Bookmark(at) => self.hear(at, now),
-            Input::Looked(found) => return self.looked(found, now),
+            Input::Looked(found) => self.looked(found, now),
             Input::Ended => self.ended(now, random),
             Input::Failed(failure) => return self.failed(failure, now, random),
             Input::Tick => return self.tick(now, random),
@@ -255,22 +261,34 @@ impl Watch {
 
     /// The stream is alive and has come as far as `to`.
     fn hear(&mut self, to: ResourceVersion, now: Instant) {
-        (self.heard, self.suspect) = (now, None);
+        self.heard = now;
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
         }
     }
 
-    fn looked(&mut self, found: Found, now: Instant) -> bool {
-        let differs = found != self.found;
+    /// The stream has told of an object. A bookmark tells of none: one that came past a change
+    /// which a look has seen was a lie.
+    fn clear(&mut self, name: &str) {
+        self.suspect.take_if(|(_, names)| {
+            names.remove(name);
+            names.is_empty()
+        });
+    }
+
+    fn looked(&mut self, found: Found, now: Instant) {
+        let names = self.found.keys().chain(found.keys());
+        let differ: BTreeSet<String> = names
+            .filter(|name| self.found.get(*name) != found.get(*name))
+            .cloned()
+            .collect();
         match self.state {
             State::Streaming { .. } => {
-                self.suspect = differs.then(|| now + LOOK_GRACE);
+                self.suspect = (!differ.is_empty()).then(|| (now + LOOK_GRACE, differ));
             }
-            State::Resting if differs => self.state = State::List { due: now },
+            State::Resting if !differ.is_empty() => self.state = State::List { due: now },
             State::Resting | State::List { .. } | State::Open { .. } => {}
         }
-        false
     }
 
     fn ended(&mut self, now: Instant, random: &mut Random) {
@@ -309,7 +327,7 @@ impl Watch {
     }
 
     fn tick(&mut self, now: Instant, random: &mut Random) -> bool {
-        if self.suspect.is_some_and(|by| by <= now) {
+        if self.suspect.as_ref().is_some_and(|(by, _)| *by <= now) {
             let wait = self.backoff.stumbled(now, random);
             self.relist(now + wait);
             return true;
