@@ -107,7 +107,7 @@ impl Followed {
                 };
                 *slot = Some(Exchange::new(purpose, answer, now));
             }
-            None if purpose == Purpose::Look => {}
+            None if purpose == Purpose::Look => drop(self.step(Input::LookFailed, server, now)),
             None => drop(self.step(Input::Failed(Failure::Server), server, now)),
         }
         true
@@ -287,8 +287,13 @@ impl Followed {
                 Failure::Object
             }
         };
-        if exchange.purpose != Purpose::Look {
-            self.step(Input::Failed(failure), server, now);
+        match (exchange.purpose, failure) {
+            (Purpose::List | Purpose::Watch, _) => {
+                drop(self.step(Input::Failed(failure), server, now))
+            }
+            (Purpose::Look, Failure::Server) => drop(self.step(Input::LookFailed, server, now)),
+            // The next look will tell.
+            (Purpose::Look, Failure::Gone | Failure::Object) => {}
         }
     }
 

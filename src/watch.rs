@@ -83,6 +83,8 @@ pub enum Input {
     Bookmark(ResourceVersion),
     /// A look has arrived, whole.
     Looked(Found),
+    /// A look got no answer, for a reason that holds for all.
+    LookFailed,
     /// The stream ended, by rule or not.
     Ended,
     /// A request or a stream failed.
@@ -130,6 +132,8 @@ pub struct Watch {
     /// When the stream last said anything.
     heard: Instant,
     next_look: Instant,
+    /// The last look failed.
+    owed: bool,
     /// A look differs from the stream: by then it must have told of these objects.
     suspect: Option<(Instant, BTreeSet<String>)>,
 }
@@ -149,6 +153,7 @@ impl Watch {
             backoff: Backoff::default(),
             heard: now,
             next_look,
+            owed: false,
             suspect: None,
         }
     }
@@ -182,7 +187,8 @@ impl Watch {
         self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
         self.next_look = self.next_look.max(now);
         let heard = now.saturating_duration_since(self.heard) < interval;
-        !(streaming && heard) && self.suspect.is_none()
+        let owed = std::mem::take(&mut self.owed);
+        (owed || !(streaming && heard)) && self.suspect.is_none()
     }
 
     /// Whether nothing but looks is wanted: a stream is open, or none is needed.
@@ -229,6 +235,8 @@ impl Watch {
             }
             Input::Bookmark(at) => self.hear(at, now),
             Input::Looked(found) => self.looked(found, now),
+            // It is the probe that ends the outage, so it is wanted whatever the stream says.
+            Input::LookFailed => (self.next_look, self.owed) = (now, true),
             Input::Ended => self.ended(now, random),
             Input::Failed(failure) => return self.failed(failure, now, random),
             Input::Tick => return self.tick(now, random),

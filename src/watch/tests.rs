@@ -244,6 +244,24 @@ fn looks_come_once_an_interval_at_a_phase_of_their_own_and_not_while_the_stream_
     assert!(phases.len() > 10, "{phases:?}");
 }
 
+#[test]
+fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_says() {
+    let (start, mut random) = (Instant::now(), Random::new(1));
+    for manner in [FOLLOW, POLL] {
+        let mut watch = Watch::new(manner, start, &mut random);
+        for input in [listed("7"), opened()] {
+            watch.step(input, start, &mut random);
+        }
+        let now = start + INTERVAL;
+        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+        watch.step(Input::LookFailed, now, &mut random);
+        watch.step(Input::Bookmark(rv("10")), now, &mut random);
+        assert_eq!(watch.deadline(), Some(now));
+        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+        assert_eq!(watch.wants(now, &mut random), None);
+    }
+}
+
 /// How the server meets requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mood {
@@ -507,6 +525,7 @@ impl World {
             self.outage.answered(self.now);
         }
         match (failed, want) {
+            (Some(Failure::Server), Want::Look) => self.step(Input::LookFailed),
             (Some(_), Want::Look) => {}
             (Some(failure), Want::List | Want::Watch(..)) => self.step(Input::Failed(failure)),
             (None, Want::Look) => {
