@@ -287,14 +287,13 @@ impl Followed {
                 Failure::Object
             }
         };
-        match (exchange.purpose, failure) {
-            (Purpose::List | Purpose::Watch, _) => {
-                drop(self.step(Input::Failed(failure), server, now))
-            }
-            (Purpose::Look, Failure::Server) => drop(self.step(Input::LookFailed, server, now)),
+        let input = match (exchange.purpose, failure) {
+            (Purpose::List | Purpose::Watch, failure) => Input::Failed(failure),
+            (Purpose::Look, Failure::Server) => Input::LookFailed,
             // The next look will tell.
-            (Purpose::Look, Failure::Gone | Failure::Object) => {}
-        }
+            (Purpose::Look, Failure::Gone | Failure::Object) => return,
+        };
+        self.step(input, server, now);
     }
 
     /// The connection broke, or its bytes were no HTTP.
