@@ -8,5 +8,8 @@ mod apiserver;
 mod envoy;
 mod faults;
 mod kubectl;
+mod listwatch;
+mod looks;
 mod process;
+mod scene;
 mod tls;
