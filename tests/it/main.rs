@@ -11,5 +11,7 @@ mod kubectl;
 mod listwatch;
 mod looks;
 mod process;
+mod recorded;
 mod scene;
 mod tls;
+mod wire;
