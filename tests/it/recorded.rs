@@ -6,7 +6,6 @@ use crate::kit::exchange::Recording;
 use crate::kit::replay::{Pace, Replay, Served};
 use crate::kit::until;
 use std::path::Path;
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -164,51 +163,41 @@ fn each_recording_is_understood_or_refused_as_the_answer_to_a_watch() {
     }
 }
 
-/// How many watches one program has, each of its own namespace, each cut elsewhere.
-const AT_ONCE: usize = 150;
+/// A watch is cut at so many places, far from each other, so that every offset has its turn soon.
+const CUTS: usize = 8;
+/// How many such watches one program has, each in a namespace of its own.
+const AT_ONCE: usize = 100;
 
 #[test]
 fn a_watch_says_the_same_wherever_its_bytes_are_cut() {
     let length = Recording::read("configmap-watch").raw.len();
-    let cuts: Vec<usize> = (1..length).collect();
-    let (batches, next) = (cuts.chunks(AT_ONCE), Mutex::new(0));
-    let batches: Vec<&[usize]> = batches.collect();
+    let stride = length.div_ceil(CUTS);
+    let cuts = |first: usize| (first..length).step_by(stride).collect();
+    let watches: Vec<Vec<usize>> = (1..=stride).map(cuts).collect();
     thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                loop {
-                    let at = {
-                        let mut next = next.lock().unwrap();
-                        *next += 1;
-                        *next - 1
-                    };
-                    let Some(batch) = batches.get(at) else { return };
-                    plays_alike(batch);
-                }
-            });
+        for batch in watches.chunks(AT_ONCE) {
+            scope.spawn(|| plays_alike(batch));
         }
     });
 }
 
-fn plays_alike(cuts: &[usize]) {
+fn plays_alike(watches: &[Vec<usize>]) {
     const PAUSE: Duration = Duration::from_millis(3);
-    let mut answers = vec![Served::recording("configmap-list", |h| !is_watch(h)).times(cuts.len())];
+    let count = watches.len();
+    let mut answers = vec![Served::recording("configmap-list", |h| !is_watch(h)).times(count)];
     // It is reopened where it ended, and stays open.
     let open = Recording::read("named-role-watch").raw;
-    let reopens = |head: &str| request(head) == "watch 3900";
-    answers.push(Served::raw(open, reopens).times(cuts.len()));
-    for cut in cuts {
-        let place = format!("/namespaces/cut-{cut}/");
+    answers.push(Served::raw(open, |head| request(head) == "watch 3900").times(count));
+    for cuts in watches {
+        let place = format!("/namespaces/cut-{}/", cuts[0]);
         let fits = move |head: &str| head.contains(&place) && request(head) == "watch 3896";
-        let pace = Pace::Split(vec![*cut], PAUSE);
+        let pace = Pace::Split(cuts.clone(), PAUSE);
         answers.push(Served::recording("configmap-watch", fits).paced(pace));
     }
     let replay = Replay::start(answers);
     let dir = TempDir::new().unwrap();
-    let objects: Vec<String> = cuts
-        .iter()
-        .map(|cut| format!("cut-{cut}/envoy-xds"))
-        .collect();
+    let name = |cuts: &Vec<usize>| format!("cut-{}/envoy-xds", cuts[0]);
+    let objects: Vec<String> = watches.iter().map(name).collect();
     let program = program(&replay.url(), dir.path(), &objects);
     until("all watches to be reopened", || {
         let unexpected = replay.unexpected();
@@ -217,21 +206,25 @@ fn plays_alike(cuts: &[usize]) {
             "{unexpected:#?}\n{:#?}",
             program.lines()
         );
-        (replay.heads().len() == 3 * cuts.len()).then_some(())
+        (replay.heads().len() == 3 * count).then_some(())
     });
     let lines = program.lines();
-    for cut in cuts {
-        let object = format!("configmap=cut-{cut}/envoy-xds ");
+    for (object, cuts) in objects.iter().zip(watches) {
+        let object = format!("configmap={object} ");
         let mine = lines
             .iter()
             .filter(|line| line.contains(&object) && line.contains("DEBUG"));
         let version = |line: &String| Some(line.split_once("resource_version=")?.1.to_owned());
         let versions: Vec<String> = mine.filter_map(version).collect();
-        assert_eq!(versions, ["3894", "3897", "3898", "3900"], "cut at {cut}");
+        assert_eq!(
+            versions,
+            ["3894", "3897", "3898", "3900"],
+            "cut at {cuts:?}"
+        );
     }
     let absent = lines.iter().filter(|line| line.contains(ABSENT)).count();
     let unusable = lines.iter().filter(|line| line.contains(UNUSABLE)).count();
-    assert_eq!((absent, unusable), (cuts.len(), 0));
+    assert_eq!((absent, unusable), (count, 0));
 }
 
 #[test]
