@@ -13,5 +13,6 @@ mod looks;
 mod process;
 mod recorded;
 mod scene;
+mod signals;
 mod tls;
 mod wire;
