@@ -5,6 +5,7 @@
 mod kit;
 
 mod apiserver;
+mod crash;
 mod envoy;
 mod faults;
 mod kubectl;
