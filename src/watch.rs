@@ -22,6 +22,8 @@
 //! differs from what a stream has told, and still does two seconds later, condemns that stream.
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! The safety look beside a watch, and alone: what it asks, when, and what it finds.
 
 use crate::kit::apiserver::Options;
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
+use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
 use crate::kit::apiserver::request::Request;
 use crate::kit::apiserver::watches::Delivery;
 use crate::kit::crossover::Crossover;
@@ -203,4 +203,23 @@ fn a_look_that_the_server_fails_is_made_again_and_keeps_nobody_busy() {
     let looks = looks(&scene);
     let wait = looks[1].at - looks[0].at;
     assert!(wait >= Duration::from_secs(2), "{wait:?}");
+}
+
+#[test]
+fn a_watch_that_freezes_within_an_event_is_replaced() {
+    let scene = Scene::https();
+    let stall = Fault::After {
+        body_bytes: 100,
+        then: Then::Stall,
+    };
+    scene
+        .server
+        .misbehave(Misbehaviour::new(stall, Request::is_watch).times(1));
+    let _program = watching(&scene, "300ms");
+    scene.server.replace(object(2));
+    scene.until_file_says("a.yaml", "a: 2\n");
+    assert_eq!(lists(&scene), 2);
+    scene.server.replace(object(3));
+    scene.until_file_says("a.yaml", "a: 3\n");
+    assert_eq!(lists(&scene), 2);
 }

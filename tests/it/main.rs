@@ -13,6 +13,7 @@ mod listwatch;
 mod looks;
 mod process;
 mod recorded;
+mod scale;
 mod scene;
 mod signals;
 mod tls;

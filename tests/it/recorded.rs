@@ -248,3 +248,20 @@ fn a_body_that_stalls_is_given_up_after_ten_seconds_and_keeps_nobody_busy() {
         "{busy} ns of CPU in ten seconds of waiting"
     );
 }
+
+#[test]
+fn headers_that_do_not_come_are_given_up_after_five_seconds() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: ";
+    let played = play(vec![
+        Served::raw(head, |_| true),
+        Served::recording("configmap-list", |_| true),
+    ]);
+    until("a request", || {
+        (played.replay.heads().len() == 1).then_some(())
+    });
+    let began = Instant::now();
+    played.program.wait_for_line(AWAY);
+    let waited = began.elapsed();
+    assert!((4900..8000).contains(&waited.as_millis()), "{waited:?}");
+    played.program.wait_for_line(PUBLISHED);
+}
