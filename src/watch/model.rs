@@ -214,7 +214,9 @@ impl World {
     /// Lets time pass, as the loop does: input first, then time, then requests.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        loop {
+        for turn in 0.. {
+            let log = || self.log.join("\n");
+            assert!(turn < 10_000, "the loop spins:\n{}", log());
             self.flow();
             if self.mood == Mood::Well && self.stream.as_ref().is_some_and(|s| s.until <= self.now)
             {
