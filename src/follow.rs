@@ -175,7 +175,7 @@ impl Followed {
                     Purpose::Look => self.look = Some(exchange),
                 }
             }
-            None if purpose == Purpose::Look => {}
+            None if purpose == Purpose::Look => drop(self.step(Input::LookFailed, server, now)),
             None => drop(self.step(Input::Failed(Failure::Server), server, now)),
         }
         true
@@ -344,11 +344,14 @@ impl Followed {
                 (Failure::Object, Some(error))
             }
         };
-        if purpose == Purpose::Look {
-            return None;
-        }
-        self.step(Input::Failed(failure), server, now);
-        refusal
+        let input = match (purpose, failure) {
+            (Purpose::List | Purpose::Watch, failure) => Input::Failed(failure),
+            (Purpose::Look, Failure::Server) => Input::LookFailed,
+            // The next look will tell.
+            (Purpose::Look, Failure::Gone | Failure::Object) => return None,
+        };
+        self.step(input, server, now);
+        refusal.filter(|_| purpose != Purpose::Look)
     }
 
     /// The connection broke, or its bytes were no HTTP.

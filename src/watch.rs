@@ -21,7 +21,12 @@
 //! Beside it runs the safety look: metadata only, every sync interval at a random phase. One that
 //! differs from what a stream has told, and still does two seconds later, condemns that stream.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, Random};
@@ -81,6 +86,8 @@ pub enum Input {
     Bookmark(ResourceVersion),
     /// A look has arrived, whole.
     Looked(Found),
+    /// A look got no answer, for a reason that holds for all.
+    LookFailed,
     /// The stream ended, by rule or not.
     Ended,
     /// A request or a stream failed.
@@ -128,8 +135,10 @@ pub struct Watch {
     /// When the stream last said anything.
     heard: Instant,
     next_look: Instant,
-    /// A look differs from the stream: by then it must have said something.
-    suspect: Option<Instant>,
+    /// The last look failed.
+    owed: bool,
+    /// A look differs from the stream: by then it must have told of these objects.
+    suspect: Option<(Instant, BTreeSet<String>)>,
 }
 
 impl Watch {
@@ -147,6 +156,7 @@ impl Watch {
             backoff: Backoff::default(),
             heard: now,
             next_look,
+            owed: false,
             suspect: None,
         }
     }
@@ -180,7 +190,8 @@ impl Watch {
         self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
         self.next_look = self.next_look.max(now);
         let heard = now.saturating_duration_since(self.heard) < interval;
-        !(streaming && heard) && self.suspect.is_none()
+        let owed = std::mem::take(&mut self.owed);
+        (owed || !(streaming && heard)) && self.suspect.is_none()
     }
 
     /// Whether nothing but looks is wanted: a stream is open, or none is needed.
@@ -202,7 +213,8 @@ impl Watch {
     pub fn expires(&self) -> Option<Instant> {
         match &self.state {
             State::Streaming { until, .. } => {
-                Some(self.suspect.map_or(*until, |by| by.min(*until)))
+                let by = self.suspect.as_ref().map(|(by, _)| *by);
+                Some(by.map_or(*until, |by| by.min(*until)))
             }
             State::List { .. } | State::Open { .. } | State::Resting => None,
         }
@@ -215,15 +227,19 @@ impl Watch {
             Input::Opened(lasts) => self.opened(lasts, now),
             Input::Changed(name, version) => {
                 let at = version.resource_version.clone();
+                self.clear(&name);
                 self.found.insert(name, version);
                 self.hear(at, now);
             }
             Input::Deleted(name, at) => {
+                self.clear(&name);
                 self.found.remove(&name);
                 self.hear(at, now);
             }
             Input::Bookmark(at) => self.hear(at, now),
-            Input::Looked(found) => return self.looked(found, now),
+            Input::Looked(found) => self.looked(found, now),
+            // It is the probe that ends the outage, so it is wanted whatever the stream says.
+            Input::LookFailed => (self.next_look, self.owed) = (now, true),
             Input::Ended => self.ended(now, random),
             Input::Failed(failure) => return self.failed(failure, now, random),
             Input::Tick => return self.tick(now, random),
@@ -256,22 +272,34 @@ impl Watch {
 
     /// The stream is alive and has come as far as `to`.
     fn hear(&mut self, to: ResourceVersion, now: Instant) {
-        (self.heard, self.suspect) = (now, None);
+        self.heard = now;
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
         }
     }
 
-    fn looked(&mut self, found: Found, now: Instant) -> bool {
-        let differs = found != self.found;
+    /// The stream has told of an object. A bookmark tells of none: one that came past a change
+    /// which a look has seen was a lie.
+    fn clear(&mut self, name: &str) {
+        self.suspect.take_if(|(_, names)| {
+            names.remove(name);
+            names.is_empty()
+        });
+    }
+
+    fn looked(&mut self, found: Found, now: Instant) {
+        let names = self.found.keys().chain(found.keys());
+        let differ: BTreeSet<String> = names
+            .filter(|name| self.found.get(*name) != found.get(*name))
+            .cloned()
+            .collect();
         match self.state {
             State::Streaming { .. } => {
-                self.suspect = differs.then(|| now + LOOK_GRACE);
+                self.suspect = (!differ.is_empty()).then(|| (now + LOOK_GRACE, differ));
             }
-            State::Resting if differs => self.state = State::List { due: now },
+            State::Resting if !differ.is_empty() => self.state = State::List { due: now },
             State::Resting | State::List { .. } | State::Open { .. } => {}
         }
-        false
     }
 
     fn ended(&mut self, now: Instant, random: &mut Random) {
@@ -314,7 +342,7 @@ impl Watch {
     }
 
     fn tick(&mut self, now: Instant, random: &mut Random) -> bool {
-        if self.suspect.is_some_and(|by| by <= now) {
+        if self.suspect.as_ref().is_some_and(|(by, _)| *by <= now) {
             let wait = self.backoff.stumbled(now, random);
             self.relist(now + wait);
             return true;

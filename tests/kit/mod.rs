@@ -11,6 +11,7 @@ pub mod load;
 pub mod objects;
 pub mod proxy;
 pub mod replay;
+pub mod tear;
 pub mod worker;
 
 use std::fs;

@@ -1,0 +1,378 @@
+//! The state machine against a model: a cluster whose server behaves at random, seed by seed.
+//!
+//! The invariant: once the server is well again and quiet, what the state machine knows is what the
+//! cluster holds.
+
+use super::tests::{FOLLOW, INTERVAL, POLL, rv};
+use super::*;
+use crate::backoff::Outage;
+
+/// How the server meets requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mood {
+    Well,
+    /// No request is answered.
+    Away,
+    /// Requests are answered with 403, or with nonsense.
+    Refuses,
+    /// Lists tell what was, watches are gone.
+    Forgetful,
+}
+
+/// What becomes of events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flow {
+    Runs,
+    Held,
+    Lost,
+}
+
+struct Stream {
+    /// How much of the history it has told, or lost.
+    told: usize,
+    /// It was opened at a version that the server does not know: it stays silent.
+    deaf: bool,
+    /// The server ends it then.
+    until: Instant,
+}
+
+/// A cluster, its server, and the list-watch that follows it.
+struct World {
+    start: Instant,
+    now: Instant,
+    random: Random,
+    watch: Watch,
+    outage: Outage,
+    objects: Found,
+    /// Every state that ever was, with its version; the first that a watch may begin after.
+    history: Vec<(ResourceVersion, String, Option<Version>)>,
+    snapshots: Vec<Found>,
+    oldest: usize,
+    epoch: u32,
+    mood: Mood,
+    flow: Flow,
+    stream: Option<Stream>,
+    /// A look's answer on its way.
+    look: Option<(Instant, Found)>,
+    lists: usize,
+    log: Vec<String>,
+}
+
+impl World {
+    fn new(seed: u64, manner: Manner) -> World {
+        let (start, mut random) = (Instant::now(), Random::new(seed));
+        let watch = Watch::new(manner, start, &mut random);
+        let mut world = World {
+            start,
+            now: start,
+            random,
+            watch,
+            outage: Outage::default(),
+            objects: Found::new(),
+            history: Vec::new(),
+            snapshots: Vec::new(),
+            oldest: 0,
+            epoch: 0,
+            mood: Mood::Well,
+            flow: Flow::Runs,
+            stream: None,
+            look: None,
+            lists: 0,
+            log: Vec::new(),
+        };
+        world.write("a");
+        world
+    }
+
+    fn below(&mut self, count: u64) -> u64 {
+        let drawn = self.random.up_to(Duration::from_nanos(count * 1000 - 1));
+        drawn.as_nanos() as u64 / 1000
+    }
+
+    /// Opaque, as real ones are to us.
+    fn version(&self) -> ResourceVersion {
+        rv(&format!("{}-{}", self.epoch, self.history.len()))
+    }
+
+    fn write(&mut self, name: &str) {
+        let serial = self.history.len();
+        let uid = match self.objects.get(name) {
+            Some(old) => old.uid.clone(),
+            None => format!("u{serial}"),
+        };
+        let at = rv(&format!("{}-{}", self.epoch, serial + 1));
+        let version = Version {
+            uid,
+            resource_version: at.clone(),
+        };
+        self.objects.insert(name.to_owned(), version.clone());
+        self.record(at, name, Some(version));
+    }
+
+    fn delete(&mut self, name: &str) {
+        if self.objects.remove(name).is_some() {
+            let at = rv(&format!("{}-{}", self.epoch, self.history.len() + 1));
+            self.record(at, name, None);
+        }
+    }
+
+    fn record(&mut self, at: ResourceVersion, name: &str, version: Option<Version>) {
+        self.history.push((at, name.to_owned(), version));
+        self.snapshots.push(self.objects.clone());
+        self.flow();
+    }
+
+    /// Events that can run, run.
+    fn flow(&mut self) {
+        while let Some(stream) = self.stream.as_mut().filter(|s| s.told < self.history.len()) {
+            let (at, name, version) = self.history[stream.told].clone();
+            match self.flow {
+                Flow::Held => return,
+                Flow::Lost => stream.told += 1,
+                Flow::Runs if stream.deaf => stream.told += 1,
+                Flow::Runs => {
+                    stream.told += 1;
+                    self.step(match version {
+                        Some(version) => Input::Changed(name, version),
+                        None => Input::Deleted(name, at),
+                    });
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.note(format!("{input:?}"));
+        if self.watch.step(input, self.now, &mut self.random) {
+            self.note("closed".to_owned());
+            self.stream = None;
+        }
+    }
+
+    fn note(&mut self, what: String) {
+        let at = self.now - self.start;
+        self.log.push(format!("{at:9.3?} {what}"));
+    }
+
+    /// Something goes wrong, or right.
+    fn act(&mut self) {
+        let name = ["a", "b"][self.below(2) as usize];
+        match self.below(20) {
+            0..4 => self.write(name),
+            4 => self.delete(name),
+            5..8 => {
+                self.mood = [
+                    Mood::Well,
+                    Mood::Well,
+                    Mood::Away,
+                    Mood::Refuses,
+                    Mood::Forgetful,
+                ][self.below(5) as usize];
+                self.note(format!("{:?}", self.mood));
+            }
+            8..11 => {
+                self.flow = [Flow::Runs, Flow::Held, Flow::Lost][self.below(3) as usize];
+                self.note(format!("{:?}", self.flow));
+                self.flow();
+            }
+            11 => self.end(Input::Ended),
+            12 => self.end(Input::Failed(Failure::Gone)),
+            13 => self.end(Input::Failed(Failure::Object)),
+            14 => self.oldest = self.history.len(),
+            15 => self.restore(),
+            // While events are lost, the worst lie.
+            16 if self.stream.is_some() && self.flow != Flow::Held => {
+                self.step(Input::Bookmark(self.version()));
+            }
+            _ => {
+                let span = [1, 10, 100][self.below(3) as usize];
+                let time = self.random.up_to(Duration::from_secs(span));
+                self.pass(time);
+            }
+        }
+    }
+
+    fn end(&mut self, how: Input) {
+        if self.stream.take().is_some() {
+            self.step(how);
+        }
+    }
+
+    /// An older etcd comes back: earlier objects, other versions, and streams that may not know.
+    fn restore(&mut self) {
+        self.note("restored".to_owned());
+        self.epoch += 1;
+        let which = self.below(self.snapshots.len() as u64) as usize;
+        self.objects = self.snapshots[which].clone();
+        self.oldest = self.history.len();
+        match (self.below(2), &mut self.stream) {
+            (0, Some(stream)) => stream.deaf = true,
+            _ => self.end(Input::Ended),
+        }
+    }
+
+    /// Lets time pass, as the loop does: input first, then time, then requests.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        for turn in 0.. {
+            let log = || self.log.join("\n");
+            assert!(turn < 10_000, "the loop spins:\n{}", log());
+            self.flow();
+            if self.mood == Mood::Well && self.stream.as_ref().is_some_and(|s| s.until <= self.now)
+            {
+                self.end(Input::Ended);
+            }
+            if let Some((_, found)) = self.look.take_if(|(at, _)| *at <= self.now) {
+                self.step(Input::Looked(found));
+            }
+            if self.watch.expires().is_some_and(|at| at <= self.now) {
+                self.step(Input::Tick);
+            }
+            self.request();
+            let own = self.watch.deadline().filter(|_| !self.is_asking());
+            let own = own.map(|at| at.max(self.outage.next_try().unwrap_or(at)));
+            let look = self.look.as_ref().map(|(at, _)| *at);
+            let ends = self.stream.as_ref().map(|stream| stream.until);
+            let ends = ends.filter(|at| *at > self.now);
+            let next = [own, look, ends, self.watch.expires()];
+            let next = next.into_iter().flatten().min();
+            match next.filter(|next| *next < end) {
+                Some(next) => self.now = next.max(self.now),
+                None => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn is_asking(&self) -> bool {
+        self.watch.is_settled() && self.look.is_some()
+    }
+
+    fn request(&mut self) {
+        while !self.is_asking() && self.outage.permits(self.now) {
+            let Some(want) = self.watch.wants(self.now, &mut self.random) else {
+                return;
+            };
+            self.note(format!("{want:?}"));
+            self.answer(want);
+        }
+    }
+
+    fn answer(&mut self, want: Want) {
+        let looks = want == Want::Look;
+        let failed = match self.mood {
+            Mood::Away => {
+                self.outage.failed(self.now, None, &mut self.random);
+                Some(Failure::Server)
+            }
+            Mood::Refuses => Some(Failure::Object),
+            Mood::Well | Mood::Forgetful => None,
+        };
+        if self.mood != Mood::Away {
+            self.outage.answered(self.now);
+        }
+        match (failed, want) {
+            (Some(Failure::Server), Want::Look) => self.step(Input::LookFailed),
+            (Some(_), Want::Look) => {}
+            (Some(failure), Want::List | Want::Watch(..)) => self.step(Input::Failed(failure)),
+            (None, Want::Look) => {
+                let late = self.random.up_to(Duration::from_secs(3));
+                self.look = Some((self.now + late, self.objects.clone()));
+            }
+            (None, Want::List) => {
+                self.lists += 1;
+                let stale = self.mood == Mood::Forgetful && !self.snapshots.is_empty();
+                let at = match stale {
+                    true => self.below(self.snapshots.len() as u64) as usize,
+                    false => usize::MAX,
+                };
+                let listed = match self.snapshots.get(at) {
+                    Some(found) => Input::Listed(self.history[at].0.clone(), found.clone()),
+                    None => Input::Listed(self.version(), self.objects.clone()),
+                };
+                self.step(listed);
+            }
+            (None, Want::Watch(from, lasts)) => self.open(&from, lasts),
+        }
+        assert!(!looks || self.watch.is_settled());
+    }
+
+    fn open(&mut self, from: &ResourceVersion, lasts: Duration) {
+        let (epoch, serial) = from.0.split_once('-').unwrap();
+        let told: usize = serial.parse().unwrap();
+        let known = epoch == self.epoch.to_string();
+        let gone = told < self.oldest || self.mood == Mood::Forgetful;
+        if gone && self.below(2) == 0 {
+            return self.step(Input::Failed(Failure::Gone));
+        }
+        self.step(Input::Opened(lasts));
+        if gone && known {
+            return self.step(Input::Failed(Failure::Gone));
+        }
+        // A version of another time is taken for one of the future.
+        let told = told.min(self.history.len());
+        let (deaf, until) = (!known, self.now + lasts);
+        self.stream = Some(Stream { told, deaf, until });
+        self.flow();
+    }
+
+    /// The server is well from now on, and nothing changes.
+    fn heal(&mut self) {
+        (self.mood, self.flow) = (Mood::Well, Flow::Runs);
+        self.note("well".to_owned());
+        self.flow();
+    }
+
+    #[track_caller]
+    fn assert_in_step(&self, seed: u64) {
+        assert_eq!(
+            self.watch.found,
+            self.objects,
+            "seed {seed}:\n{}",
+            self.log.join("\n")
+        );
+    }
+}
+
+/// Every back-off, the object's and the server's, has run out by then.
+const BACKED_OFF: Duration = Duration::from_secs(60);
+
+#[track_caller]
+fn catches_up(manner: Manner, runs: u64) {
+    for seed in 0..runs {
+        let mut world = World::new(seed, manner);
+        for _ in 0..50 {
+            world.act();
+        }
+        world.heal();
+        world.pass(BACKED_OFF);
+        // A look is left out while the stream has spoken within the interval, so the one that
+        // finds a lie told just before the server was well is the second from then.
+        world.pass(2 * INTERVAL + LOOK_GRACE);
+        // The look's answer takes its time, too, and one that was late may have come first.
+        world.pass(Duration::from_secs(10));
+        world.assert_in_step(seed);
+        // A stream that is deaf by the server's fault is told so when it is reopened.
+        let lists = world.lists;
+        world.pass(20 * INTERVAL);
+        assert!(
+            world.lists <= lists + 1,
+            "seed {seed}:\n{}",
+            world.log.join("\n")
+        );
+        world.write("b");
+        world.pass(2 * INTERVAL + LOOK_GRACE);
+        world.pass(Duration::from_secs(10));
+        world.assert_in_step(seed);
+    }
+}
+
+#[test]
+fn a_watch_catches_up_with_the_cluster_whatever_the_server_did() {
+    catches_up(FOLLOW, 3000);
+}
+
+#[test]
+fn looks_alone_catch_up_with_the_cluster_whatever_the_server_did() {
+    catches_up(POLL, 1000);
+}

@@ -1,0 +1,262 @@
+//! The state machine, row by row.
+
+use super::*;
+
+pub const INTERVAL: Duration = Duration::from_secs(60);
+pub const FOLLOW: Manner = Manner::Follow(INTERVAL);
+pub const POLL: Manner = Manner::Poll(INTERVAL);
+
+pub fn rv(text: &str) -> ResourceVersion {
+    ResourceVersion(text.to_owned())
+}
+
+fn version(uid: &str, at: &str) -> Version {
+    Version {
+        uid: uid.to_owned(),
+        resource_version: rv(at),
+    }
+}
+
+fn found(at: &str) -> Found {
+    Found::from([("a".to_owned(), version("u1", at))])
+}
+
+fn listed(at: &str) -> Input {
+    Input::Listed(rv("9"), found(at))
+}
+
+fn opened() -> Input {
+    Input::Opened(Duration::from_secs(300))
+}
+
+fn changed(at: &str) -> Input {
+    Input::Changed("a".to_owned(), version("u1", at))
+}
+
+/// Feeds a new list-watch, each input so many seconds after the start, and compares what the last
+/// one leaves: the state, when it is left for the next request, and whether the stream is closed.
+#[track_caller]
+fn check(manner: Manner, inputs: Vec<(u64, Input)>, want: &str) {
+    let (start, mut random) = (Instant::now(), Random::new(1));
+    let mut watch = Watch::new(manner, start, &mut random);
+    let (mut now, mut closed) = (start, false);
+    for (second, input) in inputs {
+        now = start + Duration::from_secs(second);
+        closed = watch.step(input, now, &mut random);
+    }
+    let state = match &watch.state {
+        State::List { due } => format!("List {}", wait(*due, now)),
+        State::Open { at, due } => format!("Open {at} {}", wait(*due, now)),
+        State::Streaming { at, .. } => format!("Streaming {at}"),
+        State::Resting => "Resting".to_owned(),
+    };
+    let suspect = if watch.suspect.is_some() {
+        " suspect"
+    } else {
+        ""
+    };
+    let closed = if closed { ", close" } else { "" };
+    assert_eq!(format!("{state}{suspect}{closed}"), want);
+}
+
+fn wait(due: Instant, now: Instant) -> &'static str {
+    match due.saturating_duration_since(now) {
+        Duration::ZERO => "now",
+        wait if wait <= Duration::from_millis(800) => "soon",
+        _ => "later",
+    }
+}
+
+#[test]
+fn a_list_leads_to_a_watch_from_its_version() {
+    check(FOLLOW, vec![], "List now");
+    check(FOLLOW, vec![(0, listed("7"))], "Open 9 now");
+    check(
+        FOLLOW,
+        vec![(0, Input::Listed(rv("9"), Found::new()))],
+        "Open 9 now",
+    );
+    check(FOLLOW, vec![(0, listed("7")), (0, opened())], "Streaming 9");
+}
+
+#[test]
+fn without_a_watch_a_list_is_all_there_is_to_do() {
+    check(POLL, vec![(0, listed("7"))], "Resting");
+    check(Manner::Once, vec![(0, listed("7"))], "Resting");
+    check(
+        Manner::Once,
+        vec![(0, Input::Listed(rv("9"), Found::new()))],
+        "List soon",
+    );
+}
+
+#[test]
+fn a_list_that_fails_waits_for_the_server_or_for_its_own_back_off() {
+    check(
+        FOLLOW,
+        vec![(0, Input::Failed(Failure::Server))],
+        "List now",
+    );
+    check(
+        FOLLOW,
+        vec![(0, Input::Failed(Failure::Object))],
+        "List soon",
+    );
+    let again = || Input::Failed(Failure::Object);
+    let many = (0..8).map(|_| (0, again())).collect();
+    check(FOLLOW, many, "List later");
+}
+
+#[test]
+fn a_refused_watch_lists_again_unless_the_server_is_away() {
+    let refused = |failure| vec![(0, listed("7")), (1, Input::Failed(failure))];
+    check(FOLLOW, refused(Failure::Gone), "List now");
+    check(FOLLOW, refused(Failure::Object), "List soon");
+    check(FOLLOW, refused(Failure::Server), "Open 9 now");
+}
+
+#[test]
+fn events_and_bookmarks_say_where_a_stream_is_reopened() {
+    let after = |input, then| vec![(0, listed("7")), (0, opened()), (1, input), (60, then)];
+    check(FOLLOW, after(changed("10"), Input::Ended), "Open 10 now");
+    check(
+        FOLLOW,
+        after(Input::Bookmark(rv("11")), Input::Ended),
+        "Open 11 now",
+    );
+    let gone = Input::Deleted("a".to_owned(), rv("12"));
+    check(FOLLOW, after(gone, Input::Ended), "Open 12 now");
+    let broken = Input::Failed(Failure::Server);
+    check(FOLLOW, after(changed("13"), broken), "Open 13 now, close");
+}
+
+#[test]
+fn a_stream_that_fails_is_closed_and_listed_again() {
+    let fails = |failure| vec![(0, listed("7")), (0, opened()), (9, Input::Failed(failure))];
+    check(FOLLOW, fails(Failure::Gone), "List now, close");
+    check(FOLLOW, fails(Failure::Object), "List soon, close");
+}
+
+#[test]
+fn a_stream_that_ends_at_once_again_and_again_is_a_failure() {
+    let mut inputs = vec![(0, listed("7")), (0, opened()), (1, Input::Ended)];
+    check(
+        FOLLOW,
+        vec![(0, listed("7")), (0, opened()), (1, Input::Ended)],
+        "Open 9 now",
+    );
+    for _ in 0..9 {
+        inputs.extend([(1, opened()), (2, Input::Ended)]);
+    }
+    check(FOLLOW, inputs, "Open 9 later");
+}
+
+#[test]
+fn a_stream_that_outlives_its_time_is_closed_and_reopened() {
+    let at = |second| vec![(0, listed("7")), (0, opened()), (second, Input::Tick)];
+    check(FOLLOW, at(309), "Streaming 9");
+    check(FOLLOW, at(310), "Open 9 now, close");
+}
+
+#[test]
+fn a_look_that_differs_condemns_a_stream_that_stays_silent() {
+    let looked = |at| Input::Looked(found(at));
+    let begin = || vec![(0, listed("7")), (0, opened())];
+    let then = |more| begin().into_iter().chain(more).collect();
+    check(FOLLOW, then(vec![(70, looked("7"))]), "Streaming 9");
+    check(FOLLOW, then(vec![(70, looked("8"))]), "Streaming 9 suspect");
+    check(
+        FOLLOW,
+        then(vec![(70, Input::Looked(Found::new()))]),
+        "Streaming 9 suspect",
+    );
+    let silent = vec![(70, looked("8")), (71, Input::Tick)];
+    check(FOLLOW, then(silent), "Streaming 9 suspect");
+    let silent = vec![(70, looked("8")), (72, Input::Tick)];
+    check(FOLLOW, then(silent), "List now, close");
+    let late = vec![(70, looked("8")), (71, changed("8")), (72, Input::Tick)];
+    check(FOLLOW, then(late), "Streaming 8");
+    let late = vec![(70, looked("8")), (71, changed("10")), (72, Input::Tick)];
+    check(FOLLOW, then(late), "Streaming 10");
+    let anew = Found::from([("a".to_owned(), version("u2", "7"))]);
+    check(
+        FOLLOW,
+        then(vec![(70, Input::Looked(anew))]),
+        "Streaming 9 suspect",
+    );
+}
+
+#[test]
+fn a_bookmark_is_no_excuse_for_a_change_that_a_look_has_seen() {
+    let begin = vec![
+        (0, listed("7")),
+        (0, opened()),
+        (70, Input::Looked(found("8"))),
+    ];
+    let lie = vec![(71, Input::Bookmark(rv("12"))), (72, Input::Tick)];
+    check(
+        FOLLOW,
+        begin.into_iter().chain(lie).collect(),
+        "List now, close",
+    );
+}
+
+#[test]
+fn a_look_that_differs_lists_again_where_there_is_no_stream() {
+    let looked = |found| vec![(0, listed("7")), (60, Input::Looked(found))];
+    check(POLL, looked(found("7")), "Resting");
+    check(POLL, looked(found("8")), "List now");
+    check(POLL, looked(Found::new()), "List now");
+    check(FOLLOW, looked(found("8")), "Open 9 now");
+}
+
+#[test]
+fn looks_come_once_an_interval_at_a_phase_of_their_own_and_not_while_the_stream_speaks() {
+    let mut phases = Vec::new();
+    for seed in 0..20 {
+        let (start, mut random) = (Instant::now(), Random::new(seed));
+        let mut watch = Watch::new(FOLLOW, start, &mut random);
+        for input in [listed("7"), opened()] {
+            watch.step(input, start, &mut random);
+        }
+        let mut looks = Vec::new();
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            if (100..300).contains(&second) && second % 50 == 0 {
+                watch.step(Input::Bookmark(rv("9")), now, &mut random);
+            }
+            if watch.wants(now, &mut random) == Some(Want::Look) {
+                looks.push(second);
+            }
+        }
+        let spoken = |second: &&u64| (100..310).contains(*second);
+        assert_eq!(looks.iter().filter(spoken).count(), 0, "{looks:?}");
+        assert!(
+            looks.iter().all(|second| second % 60 == looks[0] % 60),
+            "{looks:?}"
+        );
+        assert!((5..=6).contains(&looks.len()), "{looks:?}");
+        phases.push(looks[0] % 60);
+    }
+    phases.sort_unstable();
+    phases.dedup();
+    assert!(phases.len() > 10, "{phases:?}");
+}
+
+#[test]
+fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_says() {
+    let (start, mut random) = (Instant::now(), Random::new(1));
+    for manner in [FOLLOW, POLL] {
+        let mut watch = Watch::new(manner, start, &mut random);
+        for input in [listed("7"), opened()] {
+            watch.step(input, start, &mut random);
+        }
+        let now = start + INTERVAL;
+        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+        watch.step(Input::LookFailed, now, &mut random);
+        watch.step(Input::Bookmark(rv("10")), now, &mut random);
+        assert_eq!(watch.deadline(), Some(now));
+        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+        assert_eq!(watch.wants(now, &mut random), None);
+    }
+}

@@ -1,0 +1,267 @@
+//! What a real API server said, byte for byte: each recording as the answer to a list and to a
+//! watch, and the watch's recording cut at every offset.
+
+use crate::kit::crossover::{Crossover, command};
+use crate::kit::exchange::Recording;
+use crate::kit::replay::{Pace, Replay, Served};
+use crate::kit::until;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const PUBLISHED: &str = "INFO  published ";
+const ABSENT: &str = "a ConfigMap is not there";
+const REFUSED: &str = "the API server refuses";
+const UNUSABLE: &str = "answer cannot be used: listing again";
+const AWAY: &str = "the API server is away";
+const ENDED: &str = "the watch was ended by the API server";
+const EMPTY: &str = "there is no key in it";
+/// No warning.
+const NOTHING: &str = "";
+
+/// A recording; the line that it leads to as the answer to a list; that, and the request that comes
+/// next, as the answer to a watch from 3896 on.
+#[rustfmt::skip]
+const EACH: &[(&str, &str, &str, &str)] = &[
+    ("configmap-apply", UNUSABLE, UNUSABLE, "list"),
+    ("configmap-bad-key-422", REFUSED, REFUSED, "list"),
+    ("configmap-create-409", REFUSED, REFUSED, "list"),
+    ("configmap-create-422", REFUSED, REFUSED, "list"),
+    ("configmap-create", REFUSED, REFUSED, "list"),
+    ("configmap-get-404", REFUSED, REFUSED, "list"),
+    ("configmap-get", UNUSABLE, UNUSABLE, "list"),
+    ("configmap-list-empty", ABSENT, UNUSABLE, "list"),
+    ("configmap-list-metadata", EMPTY, UNUSABLE, "list"),
+    ("configmap-list", PUBLISHED, UNUSABLE, "list"),
+    ("configmap-replace-409", REFUSED, REFUSED, "list"),
+    ("configmap-replace", UNUSABLE, UNUSABLE, "list"),
+    ("configmap-watch-bookmarks", UNUSABLE, NOTHING, "watch 3933"),
+    ("configmap-watch-future", UNUSABLE, NOTHING, "watch 3896"),
+    ("configmap-watch-too-old", UNUSABLE, NOTHING, "list"),
+    ("configmap-watch", UNUSABLE, ABSENT, "watch 3900"),
+    ("configmap-watchlist", UNUSABLE, ENDED, "list"),
+    ("forbidden-403", REFUSED, REFUSED, "list"),
+    ("forbidden-watch-403", REFUSED, REFUSED, "list"),
+    ("group-discovery-404", REFUSED, REFUSED, "list"),
+    ("group-discovery", UNUSABLE, UNUSABLE, "list"),
+    ("named-role-create-403", REFUSED, REFUSED, "list"),
+    ("named-role-list-all-403", REFUSED, REFUSED, "list"),
+    ("named-role-list", PUBLISHED, UNUSABLE, "list"),
+    ("named-role-watch", AWAY, NOTHING, ""),
+    ("trafficsplit-create-v1alpha1", REFUSED, REFUSED, "list"),
+    ("trafficsplit-get-v1alpha4", UNUSABLE, UNUSABLE, "list"),
+    ("trafficsplit-get", UNUSABLE, UNUSABLE, "list"),
+    ("trafficsplit-list-metadata", ABSENT, UNUSABLE, "list"),
+    ("trafficsplit-list", UNUSABLE, UNUSABLE, "list"),
+    ("trafficsplit-no-crd", REFUSED, REFUSED, "list"),
+    ("trafficsplit-watch", UNUSABLE, UNUSABLE, "list"),
+    ("unauthorized-401", AWAY, AWAY, "watch 3896"),
+];
+
+fn is_watch(head: &str) -> bool {
+    head.contains("watch=1")
+}
+
+fn program(url: &str, dir: &Path, objects: &[String]) -> Crossover {
+    let mut command = command(&["-apiserver", url, "-watch", "-sync-interval", "1h"]);
+    command.args(["-output-dir", dir.to_str().unwrap()]);
+    for object in objects {
+        command.args(["-configmap", object]);
+    }
+    command.env("RUST_LOG", "debug");
+    Crossover::spawn(command)
+}
+
+/// One recording, replayed to one program.
+struct Played {
+    replay: Replay,
+    program: Crossover,
+    _dir: TempDir,
+}
+
+fn play(answers: Vec<Served>) -> Played {
+    let replay = Replay::start(answers);
+    let dir = TempDir::new().unwrap();
+    let program = program(&replay.url(), dir.path(), &["default/envoy-xds".to_owned()]);
+    Played {
+        replay,
+        program,
+        _dir: dir,
+    }
+}
+
+/// What a request's head asks for.
+fn request(head: &str) -> String {
+    match head.split("resourceVersion=").nth(1) {
+        Some(rest) => format!("watch {}", rest.split('&').next().unwrap()),
+        None => "list".to_owned(),
+    }
+}
+
+/// The program said this; where it published something, that is what was recorded.
+#[track_caller]
+fn check(name: &str, played: &Played, line: &str) {
+    if line != NOTHING {
+        played.program.wait_for_line(line);
+    }
+    let lines = played.program.lines();
+    let ours = |line: &&String| line.contains("WARN") && !line.contains("Peer disconnected");
+    let warnings: Vec<&String> = lines.iter().filter(ours).collect();
+    let want = usize::from(![NOTHING, PUBLISHED].contains(&line));
+    assert_eq!(warnings.len(), want, "{name}: {lines:#?}");
+}
+
+#[test]
+fn each_recording_is_understood_or_refused_as_the_answer_to_a_list() {
+    let named: Vec<&str> = EACH.iter().map(|each| each.0).collect();
+    let mut recorded = Recording::names();
+    recorded.retain(|name| !named.contains(&name.as_str()));
+    assert_eq!(recorded, Vec::<String>::new(), "recordings without a row");
+
+    // All at once: the one that never ends takes ten seconds.
+    let plays = EACH.iter().map(|(name, line, _, _)| {
+        (
+            name,
+            line,
+            play(vec![Served::recording(name, |head| !is_watch(head))]),
+        )
+    });
+    for (name, line, played) in plays.collect::<Vec<_>>() {
+        check(name, &played, line);
+        let published = played
+            .program
+            .lines()
+            .iter()
+            .any(|line| line.contains(PUBLISHED));
+        assert_eq!(published, *line == PUBLISHED, "{name}");
+    }
+}
+
+#[test]
+fn each_recording_is_understood_or_refused_as_the_answer_to_a_watch() {
+    for (name, _, line, next) in EACH {
+        let mut list = Served::recording("configmap-list", |head| !is_watch(head));
+        if *next == "list" {
+            list = list.times(2);
+        }
+        let played = play(vec![list, Served::recording(name, is_watch)]);
+        let want = ["list", "watch 3896", next];
+        let want = &want[..if next.is_empty() { 2 } else { 3 }];
+        until(&format!("{name}: what comes next"), || {
+            let heads = played.replay.heads();
+            let asked: Vec<String> = heads.iter().map(|head| request(head)).collect();
+            (asked.len() >= want.len()).then(|| assert_eq!(asked[..want.len()], *want, "{name}"))
+        });
+        check(name, &played, line);
+        let lines = played.program.lines();
+        let observed = |line: &&String| line.contains("observed");
+        let of_watch = if *name == "configmap-watch" { 3 } else { 0 };
+        let of_lists = if *next == "list" { 1..=2 } else { 1..=1 };
+        let count = lines.iter().filter(observed).count();
+        assert!(of_lists.contains(&(count - of_watch)), "{name}: {lines:#?}");
+    }
+}
+
+/// A watch is cut at so many places, far from each other, so that every offset has its turn soon.
+const CUTS: usize = 8;
+/// How many such watches one program has, each in a namespace of its own.
+const AT_ONCE: usize = 100;
+
+#[test]
+fn a_watch_says_the_same_wherever_its_bytes_are_cut() {
+    let length = Recording::read("configmap-watch").raw.len();
+    let stride = length.div_ceil(CUTS);
+    let cuts = |first: usize| (first..length).step_by(stride).collect();
+    let watches: Vec<Vec<usize>> = (1..=stride).map(cuts).collect();
+    thread::scope(|scope| {
+        for batch in watches.chunks(AT_ONCE) {
+            scope.spawn(|| plays_alike(batch));
+        }
+    });
+}
+
+fn plays_alike(watches: &[Vec<usize>]) {
+    const PAUSE: Duration = Duration::from_millis(3);
+    let count = watches.len();
+    let mut answers = vec![Served::recording("configmap-list", |h| !is_watch(h)).times(count)];
+    // It is reopened where it ended, and stays open.
+    let open = Recording::read("named-role-watch").raw;
+    answers.push(Served::raw(open, |head| request(head) == "watch 3900").times(count));
+    for cuts in watches {
+        let place = format!("/namespaces/cut-{}/", cuts[0]);
+        let fits = move |head: &str| head.contains(&place) && request(head) == "watch 3896";
+        let pace = Pace::Split(cuts.clone(), PAUSE);
+        answers.push(Served::recording("configmap-watch", fits).paced(pace));
+    }
+    let replay = Replay::start(answers);
+    let dir = TempDir::new().unwrap();
+    let name = |cuts: &Vec<usize>| format!("cut-{}/envoy-xds", cuts[0]);
+    let objects: Vec<String> = watches.iter().map(name).collect();
+    let program = program(&replay.url(), dir.path(), &objects);
+    until("all watches to be reopened", || {
+        let unexpected = replay.unexpected();
+        assert!(
+            unexpected.is_empty(),
+            "{unexpected:#?}\n{:#?}",
+            program.lines()
+        );
+        (replay.heads().len() == 3 * count).then_some(())
+    });
+    let lines = program.lines();
+    for (object, cuts) in objects.iter().zip(watches) {
+        let object = format!("configmap={object} ");
+        let mine = lines
+            .iter()
+            .filter(|line| line.contains(&object) && line.contains("DEBUG"));
+        let version = |line: &String| Some(line.split_once("resource_version=")?.1.to_owned());
+        let versions: Vec<String> = mine.filter_map(version).collect();
+        assert_eq!(
+            versions,
+            ["3894", "3897", "3898", "3900"],
+            "cut at {cuts:?}"
+        );
+    }
+    let absent = lines.iter().filter(|line| line.contains(ABSENT)).count();
+    let unusable = lines.iter().filter(|line| line.contains(UNUSABLE)).count();
+    assert_eq!((absent, unusable), (count, 0));
+}
+
+#[test]
+fn a_body_that_stalls_is_given_up_after_ten_seconds_and_keeps_nobody_busy() {
+    let refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\n";
+    let played = play(vec![
+        Served::raw(format!("{refusal}try later"), |_| true),
+        Served::raw(refusal, |_| true),
+        Served::recording("configmap-list", |_| true),
+    ]);
+    until("the second answer to stall", || {
+        (played.replay.heads().len() == 2).then_some(())
+    });
+    let (began, before) = (Instant::now(), played.program.measure());
+    played.program.wait_for_line(PUBLISHED);
+    let waited = began.elapsed();
+    assert!((10..15).contains(&waited.as_secs()), "{waited:?}");
+    let busy = played.program.measure().cpu_ns - before.cpu_ns;
+    assert!(
+        busy < 500_000_000,
+        "{busy} ns of CPU in ten seconds of waiting"
+    );
+}
+
+#[test]
+fn headers_that_do_not_come_are_given_up_after_five_seconds() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: ";
+    let played = play(vec![
+        Served::raw(head, |_| true),
+        Served::recording("configmap-list", |_| true),
+    ]);
+    until("a request", || {
+        (played.replay.heads().len() == 1).then_some(())
+    });
+    let began = Instant::now();
+    played.program.wait_for_line(AWAY);
+    let waited = began.elapsed();
+    assert!((4900..8000).contains(&waited.as_millis()), "{waited:?}");
+    played.program.wait_for_line(PUBLISHED);
+}

@@ -1,0 +1,317 @@
+//! Bytes of answers in every shape that a network, or a server that is none, can give them.
+
+use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
+use crate::kit::apiserver::request::Request;
+use crate::kit::apiserver::watches::Watch;
+use crate::kit::crossover::Crossover;
+use crate::kit::objects::config_map;
+use crate::kit::tear::Tear;
+use crate::scene::Scene;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn object(name: &str, number: u32) -> Value {
+    config_map(
+        name,
+        &[(&format!("{name}.yaml"), &format!("a: {number}\n"))],
+    )
+}
+
+/// ConfigMaps `a` and `b`, watched by way of a proxy that can tear.
+struct Pair {
+    scene: Scene,
+    tear: Tear,
+    program: Crossover,
+    number: u32,
+}
+
+impl Pair {
+    fn start(scene: Scene) -> Pair {
+        scene.server.create(object("a", 0));
+        scene.server.create(object("b", 0));
+        let tear = Tear::start(scene.server.address());
+        let scheme = scene.server.url();
+        let (scheme, _) = scheme.split_once(':').unwrap();
+        let program = Crossover::spawn(scene.command_to(&tear.url(scheme), &["a", "b"], &[]));
+        scene.server.wait_for_watches(2);
+        let mut pair = Pair {
+            scene,
+            tear,
+            program,
+            number: 0,
+        };
+        // Both watches have spoken: their answers' heads are through.
+        pair.scene.server.replace(object("a", 1));
+        pair.scene.until_file_says("a.yaml", "a: 1\n");
+        pair.change_b();
+        pair
+    }
+
+    /// Changes `b` and waits for its file: it comes although `a` is torn, or not at all.
+    #[track_caller]
+    fn change_b(&mut self) -> Duration {
+        self.number += 1;
+        let began = Instant::now();
+        self.scene.server.replace(object("b", self.number));
+        self.scene
+            .until_file_says("b.yaml", &format!("a: {}\n", self.number));
+        began.elapsed()
+    }
+
+    #[track_caller]
+    fn assert_undisturbed(&self) {
+        assert_eq!(
+            self.scene.server.requests().len(),
+            4,
+            "two lists and two watches"
+        );
+        let lines = self.program.lines();
+        assert!(
+            !lines.iter().any(|line| line.contains("WARN")),
+            "{lines:#?}"
+        );
+    }
+}
+
+#[track_caller]
+fn drips_beside_a_busy_watch(scene: Scene) {
+    let mut pair = Pair::start(scene);
+    pair.tear.arm(0);
+    pair.scene.server.replace(object("a", 7));
+    let mut left = pair.tear.wait_until_torn();
+    assert!(left > 300, "{left}");
+    let mut waits = Vec::new();
+    while left > 0 {
+        // In clear text the line is whole before its chunk is.
+        if left % 32 == 3 {
+            waits.push(pair.change_b());
+            pair.scene.until_file_says("a.yaml", "a: 1\n");
+        }
+        left = pair.tear.let_go(1);
+    }
+    pair.scene.until_file_says("a.yaml", "a: 7\n");
+    pair.assert_undisturbed();
+    waits.sort_unstable();
+    let median = waits[waits.len() / 2];
+    assert!(median < Duration::from_millis(100), "{median:?}");
+}
+
+#[test]
+fn a_line_of_one_byte_at_a_time_delays_no_other_watch() {
+    drips_beside_a_busy_watch(Scene::http());
+}
+
+#[test]
+fn a_tls_record_of_one_byte_at_a_time_delays_no_other_watch() {
+    drips_beside_a_busy_watch(Scene::https());
+}
+
+#[test]
+fn a_tls_record_torn_in_two_delays_no_other_watch() {
+    let mut pair = Pair::start(Scene::https());
+    for (round, cut) in [1, 3, 5, 6, 200].into_iter().enumerate() {
+        pair.tear.arm(cut);
+        let number = 100 + round as u32;
+        pair.scene.server.replace(object("a", number));
+        let left = pair.tear.wait_until_torn();
+        for _ in 0..5 {
+            pair.change_b();
+        }
+        let came = std::fs::read_to_string(pair.scene.file("a.yaml")).unwrap();
+        assert_ne!(came, format!("a: {number}\n"), "the tear at {cut} is none");
+        assert_eq!(pair.tear.let_go(left), 0);
+        pair.scene
+            .until_file_says("a.yaml", &format!("a: {number}\n"));
+    }
+    pair.assert_undisturbed();
+}
+
+fn watch_of_a(watch: &Watch) -> bool {
+    watch.selection.name.as_deref() == Some("a")
+}
+
+/// ConfigMaps `a` and `b`, watched.
+fn watching(scene: &Scene) -> Crossover {
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let program = scene.follow(&["a", "b"], &[]);
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("a.yaml", "a: 1\n");
+    program
+}
+
+fn event(kind: &str, mut object: Value) -> String {
+    object["metadata"]["uid"] = json!("u1");
+    object["metadata"]["resourceVersion"] = json!("1100");
+    let event = json!({"type": kind, "object": object});
+    format!("{event}\n")
+}
+
+#[test]
+fn events_that_come_together_are_one_set_with_the_last_state() {
+    let scene = Scene::http();
+    let program = watching(&scene);
+    let events: String = (0..100)
+        .map(|i| event("MODIFIED", object("a", 100 + i)))
+        .collect();
+    scene.server.inject(events.as_bytes(), watch_of_a);
+    scene.until_file_says("a.yaml", "a: 199\n");
+    scene.server.change(|cluster| {
+        for number in 200..300 {
+            cluster.replace(object("a", number));
+            cluster.replace(object("b", number));
+        }
+    });
+    scene.until_file_says("a.yaml", "a: 299\n");
+    scene.until_file_says("b.yaml", "a: 299\n");
+    let lines = program.lines();
+    let sets = lines
+        .iter()
+        .filter(|line| line.contains("INFO  published "))
+        .count();
+    assert!(sets < 20, "{sets} sets for 300 events");
+}
+
+/// What a line that is no good event does: nothing is published of it, one warning says so, the
+/// other watch goes on, and so does this one, after a list or without.
+#[track_caller]
+fn check_bad_line(line: &str, warning: &str, lists: usize) {
+    let scene = Scene::http();
+    let program = watching(&scene);
+    scene.server.inject(line.as_bytes(), watch_of_a);
+    let said = program.wait_for_line(warning);
+    assert!(
+        said.contains("WARN") && said.contains("default/a"),
+        "{said}"
+    );
+    let of_a = |r: &Request| r.is_list() && r.names("a");
+    scene
+        .server
+        .wait_for_requests("lists of it", 1 + lists, of_a);
+    scene.server.wait_for_watches(2);
+    scene.server.replace(object("a", 3));
+    scene.until_file_says("a.yaml", "a: 3\n");
+    scene.server.replace(object("b", 3));
+    scene.until_file_says("b.yaml", "a: 3\n");
+    assert_eq!(scene.server.count_requests(of_a), 1 + lists);
+    assert_eq!(
+        scene.server.count_requests(|r| r.is_list() && r.names("b")),
+        1
+    );
+    program.wait_for_lines(3, "INFO  published ");
+    let lines = program.lines();
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(
+        (count("WARN"), count("INFO  published ")),
+        (1, 3),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_truncated_object_is_listed_again() {
+    let line = event("MODIFIED", object("a", 666));
+    check_bad_line(
+        &format!("{}\n", &line[..line.len() - 4]),
+        "while parsing a string",
+        1,
+    );
+}
+
+#[test]
+fn a_line_that_is_no_json_is_listed_again() {
+    check_bad_line("upstream connect error\n", "expected value", 1);
+    check_bad_line("\n", "EOF while parsing", 1);
+}
+
+#[test]
+fn an_event_without_a_resource_version_is_listed_again() {
+    let line = event("MODIFIED", object("a", 666)).replace("\"1100\"", "\"\"");
+    check_bad_line(&line, "there is no resourceVersion in it", 1);
+}
+
+#[test]
+fn an_object_of_another_kind_is_listed_again() {
+    let mut secret = object("a", 666);
+    secret["kind"] = json!("Secret");
+    check_bad_line(&event("MODIFIED", secret), "no ConfigMap but a", 1);
+}
+
+#[test]
+fn an_event_of_unknown_type_is_skipped() {
+    let line = event("RENAMED", object("a", 666));
+    check_bad_line(&line, "event of unknown type", 0);
+}
+
+#[test]
+fn an_event_of_another_object_is_skipped() {
+    check_bad_line(
+        &event("MODIFIED", object("c", 666)),
+        "tells of another object",
+        0,
+    );
+    check_bad_line(
+        &event("DELETED", object("c", 666)),
+        "tells of another object",
+        0,
+    );
+}
+
+#[test]
+fn an_error_event_is_listed_again() {
+    let status = json!({"kind": "Status", "metadata": {}, "code": 500, "message": "etcd is ill"});
+    let line = format!("{}\n", json!({"type": "ERROR", "object": status}));
+    check_bad_line(&line, "etcd is ill", 1);
+}
+
+#[test]
+fn half_an_event_is_nothing() {
+    let scene = Scene::http();
+    let program = watching(&scene);
+    let line = event("MODIFIED", object("a", 666));
+    scene
+        .server
+        .inject(&line.as_bytes()[..line.len() - 1], watch_of_a);
+    scene.server.close_connections();
+    scene
+        .server
+        .wait_for_requests("reopened watches", 4, Request::is_watch);
+    scene.server.replace(object("a", 2));
+    scene.until_file_says("a.yaml", "a: 2\n");
+    eprintln!(
+        "{:#?} {:#?}",
+        program.lines(),
+        scene
+            .server
+            .requests()
+            .iter()
+            .map(Request::line)
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(scene.server.count_requests(Request::is_list), 2);
+    program.wait_for_lines(2, "INFO  published ");
+    assert!(
+        !program
+            .lines()
+            .iter()
+            .any(|line| line.contains("resource_version=1100"))
+    );
+}
+
+#[test]
+fn half_a_list_is_nothing() {
+    for then in [Then::Close, Then::Reset] {
+        let scene = Scene::http();
+        let fault = Fault::After {
+            body_bytes: 150,
+            then,
+        };
+        scene
+            .server
+            .misbehave(Misbehaviour::new(fault, Request::is_list).times(1));
+        let program = watching(&scene);
+        program.wait_for_line("the API server is away");
+        program.wait_for_line("the API server answers again");
+        scene.until_file_says("b.yaml", "a: 1\n");
+    }
+}
