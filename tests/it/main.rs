@@ -9,4 +9,6 @@ mod envoy;
 mod faults;
 mod kubectl;
 mod process;
+mod steady;
 mod tls;
+mod traffic;

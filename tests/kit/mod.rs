@@ -3,6 +3,7 @@
 #![allow(dead_code)] // The tests and the lab each use a part of it.
 
 pub mod apiserver;
+pub mod arrival;
 pub mod backend;
 pub mod crossover;
 pub mod envoy;
@@ -11,7 +12,9 @@ pub mod load;
 pub mod objects;
 pub mod proxy;
 pub mod replay;
+pub mod site;
 pub mod worker;
+pub mod xds;
 
 use std::fs;
 use std::path::Path;
