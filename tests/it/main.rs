@@ -5,6 +5,7 @@
 mod kit;
 
 mod apiserver;
+mod demo;
 mod envoy;
 mod faults;
 mod kubectl;

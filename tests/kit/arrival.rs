@@ -1,7 +1,7 @@
 //! When a file of an output directory changed, as Envoy is told of it: inotify on `current/`, on a
 //! thread that does nothing else.
 
-use super::PATIENCE;
+use super::{PATIENCE, nap};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 use std::fs;
@@ -22,6 +22,7 @@ struct Arrival {
 pub struct Arrivals {
     path: PathBuf,
     arrived: Receiver<Arrival>,
+    seen: Vec<Arrival>,
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,6 +57,7 @@ impl Arrivals {
         Arrivals {
             path,
             arrived,
+            seen: Vec::new(),
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -63,16 +65,24 @@ impl Arrivals {
 
     /// Waits until the file holds such content; returns when it could be read.
     #[track_caller]
-    pub fn wait_for(&self, want: impl Fn(&[u8]) -> bool) -> Instant {
+    pub fn wait_for(&mut self, want: impl Fn(&[u8]) -> bool) -> Instant {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.arrived.recv_timeout(left) {
-                Ok(Arrival { at, bytes }) if want(&bytes) => return at,
-                Ok(_) => {}
-                Err(_) => panic!("waited for {} to change", self.path.display()),
+        while let Some(nap) = nap(deadline) {
+            match self.arrived.recv_timeout(nap) {
+                Ok(new) if want(&new.bytes) => return new.at,
+                Ok(_) | Err(_) => {}
             }
         }
+        panic!("waited for {} to change", self.path.display());
+    }
+
+    /// When the file first held such content, if it has by now.
+    pub fn first(&mut self, want: impl Fn(&[u8]) -> bool) -> Option<Instant> {
+        self.seen.extend(self.arrived.try_iter());
+        self.seen
+            .iter()
+            .find(|seen| want(&seen.bytes))
+            .map(|seen| seen.at)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A steady load: keep-alive GETs at a given rate, tallied by what was answered.
 
-use super::PATIENCE;
+use super::{PATIENCE, nap};
 use super::xds::VERSION_HEADER;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,15 +136,14 @@ impl Load {
             if want(&new) {
                 return new;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(nap) = nap(deadline) else {
                 drop(tally);
                 panic!("waited for {what}; there was {new:?}");
-            }
+            };
             tally = self
                 .shared
                 .changed
-                .wait_timeout(tally, left)
+                .wait_timeout(tally, nap)
                 .expect("no panic")
                 .0;
         }

@@ -10,7 +10,7 @@ use super::serve::{self, Command};
 use super::store::Store;
 use super::watches::{Delivery, Watch};
 use super::{Options, Shared, State, Tls, tls};
-use crate::kit::PATIENCE;
+use crate::kit::{PATIENCE, nap};
 use crate::kit::worker::{Port, Worker};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -285,8 +285,7 @@ impl Server {
             if let Some(found) = look(&state) {
                 return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(nap) = nap(deadline) else {
                 let log: Vec<String> = state.requests.iter().map(Request::line).collect();
                 let open = state.store.watches.len();
                 drop(state);
@@ -294,11 +293,11 @@ impl Server {
                     "waited for {what}; {open} watches open; requests:\n{}",
                     log.join("\n")
                 );
-            }
+            };
             state = self
                 .shared
                 .changed
-                .wait_timeout(state, left)
+                .wait_timeout(state, nap)
                 .expect("no panic")
                 .0;
         }
