@@ -108,11 +108,14 @@ impl Outage {
             .map(|down| now.saturating_duration_since(down.since))
     }
 
-    /// When a request may go out, or something is to be said.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.down
-            .as_ref()
-            .map(|down| down.next_try.min(down.next_notice))
+    /// No request may go out before this.
+    pub fn next_try(&self) -> Option<Instant> {
+        self.down.as_ref().map(|down| down.next_try)
+    }
+
+    /// When something is to be said.
+    pub fn next_notice(&self) -> Option<Instant> {
+        self.down.as_ref().map(|down| down.next_notice)
     }
 
     /// A request failed for a reason that holds for all. `retry_after`: the server's own wish.
@@ -220,7 +223,7 @@ mod tests {
         assert_eq!(told, [60, 300, 900, 3600, 7200]);
         let end = start + Duration::from_secs(3 * 3600);
         assert_eq!(outage.answered(end), Some(Notice::Over(end - start)));
-        assert!(outage.permits(end) && outage.deadline().is_none());
+        assert!(outage.permits(end) && outage.next_notice().is_none());
     }
 
     #[test]

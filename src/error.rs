@@ -92,13 +92,25 @@ pub struct Target {
     pub resource: &'static str,
     /// The API group, empty for the core one.
     pub group: &'static str,
-    /// Which object.
-    pub object: ObjectName,
+    /// Whose.
+    pub namespace: String,
+    /// The object's name; `None`: all of them.
+    pub name: Option<String>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.verb, self.resource, self.object)
+        let Target {
+            verb,
+            resource,
+            namespace,
+            name,
+            ..
+        } = self;
+        match name {
+            Some(name) => write!(f, "{verb} {resource} {namespace}/{name}"),
+            None => write!(f, "{verb} {resource} of namespace {namespace}"),
+        }
     }
 }
 
@@ -182,16 +194,19 @@ impl fmt::Display for Error {
                         let Target {
                             resource,
                             group,
-                            object,
+                            namespace,
+                            name,
                             ..
                         } = &**target;
                         write!(
                             f,
-                            " (grant it by a Role in namespace {}: apiGroups [\"{group}\"], resources \
-                             [\"{resource}\"], resourceNames [\"{}\"], verbs [\"get\", \"list\", \
-                             \"watch\"])",
-                            object.namespace, object.name
-                        )
+                            " (grant it by a Role in namespace {namespace}: apiGroups [\"{group}\"], \
+                             resources [\"{resource}\"], verbs [\"list\", \"watch\"]"
+                        )?;
+                        match name {
+                            Some(name) => write!(f, ", resourceNames [\"{name}\"])"),
+                            None => f.write_str(")"),
+                        }
                     }
                     _ => Ok(()),
                 }

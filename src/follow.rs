@@ -1,27 +1,39 @@
-//! One named ConfigMap, followed: joins its list-watch (pure) to requests and their answers. Owns:
-//! what is under way for it, and what the operator hears of it.
+//! Objects of one kind, followed: joins a list-watch (pure) to its requests and their answers. Owns:
+//! what is under way for it, and what the operator hears of the way. Must not: know what an object
+//! means.
 
+use std::io;
 use std::time::Instant;
 
 use log::{debug, warn};
 
+use crate::decode::{self, WatchEvent};
 use crate::error::{Error, Kind, Target};
 use crate::kube::client::Content;
 use crate::kube::exchange::{Exchange, Progress, Purpose};
 use crate::kube::{list_path, watch_path};
-use crate::reconcile::{self, Examined, Latest, Remark, Source};
-use crate::resource::{self, ConfigMap, ObjectName, WatchEvent};
+use crate::resource::{Object, ObjectKind};
 use crate::server::Server;
 use crate::watch::{Failure, Found, Input, Manner, Want, Watch};
 
-/// A ConfigMap and everything that is under way for it.
+/// What the cluster says.
+#[derive(Debug)]
+pub enum Observation {
+    /// These objects are there, and no others.
+    Listed(Vec<Object>),
+    /// This object is there, in this state.
+    Changed(Object),
+    /// The object of this name is gone.
+    Deleted(String),
+    /// It will not say, for a reason of these objects' own.
+    Refused(Error),
+}
+
+/// A list-watch and everything that is under way for it.
 pub struct Followed {
-    /// What is known of it.
-    pub source: Source,
-    /// Why it cannot be had, since when: missing or forbidden.
-    pub denied: Option<(Instant, Error)>,
-    /// Why its last state was refused.
-    pub refused: Option<String>,
+    kind: ObjectKind,
+    /// What it covers; the verb is the last request's.
+    target: Target,
     watch: Watch,
     /// A list or a watch that is being answered.
     answer: Option<Exchange>,
@@ -32,16 +44,25 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Nothing asked yet.
-    pub fn new(object: ObjectName, manner: Manner, now: Instant, server: &mut Server) -> Followed {
+    /// Nothing asked yet. `name`: of the one object; `None`: all of the kind in the namespace.
+    pub fn new(
+        kind: ObjectKind,
+        namespace: String,
+        name: Option<String>,
+        manner: Manner,
+        now: Instant,
+        server: &mut Server,
+    ) -> Followed {
+        let (resource, group) = (kind.plural(), kind.group());
         Followed {
-            source: Source {
-                object,
-                latest: Latest::Unknown,
-                content: None,
+            kind,
+            target: Target {
+                verb: "list",
+                resource,
+                group,
+                namespace,
+                name,
             },
-            denied: None,
-            refused: None,
             watch: Watch::new(manner, now, &mut server.random),
             answer: None,
             look: None,
@@ -84,17 +105,20 @@ impl Followed {
         let Some(want) = self.watch.wants(now, &mut server.random) else {
             return false;
         };
-        let (purpose, content) = match &want {
-            Want::List => (Purpose::List, Content::Objects),
-            Want::Watch(..) => (Purpose::Watch, Content::Objects),
-            Want::Look => (Purpose::Look, Content::Metadata),
+        let (purpose, content, path) = match &want {
+            Want::List => (Purpose::List, Content::Objects, list_path(&self.target)),
+            Want::Look => (Purpose::Look, Content::Metadata, list_path(&self.target)),
+            Want::Watch(from, lasts) => (
+                Purpose::Watch,
+                Content::Objects,
+                watch_path(&self.target, from, *lasts),
+            ),
         };
-        let target = self.target(purpose);
-        let path = match &want {
-            Want::List | Want::Look => list_path(&target),
-            Want::Watch(from, lasts) => watch_path(&target, from, *lasts),
+        self.target.verb = match purpose {
+            Purpose::List | Purpose::Look => "list",
+            Purpose::Watch => "watch",
         };
-        let answer = server.ask(&target, &path, content);
+        let answer = server.ask(&self.target, &path, content);
         let now = Instant::now();
         match answer {
             Some(answer) => {
@@ -113,16 +137,14 @@ impl Followed {
         true
     }
 
-    /// Reads what has arrived. True: what is known has changed.
-    pub fn read(&mut self, server: &mut Server) -> bool {
-        let mut changed = false;
+    /// Reads what has arrived, and says what it tells.
+    pub fn read(&mut self, server: &mut Server, observations: &mut Vec<Observation>) {
         if let Some(exchange) = self.answer.take_if(|exchange| exchange.more) {
-            self.answer = self.read_answer(exchange, server, &mut changed);
+            self.answer = self.read_answer(exchange, server, observations);
         }
         if let Some(exchange) = self.look.take_if(|exchange| exchange.more) {
-            self.look = self.read_answer(exchange, server, &mut changed);
+            self.look = self.read_answer(exchange, server, observations);
         }
-        changed
     }
 
     /// Gives the exchange back while it goes on.
@@ -130,66 +152,66 @@ impl Followed {
         &mut self,
         mut exchange: Exchange,
         server: &mut Server,
-        changed: &mut bool,
+        observations: &mut Vec<Observation>,
     ) -> Option<Exchange> {
         let mut lines = Vec::new();
         let progress = exchange.read(&mut lines);
         let now = Instant::now();
         for line in lines {
-            if self.take_event(&line, server, now, changed) {
+            if self.take_event(&line, server, now, observations) {
                 return None;
             }
         }
         match progress {
             Progress::Waiting | Progress::More => return Some(exchange),
             Progress::Ended(body) if exchange.status != 200 => {
-                self.take_refusal(&exchange, &body, server, now, changed);
+                let refusal = self.take_refusal(&exchange, &body, server, now);
+                observations.extend(refusal.map(Observation::Refused));
             }
             Progress::Ended(body) => match exchange.purpose {
                 Purpose::Watch => drop(self.step(Input::Ended, server, now)),
-                Purpose::List => self.take_list(&body, server, now, changed),
-                Purpose::Look => self.take_look(&body, server, now),
+                Purpose::List | Purpose::Look => {
+                    let list = self.take_list(exchange.purpose, &body, server, now);
+                    observations.extend(list.map(Observation::Listed));
+                }
             },
             Progress::Broken(error) => self.take_break(exchange.purpose, error, server, now),
         }
         None
     }
 
-    /// A list has arrived, whole.
-    fn take_list(&mut self, body: &[u8], server: &mut Server, now: Instant, changed: &mut bool) {
-        let list = match resource::parse_list(body) {
+    /// A list or a look has arrived, whole. A list's objects are given back.
+    fn take_list(
+        &mut self,
+        purpose: Purpose,
+        body: &[u8],
+        server: &mut Server,
+        now: Instant,
+    ) -> Option<Vec<Object>> {
+        let mut list = match decode::list(body, self.kind) {
             Ok(list) => list,
-            Err(what) => return self.take_nonsense(Purpose::List, what, server, now),
+            Err(what) => {
+                self.take_nonsense(purpose, what, server, now);
+                return None;
+            }
         };
-        let mine = list
+        list.items.retain(|item| self.covers(&item.name));
+        let versions = list
             .items
-            .into_iter()
-            .find(|item| item.name == self.source.object.name);
-        let found = mine
             .iter()
-            .map(|item| (item.name.clone(), item.version.clone()))
-            .collect();
-        self.step(Input::Listed(list.at, found), server, now);
-        match mine {
-            Some(configmap) => self.observe(configmap),
-            None => self.miss(now),
+            .map(|item| (item.name.clone(), item.version.clone()));
+        let found: Found = versions.collect();
+        if purpose == Purpose::Look {
+            self.step(Input::Looked(found), server, now);
+            return None;
         }
-        *changed = true;
+        self.step(Input::Listed(list.at, found), server, now);
+        self.said.clear();
+        Some(list.items)
     }
 
-    /// A look has arrived, whole.
-    fn take_look(&mut self, body: &[u8], server: &mut Server, now: Instant) {
-        match resource::parse_list(body) {
-            Ok(list) => {
-                let mine = list
-                    .items
-                    .into_iter()
-                    .filter(|i| i.name == self.source.object.name);
-                let found: Found = mine.map(|item| (item.name, item.version)).collect();
-                self.step(Input::Looked(found), server, now);
-            }
-            Err(what) => self.say("a look was answered with something else", &what),
-        }
+    fn covers(&self, name: &str) -> bool {
+        self.target.name.as_deref().is_none_or(|mine| mine == name)
     }
 
     /// A line of the watch. True: the watch is over.
@@ -198,36 +220,29 @@ impl Followed {
         line: &[u8],
         server: &mut Server,
         now: Instant,
-        changed: &mut bool,
+        observations: &mut Vec<Observation>,
     ) -> bool {
-        let event = match resource::parse_event(line) {
+        let event = match decode::event(line, self.kind) {
             Ok(event) => event,
             Err(what) => {
                 self.take_nonsense(Purpose::Watch, what, server, now);
                 return true;
             }
         };
-        let other = match &event {
-            WatchEvent::Changed(ConfigMap { name, .. }) | WatchEvent::Deleted(name, _) => {
-                Some(name).filter(|name| **name != self.source.object.name)
-            }
-            WatchEvent::Bookmark(_) | WatchEvent::Failed(_) | WatchEvent::Unknown(_) => None,
-        };
-        if let Some(other) = other {
-            self.say("the watch tells of another object: skipped", other);
-            return false;
-        }
         match event {
-            WatchEvent::Changed(configmap) => {
-                let version = configmap.version.clone();
-                self.step(Input::Changed(configmap.name.clone(), version), server, now);
-                self.observe(configmap);
-                *changed = true;
+            WatchEvent::Changed(Object { name, .. }) | WatchEvent::Deleted(name, _)
+                if !self.covers(&name) =>
+            {
+                self.say("the watch tells of another object: skipped", &name);
+            }
+            WatchEvent::Changed(object) => {
+                let (name, version) = (object.name.clone(), object.version.clone());
+                self.step(Input::Changed(name, version), server, now);
+                observations.push(Observation::Changed(object));
             }
             WatchEvent::Deleted(name, at) => {
-                self.step(Input::Deleted(name, at), server, now);
-                self.miss(now);
-                *changed = true;
+                self.step(Input::Deleted(name.clone(), at), server, now);
+                observations.push(Observation::Deleted(name));
             }
             WatchEvent::Bookmark(at) => drop(self.step(Input::Bookmark(at), server, now)),
             WatchEvent::Unknown(kind) => {
@@ -236,79 +251,71 @@ impl Followed {
                     &kind,
                 );
             }
+            WatchEvent::Failed(status) if status.code == 410 => {
+                return self.step(Input::Failed(Failure::Gone), server, now);
+            }
             WatchEvent::Failed(status) => {
-                let failure = if status.code == 410 {
-                    Failure::Gone
-                } else {
-                    Failure::Object
-                };
-                if failure == Failure::Object {
-                    self.say("the watch was ended by the API server", &status.message);
-                }
-                return self.step(Input::Failed(failure), server, now);
+                self.say(
+                    "the API server ended the watch: listing again",
+                    &status.message,
+                );
+                return self.step(Input::Failed(Failure::Object), server, now);
             }
         }
         false
     }
 
-    /// An answer that is no success has arrived, whole.
+    /// An answer that is no success has arrived, whole. Given back if it is about these objects.
     fn take_refusal(
         &mut self,
         exchange: &Exchange,
         body: &[u8],
         server: &mut Server,
         now: Instant,
-        changed: &mut bool,
-    ) {
-        let status = resource::parse_status(body);
-        let target = Box::new(self.target(exchange.purpose));
+    ) -> Option<Error> {
         let (code, retry_after) = (exchange.status, exchange.retry_after);
+        let (target, message) = (Box::new(self.target.clone()), decode::status(body).message);
         let error = Error::Status {
             target,
             code,
-            message: status.message,
+            message,
             retry_after,
         };
-        let failure = match error.kind() {
+        let (failure, refusal) = match error.kind() {
             Kind::Transient | Kind::Unauthorized => {
                 server.failed(error, retry_after, now);
-                Failure::Server
+                (Failure::Server, None)
             }
-            Kind::Gone => Failure::Gone,
+            Kind::Gone => (Failure::Gone, None),
             _ => {
-                let text = error.to_string();
-                self.say("the API server refuses", &text);
-                if self.source.latest == Latest::Unknown && exchange.purpose == Purpose::List {
-                    // The others go on, if there is something that stands in for this one.
-                    self.source.latest = Latest::Refused;
-                    *changed = true;
-                }
-                self.deny(error, now);
-                Failure::Object
+                self.say("the API server refuses", &error.to_string());
+                (Failure::Object, Some(error))
             }
         };
-        if exchange.purpose != Purpose::Look {
-            self.step(Input::Failed(failure), server, now);
+        if exchange.purpose == Purpose::Look {
+            return None;
         }
+        self.step(Input::Failed(failure), server, now);
+        refusal
     }
 
     /// The connection broke, or its bytes were no HTTP.
     fn take_break(
         &mut self,
         purpose: Purpose,
-        error: std::io::Error,
+        error: io::Error,
         server: &mut Server,
         now: Instant,
     ) {
-        debug!(object:% = self.source.object, error:% = error; "an answer broke");
+        debug!(target:% = self.target, error:% = error; "an answer broke");
         match purpose {
             Purpose::Look => {}
-            _ if error.kind() == std::io::ErrorKind::InvalidData => {
+            _ if error.kind() == io::ErrorKind::InvalidData => {
                 self.take_nonsense(purpose, error.to_string(), server, now);
             }
             Purpose::Watch => drop(self.step(Input::Ended, server, now)),
             Purpose::List => {
-                let target = Box::new(self.target(purpose));
+                let target = Box::new(self.target.clone());
                 server.failed(
                     Error::Request {
                         target,
@@ -325,21 +332,23 @@ impl Followed {
     /// The answer cannot be understood: nothing of it is used, and a list will tell.
     fn take_nonsense(&mut self, purpose: Purpose, what: String, server: &mut Server, now: Instant) {
         let error = Error::Answer {
-            target: Box::new(self.target(purpose)),
+            target: Box::new(self.target.clone()),
             what,
         };
         self.say(
-            "the API server's answer cannot be used: listing again",
+            "the API server's answer cannot be used: asking again",
             &error.to_string(),
         );
-        self.step(Input::Failed(Failure::Object), server, now);
+        if purpose != Purpose::Look {
+            self.step(Input::Failed(Failure::Object), server, now);
+        }
     }
 
     /// Lets time pass: answers that take too long are given up.
     pub fn tick(&mut self, server: &mut Server, now: Instant) {
         let late = |exchange: &mut Exchange| exchange.deadline.is_some_and(|at| at <= now);
         if let Some(exchange) = self.answer.take_if(late) {
-            let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no whole answer in time");
+            let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
             self.take_break(exchange.purpose, late, server, now);
         }
         drop(self.look.take_if(late));
@@ -355,72 +364,10 @@ impl Followed {
         closes
     }
 
-    /// The object is there, in this state.
-    fn observe(&mut self, configmap: ConfigMap) {
-        (self.denied, self.refused) = (None, None);
-        let (object, version) = (
-            &self.source.object,
-            configmap.version.resource_version.clone(),
-        );
-        let Examined { content, doubts } =
-            reconcile::examine(object, configmap, self.source.content.as_ref());
-        for Remark { key, what } in doubts {
-            warn!(configmap:% = object, resource_version:% = version, key, reason = what;
-                "published, though not every parser reads it");
-        }
-        match content {
-            Ok(content) => {
-                debug!(configmap:% = object, resource_version:% = version; "observed");
-                self.source.content = Some(content);
-                self.source.latest = Latest::Fit;
-                self.said.clear();
-            }
-            Err(remarks) => {
-                let reasons: Vec<String> = remarks.iter().map(Remark::to_string).collect();
-                let reasons = reasons.join("; ");
-                self.source.latest = Latest::Refused;
-                let text = format!("{} (resourceVersion {version})", reasons);
-                self.say("refused a ConfigMap: what is published stays", &text);
-                self.refused = Some(reasons);
-            }
-        }
-    }
-
-    /// The object is not there.
-    fn miss(&mut self, now: Instant) {
-        self.source.latest = Latest::Absent;
-        let error = Error::Missing {
-            target: Box::new(self.target(Purpose::List)),
-        };
-        self.say(
-            "a ConfigMap is not there: what is published stays",
-            &error.to_string(),
-        );
-        self.deny(error, now);
-    }
-
-    fn deny(&mut self, error: Error, now: Instant) {
-        let since = self.denied.as_ref().map_or(now, |(since, _)| *since);
-        self.denied = Some((since, error));
-    }
-
     fn say(&mut self, message: &'static str, reason: &str) {
         if self.said != reason {
-            warn!(configmap:% = self.source.object, reason; "{message}");
+            warn!(of:% = self.target, reason; "{message}");
             self.said = reason.to_owned();
-        }
-    }
-
-    fn target(&self, purpose: Purpose) -> Target {
-        let verb = match purpose {
-            Purpose::List | Purpose::Look => "list",
-            Purpose::Watch => "watch",
-        };
-        Target {
-            verb,
-            resource: "configmaps",
-            group: "",
-            object: self.source.object.clone(),
         }
     }
 }

@@ -20,6 +20,7 @@
 
 pub mod args;
 pub mod backoff;
+pub mod decode;
 pub mod document;
 pub mod error;
 pub mod follow;
@@ -33,4 +34,5 @@ pub mod resource;
 pub mod run;
 pub mod server;
 pub mod signal;
+pub mod source;
 pub mod watch;

@@ -11,27 +11,25 @@ mod adopt;
 mod disk;
 mod layout;
 mod sources;
+mod steps;
 mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
 use crate::error::Error;
 use crate::resource::{Bytes, File, FileName, FileSet};
-use disk::{Disk, failed, reason};
-use layout::{CURRENT, Layout, rank, target};
+use disk::Disk;
+use layout::Layout;
 use sources::{Source, Sources};
 
 /// Sets kept beside the active one: an Envoy may still be reading the last two.
 const OLDER: usize = 3;
-/// New files that stay open until they are synced; beyond that each is opened again.
-const OPEN: usize = 16;
 
 /// The only writer of an output directory.
 #[derive(Debug)]
@@ -71,8 +69,10 @@ struct Active {
     files: Sources,
     /// All of it is on stable storage: its files may be carried over.
     done: bool,
-    /// Committed, but not announced.
+    /// Committed, but not announced yet.
     owed: BTreeSet<FileName>,
+    /// `current` was not announced yet either.
+    current_owed: bool,
 }
 
 /// What a publish did.
@@ -96,19 +96,8 @@ struct Plan {
     /// To be written and announced, by name.
     changed: Vec<FileName>,
     removed: Vec<FileName>,
-}
-
-/// What a publish has made so far.
-#[derive(Default)]
-struct Staged {
-    number: u64,
-    files: Sources,
-    /// To be synced.
-    written: Vec<(PathBuf, Option<fs::File>)>,
-    /// Links made for new keys.
-    links: Vec<PathBuf>,
-    /// Temporary links and what each replaces: `active`, the changed keys, `current`, `done`.
-    renames: VecDeque<(PathBuf, PathBuf)>,
+    /// Whether `current` is announced: not when the same contents only came from elsewhere.
+    current: bool,
 }
 
 impl Publisher {
@@ -190,9 +179,11 @@ impl Publisher {
     // Step 1.
     fn compare(&self, desired: &FileSet) -> Option<Plan> {
         let Some(active) = &self.active else {
-            let changed = desired.keys().cloned().collect();
-            let removed = Vec::new();
-            return Some(Plan { changed, removed });
+            return Some(Plan {
+                changed: desired.keys().cloned().collect(),
+                removed: Vec::new(),
+                current: true,
+            });
         };
         let dir = self.at.set(active.number);
         let mut changed = Vec::new();
@@ -210,219 +201,12 @@ impl Publisher {
         }
         let gone = |name: &&FileName| !desired.contains_key(*name);
         let removed: Vec<_> = active.files.keys().filter(gone).cloned().collect();
-        let differs = moved || !active.done || !changed.is_empty() || !removed.is_empty();
-        differs.then_some(Plan { changed, removed })
-    }
-
-    // Steps 2 to 8.
-    fn replace(&mut self, desired: &FileSet, plan: Plan) -> Result<Published, Error> {
-        let mut staged = match self.commit(desired, &plan) {
-            Err(error) if is_full(&error) => {
-                self.sweep(0)?;
-                self.commit(desired, &plan)?
-            }
-            result => result?,
-        };
-        let committed = Instant::now();
-        let (number, files) = (staged.number, std::mem::take(&mut staged.files));
-        // What can be carried over from a set is known once it is done, not before.
-        let old = self.active.replace(Active {
-            number,
-            files,
-            done: false,
-            owed: plan.changed.iter().cloned().collect(),
-        });
-        let trusted = old.as_ref().is_some_and(|old| old.done);
-        if let Some(old) = old {
-            self.older
-                .insert(old.number, old.files.into_keys().collect());
-        }
-        self.visible = Some(number);
-
-        if let Err(error) = self.announce(&plan, trusted, &mut staged) {
-            self.unlink_all(&staged);
-            return Err(error);
-        }
-
-        // 8.
-        let unswept = self.sweep(OLDER).err();
-        let Plan { changed, removed } = plan;
-        Ok(Published {
-            number,
+        let current = active.current_owed || !changed.is_empty() || !removed.is_empty();
+        (current || moved || !active.done).then_some(Plan {
             changed,
             removed,
-            committed,
-            unswept,
+            current,
         })
-    }
-
-    // Steps 2 to 4, or nothing.
-    fn commit(&mut self, desired: &FileSet, plan: &Plan) -> Result<Staged, Error> {
-        let mut staged = Staged {
-            number: self.next_set,
-            ..Staged::default()
-        };
-        self.next_set += 1;
-        let committed = self
-            .stage(desired, plan, &mut staged)
-            .and_then(|()| self.step(&mut staged));
-        if let Err(error) = committed {
-            self.undo(&staged);
-            return Err(error);
-        }
-        Ok(staged)
-    }
-
-    // Steps 2 and 3.
-    fn stage(&mut self, desired: &FileSet, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
-        // 2. A copy is made where linking fails: of the desired bytes, which are the same.
-        let dir = self.at.set(staged.number);
-        let done = self.active.as_ref().filter(|active| active.done);
-        let old = done.map(|active| self.at.set(active.number));
-        self.disk.create_dir(&dir)?;
-        for (name, File { bytes, origin }) in desired {
-            let path = dir.join(name.as_str());
-            let kept = old
-                .as_ref()
-                .filter(|_| plan.changed.binary_search(name).is_err());
-            let linked =
-                kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
-            if !linked {
-                self.write(staged, path, bytes)?;
-            }
-            let (origin, size) = (origin.clone(), bytes.len() as u64);
-            staged.files.insert(name.clone(), Source { origin, size });
-        }
-        self.write_sources(staged)?;
-
-        // 3.
-        for name in &plan.changed {
-            let known = self
-                .active
-                .as_ref()
-                .is_some_and(|old| old.files.contains_key(name));
-            if known {
-                continue;
-            }
-            let link = self.at.link(name.as_str());
-            match self.disk.symlink(&target(name.as_str()), &link) {
-                Ok(()) => staged.links.push(link),
-                // Ours, or foreign and replaced in step 5.
-                Err(error) if reason(&error) == Some(ErrorKind::AlreadyExists) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let number = staged.number.to_string();
-        self.plan_rename(staged, &number, self.at.active.clone())?;
-        for name in ordered(&plan.changed) {
-            let onto = self.at.link(name.as_str());
-            self.plan_rename(staged, &target(name.as_str()), onto)?;
-        }
-        self.plan_rename(staged, CURRENT, self.at.current.clone())?;
-        self.plan_rename(staged, &number, self.at.done.clone())
-    }
-
-    fn write(&self, staged: &mut Staged, path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
-        let file = self.disk.create(&path)?;
-        self.disk.write(&file, &path, bytes)?;
-        let open = (staged.written.len() < OPEN).then_some(file);
-        staged.written.push((path, open));
-        Ok(())
-    }
-
-    fn write_sources(&self, staged: &mut Staged) -> Result<(), Error> {
-        let path = self.at.sources(staged.number);
-        match sources::encode(&staged.files) {
-            Ok(text) => self.write(staged, path, &text),
-            Err(error) => Err(failed("write", &path, error.into())),
-        }
-    }
-
-    fn plan_rename(
-        &mut self,
-        staged: &mut Staged,
-        target: &str,
-        onto: PathBuf,
-    ) -> Result<(), Error> {
-        let link = self.temporary(target)?;
-        staged.renames.push_back((link, onto));
-        Ok(())
-    }
-
-    fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
-        self.next_link += 1;
-        let link = self.at.links.join(self.next_link.to_string());
-        self.disk.symlink(target, &link)?;
-        Ok(link)
-    }
-
-    // The next of the renames.
-    fn step(&self, staged: &mut Staged) -> Result<(), Error> {
-        if let Some((link, onto)) = staged.renames.front() {
-            self.disk.rename(link, onto)?;
-            staged.renames.pop_front();
-        }
-        Ok(())
-    }
-
-    // Takes back what was staged, as far as the disk lets us; the next survey does the rest.
-    fn undo(&self, staged: &Staged) {
-        self.unlink_all(staged);
-        for link in &staged.links {
-            let _ = self.disk.unlink(link);
-        }
-        // A rename that failed may have happened, on a network's disk.
-        if let Ok(visible) = self.numbered(&self.at.active)
-            && visible != Some(staged.number)
-        {
-            let names: Vec<_> = staged.files.keys().cloned().collect();
-            let _ = self.remove_set(staged.number, &names);
-        }
-    }
-
-    // The temporary links that were not used.
-    fn unlink_all(&self, staged: &Staged) {
-        for (link, _) in &staged.renames {
-            let _ = self.disk.unlink(link);
-        }
-    }
-
-    // Steps 5 to 7.
-    fn announce(&mut self, plan: &Plan, trusted: bool, staged: &mut Staged) -> Result<(), Error> {
-        // 5. The order is that of `stage`.
-        for name in ordered(&plan.changed) {
-            self.step(staged)?;
-            if let Some(active) = &mut self.active {
-                active.owed.remove(name);
-            }
-        }
-        self.step(staged)?;
-
-        // 6. After an error, or another life, there may be more than the plan knows of.
-        for name in &plan.removed {
-            self.disk.unlink(&self.at.link(name.as_str()))?;
-        }
-        if !trusted {
-            self.unlink_strays()?;
-        }
-
-        // 7.
-        for (path, file) in &staged.written {
-            match file {
-                Some(file) => self.disk.sync(file, path)?,
-                None => self.disk.sync(&self.disk.open(path)?, path)?,
-            }
-        }
-        let dir = self.at.set(staged.number);
-        self.disk.sync(&self.disk.open(&dir)?, &dir)?;
-        self.disk.sync(&self.held.sets, &self.at.sets)?;
-        self.step(staged)?;
-        self.disk.sync(&self.held.sets, &self.at.sets)?;
-        self.whole = Some(staged.number);
-        if let Some(active) = &mut self.active {
-            active.done = true;
-        }
-        Ok(())
     }
 
     // Step 8, or making room. What `active` or `done` names is never removed.
@@ -451,16 +235,4 @@ impl Publisher {
         };
         Ok(whole.then_some(bytes))
     }
-}
-
-// As they are announced.
-fn ordered<'a>(names: impl IntoIterator<Item = &'a FileName>) -> Vec<&'a FileName> {
-    let mut order: Vec<_> = names.into_iter().collect();
-    order.sort_by_key(|name| rank(name));
-    order
-}
-
-fn is_full(error: &Error) -> bool {
-    use ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(reason(error), Some(StorageFull | QuotaExceeded))
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::document::{self, Verdict};
-use crate::resource::{Bytes, ConfigMap, File, FileName, FileSet, ObjectName, Origin};
+use crate::resource::{Bytes, File, FileName, FileSet, ObjectName, Origin, Version};
 
 /// A ConfigMap all of whose files are fit to be published.
 #[derive(Clone, Debug)]
@@ -26,19 +26,8 @@ pub enum Latest {
     Absent,
     /// It is not fit to be published.
     Refused,
-    /// It is `Source::content`.
+    /// It is fit, and followed.
     Fit,
-}
-
-/// A named ConfigMap.
-#[derive(Debug)]
-pub struct Source {
-    /// Which.
-    pub object: ObjectName,
-    /// What the cluster said last.
-    pub latest: Latest,
-    /// The last fit state, of this life or of an earlier one.
-    pub content: Option<Content>,
 }
 
 /// Something about one file of a ConfigMap that its author should know.
@@ -65,16 +54,23 @@ pub struct Examined {
     pub doubts: Vec<Remark>,
 }
 
-/// Whether `configmap` is fit to be published. Files equal to those `before` are not read again.
-pub fn examine(object: &ObjectName, configmap: ConfigMap, before: Option<&Content>) -> Examined {
-    let (mut files, mut refusals, mut doubts) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let raw = configmap.files.unwrap_or_else(|what| {
+/// Whether a ConfigMap's `files` are fit to be published. Those equal to files `before` are not
+/// read again.
+pub fn examine(
+    object: &ObjectName,
+    version: Version,
+    files: Result<BTreeMap<String, Bytes>, String>,
+    before: Option<&Content>,
+) -> Examined {
+    let (mut refusals, mut doubts) = (Vec::new(), Vec::new());
+    let raw = files.unwrap_or_else(|what| {
         refusals.push(Remark {
             key: "binaryData".into(),
             what,
         });
         BTreeMap::new()
     });
+    let mut files = BTreeMap::new();
     for (key, bytes) in raw {
         let Some(name) = FileName::new(&key) else {
             refusals.push(Remark {
@@ -107,8 +103,8 @@ pub fn examine(object: &ObjectName, configmap: ConfigMap, before: Option<&Conten
     }
     let origin = Rc::new(Origin {
         object: object.clone(),
-        uid: configmap.version.uid,
-        resource_version: configmap.version.resource_version,
+        uid: version.uid,
+        resource_version: version.resource_version,
     });
     let content = if refusals.is_empty() {
         Ok(Content { origin, files })
@@ -129,15 +125,15 @@ pub struct Override {
     pub loser: ObjectName,
 }
 
-/// What Envoy should find, and which files are hidden by others; `None` while there is a source
-/// without any fit state, or one that the cluster has not spoken of.
-pub fn desired<'a>(sources: impl Iterator<Item = &'a Source>) -> Option<(FileSet, Vec<Override>)> {
+/// What Envoy should find, and which files are hidden by others, from what is known of each
+/// ConfigMap in order; `None` while there is one without any fit state, or one that the cluster has
+/// not spoken of.
+pub fn desired<'a>(
+    sources: impl Iterator<Item = (Latest, Option<&'a Content>)>,
+) -> Option<(FileSet, Vec<Override>)> {
     let (mut set, mut overrides) = (FileSet::new(), Vec::new());
-    for source in sources {
-        let content = source
-            .content
-            .as_ref()
-            .filter(|_| source.latest != Latest::Unknown)?;
+    for (latest, content) in sources {
+        let content = content.filter(|_| latest != Latest::Unknown)?;
         for (name, bytes) in &content.files {
             let file = File {
                 bytes: bytes.clone(),
@@ -146,7 +142,7 @@ pub fn desired<'a>(sources: impl Iterator<Item = &'a Source>) -> Option<(FileSet
             if let Some(hidden) = set.insert(name.clone(), file) {
                 overrides.push(Override {
                     file: name.clone(),
-                    winner: source.object.clone(),
+                    winner: content.origin.object.clone(),
                     loser: hidden.origin.object.clone(),
                 });
             }

@@ -1,13 +1,9 @@
-//! The Kubernetes objects we read, as values. Owns: what a valid name is, and how JSON becomes an
-//! object or a watch event. Must not: do I/O, log, or decide what an object means for Envoy.
+//! The Kubernetes objects we read, and the files made of them, as values. Owns: what a valid name
+//! is. Must not: do I/O, log, or decide what an object means for Envoy.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
 
 /// The content of one file. Shared, so that observed, desired and published hold one copy.
 pub type Bytes = Rc<[u8]>;
@@ -112,172 +108,50 @@ pub struct File {
 /// A whole set: what Envoy should find, and nothing else.
 pub type FileSet = BTreeMap<FileName, File>;
 
-/// A ConfigMap as the API server tells it: nothing in it is checked yet.
+/// The kinds of objects that we read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// Files for Envoy.
+    ConfigMap,
+}
+
+impl ObjectKind {
+    /// As in an object's `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "ConfigMap",
+        }
+    }
+
+    /// As in a URL and in a Role.
+    pub fn plural(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "configmaps",
+        }
+    }
+
+    /// The API group; empty for the core one.
+    pub fn group(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "",
+        }
+    }
+}
+
+/// An object as the API server tells it: nothing in it is checked yet.
 #[derive(Debug)]
-pub struct ConfigMap {
+pub struct Object {
     /// `metadata.name`.
     pub name: String,
     /// `metadata.uid` and `metadata.resourceVersion`.
     pub version: Version,
-    /// `data` and `binaryData`, or why they cannot be read.
-    pub files: Result<BTreeMap<String, Bytes>, String>,
+    /// What is particular to its kind.
+    pub body: Body,
 }
 
-/// A line of a watch.
+/// What is particular to an object's kind; a fault in it is the object's own.
 #[derive(Debug)]
-pub enum WatchEvent {
-    /// ADDED or MODIFIED.
-    Changed(ConfigMap),
-    /// DELETED: the object's name and the resourceVersion of its end.
-    Deleted(String, ResourceVersion),
-    /// BOOKMARK: the stream has come this far.
-    Bookmark(ResourceVersion),
-    /// ERROR: a Status.
-    Failed(Status),
-    /// A type we do not know.
-    Unknown(String),
-}
-
-/// Why the API server will not.
-#[derive(Debug, Default)]
-pub struct Status {
-    /// As an HTTP status.
-    pub code: u16,
-    /// For people.
-    pub message: String,
-}
-
-/// A list's answer.
-#[derive(Debug)]
-pub struct List {
-    /// Where a watch goes on.
-    pub at: ResourceVersion,
-    /// The objects, without `files` where metadata was asked for.
-    pub items: Vec<ConfigMap>,
-}
-
-/// Every field of every kind that we read; what is not here is skipped unread.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RawObject {
-    kind: String,
-    metadata: RawMetadata,
-    data: Option<BTreeMap<String, String>>,
-    binary_data: Option<BTreeMap<String, String>>,
-    items: Option<Vec<RawObject>>,
-    code: u16,
-    message: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RawMetadata {
-    name: String,
-    uid: String,
-    resource_version: String,
-}
-
-#[derive(Deserialize)]
-struct RawEvent {
-    #[serde(rename = "type")]
-    kind: String,
-    object: RawObject,
-}
-
-/// Reads a list of ConfigMaps, or of their metadata.
-pub fn parse_list(json: &[u8]) -> Result<List, String> {
-    let raw: RawObject = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    if !matches!(
-        raw.kind.as_str(),
-        "ConfigMapList" | "PartialObjectMetadataList"
-    ) {
-        return Err(format!(
-            "the answer is no list of ConfigMaps but a {:?}",
-            raw.kind
-        ));
-    }
-    let items = raw
-        .items
-        .unwrap_or_default()
-        .into_iter()
-        .map(RawObject::into_configmap);
-    Ok(List {
-        at: raw.metadata.version()?.resource_version,
-        items: items.collect::<Result<_, _>>()?,
-    })
-}
-
-/// Reads one line of a watch on ConfigMaps.
-pub fn parse_event(json: &[u8]) -> Result<WatchEvent, String> {
-    let RawEvent { kind, object } = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    if kind == "ERROR" {
-        return Ok(WatchEvent::Failed(Status {
-            code: object.code,
-            message: object.message,
-        }));
-    }
-    if object.kind != "ConfigMap" {
-        return Err(format!(
-            "the event's object is no ConfigMap but a {:?}",
-            object.kind
-        ));
-    }
-    Ok(match kind.as_str() {
-        "ADDED" | "MODIFIED" => WatchEvent::Changed(object.into_configmap()?),
-        "DELETED" => {
-            let name = object.metadata.name.clone();
-            WatchEvent::Deleted(name, object.metadata.version()?.resource_version)
-        }
-        "BOOKMARK" => WatchEvent::Bookmark(object.metadata.version()?.resource_version),
-        _ => WatchEvent::Unknown(kind),
-    })
-}
-
-/// Reads a Status; an answer that is none has no code and its beginning as the message.
-pub fn parse_status(body: &[u8]) -> Status {
-    match serde_json::from_slice::<RawObject>(body) {
-        Ok(raw) if raw.kind == "Status" => Status {
-            code: raw.code,
-            message: raw.message,
-        },
-        _ => {
-            let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
-            Status {
-                code: 0,
-                message: text.trim().to_owned(),
-            }
-        }
-    }
-}
-
-impl RawObject {
-    fn into_configmap(self) -> Result<ConfigMap, String> {
-        let mut files = BTreeMap::new();
-        for (key, text) in self.data.unwrap_or_default() {
-            files.insert(key, Bytes::from(text.into_bytes()));
-        }
-        let mut unreadable = None;
-        for (key, text) in self.binary_data.unwrap_or_default() {
-            match BASE64.decode(text) {
-                Ok(bytes) => drop(files.insert(key, bytes.into())),
-                Err(e) => unreadable = Some(format!("binaryData of {key:?} is no base64: {e}")),
-            }
-        }
-        Ok(ConfigMap {
-            name: self.metadata.name.clone(),
-            version: self.metadata.version()?,
-            files: unreadable.map_or(Ok(files), Err),
-        })
-    }
-}
-
-impl RawMetadata {
-    fn version(self) -> Result<Version, String> {
-        let resource_version = ResourceVersion::new(self.resource_version);
-        let resource_version = resource_version.ok_or("there is no resourceVersion in it")?;
-        Ok(Version {
-            uid: self.uid,
-            resource_version,
-        })
-    }
+pub enum Body {
+    /// `data` and `binaryData` of a ConfigMap, or why they cannot be read.
+    ConfigMap(Result<BTreeMap<String, Bytes>, String>),
 }

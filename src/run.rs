@@ -23,9 +23,10 @@ use crate::kube::transport::timespec;
 use crate::output::{Output, Written};
 use crate::publish::Published;
 use crate::reconcile::{self, Latest, Override};
-use crate::resource::FileSet;
+use crate::resource::{FileSet, ObjectKind, ObjectName};
 use crate::server::Server;
 use crate::signal::Signals;
+use crate::source::Source;
 use crate::watch::Manner;
 
 /// The service account's CA, where a pod has one.
@@ -69,6 +70,8 @@ struct Loop {
     signals: Signals,
     server: Server,
     /// In the order of the command line.
+    sources: Vec<Source>,
+    /// One for each source.
     followed: Vec<Followed>,
     output: Output,
     /// Since when there is something to publish.
@@ -101,10 +104,15 @@ impl Loop {
             Mode::Poll => Manner::Poll(sync_interval),
             Mode::Follow => Manner::Follow(sync_interval),
         };
-        let follow = |object| Followed::new(object, manner, now, &mut server);
+        let mut follow = |object: &ObjectName| {
+            let ObjectName { namespace, name } = object.clone();
+            let kind = ObjectKind::ConfigMap;
+            Followed::new(kind, namespace, Some(name), manner, now, &mut server)
+        };
         Loop {
             once: manner == Manner::Once,
-            followed: configmaps.into_iter().map(follow).collect(),
+            followed: configmaps.iter().map(&mut follow).collect(),
+            sources: configmaps.into_iter().map(Source::new).collect(),
             signals,
             server,
             output: match dry_run {
@@ -139,10 +147,18 @@ impl Loop {
                 info!("stopped by a signal");
                 return Ok(());
             }
-            for followed in &mut self.followed {
-                if followed.read(&mut self.server) {
-                    self.changed.get_or_insert_with(Instant::now);
-                }
+            self.read();
+        }
+    }
+
+    /// Takes in what has arrived.
+    fn read(&mut self) {
+        let mut observations = Vec::new();
+        for (followed, source) in self.followed.iter_mut().zip(&mut self.sources) {
+            followed.read(&mut self.server, &mut observations);
+            for observation in observations.drain(..) {
+                self.changed.get_or_insert_with(Instant::now);
+                source.take(observation, Instant::now());
             }
         }
     }
@@ -183,9 +199,12 @@ impl Loop {
 
     /// When something is to be done though nothing has come in.
     fn deadline(&self) -> Option<Instant> {
-        let permitted = self.server.deadline();
+        let permitted = self.server.next_try();
         let followed = self.followed.iter().filter_map(|f| f.deadline(permitted));
-        let next = followed.chain(permitted).chain(self.output.deadline());
+        // That requests are permitted is nothing to do where none is wanted.
+        let next = followed
+            .chain(self.server.next_notice())
+            .chain(self.output.deadline());
         let patience = self.once.then(|| self.patience());
         next.chain(patience).min()
     }
@@ -217,7 +236,10 @@ impl Loop {
     /// Brings the output in step with what is known, if enough is.
     fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
         self.recall();
-        let sources = self.followed.iter().map(|followed| &followed.source);
+        let sources = self
+            .sources
+            .iter()
+            .map(|source| (source.latest, source.content.as_ref()));
         let Some((set, overrides)) = reconcile::desired(sources) else {
             return Ok(());
         };
@@ -246,12 +268,12 @@ impl Loop {
 
     /// What an earlier life published stands in for what is absent or refused now.
     fn recall(&mut self) {
-        let lacking = |followed: &&mut Followed| {
-            let lost = matches!(followed.source.latest, Latest::Absent | Latest::Refused);
-            lost && followed.source.content.is_none()
+        let lacking = |source: &&mut Source| {
+            let lost = matches!(source.latest, Latest::Absent | Latest::Refused);
+            lost && source.content.is_none()
         };
         let mut earlier = None;
-        for Followed { source, .. } in self.followed.iter_mut().filter(lacking) {
+        for source in self.sources.iter_mut().filter(lacking) {
             let Some(set) = earlier.get_or_insert_with(|| self.output.earlier_life()) else {
                 return;
             };
@@ -262,9 +284,9 @@ impl Loop {
     /// `-onetime`: when patience ends.
     fn patience(&self) -> Instant {
         let denied = self
-            .followed
+            .sources
             .iter()
-            .filter_map(|f| Some(f.denied.as_ref()?.0));
+            .filter_map(|s| Some(s.denied.as_ref()?.0));
         let denied = denied
             .chain(self.server.unauthorized())
             .map(|since| since + ONCE_DENIED);
@@ -276,27 +298,29 @@ impl Loop {
 
     /// `-onetime`: whether all is done. An error, when it cannot be or patience has ended.
     fn is_finished(&mut self, now: Instant) -> Result<bool, Error> {
-        for Followed {
-            source, refused, ..
-        } in &mut self.followed
+        for Source {
+            object,
+            content,
+            refused,
+            ..
+        } in &self.sources
         {
             // `recall` has had its chance: the output is held before anything is read of it.
-            if let (None, Some(why), true) = (&source.content, &refused, self.output.is_open()) {
-                let (object, why) = (source.object.clone(), why.clone());
-                return Err(Error::Refused { object, why });
+            if let (None, Some(why), true) = (content, refused, self.output.is_open()) {
+                return Err(Error::Refused {
+                    object: object.clone(),
+                    why: why.clone(),
+                });
             }
         }
-        let denied = self
-            .followed
-            .iter()
-            .any(|followed| followed.denied.is_some());
+        let denied = self.sources.iter().any(|source| source.denied.is_some());
         if self.in_step && !denied {
             return Ok(true);
         }
         if now < self.patience() {
             return Ok(false);
         }
-        let denied = self.followed.iter_mut().find_map(|f| f.denied.take());
+        let denied = self.sources.iter_mut().find_map(|s| s.denied.take());
         Err(denied
             .map(|(_, error)| error)
             .or_else(|| self.server.take_failure())

@@ -38,8 +38,13 @@ impl Server {
     }
 
     /// No request goes out before this; `None`: at any time.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.outage.deadline()
+    pub fn next_try(&self) -> Option<Instant> {
+        self.outage.next_try()
+    }
+
+    /// When `tick` has something to say.
+    pub fn next_notice(&self) -> Option<Instant> {
+        self.outage.next_notice()
     }
 
     /// Since when every answer has been 401.

@@ -11,17 +11,30 @@ use std::time::Duration;
 use crate::error::Target;
 use crate::resource::ResourceVersion;
 
-/// Lists one object: its namespace's list, narrowed to its name, so that a Role can name it.
+/// Lists objects: a single one by its namespace's list, narrowed to its name, so that a Role can
+/// name it.
 pub fn list_path(target: &Target) -> String {
-    let object = &target.object;
-    let (namespace, name, resource) = (&object.namespace, &object.name, target.resource);
-    format!("/api/v1/namespaces/{namespace}/{resource}?fieldSelector=metadata.name%3D{name}")
+    let path = path(target);
+    match &target.name {
+        Some(name) => format!("{path}?fieldSelector=metadata.name%3D{name}"),
+        None => path,
+    }
 }
 
-/// Watches one object from a resourceVersion on, for so long.
+/// Watches the same from a resourceVersion on, for so long.
 pub fn watch_path(target: &Target, from: &ResourceVersion, lasts: Duration) -> String {
-    let (list, seconds) = (list_path(target), lasts.as_secs());
+    let mut path = path(target) + "?watch=1";
+    if let Some(name) = &target.name {
+        path += "&fieldSelector=metadata.name%3D";
+        path += name;
+    }
+    let seconds = lasts.as_secs();
+    path + &format!("&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={seconds}")
+}
+
+fn path(target: &Target) -> String {
     format!(
-        "{list}&watch=1&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={seconds}"
+        "/api/v1/namespaces/{}/{}",
+        target.namespace, target.resource
     )
 }

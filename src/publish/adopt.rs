@@ -8,7 +8,8 @@ use std::path::Path;
 use super::disk::reason;
 use super::layout::{CURRENT, target};
 use super::sources::{Source, unknown};
-use super::{Active, Publisher, Staged, ordered};
+use super::steps::{Staged, ordered};
+use super::{Active, Publisher};
 use crate::error::Error;
 use crate::resource::FileName;
 
@@ -32,11 +33,7 @@ impl Publisher {
         };
 
         // 1.
-        let mut staged = Staged {
-            number: self.next_set,
-            ..Staged::default()
-        };
-        self.next_set += 1;
+        let mut staged = self.begin();
         let taken = self.take(&from, &mut staged);
 
         // 2. In this order a cut is told from a publish that was cut.
@@ -78,6 +75,7 @@ impl Publisher {
             files: std::mem::take(&mut staged.files),
             done: true,
             owed: Default::default(),
+            current_owed: false,
         });
         Ok(())
     }

@@ -237,6 +237,7 @@ impl Publisher {
             files,
             done: true,
             owed: BTreeSet::new(),
+            current_owed: false,
         }))
     }
 
@@ -259,17 +260,19 @@ impl Publisher {
         Ok(found.as_deref().and_then(Path::to_str).and_then(number))
     }
 
-    /// Removes the links in `.live` that the active set has nothing for.
-    pub(super) fn unlink_strays(&self) -> Result<(), Error> {
+    /// Removes the links in `.live` that the active set has nothing for; gives their names.
+    pub(super) fn unlink_strays(&self) -> Result<Vec<FileName>, Error> {
+        let mut strays = Vec::new();
         for name in self.links()?.0 {
-            let known = FileName::new(&name)
-                .zip(self.active.as_ref())
-                .is_some_and(|(name, active)| active.files.contains_key(&name));
-            if !known {
+            let active = self.active.as_ref();
+            if let Some(stray) = FileName::new(&name)
+                && active.is_none_or(|active| !active.files.contains_key(&stray))
+            {
                 self.disk.unlink(&self.at.link(&name))?;
+                strays.push(stray);
             }
         }
-        Ok(())
+        Ok(strays)
     }
 
     /// Removes a set; `names` are the files known to be in it.

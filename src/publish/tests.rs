@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
+use super::steps::{OPEN, is_full};
 use super::*;
 use crate::resource::{ObjectName, Origin, ResourceVersion};
 
@@ -341,13 +342,12 @@ fn makes_every_link_before_the_commit_and_syncs_after_the_announcement() {
         2 + 1 + 3,
         "two files, sources, the set, .sets twice: {synced:?}"
     );
-    assert_eq!(
-        log.iter()
-            .rev()
-            .find(|(verb, _)| *verb == "replace")
-            .unwrap()
-            .1,
-        publisher.at.done
+    let done = at(&publisher.at.done);
+    let is_sync = |at: &usize| log[*at].0 == "sync";
+    assert_eq!((last..done).filter(is_sync).count(), 5);
+    assert!(
+        (last + 1..=done + 1).all(|at| at == done || log[at].0 != "replace"),
+        "{log:?}"
     );
 }
 
@@ -359,10 +359,76 @@ fn a_key_that_moves_to_another_configmap_is_a_set_without_pokes() {
     rearm(&publisher);
     let published = publish(&mut publisher, "rds.yaml=1@b cds.yaml=1@a").unwrap();
     assert_eq!((published.number, list(&published.changed)), (2, vec![]));
-    assert_eq!(pokes(&publisher), ["current"]);
+    assert_eq!(pokes(&publisher), [""; 0]);
     drop(publisher);
     let whole = open(temp.path()).whole_set().unwrap().unwrap();
     assert_eq!(whole, set("rds.yaml=1@b cds.yaml=1@a"));
+}
+
+#[test]
+fn a_sync_that_fails_is_made_up_for_without_pokes() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
+    publisher.disk.fault.arm(How::Each("sync", EIO));
+    publisher.publish(&set("rds.yaml=2")).unwrap_err();
+    assert_eq!(pokes(&publisher), ["rds.yaml", "current"]);
+    rearm(&publisher);
+    publish(&mut publisher, "rds.yaml=2").unwrap();
+    assert_eq!((pokes(&publisher), calls(&publisher, "link")), (vec![], 0));
+    tidy(temp.path(), &set("rds.yaml=2"));
+}
+
+#[test]
+fn current_alone_is_announced_where_that_is_owed() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
+    rearm(&publisher);
+    let published = publish(&mut publisher, "rds.yaml=1").unwrap();
+    assert_eq!(
+        (list(&published.changed), list(&published.removed)),
+        (vec![], vec!["cds.yaml"])
+    );
+    assert_eq!(pokes(&publisher), ["current"]);
+    let log = publisher.disk.fault.log.take();
+    let nth = log
+        .iter()
+        .position(|(_, path)| path == &publisher.at.current)
+        .unwrap();
+    publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
+    publisher.disk.fault.arm(How::Once(nth as u64 + 1, EIO));
+    publisher.publish(&set("rds.yaml=1")).unwrap_err();
+    assert_eq!(pokes(&publisher), [""; 0]);
+    rearm(&publisher);
+    let published = publish(&mut publisher, "rds.yaml=1").unwrap();
+    assert_eq!(list(&published.removed), ["cds.yaml"]);
+    assert_eq!(pokes(&publisher), ["current"]);
+    tidy(temp.path(), &set("rds.yaml=1"));
+}
+
+#[test]
+fn a_directory_with_something_in_it_is_an_error_that_names_it() {
+    for path in [".live/rds.yaml", ".sets/active", ".sets/done"] {
+        let temp = tempdir();
+        let mut publisher = open(temp.path());
+        let path = temp.path().join(path);
+        fs::create_dir_all(path.join("precious")).unwrap();
+        for n in 0..9 {
+            let error = publisher
+                .publish(&set(&format!("rds.yaml={n}")))
+                .unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("failed to remove {}", path.display())
+            );
+        }
+        assert!(path.join("precious").exists());
+        assert!(names(&temp.path().join(".sets")).len() < 16);
+        fs::remove_dir_all(path).unwrap();
+        publish(&mut publisher, "rds.yaml=9");
+        tidy(temp.path(), &set("rds.yaml=9"));
+    }
 }
 
 #[test]
@@ -454,7 +520,7 @@ fn sources_say_which_configmap_each_file_came_from() {
   "rds.yaml": {"namespace":"default","name":"web","uid":"1-2-3","resourceVersion":"7","size":3}
 }
 "#;
-    assert_eq!(text, want.replace("\": {", "\": {"));
+    assert_eq!(text, want);
 }
 
 #[test]
@@ -590,10 +656,12 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
 }
 
+type Harm = (&'static str, Box<dyn Fn(&Path)>);
+
 #[test]
 fn heals_what_others_did_to_the_layout() {
     let remove = |path: PathBuf| fs::remove_file(path).unwrap();
-    let harm: Vec<(&str, Box<dyn Fn(&Path)>)> = vec![
+    let harm: Vec<Harm> = vec![
         (
             "link gone",
             Box::new(move |dir| remove(dir.join(".live/rds.yaml"))),
@@ -974,6 +1042,59 @@ fn a_set_never_done_is_not_carried_over_nor_announced_before_it_is_rewritten() {
 }
 
 #[test]
+fn a_torn_set_is_not_adopted_for_the_sake_of_a_foreign_file() {
+    for directory in [false, true] {
+        let temp = tempdir();
+        publish(&mut open(temp.path()), "rds.yaml=1 cds.yaml=1");
+        let mut publisher = open(temp.path());
+        publisher.disk.fault.arm(How::Each("sync", EIO));
+        publisher
+            .publish(&set("rds.yaml=2 cds.yaml=2"))
+            .unwrap_err();
+        drop(publisher);
+        let torn = fs::canonicalize(temp.path().join("current/rds.yaml")).unwrap();
+        fs::write(&torn, "\0").unwrap();
+        fs::remove_file(temp.path().join(".live/cds.yaml")).unwrap();
+        fs::write(temp.path().join(".live/cds.yaml"), "foreign").unwrap();
+        if directory {
+            fs::remove_file(temp.path().join("current")).unwrap();
+            fs::rename(temp.path().join(".live"), temp.path().join("current")).unwrap();
+        }
+        let mut publisher = open(temp.path());
+        rearm(&publisher);
+        let published = publish(&mut publisher, "rds.yaml=2 cds.yaml=2").unwrap();
+        assert_eq!(published.number, if directory { 4 } else { 3 });
+        tidy(temp.path(), &set("rds.yaml=2 cds.yaml=2"));
+        for entry in fs::read_dir(temp.path().join(".sets")).unwrap() {
+            let copy = entry.unwrap().path().join("rds.yaml");
+            assert!(copy == torn || fs::read(copy).ok().as_deref() != Some(b"\0"));
+        }
+    }
+}
+
+#[test]
+fn the_done_set_and_the_visible_one_outlive_every_sweep() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=0");
+    for n in 1..12 {
+        publisher.disk.fault.arm(How::Each("sync", EIO));
+        publisher
+            .publish(&set(&format!("rds.yaml={n}")))
+            .unwrap_err();
+    }
+    drop(publisher);
+    let mut publisher = open(temp.path());
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
+    clean(temp.path(), 2 + OLDER);
+    publisher.disk.fault.arm(How::Each("write", ENOSPC));
+    publisher.publish(&set("rds.yaml=12")).unwrap_err();
+    assert_eq!(seen(temp.path()), contents(&set("rds.yaml=11")));
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
+    clean(temp.path(), 2);
+}
+
+#[test]
 fn what_was_not_announced_is_announced_by_the_next_publish_and_no_more() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
@@ -1033,6 +1154,22 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
         .filter(|&n| log[n].1 == publisher.at.active && log[n].0 == "replace")
         .collect();
     assert_eq!(commits.len(), 2);
+    let at = |call: &str, path: &Path| {
+        log.iter()
+            .position(|(verb, on)| *verb == call && on == path)
+            .unwrap()
+    };
+    let done = at("replace", &publisher.at.done);
+    for path in [
+        "1/cds.yaml",
+        "1/rds.yaml",
+        "1/old.yaml",
+        "1.sources",
+        "1",
+        "",
+    ] {
+        assert!(at("sync", &publisher.at.sets.join(path)) < done, "{path}");
+    }
     let poked = |path: &str| {
         log[..commits[1]]
             .iter()

@@ -179,114 +179,6 @@ fn answers_every_recorded_exchange_as_the_real_server_did() {
     cases.for_each(check);
 }
 
-#[test]
-fn ends_a_watch_at_its_timeout_with_a_last_bookmark() {
-    let server = Server::start(Options::default());
-    let target = "/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1";
-    let mut plain = ask(&server, &format!("{target}&resourceVersion=1000"));
-    let mut marked = ask(&server, &format!("{target}&allowWatchBookmarks=1"));
-    assert_eq!(
-        plain.read_until(|answered| answered.complete).chunks,
-        [[0; 0]; 0]
-    );
-    let chunks = marked.read_until(|answered| answered.complete).chunks;
-    assert_eq!(texts(&chunks), [bookmark(1000)]);
-    server.wait_for_watches(0);
-}
-
-#[test]
-fn gives_what_exists_as_added_to_a_watch_without_a_version() {
-    let server = Server::start(Options::default());
-    server.create(config_map("a", &[]));
-    let target = "/api/v1/namespaces/default/configmaps?watch=1&fieldSelector=metadata.name%3Da";
-    let mut line = ask(&server, target);
-    line.read_until(|answered| answered.chunks.len() == 1);
-    server.create(config_map("b", &[]));
-    server.delete("ConfigMap", "a");
-    let answered = line.read_until(|answered| answered.chunks.len() == 2);
-    let events: Vec<Value> = answered
-        .chunks
-        .iter()
-        .map(|chunk| serde_json::from_slice(chunk).unwrap())
-        .collect();
-    let seen: Vec<(&Value, &Value)> = events
-        .iter()
-        .map(|event| {
-            (
-                &event["type"],
-                &event["object"]["metadata"]["resourceVersion"],
-            )
-        })
-        .collect();
-    assert_eq!(
-        seen,
-        [
-            (&json!("ADDED"), &json!("1001")),
-            (&json!("DELETED"), &json!("1003"))
-        ]
-    );
-}
-
-#[test]
-fn moves_no_version_for_a_write_that_changes_nothing() {
-    let server = Server::start(Options::default());
-    let object = || config_map("a", &[("x.yaml", "a: 1\n")]);
-    let created = server.create(object());
-    assert_eq!(server.replace(object()), created);
-    assert_ne!(server.replace(config_map("a", &[])), created);
-}
-
-#[test]
-fn takes_an_applied_field_from_another_manager_only_by_force() {
-    let server = Server::start(Options::default());
-    server.create(config_map("a", &[("x", "1"), ("y", "1")]));
-    let apply = |force: bool, data: &str| {
-        let body = format!("kind: ConfigMap\napiVersion: v1\ndata: {data}\n");
-        let request = format!(
-            "PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=me&force={force} \
-             HTTP/1.1\r\nHost: kubernetes\r\nContent-Type: application/apply-patch+yaml\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut line = Line::ask(server.address(), request.as_bytes());
-        let answered = line.read_until(|answered| answered.complete);
-        serde_json::from_slice::<Value>(&answered.chunks[0]).unwrap()
-    };
-    let refused = apply(false, "{x: '2'}");
-    let message = "Apply failed with 1 conflict: conflict with \"unknown\" using v1: .data.x";
-    assert_eq!(refused["message"], json!(message));
-    assert_eq!(
-        apply(true, "{x: '2', z: '1'}")["data"],
-        json!({"x": "2", "y": "1", "z": "1"})
-    );
-    assert_eq!(
-        apply(false, "{x: '3'}")["data"],
-        json!({"x": "3", "y": "1"})
-    );
-}
-
-#[test]
-fn ends_the_watches_of_a_group_that_goes_away() {
-    let server = Server::start(Options::default());
-    split(&server, 50);
-    let splits = "/apis/split.smi-spec.io/v1alpha2/namespaces/default/trafficsplits";
-    let mut watch = ask(&server, &format!("{splits}?watch=1"));
-    watch.read_until(|answered| answered.chunks.len() == 1);
-    server.serve_splits(&[]);
-    let events = watch.read_until(|answered| answered.complete).chunks;
-    assert!(texts(&events)[1].contains("DELETED"));
-    let gone = ask(&server, splits).read_until(|answered| answered.complete);
-    assert_eq!(texts(&gone.chunks), ["404 page not found\n"]);
-    server.serve_splits(&["v1alpha1"]);
-    let version = ask(&server, splits).read_until(|answered| answered.complete);
-    assert_eq!(version.status_line, "HTTP/1.1 404 Not Found");
-    let older = ask(&server, &splits.replace("v1alpha2", "v1alpha1"));
-    assert_eq!(
-        { older }.read_until(|a| a.complete).status_line,
-        "HTTP/1.1 200 OK"
-    );
-}
-
 #[track_caller]
 fn check(case: &Case) {
     let name = case.name;
@@ -316,12 +208,7 @@ fn check(case: &Case) {
     ] {
         assert_eq!(got.header(header), want.header(header), "{name}: {header}");
     }
-    assert_eq!(masked(&got.chunks), masked(&want.chunks), "{name}");
-}
-
-fn ask(server: &Server, target: &str) -> Line {
-    let request = format!("GET {target} HTTP/1.1\r\nHost: kubernetes\r\n\r\n");
-    Line::ask(server.address(), request.as_bytes())
+    assert_eq!(masked(&got), masked(&want), "{name}");
 }
 
 fn header_names(answered: &Answered) -> BTreeSet<String> {
@@ -332,14 +219,7 @@ fn header_names(answered: &Answered) -> BTreeSet<String> {
         .collect()
 }
 
-fn texts(chunks: &[Vec<u8>]) -> Vec<String> {
-    chunks
-        .iter()
-        .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
-        .collect()
-}
-
-fn masked(chunks: &[Vec<u8>]) -> Vec<String> {
+fn masked(answered: &Answered) -> Vec<String> {
     let mask = |text: String| {
         ["uid", "time", "creationTimestamp"]
             .iter()
@@ -353,14 +233,7 @@ fn masked(chunks: &[Vec<u8>]) -> Vec<String> {
                 })
             })
     };
-    texts(chunks).into_iter().map(mask).collect()
-}
-
-fn bookmark(version: u64) -> String {
-    format!(
-        "{{\"type\":\"BOOKMARK\",\"object\":{{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\
-         \"metadata\":{{\"resourceVersion\":\"{version}\"}}}}}}\n"
-    )
+    answered.texts().into_iter().map(mask).collect()
 }
 
 fn put(server: &Server, name: &str, weight: u64) {

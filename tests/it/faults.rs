@@ -66,10 +66,15 @@ fn a_reset_is_a_reset() {
         end_of(server.address(), WATCH),
         Err(ErrorKind::ConnectionReset)
     );
-    let mut watch = ask(server.address(), WATCH);
+    let mut watch = Line::get(server.address(), WATCH);
     watch.read_until(|answered| answered.chunks.len() == 1);
-    server.reset_connections();
+    server.reset_watches();
     server.wait_for_watches(0);
+    let ended = watch
+        .into_stream()
+        .read(&mut [0])
+        .map_err(|error| error.kind());
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn raw_bytes_come_as_they_are() {
 #[test]
 fn a_watch_that_lies_gives_bookmarks_and_no_events() {
     let server = server();
-    let mut watch = ask(server.address(), &format!("{WATCH}&resourceVersion=1001"));
+    let mut watch = Line::get(server.address(), &format!("{WATCH}&resourceVersion=1001"));
     server.wait_for_watches(1);
     server.deliver(Delivery::LostButBookmarks);
     server.create(config_map("lost", &[]));
@@ -118,13 +123,62 @@ fn a_watch_from_before_a_compaction_or_a_restore_is_expired() {
 #[test]
 fn a_server_that_went_away_comes_back_with_what_it_knew() {
     let server = server();
-    let mut watch = ask(server.address(), WATCH);
+    let mut watch = Line::get(server.address(), WATCH);
     watch.read_until(|answered| answered.chunks.len() == 1);
     server.go_away();
     server.wait_for_watches(0);
     assert!(TcpStream::connect(server.address()).is_err());
     server.come_back();
     assert!(list(server.address(), LIST).complete);
+}
+
+#[test]
+fn a_stalled_watch_stays_open_and_says_no_more() {
+    let server = server();
+    let whole = list(server.address(), LIST).chunks.concat().len();
+    let fault = Fault::After {
+        body_bytes: 9,
+        then: Then::Stall,
+    };
+    server.misbehave(Misbehaviour::new(fault, Request::is_list));
+    let mut stalled = Line::get(server.address(), LIST);
+    let part = stalled.read_until(|answered| answered.chunks.concat().len() == 9);
+    assert!(!part.complete && whole > 9);
+    server.close_connections();
+    assert!(!stalled.read_until(|_| false).complete);
+}
+
+#[test]
+fn a_watch_that_ends_at_once_says_nothing() {
+    let server = server();
+    server.misbehave(Misbehaviour::new(Fault::EndAtOnce, Request::is_watch));
+    let watch = list(server.address(), WATCH);
+    assert_eq!((watch.complete, watch.chunks.len()), (true, 0));
+    server.wait_for_watches(0);
+}
+
+#[test]
+fn late_and_missing_answers_hold_up_nobody_else() {
+    let server = server();
+    let late = Fault::Delay(Duration::from_millis(20));
+    server.misbehave(Misbehaviour::new(late, Request::is_list).times(1));
+    server.misbehave(Misbehaviour::new(Fault::Freeze, Request::is_watch));
+    let _frozen = Line::get(server.address(), WATCH);
+    server.wait_for_request("the frozen watch", Request::is_watch);
+    let began = Instant::now();
+    assert!(list(server.address(), LIST).complete);
+    assert!(began.elapsed() >= Duration::from_millis(20));
+    assert_eq!(server.watch_count(), 0);
+}
+
+#[test]
+fn a_dropped_server_leaves_nothing_behind() {
+    let server = server();
+    let (address, mut watch) = (server.address(), Line::get(server.address(), WATCH));
+    watch.read_until(|answered| answered.chunks.len() == 1);
+    drop(server);
+    assert!(TcpStream::connect(address).is_err());
+    assert!(!watch.read_until(|_| false).complete);
 }
 
 #[test]
@@ -143,12 +197,12 @@ fn the_proxy_tears_freezes_refuses_and_resets() {
 
     proxy.set(Mode::Freeze);
     let frozen = server.requests().len();
-    let mut held = ask(proxy.address(), LIST);
+    let mut held = Line::get(proxy.address(), LIST);
     assert_eq!(server.requests().len(), frozen);
     proxy.set(Mode::Pass);
     assert_eq!(held.read_until(|answered| answered.complete).chunks, whole);
 
-    let mut watch = ask(proxy.address(), WATCH);
+    let mut watch = Line::get(proxy.address(), WATCH);
     watch.read_until(|answered| answered.chunks.len() == 1);
     proxy.reset();
     server.wait_for_watches(0);
@@ -179,19 +233,14 @@ fn server() -> Server {
     server
 }
 
-fn ask(address: SocketAddr, target: &str) -> Line {
-    let request = format!("GET {target} HTTP/1.1\r\nHost: kubernetes\r\n\r\n");
-    Line::ask(address, request.as_bytes())
-}
-
 fn list(address: SocketAddr, target: &str) -> Answered {
-    ask(address, target).read_until(|answered| answered.complete)
+    Line::get(address, target).read_until(|answered| answered.complete)
 }
 
 /// Everything until the server closes, or the error in its place.
 fn end_of(address: SocketAddr, target: &str) -> Result<Vec<u8>, ErrorKind> {
     let mut bytes = Vec::new();
-    let mut stream = ask(address, target).into_stream();
+    let mut stream = Line::get(address, target).into_stream();
     stream
         .read_to_end(&mut bytes)
         .map(|_| bytes)

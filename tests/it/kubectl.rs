@@ -136,6 +136,8 @@ fn kubectl_applies_a_definition_and_then_its_kind() {
     let kubectl = Kubectl::new(&server);
     kubectl.write(&traffic_split_crd(&["v1alpha1", "v1alpha2"]).to_string());
     kubectl.run(&["apply", "-f", "all.yaml"]);
+    let crd = "crd/trafficsplits.split.smi-spec.io";
+    kubectl.run(&["wait", "--for=condition=established", "--timeout=10s", crd]);
     kubectl.write(MANIFEST);
     kubectl.run(&["apply", "-f", "all.yaml"]);
     assert!(server.get("TrafficSplit", "podinfo").is_some());

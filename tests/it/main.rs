@@ -10,6 +10,7 @@ mod envoy;
 mod faults;
 mod kubectl;
 mod process;
+mod semantics;
 mod steady;
 mod tls;
 mod traffic;

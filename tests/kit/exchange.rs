@@ -158,6 +158,12 @@ impl Answered {
         }
     }
 
+    /// The chunks as text.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |chunk: &Vec<u8>| String::from_utf8_lossy(chunk).into_owned();
+        self.chunks.iter().map(text).collect()
+    }
+
     /// A header's value, by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self
@@ -186,6 +192,12 @@ impl Line {
             stream,
             received: Vec::new(),
         }
+    }
+
+    /// Connects and asks for a path and query, without a token.
+    pub fn get(address: SocketAddr, target: &str) -> Line {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: kubernetes\r\n\r\n");
+        Line::ask(address, request.as_bytes())
     }
 
     /// Reads until the answer is such as `enough` wants it, or the connection ends.

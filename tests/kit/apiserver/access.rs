@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::request::{Place, Request};
+use serde_json::Value;
 
 /// Someone who may talk to the server.
 #[derive(Clone, Debug)]
@@ -67,6 +68,29 @@ impl Rule {
             resources: vec![resource.into()],
             names: Vec::new(),
         }
+    }
+
+    /// The rules of a Role, as written in a manifest.
+    pub fn of_role(role: &Value) -> Vec<Rule> {
+        let texts = |value: &Value| -> Vec<String> {
+            let items = value.as_array().into_iter().flatten();
+            items
+                .filter_map(|item| Some(item.as_str()?.to_string()))
+                .collect()
+        };
+        let rules = role["rules"].as_array().into_iter().flatten();
+        rules
+            .flat_map(|rule| {
+                texts(&rule["apiGroups"])
+                    .into_iter()
+                    .map(move |group| Rule {
+                        verbs: texts(&rule["verbs"]),
+                        group,
+                        resources: texts(&rule["resources"]),
+                        names: texts(&rule["resourceNames"]),
+                    })
+            })
+            .collect()
     }
 
     /// Only objects of these names.

@@ -12,7 +12,7 @@ use super::watches::{Delivery, Watch};
 use super::{Options, Shared, State, Tls, tls};
 use crate::kit::{PATIENCE, nap};
 use crate::kit::worker::{Port, Worker};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,8 +35,15 @@ impl Server {
             kinds.push(Kind::traffic_split(&options.splits));
         }
         let tls = options.tls;
+        let mut store = Store::new(options.first_version - 1, options.history, kinds);
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"},
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+        });
+        Cluster { store: &mut store }.create(namespace);
+        store.compact();
         let state = State {
-            store: Store::new(options.first_version, options.history, kinds),
+            store,
             accounts: options.accounts,
             requests: Vec::new(),
             script: Vec::new(),
@@ -218,6 +225,16 @@ impl Server {
     pub fn reset_connections(&self) {
         for connection in self.shared.lock().connections.values() {
             let _ = connection.send(Command::Reset);
+        }
+    }
+
+    /// Resets (RST) the connections of all open watches.
+    pub fn reset_watches(&self) {
+        let state = self.shared.lock();
+        for watch in &state.store.watches {
+            if let Some(connection) = state.connections.get(&watch.connection) {
+                let _ = connection.send(Command::Reset);
+            }
         }
     }
 

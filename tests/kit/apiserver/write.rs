@@ -78,13 +78,7 @@ impl Target<'_> {
             metadata["generation"] = json!(1);
         }
         metadata["managedFields"] = managed;
-        let object = store.put(key, object);
-        if self.kind.is_definition() {
-            Kind::from_definition(&object)
-                .into_iter()
-                .for_each(|kind| store.serve(kind));
-        }
-        Ok(object)
+        Ok(self.put(store, key, object))
     }
 
     /// PUT
@@ -200,13 +194,20 @@ impl Target<'_> {
             object["metadata"]["generation"] = json!(generation + 1);
         }
         object["metadata"]["managedFields"] = managed.take();
-        let object = store.put(self.key(&name), object);
-        if self.kind.is_definition() {
-            Kind::from_definition(&object)
-                .into_iter()
-                .for_each(|kind| store.serve(kind));
+        Ok(self.put(store, self.key(&name), object))
+    }
+
+    /// Stores an object; a definition is served at once, and says so in its status.
+    fn put(&self, store: &mut Store, key: Key, mut object: Value) -> Value {
+        if self.kind.is_definition()
+            && let Some(kind) = Kind::from_definition(&object)
+        {
+            let condition = |name| json!({"type": name, "status": "True"});
+            let conditions = ["NamesAccepted", "Established"].map(condition);
+            object["status"] = json!({"conditions": conditions});
+            store.serve(kind);
         }
-        Ok(object)
+        store.put(key, object)
     }
 
     /// The body as an object of this kind, name and namespace, or what is wrong with it.

@@ -1,0 +1,111 @@
+//! Every text under `tests/data/document` has the verdict that `index.tsv` records beside what a
+//! real Envoy said to it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::*;
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/document");
+
+fn verdict(name: &str, bytes: &[u8]) -> Verdict {
+    check(&FileName::new(name).unwrap(), bytes)
+}
+
+/// `good`, or the word, place and reader.
+fn summary(verdict: &Verdict) -> String {
+    let (word, fault) = match verdict {
+        Verdict::Good => return "good\t\t".to_owned(),
+        Verdict::Doubtful(fault) => ("doubtful", fault),
+        Verdict::Bad(fault) => ("bad", fault),
+    };
+    format!("{word}\t{}:{}\t{}", fault.line, fault.column, fault.reader)
+}
+
+#[test]
+fn every_text_has_its_recorded_verdict_and_what_envoy_loads_is_published() {
+    let index = fs::read_to_string(format!("{DATA}/index.tsv")).unwrap();
+    let mut seen = BTreeSet::from(["index.tsv".to_owned()]);
+    let mut wrong = Vec::new();
+    for row in index.lines().filter(|row| !row.starts_with('#')) {
+        let (name, rest) = row.split_once('\t').unwrap();
+        let (envoy, want) = rest.split_once('\t').unwrap();
+        let found = summary(&verdict(name, &fs::read(format!("{DATA}/{name}")).unwrap()));
+        if found != want {
+            wrong.push(format!("{name}: want {want:?}, found {found:?}"));
+        }
+        if envoy == "loads" && found.starts_with("bad") {
+            wrong.push(format!("{name}: Envoy loads it"));
+        }
+        seen.insert(name.to_owned());
+    }
+    let files = fs::read_dir(DATA).unwrap();
+    let files: BTreeSet<String> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(files, seen);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Each prefix of each text, so that a parser's end-of-input paths are all walked.
+#[test]
+fn no_prefix_of_any_text_panics() {
+    for file in fs::read_dir(DATA).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        for end in 0..bytes.len().min(400) {
+            for name in ["a.yaml", "a.json"] {
+                verdict(name, &bytes[..end]);
+            }
+        }
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_without_recursion() {
+    for open in ["[", "{a: ", "- ", "? ", "{\"a\":"] {
+        let text = format!("x: {}", open.repeat(100_000));
+        assert!(matches!(
+            verdict("a.yaml", text.as_bytes()),
+            Verdict::Bad(_)
+        ));
+        verdict("a.json", text.as_bytes());
+    }
+    // serde_json and yaml_serde are asked about depths that granit refuses or never sees.
+    let text = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(verdict("a.json", text.as_bytes()), Verdict::Good);
+    let text = format!("x: {}{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert_eq!(read_yaml_serde(&text), Ok(()));
+}
+
+#[test]
+fn a_long_text_is_judged_by_the_streaming_parser_alone() {
+    // yaml_serde alone refuses a byte-order mark before a key.
+    let doubtful = "a: b\n\u{feff}x: y\n";
+    assert!(matches!(
+        verdict("a.yaml", doubtful.as_bytes()),
+        Verdict::Doubtful(_)
+    ));
+    let long = format!("{doubtful}#{}\n", "-".repeat(SECOND_OPINION_MAX_BYTES));
+    assert_eq!(verdict("a.yaml", long.as_bytes()), Verdict::Good);
+}
+
+#[test]
+fn a_fault_never_cites_a_value() {
+    for (name, text) in [
+        ("a.json", "\"hunter2\""),
+        ("a.json", "{\"a\": hunter2 x:"),
+        ("a.yaml", "hunter2"),
+        ("a.yaml", "password: hunter2: x"),
+        ("a.yaml", "password: *hunter2"),
+        ("a.yaml", "password: \"hunter2"),
+        ("a.yaml", "password: !hunter2!x y: z"),
+    ] {
+        let (Verdict::Bad(fault) | Verdict::Doubtful(fault)) = verdict(name, text.as_bytes())
+        else {
+            unreachable!("{text} is good");
+        };
+        assert!(!fault.to_string().contains("hunter2"), "{fault}");
+    }
+}
