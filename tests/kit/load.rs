@@ -1,7 +1,7 @@
 //! A steady load: keep-alive GETs at a given rate, tallied by what was answered.
 
-use super::{PATIENCE, nap};
 use super::xds::VERSION_HEADER;
+use super::{PATIENCE, nap};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
