@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -17,14 +17,22 @@ struct Demo {
     temporary: TempDir,
 }
 
-/// `target/.../debug/examples/lab`: cargo builds it beside the tests, in `cargo test` without
-/// `--test`.
+/// `target/.../debug/examples/lab`: cargo builds it beside the tests, but not with `--test`.
 fn lab() -> PathBuf {
     let test = env::current_exe().unwrap();
     let lab = test.ancestors().nth(2).unwrap().join("examples/lab");
+    let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let sources = ["lab", "kit"].map(|name| fs::read_dir(tests.join(name)).unwrap());
+    let newest = sources
+        .into_iter()
+        .flatten()
+        .map(|file| changed(&file.unwrap().path()))
+        .max();
+    let built = changed(&lab);
     assert!(
-        lab.exists(),
-        "the lab is missing; run: cargo build --example lab"
+        built >= newest.flatten(),
+        "the lab is old; run: cargo build --example lab"
     );
     lab
 }
