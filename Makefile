@@ -33,7 +33,7 @@ test: build tools ## Everything that can be proven on this machine.
 	$(CARGO) test
 
 demo: build tools ## A real Envoy shifts traffic because a ConfigMap changes.
-	CROSSOVER=$(BINARY) $(CARGO) run --quiet --example lab -- demo
+	CROSSOVER=$(BINARY) $(CARGO) run --quiet --example lab -- demo $(ARGS)
 
 run: build ## The program itself: make run ARGS="-h".
 	$(BINARY) $(ARGS)

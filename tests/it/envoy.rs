@@ -1,85 +1,227 @@
-//! The kit's Envoy, judge, backends and load prove themselves before they prove the program.
+//! What a running Envoy sees of a ConfigMap: every way to watch, sets, and what is not touched.
 
-use crate::kit::backend::Backend;
-use crate::kit::envoy::{Envoy, Judge, Offered, Verdict};
+use crate::kit::crossover::Crossover;
+use crate::kit::envoy::Envoy;
 use crate::kit::load::{Load, Tally};
-use std::net::SocketAddr;
+use crate::kit::objects::config_map;
+use crate::kit::site::{BACKENDS, Site};
+use crate::kit::until;
+use crate::kit::xds::{self, CONFIG_MAP, STATS, Watching};
+use serde_json::json;
 
-const ROUTES: &str = "\
-resources:
-- \"@type\": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
-  name: local_route
-  virtual_hosts:
-  - {name: all, domains: [\"*\"], routes: [{match: {prefix: /}, direct_response: {status: 200}}]}
-";
+const ALL_TO_ONE: [u32; 2] = [100, 0];
+const ALL_TO_THE_OTHER: [u32; 2] = [0, 100];
 
-#[test]
-fn the_judge_tells_what_envoy_loads_from_what_it_refuses() {
-    let judge = Judge::start();
-    let loads = |offered, text: &str| judge.offer(offered, text.as_bytes()) == Verdict::Loaded;
-    assert!(loads(Offered::Routes, ROUTES));
-    assert!(loads(Offered::Routes, "{}"));
-    assert!(!loads(Offered::Routes, "a: [b"));
-    assert!(!loads(
-        Offered::Routes,
-        &ROUTES.replace("local_route", "another")
-    ));
-    assert!(loads(Offered::Routes, ROUTES));
-    assert!(!loads(Offered::RoutesJson, ROUTES));
-    assert!(loads(Offered::RoutesJson, "{\"resources\": []}"));
-    assert!(loads(Offered::Clusters, "resources: []"));
-    assert!(!loads(Offered::Clusters, ""));
-    assert!(loads(Offered::Listeners, "resources: []"));
-    let Verdict::Refused(log) = judge.offer(Offered::Listeners, b"- a") else {
-        panic!("Envoy took a sequence");
-    };
-    assert!(log.contains("lds.yaml"), "{log}");
+/// An Envoy that serves the first version of the routes.
+struct Scene {
+    envoy: Envoy,
+    crossover: Crossover,
+    site: Site,
+}
+
+impl Scene {
+    fn start(watching: Watching) -> Scene {
+        let site = Site::start(watching);
+        site.shift("first", ALL_TO_ONE);
+        let crossover = site.crossover();
+        crossover.wait_for_line("published");
+        let envoy = site.envoy();
+        wait_for_versions(&envoy, ["first", "first", "first"]);
+        Scene {
+            envoy,
+            crossover,
+            site,
+        }
+    }
+
+    /// How often Envoy has read the routes, the clusters and the listeners.
+    fn attempts(&self) -> [u64; 3] {
+        STATS.map(|name| self.envoy.stat(&format!("{name}.update_attempt")))
+    }
+}
+
+/// Waits until Envoy has taken these versions of the routes, the clusters and the listeners.
+#[track_caller]
+fn wait_for_versions(envoy: &Envoy, versions: [&str; 3]) {
+    for (name, version) in STATS.into_iter().zip(versions) {
+        envoy.wait_for_stat(&format!("{name}.version_text"), version);
+    }
+}
+
+/// Waits for answers of one backend to one version of the routes.
+#[track_caller]
+fn wait_for_answers(load: &Load, version: &str, backend: &str) {
+    load.wait_for(backend, &Tally::default(), |tally| {
+        let answers = tally.versions.get(version).map(|v| &v.answers);
+        answers.is_some_and(|answers| answers.contains_key(backend))
+    });
+}
+
+#[track_caller]
+fn shifts_traffic(watching: Watching) {
+    let scene = Scene::start(watching);
+    let load = scene.site.load(&scene.envoy, 500);
+    wait_for_answers(&load, "first", BACKENDS[0]);
+    scene.site.shift("second", ALL_TO_THE_OTHER);
+    wait_for_answers(&load, "second", BACKENDS[1]);
+    scene.site.shift("third", ALL_TO_ONE);
+    wait_for_answers(&load, "third", BACKENDS[0]);
+    assert_eq!(load.tally().failures, Vec::<String>::new());
 }
 
 #[test]
-fn a_load_through_envoy_counts_each_backends_answers() {
-    let (one, two) = (Backend::start("one"), Backend::start("two"));
-    let envoy = Envoy::start(&bootstrap(one.address(), two.address()));
-    let load = Load::start(&format!("http://{}/", envoy.listener("main")), 2000);
-    let enough = |tally: &Tally| tally.answers.len() == 2 && tally.total() > 50;
-    let tally = load.wait_for("answers of both", &Tally::default(), enough);
-    assert!(tally.failures.is_empty(), "{:?}", tally.failures);
-    drop(load);
-    let stat = envoy.stat("http.main.downstream_rq_2xx");
-    assert_eq!(one.answered() + two.answered(), stat);
+fn a_change_reaches_an_envoy_that_knows_nothing_but_paths() {
+    shifts_traffic(Watching::PathOnly);
 }
 
-fn bootstrap(one: SocketAddr, two: SocketAddr) -> String {
-    let endpoint = |address: SocketAddr| {
-        let (ip, port) = (address.ip(), address.port());
-        format!(
-            "{{endpoint: {{address: {{socket_address: {{address: {ip}, port_value: {port}}}}}}}}}"
-        )
+#[test]
+fn a_change_reaches_an_envoy_that_watches_the_volumes_root() {
+    shifts_traffic(Watching::Root);
+}
+
+#[test]
+fn a_change_reaches_an_envoy_that_watches_current() {
+    shifts_traffic(Watching::Current);
+}
+
+#[test]
+fn a_change_reaches_a_runtime_layer_whose_symlink_root_is_current() {
+    let site = Site::start(Watching::PathOnly);
+    let limit = |value: &str| config_map(CONFIG_MAP, &[("podinfo.limit", value)]);
+    site.server.create(limit("5"));
+    let crossover = site.crossover();
+    crossover.wait_for_line("published");
+    let root = site.dir().join("current");
+    let layer = format!(
+        "{{name: disk, disk_layer: {{symlink_root: {}}}}}",
+        root.display()
+    );
+    let envoy = Envoy::start(&format!("layered_runtime: {{layers: [{layer}]}}"));
+    let wait_for = |want: &str| {
+        until(&format!("a runtime value {want}"), || {
+            let all = envoy.json("/runtime?format=json");
+            (all["entries"]["podinfo.limit"]["final_value"] == *want).then_some(())
+        });
     };
-    let (one, two) = (endpoint(one), endpoint(two));
-    format!(
-        "
-static_resources:
-  clusters:
-  - name: both
-    load_assignment: {{cluster_name: both, endpoints: [{{lb_endpoints: [{one}, {two}]}}]}}
-  listeners:
-  - name: main
-    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager\
-             .v3.HttpConnectionManager
-          stat_prefix: main
-          route_config:
-            virtual_hosts:
-            - {{name: all, domains: [\"*\"], routes: [{{match: {{prefix: /}}, route: {{cluster: both}}}}]}}
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config:
-              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-"
-    )
+    wait_for("5");
+    for value in ["6", "7", "8"] {
+        site.server.replace(limit(value));
+        wait_for(value);
+    }
+    assert_eq!(envoy.stat("runtime.load_error"), 0);
+}
+
+#[test]
+fn several_files_arrive_as_one_set() {
+    for watching in [Watching::PathOnly, Watching::Current, Watching::Root] {
+        let Scene {
+            envoy,
+            crossover,
+            site,
+        } = &Scene::start(watching);
+        // Each set's routes lead to a cluster that only this set has.
+        for number in 1..=5 {
+            let (version, name) = (format!("v{number}"), format!("only-in-{number}"));
+            let set = xds::set(
+                &site.listeners(&version),
+                &xds::clusters(&version, &[(&name, site.address(0))]),
+                &xds::routes(&version, &[(&name, 1)]),
+            );
+            site.server.replace(set);
+            wait_for_versions(envoy, [&version; 3]);
+        }
+        let load = site.load(envoy, 500);
+        wait_for_answers(&load, "v5", BACKENDS[0]);
+        crossover.wait_for_lines(6, "published");
+        for name in STATS {
+            for refusal in ["update_failure", "update_rejected"] {
+                assert_eq!(
+                    envoy.stat(&format!("{name}.{refusal}")),
+                    0,
+                    "{name}.{refusal}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_did_not_change_is_not_loaded_again() {
+    let scene = Scene::start(Watching::PathOnly);
+    assert_eq!(scene.attempts(), [1, 1, 1]);
+    for number in 1..=5 {
+        let version = format!("v{number}");
+        scene.site.shift(&version, ALL_TO_ONE);
+        wait_for_versions(&scene.envoy, [&version, "first", "first"]);
+    }
+    // The next load of each of the others is its second one: there was none on the way.
+    let (one, other) = (
+        ("one", scene.site.address(0)),
+        ("other", scene.site.address(1)),
+    );
+    let clusters = xds::clusters("second", &[one, other]);
+    let set = xds::set(
+        &scene.site.listeners("second"),
+        &clusters,
+        &xds::routes("v6", &[("one", 1)]),
+    );
+    scene.site.server.replace(set);
+    wait_for_versions(&scene.envoy, ["v6", "second", "second"]);
+    assert_eq!(scene.attempts()[1..], [2, 2]);
+}
+
+#[test]
+fn a_removed_key_leaves_a_running_envoy_as_it_was_and_warns() {
+    let Scene {
+        envoy,
+        crossover,
+        site,
+    } = &Scene::start(Watching::PathOnly);
+    let load = site.load(envoy, 500);
+    wait_for_answers(&load, "first", BACKENDS[0]);
+    let mut less = site.server.get("ConfigMap", CONFIG_MAP).unwrap();
+    let files = less["data"].as_object_mut().unwrap();
+    files.remove("rds.yaml");
+    files.insert("cds.yaml".into(), json!(site.clusters("second")));
+    site.server.replace(less);
+    let warning = crossover.wait_for_line("an Envoy restarted now would not start");
+    assert!(
+        warning.contains("WARN") && warning.contains("rds.yaml"),
+        "{warning}"
+    );
+    wait_for_versions(envoy, ["first", "second", "first"]);
+    assert!(!site.file("rds.yaml").exists());
+    let since = load.tally();
+    let tally = load.wait_for("100 more answers", &since, |tally| tally.total() >= 100);
+    assert_eq!((tally.failures, tally.answers.len()), (Vec::new(), 1));
+}
+
+#[test]
+fn a_restart_on_an_equal_set_announces_nothing() {
+    for (watching, after) in [(Watching::PathOnly, [2, 1, 1]), (Watching::Root, [2, 2, 2])] {
+        let mut scene = Scene::start(watching);
+        assert_eq!(scene.attempts(), [1, 1, 1]);
+        for _ in 0..3 {
+            let Scene {
+                envoy,
+                crossover,
+                site,
+            } = scene;
+            assert_eq!(crossover.stop().code, Some(0));
+            let crossover = site.crossover();
+            scene = Scene {
+                envoy,
+                crossover,
+                site,
+            };
+        }
+        // Had a restart announced anything, this would not be the next load.
+        scene.site.shift("second", ALL_TO_ONE);
+        scene
+            .envoy
+            .wait_for_stat(&format!("{}.version_text", STATS[0]), "second");
+        until("Envoy to load what is announced", || {
+            (scene.attempts() == after).then_some(())
+        });
+    }
 }

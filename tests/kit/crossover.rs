@@ -1,6 +1,6 @@
 //! The program under test, as a process: started, listened to, measured, ended.
 
-use super::{PATIENCE, until};
+use super::{PATIENCE, nap, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::fs;
@@ -160,7 +160,7 @@ impl Crossover {
             if let Some(status) = self.child.try_wait().expect("the process is ours") {
                 break status;
             }
-            if Instant::now() > deadline {
+            if nap(deadline).is_none() {
                 panic!("waited for its end; stderr:\n{}", text(&self.lines()));
             }
             thread::sleep(std::time::Duration::from_millis(1));
@@ -255,13 +255,12 @@ impl Lines {
             if let Some(found) = look(&lines) {
                 return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(nap) = nap(deadline) else {
                 let all = text(&lines);
                 drop(lines);
                 panic!("waited for {what}; there is:\n{all}");
-            }
-            lines = self.arrived.wait_timeout(lines, left).expect("no panic").0;
+            };
+            lines = self.arrived.wait_timeout(lines, nap).expect("no panic").0;
         }
     }
 }

@@ -12,7 +12,7 @@ use ureq::Agent;
 
 /// A running Envoy; it is killed when this is dropped.
 pub struct Envoy {
-    child: Child,
+    child: Killed,
     admin: SocketAddr,
     agent: Agent,
     dir: TempDir,
@@ -54,9 +54,10 @@ impl Envoy {
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("the directory is ours"))
             .spawn()
+            .map(Killed)
             .expect("Envoy can be run");
         let admin = until("Envoy to tell its admin port", || {
-            if let Some(status) = child.try_wait().expect("the process is ours") {
+            if let Some(status) = child.0.try_wait().expect("the process is ours") {
                 let log = fs::read_to_string(&log).unwrap_or_default();
                 panic!("Envoy does not start: {status}\n{log}");
             }
@@ -81,7 +82,7 @@ impl Envoy {
 
     /// The process's id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// A GET on the admin port.
@@ -157,10 +158,13 @@ impl Envoy {
     }
 }
 
-impl Drop for Envoy {
+/// A process that does not outlive this, be it while it starts.
+struct Killed(Child);
+
+impl Drop for Killed {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,6 +1,7 @@
 //! A steady load: keep-alive GETs at a given rate, tallied by what was answered.
 
-use super::PATIENCE;
+use super::xds::VERSION_HEADER;
+use super::{PATIENCE, nap};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,39 +9,87 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use ureq::Agent;
 
+/// The body of a 200, and how often it came.
+pub type Answers = BTreeMap<String, u64>;
+
 /// What was answered so far.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// The body of a 200, and how often it came.
-    pub answers: BTreeMap<String, u64>,
+    /// Of all routes.
+    pub answers: Answers,
+    /// By the version of the routes that was in the answer.
+    pub versions: BTreeMap<String, Version>,
     /// What came instead of a 200.
     pub failures: Vec<String>,
+}
+
+/// What was answered by one version of the routes.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// When the first answer was there.
+    pub first: Instant,
+    /// All of them.
+    pub answers: Answers,
+}
+
+/// All answers.
+pub fn total(answers: &Answers) -> u64 {
+    answers.values().sum()
+}
+
+/// The part of the answers that one backend gave, 0 to 1.
+pub fn share(answers: &Answers, name: &str) -> f64 {
+    let count = answers.get(name).copied().unwrap_or(0);
+    count as f64 / total(answers).max(1) as f64
 }
 
 impl Tally {
     /// All answers.
     pub fn total(&self) -> u64 {
-        self.answers.values().sum()
-    }
-
-    /// The part of the answers that one backend gave, 0 to 1.
-    pub fn share(&self, name: &str) -> f64 {
-        let count = self.answers.get(name).copied().unwrap_or(0);
-        count as f64 / self.total().max(1) as f64
+        total(&self.answers)
     }
 
     /// What came after an earlier tally.
     pub fn since(&self, earlier: &Tally) -> Tally {
-        let before = |name: &str| earlier.answers.get(name).copied().unwrap_or(0);
-        let answers = self
-            .answers
-            .iter()
-            .map(|(name, count)| (name.clone(), count - before(name)));
+        let nothing = Answers::new();
+        let answers = difference(&self.answers, &earlier.answers);
+        let versions = self.versions.iter().map(|(name, version)| {
+            let before = earlier.versions.get(name).map_or(&nothing, |v| &v.answers);
+            let answers = difference(&version.answers, before);
+            let first = version.first;
+            (name.clone(), Version { first, answers })
+        });
         Tally {
-            answers: answers.collect(),
+            answers,
+            versions: versions.filter(|(_, v)| !v.answers.is_empty()).collect(),
             failures: self.failures[earlier.failures.len()..].to_vec(),
         }
     }
+
+    fn add(&mut self, Answer { version, name }: Answer) {
+        *self.answers.entry(name.clone()).or_default() += 1;
+        let version = self.versions.entry(version).or_insert_with(|| Version {
+            first: Instant::now(),
+            answers: Answers::new(),
+        });
+        *version.answers.entry(name).or_default() += 1;
+    }
+}
+
+fn difference(now: &Answers, before: &Answers) -> Answers {
+    let grown = now.iter().map(|(name, count)| {
+        let old = before.get(name).copied().unwrap_or(0);
+        (name.clone(), count - old)
+    });
+    grown.filter(|(_, count)| *count > 0).collect()
+}
+
+/// A 200.
+struct Answer {
+    /// Empty where the answer does not tell.
+    version: String,
+    /// The body.
+    name: String,
 }
 
 /// A load that runs until this is dropped.
@@ -87,15 +136,14 @@ impl Load {
             if want(&new) {
                 return new;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(nap) = nap(deadline) else {
                 drop(tally);
                 panic!("waited for {what}; there was {new:?}");
-            }
+            };
             tally = self
                 .shared
                 .changed
-                .wait_timeout(tally, left)
+                .wait_timeout(tally, nap)
                 .expect("no panic")
                 .0;
         }
@@ -123,7 +171,7 @@ fn run(shared: &Shared, url: &str, interval: Duration) {
         {
             let mut tally = shared.tally.lock().expect("no panic");
             match answer {
-                Ok(name) => *tally.answers.entry(name).or_default() += 1,
+                Ok(answer) => tally.add(answer),
                 Err(failure) => tally.failures.push(failure),
             }
         }
@@ -133,14 +181,19 @@ fn run(shared: &Shared, url: &str, interval: Duration) {
     }
 }
 
-fn ask(agent: &Agent, url: &str) -> Result<String, String> {
+fn ask(agent: &Agent, url: &str) -> Result<Answer, String> {
     let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     let body = response
         .body_mut()
         .read_to_string()
         .map_err(|error| error.to_string())?;
+    let version = response.headers().get(VERSION_HEADER);
+    let version = version.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     match response.status().as_u16() {
-        200 => Ok(body),
+        200 => Ok(Answer {
+            version: version.unwrap_or_default(),
+            name: body,
+        }),
         other => Err(format!("{other} {body}")),
     }
 }

@@ -3,24 +3,41 @@
 #![allow(dead_code)] // The tests and the lab each use a part of it.
 
 pub mod apiserver;
+pub mod arrival;
 pub mod backend;
 pub mod crossover;
 pub mod envoy;
 pub mod exchange;
 pub mod load;
 pub mod objects;
+pub mod processes;
 pub mod proxy;
 pub mod replay;
+pub mod site;
 pub mod tear;
 pub mod worker;
+pub mod xds;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long any wait may last before the test fails: far above what a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// True from the moment when all waiting is to fail at once: the lab was told to stop.
+pub static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// How long a wait may sleep before it looks again: not past its end, and never long, as nothing
+/// wakes it when [`STOPPED`] is set. `None`: it has lasted long enough.
+pub fn nap(deadline: Instant) -> Option<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let over = left.is_zero() || STOPPED.load(Ordering::Relaxed);
+    (!over).then(|| left.min(Duration::from_millis(50)))
+}
 
 /// Waits until `look` finds something, looking every millisecond: for what cannot wake us, such as
 /// files and the state of other programs.
@@ -31,7 +48,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited for {what}");
+        assert!(nap(deadline).is_some(), "waited for {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }

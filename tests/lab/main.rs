@@ -1,9 +1,12 @@
 //! The lab: the kit at work outside the tests, for hands and eyes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The kit fails by a panic.
 
+mod demo;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod screen;
 mod serve;
+mod stop;
 
 use pico_args::Arguments;
 use std::error::Error;
@@ -12,13 +15,15 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: lab COMMAND
 
+  demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
+                                     Ctrl-C; N: how long each step lasts
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";
 
 fn main() -> ExitCode {
     match run(Arguments::from_env()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("lab: {error}\n\n{USAGE}");
             ExitCode::from(2)
@@ -26,9 +31,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
+fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments.subcommand()?.as_deref() {
-        Some("serve") => serve::run(arguments),
+        Some("demo") => demo::run(arguments),
+        Some("serve") => serve::run(arguments).map(|()| ExitCode::SUCCESS),
         Some(other) => Err(format!("unknown command {other}").into()),
         None => Err("a command is missing".into()),
     }

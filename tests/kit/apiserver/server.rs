@@ -10,8 +10,8 @@ use super::serve::{self, Command};
 use super::store::Store;
 use super::watches::{Delivery, Watch};
 use super::{Options, Shared, State, Tls, tls};
-use crate::kit::PATIENCE;
 use crate::kit::worker::{Port, Worker};
+use crate::kit::{PATIENCE, nap};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -302,8 +302,7 @@ impl Server {
             if let Some(found) = look(&state) {
                 return found;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(nap) = nap(deadline) else {
                 let log: Vec<String> = state.requests.iter().map(Request::line).collect();
                 let open = state.store.watches.len();
                 drop(state);
@@ -311,11 +310,11 @@ impl Server {
                     "waited for {what}; {open} watches open; requests:\n{}",
                     log.join("\n")
                 );
-            }
+            };
             state = self
                 .shared
                 .changed
-                .wait_timeout(state, left)
+                .wait_timeout(state, nap)
                 .expect("no panic")
                 .0;
         }

@@ -1,0 +1,159 @@
+//! Envoy under a steady load, and crossover killed: no request fails, no set is seen in part.
+
+use crate::kit::PATIENCE;
+use crate::kit::crossover::Crossover;
+use crate::kit::envoy::Envoy;
+use crate::kit::load::{Load, Tally, share};
+use crate::kit::site::{BACKENDS, Site};
+use crate::kit::xds::{self, STATS, Watching};
+use rustix::process::Signal;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+/// Enough for the share of a backend to be told from its neighbours' by chance.
+const MANY: u64 = 400;
+
+/// Waits for so many answers to one version of the routes.
+#[track_caller]
+fn wait_for_version(load: &Load, version: &str, answers: u64) -> Tally {
+    load.wait_for(version, &Tally::default(), |tally| {
+        let version = tally.versions.get(version);
+        version.is_some_and(|v| v.answers.values().sum::<u64>() >= answers)
+    })
+}
+
+fn started(watching: Watching) -> (Site, Crossover, Envoy) {
+    let site = Site::start(watching);
+    site.shift("0", [100, 0]);
+    let crossover = site.crossover();
+    crossover.wait_for_line("published");
+    let envoy = site.envoy();
+    (site, crossover, envoy)
+}
+
+#[test]
+fn no_request_fails_while_the_weights_change_forty_times() {
+    let (site, crossover, envoy) = started(Watching::PathOnly);
+    let load = site.load(&envoy, 1000);
+    for number in 1..=40_u32 {
+        let weight = number * 5 % 101;
+        site.shift(&number.to_string(), [100 - weight, weight]);
+        wait_for_version(&load, &number.to_string(), 5);
+    }
+    site.shift("last", [25, 75]);
+    let tally = wait_for_version(&load, "last", MANY);
+    assert_eq!(tally.failures, Vec::<String>::new());
+    // Six standard deviations of chance: once in a billion runs.
+    let share = share(&tally.versions["last"].answers, BACKENDS[1]);
+    let chance = 6.0 * (0.75 * 0.25 / MANY as f64).sqrt();
+    assert!((share - 0.75).abs() < chance, "{share}");
+    crossover.wait_for_lines(42, "published");
+}
+
+#[test]
+fn crossover_killed_during_changes_converges_after_a_restart() {
+    let (site, mut crossover, envoy) = started(Watching::PathOnly);
+    let load = site.load(&envoy, 1000);
+    let mut number = 0_u32;
+    for round in 0..10_u64 {
+        // Each change is sent at once after the one before: the kill strikes somewhere in them.
+        for _ in 0..=round {
+            number += 1;
+            let weight = number * 7 % 101;
+            site.shift(&number.to_string(), [100 - weight, weight]);
+        }
+        crossover.signal(Signal::KILL);
+        assert_eq!(crossover.finish().code, None);
+        number += 1;
+        site.shift(&number.to_string(), [50, 50]);
+        crossover = site.crossover();
+        wait_for_version(&load, &number.to_string(), 1);
+    }
+    assert_eq!(load.tally().failures, Vec::<String>::new());
+    assert_eq!(crossover.stop().code, Some(0));
+}
+
+/// All three files in one version, which routes to a cluster that no other version has.
+fn publish(site: &Site, number: u32) {
+    let (version, name) = (number.to_string(), format!("only-in-{number}"));
+    site.server.apply(xds::set(
+        &site.listeners(&version),
+        &xds::clusters(&version, &[(&name, site.address(0))]),
+        &xds::routes(&version, &[(&name, 1)]),
+    ));
+}
+
+#[test]
+fn an_envoy_started_after_a_kill_at_any_moment_finds_one_whole_set() {
+    let site = Site::start(Watching::PathOnly);
+    publish(&site, 0);
+    let sets = site.dir().join(".sets");
+    // What a publish does, in this order: a kill at each strikes in the middle of it.
+    let has = |name: String| sets.join(name).exists();
+    let leads = |name: &str, number: u64| {
+        fs::read_link(sets.join(name)).is_ok_and(|to| to.as_os_str() == &*number.to_string())
+    };
+    let moments: [&dyn Fn(u64) -> bool; 5] = [
+        &|number| has(number.to_string()),
+        &|number| has(format!("{number}/rds.yaml")),
+        &|number| has(format!("{number}.sources")),
+        &|number| leads("active", number),
+        &|number| leads("done", number),
+    ];
+    for (round, moment) in moments.into_iter().enumerate() {
+        let crossover = site.crossover();
+        let number = newest_set(&sets) + 1;
+        publish(&site, round as u32 + 1);
+        let deadline = Instant::now() + PATIENCE;
+        while !moment(number) {
+            assert!(Instant::now() < deadline, "waited for set {number}");
+        }
+        crossover.signal(Signal::KILL);
+        assert_eq!(crossover.finish().code, None);
+        let envoy = site.envoy();
+        let versions = STATS.map(|name| envoy.text_stat(&format!("{name}.version_text")));
+        assert!(versions.iter().all(|v| *v == versions[0]), "{versions:?}");
+        let any = |tally: &Tally| !(tally.answers.is_empty() && tally.failures.is_empty());
+        let tally = site
+            .load(&envoy, 500)
+            .wait_for("an answer", &Tally::default(), any);
+        assert_eq!(tally.failures, Vec::<String>::new());
+    }
+}
+
+/// The number of the newest set on disk.
+fn newest_set(sets: &Path) -> u64 {
+    let entries = fs::read_dir(sets).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .max()
+        .unwrap()
+}
+
+#[test]
+fn an_envoy_started_during_changes_ends_with_the_newest_set() {
+    let site = Site::start(Watching::PathOnly);
+    publish(&site, 0);
+    let crossover = site.crossover();
+    crossover.wait_for_line("published");
+    let mut number = 0;
+    for _ in 0..3 {
+        let envoy = std::thread::scope(|scope| {
+            let starting = scope.spawn(|| site.envoy());
+            while !starting.is_finished() {
+                number += 1;
+                publish(&site, number);
+                let published = format!("set={} ", number + 1);
+                crossover.wait_for_line(&published);
+            }
+            starting.join().expect("Envoy starts")
+        });
+        for name in STATS {
+            envoy.wait_for_stat(&format!("{name}.version_text"), &number.to_string());
+        }
+        let load = site.load(&envoy, 500);
+        wait_for_version(&load, &number.to_string(), 1);
+    }
+}

@@ -1,0 +1,140 @@
+//! The scene of the end-to-end tests, the demo and the figures: an API server with one ConfigMap of
+//! Envoy's files, two backends, and the directory that crossover and Envoy share.
+
+use super::apiserver::{Options, Server};
+use super::backend::Backend;
+use super::crossover::Crossover;
+use super::envoy::Envoy;
+use super::load::Load;
+use super::xds::{self, CONFIG_MAP, SERVICE, Watching};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use ureq::Agent;
+
+/// The backends: clusters in `cds.yaml`, and what each of them answers.
+pub const BACKENDS: [&str; 2] = ["bold-olm-podinfo", "eerie-octopus-podinfo"];
+
+/// Everything but crossover and Envoy, which come and go.
+pub struct Site {
+    /// Where the ConfigMap is.
+    pub server: Server,
+    /// How its Envoys learn of changes.
+    pub watching: Watching,
+    backends: Vec<Backend>,
+    agent: Agent,
+    dir: TempDir,
+}
+
+impl Site {
+    /// Starts it; there is no ConfigMap yet.
+    pub fn start(watching: Watching) -> Site {
+        let dir = tempfile::Builder::new().prefix("crossover-").tempdir();
+        Site {
+            server: Server::start(Options::default()),
+            watching,
+            backends: BACKENDS.map(Backend::start).into(),
+            agent: Agent::new_with_config(Agent::config_builder().proxy(None).build()),
+            dir: dir.expect("a directory can be made"),
+        }
+    }
+
+    /// The output directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `DIR/current/FILE`
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir().join("current").join(name)
+    }
+
+    /// Where a backend listens.
+    pub fn address(&self, backend: usize) -> SocketAddr {
+        self.backends[backend].address()
+    }
+
+    /// `lds.yaml`
+    pub fn listeners(&self, version: &str) -> String {
+        xds::listeners(version, self.dir(), self.watching)
+    }
+
+    /// `cds.yaml`
+    pub fn clusters(&self, version: &str) -> String {
+        let addresses = self.backends.iter().map(Backend::address);
+        let all: Vec<_> = BACKENDS.into_iter().zip(addresses).collect();
+        xds::clusters(version, &all)
+    }
+
+    /// The ConfigMap with routes of this version and weights; its other files are always the same.
+    pub fn config_map(&self, version: &str, weights: [u32; 2]) -> Value {
+        let weights: Vec<_> = BACKENDS.into_iter().zip(weights).collect();
+        let routes = xds::routes(version, &weights);
+        xds::set(&self.listeners("first"), &self.clusters("first"), &routes)
+    }
+
+    /// Changes the routes in the cluster; returns the resourceVersion.
+    #[track_caller]
+    pub fn shift(&self, version: &str, weights: [u32; 2]) -> String {
+        self.server.apply(self.config_map(version, weights))
+    }
+
+    /// The same by a request, as `kubectl replace` makes it.
+    #[track_caller]
+    pub fn put(&self, version: &str, weights: [u32; 2]) {
+        let url = self.server.url();
+        let path = "api/v1/namespaces/default/configmaps";
+        let request = self.agent.put(format!("{url}/{path}/{CONFIG_MAP}"));
+        let body = self.config_map(version, weights).to_string();
+        request
+            .content_type("application/json")
+            .send(body)
+            .expect("the API server takes the ConfigMap");
+    }
+
+    /// The arguments of a crossover that follows the ConfigMap, and looks at nothing by itself.
+    pub fn arguments(&self) -> Vec<String> {
+        let dir = self.dir().to_string_lossy().into_owned();
+        let mut all = vec![
+            "-apiserver".into(),
+            self.server.url(),
+            "-output-dir".into(),
+            dir,
+        ];
+        let rest = "-namespace default -watch -sync-interval 1h -configmap";
+        all.extend(rest.split(' ').map(String::from));
+        all.push(CONFIG_MAP.into());
+        all
+    }
+
+    /// Starts crossover, the only one, and waits until it follows the ConfigMap: what there was to
+    /// publish is published.
+    #[track_caller]
+    pub fn crossover(&self) -> Crossover {
+        self.server.wait_for_watches(0);
+        let arguments = self.arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let crossover = Crossover::start(&arguments);
+        self.server.wait_for_watches(1);
+        crossover
+    }
+
+    /// Starts an Envoy on the output directory.
+    #[track_caller]
+    pub fn envoy(&self) -> Envoy {
+        Envoy::start(&self.watching.bootstrap(self.dir()))
+    }
+
+    /// Where an Envoy takes requests.
+    #[track_caller]
+    pub fn url(&self, envoy: &Envoy) -> String {
+        format!("http://{}/", envoy.listener(SERVICE))
+    }
+
+    /// A load through an Envoy, of so many requests a second.
+    #[track_caller]
+    pub fn load(&self, envoy: &Envoy, per_second: u32) -> Load {
+        Load::start(&self.url(envoy), per_second)
+    }
+}
