@@ -6,9 +6,34 @@
 //! apiserver --bytes--> lines --events--> list-watch --> observed (what the cluster says)
 //!    --> reconcile --> desired {file name -> bytes} --> publish: stage, one commit, poke --> Envoy
 //! ```
+//!
+//! - Pure core, without files, network, clock or log: [`resource`], [`watch`], [`backoff`],
+//!   [`document`], [`route`], [`reconcile`], [`manifest`].
+//! - Edges, one outside thing each: [`args`], [`kube`], [`publish`], [`signal`], [`logging`].
+//! - On top: [`run`] (the loop, which owns all state) with its parts [`follow`], [`server`] and
+//!   [`output`]; [`error`].
+//!
+//! What holds always: one thread; every wait is a poll(2) that includes the signal pipe and the next
+//! deadline; Envoy sees whole sets only; a secret never reaches a log.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod args;
+pub mod backoff;
+pub mod decode;
 pub mod document;
 pub mod error;
+pub mod follow;
+pub mod kube;
+pub mod logging;
+pub mod manifest;
+pub mod output;
+pub mod publish;
+pub mod reconcile;
 pub mod resource;
 pub mod route;
+pub mod run;
+pub mod server;
+pub mod signal;
+pub mod source;
+pub mod watch;

@@ -1,5 +1,5 @@
-//! The Kubernetes objects we read, as values. Owns: what a valid name is, and how JSON becomes an
-//! object or a watch event. Must not: do I/O, log, or decide what an object means for Envoy.
+//! The Kubernetes objects we read, and the files made of them, as values. Owns: what a valid name
+//! is. Must not: do I/O, log, or decide what an object means for Envoy.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,10 +62,27 @@ impl fmt::Display for FileName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceVersion(pub String);
 
+impl ResourceVersion {
+    /// `None` where `text` is nothing, or nothing that can stand in a URL's query.
+    pub fn new(text: String) -> Option<ResourceVersion> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        (!text.is_empty() && text.bytes().all(plain)).then_some(ResourceVersion(text))
+    }
+}
+
 impl fmt::Display for ResourceVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Which object of its name, and which state of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Changes when an object is deleted and made anew.
+    pub uid: String,
+    /// Changes with every write.
+    pub resource_version: ResourceVersion,
 }
 
 /// Which object, and which state of it, a file came from.
@@ -90,3 +107,51 @@ pub struct File {
 
 /// A whole set: what Envoy should find, and nothing else.
 pub type FileSet = BTreeMap<FileName, File>;
+
+/// The kinds of objects that we read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// Files for Envoy.
+    ConfigMap,
+}
+
+impl ObjectKind {
+    /// As in an object's `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "ConfigMap",
+        }
+    }
+
+    /// As in a URL and in a Role.
+    pub fn plural(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "configmaps",
+        }
+    }
+
+    /// The API group; empty for the core one.
+    pub fn group(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "",
+        }
+    }
+}
+
+/// An object as the API server tells it: nothing in it is checked yet.
+#[derive(Debug)]
+pub struct Object {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid` and `metadata.resourceVersion`.
+    pub version: Version,
+    /// What is particular to its kind.
+    pub body: Body,
+}
+
+/// What is particular to an object's kind; a fault in it is the object's own.
+#[derive(Debug)]
+pub enum Body {
+    /// `data` and `binaryData` of a ConfigMap, or why they cannot be read.
+    ConfigMap(Result<BTreeMap<String, Bytes>, String>),
+}

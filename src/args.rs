@@ -1,0 +1,473 @@
+//! The command line, in Go's flag syntax, and the few environment variables that stand in for it.
+//! Owns: flag names, defaults, validation and the usage text. Must not: open anything but the
+//! service account's namespace file.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pico_args::Arguments;
+use ureq::http::Uri;
+
+use crate::error::Error;
+use crate::resource::ObjectName;
+
+/// Where Kubernetes mounts a pod's own identity.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Looking more often than this would be a load on the API server and no gain beside a watch.
+const SHORTEST_SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Do the work.
+    Run(Box<Config>),
+    /// Print the usage.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// Everything that can be chosen, validated.
+#[derive(Debug)]
+pub struct Config {
+    /// The API server's base URL, without a slash at its end.
+    pub apiserver: String,
+    /// Trusted roots; `None`: the service account's, if it is there, else the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Verify nothing.
+    pub insecure: bool,
+    /// Where the bearer token stands; `None`: send none.
+    pub token_file: Option<PathBuf>,
+    /// ConfigMaps in the order given, each once.
+    pub configmaps: Vec<ObjectName>,
+    /// Where the files go.
+    pub output_dir: PathBuf,
+    /// How long `run` goes on, and how it learns of changes.
+    pub mode: Mode,
+    /// How often to look in `Poll`, and the safety look of `Follow`.
+    pub sync_interval: Duration,
+    /// Print manifests instead of writing files.
+    pub dry_run: bool,
+    /// TrafficSplits are asked for.
+    pub smi: bool,
+    /// Log lines as JSON objects.
+    pub log_json: bool,
+}
+
+/// How long to go on, and how changes are learned of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Publish once.
+    Once,
+    /// Look every sync interval.
+    Poll,
+    /// Watch, and look every sync interval as a safety net.
+    Follow,
+}
+
+/// A flag: its name, what its value is called (empty for a switch), its default and its help.
+struct Flag(&'static str, &'static str, &'static str, &'static str);
+
+const FLAGS: &[Flag] = &[
+    Flag(
+        "apiserver",
+        "URL",
+        "",
+        "the API server, http or https\n(default https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT, else https://kubernetes)",
+    ),
+    Flag(
+        "ca-file",
+        "PATH",
+        "",
+        "trusted roots for the API server\n(default the service account's ca.crt if it is there, else the public roots)",
+    ),
+    Flag(
+        "configmap",
+        "[NS/]NAME",
+        "",
+        "a ConfigMap whose keys become files; required, repeatable;\na later one's files win over equal names of an earlier one",
+    ),
+    Flag(
+        "dry-run",
+        "",
+        "",
+        "print the resulting ConfigMaps as manifests and write nothing; with -watch: at each change",
+    ),
+    Flag(
+        "insecure",
+        "",
+        "",
+        "do not verify the API server's certificate",
+    ),
+    Flag(
+        "log-format",
+        "text|json",
+        "text",
+        "one line per event on stderr; RUST_LOG sets the level",
+    ),
+    Flag(
+        "namespace",
+        "NS",
+        "",
+        "the namespace of objects named without one\n(default $NS, else $POD_NAMESPACE, else the service account's)",
+    ),
+    Flag(
+        "onetime",
+        "",
+        "",
+        "publish once and exit: for an init container; wins over -watch",
+    ),
+    Flag(
+        "output-dir",
+        "DIR",
+        "/srv/runtime",
+        "where the files go: Envoy reads DIR/current/",
+    ),
+    Flag(
+        "smi",
+        "",
+        "",
+        "merge the weights of every TrafficSplit of the namespace (not yet in this version)",
+    ),
+    Flag(
+        "sync-interval",
+        "DURATION",
+        "1m0s",
+        "how often to look without -watch; with it, the safety net",
+    ),
+    Flag(
+        "token-file",
+        "PATH",
+        "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "the bearer token, read again whenever it changes;\nover http it is sent only if this flag is given",
+    ),
+    Flag(
+        "trafficsplit",
+        "[NS/]NAME",
+        "",
+        "a TrafficSplit whose weights are merged; repeatable, implies -smi (not yet in this version)",
+    ),
+    Flag(
+        "trafficsplit-api-version",
+        "VERSION",
+        "",
+        "the version of split.smi-spec.io to use (default: the server is asked)",
+    ),
+    Flag("version", "", "", "print the version and exit"),
+    Flag("watch", "", "", "follow changes as they happen"),
+];
+
+/// The text of `-h`.
+pub fn usage() -> String {
+    let mut text = String::from("Usage of crossover:\n");
+    for Flag(name, value, default, help) in FLAGS {
+        text += "  -";
+        text += name;
+        if !value.is_empty() {
+            text += " ";
+            text += value;
+        }
+        for line in help.lines() {
+            text += "\n    \t";
+            text += line;
+        }
+        if !default.is_empty() {
+            text += " (default ";
+            text += default;
+            text += ")";
+        }
+        text += "\n";
+    }
+    text
+}
+
+/// Reads the command line (without the program's name).
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Command, Error> {
+    let flags = go_args(args)?;
+    if flags.iter().any(|flag| flag == "--help") {
+        return Ok(Command::Help);
+    }
+    let mut args = Arguments::from_vec(flags);
+    if switch(&mut args, "--version") {
+        return Ok(Command::Version);
+    }
+
+    let namespace = last(&mut args, "--namespace");
+    let namespace = NamespaceChoice {
+        flag: namespace,
+        env: &env,
+    };
+    let configmaps = objects(&mut args, "--configmap", &namespace)?;
+    if configmaps.is_empty() {
+        return Err(Error::Usage(
+            "no -configmap is given: name at least one".into(),
+        ));
+    }
+    let splits = objects(&mut args, "--trafficsplit", &namespace)?;
+    let smi = switch(&mut args, "--smi") || !splits.is_empty();
+    let _ = last(&mut args, "--trafficsplit-api-version");
+
+    let apiserver = apiserver(last(&mut args, "--apiserver"), &env)?;
+    // A token belongs to TLS; in the clear it goes out only where the user asked for that.
+    let token_file = match path(&mut args, "--token-file") {
+        Some(given) => Some(given),
+        None if apiserver.starts_with("https:") => Some(Path::new(SERVICE_ACCOUNT).join("token")),
+        None => None,
+    };
+    let sync_interval = match last(&mut args, "--sync-interval") {
+        Some(text) => sync_interval(&text)?,
+        None => Duration::from_secs(60),
+    };
+    let log_json = match last(&mut args, "--log-format").as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => return Err(bad("log-format", other, "text and json are known")),
+    };
+    let (once, watch) = (switch(&mut args, "--onetime"), switch(&mut args, "--watch"));
+    let config = Config {
+        apiserver,
+        ca_file: path(&mut args, "--ca-file"),
+        insecure: switch(&mut args, "--insecure"),
+        token_file,
+        configmaps,
+        output_dir: path(&mut args, "--output-dir").unwrap_or_else(|| "/srv/runtime".into()),
+        mode: match (once, watch) {
+            (true, _) => Mode::Once,
+            (false, true) => Mode::Follow,
+            (false, false) => Mode::Poll,
+        },
+        sync_interval,
+        dry_run: switch(&mut args, "--dry-run"),
+        smi,
+        log_json,
+    };
+    Ok(Command::Run(Box::new(config)))
+}
+
+/// Turns Go's syntax (`-x`, `--x`, `-x=v`, `-x v`) into the `--x v` pairs that pico-args reads.
+fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Error> {
+    let usage = |what: String| Err(Error::Usage(what));
+    let mut pairs = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let Some(arg) = arg.to_str() else {
+            return usage(format!("an argument is not UTF-8: {arg:?}"));
+        };
+        let dashed = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
+        let Some(body) = dashed.filter(|body| !body.is_empty()) else {
+            return usage(format!("unexpected argument: {arg}"));
+        };
+        let (name, value) = match body.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (body, None),
+        };
+        if matches!(name, "h" | "help") {
+            return Ok(vec!["--help".into()]);
+        }
+        let Some(flag) = FLAGS.iter().find(|flag| flag.0 == name) else {
+            return usage(format!("flag provided but not defined: -{name}"));
+        };
+        let value = match (flag.1.is_empty(), value) {
+            (true, None) => "true".to_owned(),
+            (true, Some(value)) => match value.as_str() {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => "true".to_owned(),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => "false".to_owned(),
+                _ => return Err(bad(name, &value, "true and false are known")),
+            },
+            (false, Some(value)) => value,
+            (false, None) => match args.next().map(OsString::into_string) {
+                Some(Ok(value)) => value,
+                _ => return usage(format!("flag needs an argument: -{name}")),
+            },
+        };
+        if value.starts_with("--") {
+            // Almost surely a forgotten value; pico-args would take it for a flag.
+            return usage(format!("flag needs an argument: -{name} (found {value})"));
+        }
+        pairs.push(format!("--{name}").into());
+        pairs.push(value.into());
+    }
+    Ok(pairs)
+}
+
+fn bad(name: &str, value: &str, why: &str) -> Error {
+    Error::Usage(format!("invalid value {value:?} for flag -{name}: {why}"))
+}
+
+/// Every value of a flag, in order.
+fn all(args: &mut Arguments, name: &'static str) -> Vec<String> {
+    // Every pair is complete and UTF-8, so nothing can fail here.
+    args.values_from_str(name).unwrap_or_default()
+}
+
+/// The value that counts: as in Go, the last one.
+fn last(args: &mut Arguments, name: &'static str) -> Option<String> {
+    all(args, name).pop()
+}
+
+fn switch(args: &mut Arguments, name: &'static str) -> bool {
+    last(args, name).is_some_and(|value| value == "true")
+}
+
+/// An empty path means the default, as in the Go program.
+fn path(args: &mut Arguments, name: &'static str) -> Option<PathBuf> {
+    last(args, name)
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from)
+}
+
+fn apiserver(flag: Option<String>, env: impl Fn(&str) -> Option<String>) -> Result<String, Error> {
+    let url = flag.unwrap_or_else(|| {
+        let host = env("KUBERNETES_SERVICE_HOST").filter(|host| !host.is_empty());
+        match (
+            host,
+            env("KUBERNETES_SERVICE_PORT").filter(|port| !port.is_empty()),
+        ) {
+            (Some(host), Some(port)) if host.contains(':') => format!("https://[{host}]:{port}"),
+            (Some(host), Some(port)) => format!("https://{host}:{port}"),
+            _ => "https://kubernetes".into(),
+        }
+    });
+    let why = match url.parse::<Uri>() {
+        Err(_) => "it is no URL",
+        Ok(uri) => match (uri.scheme_str(), uri.authority()) {
+            (_, Some(authority)) if authority.as_str().contains('@') => {
+                // Not echoed: it may be a password.
+                let what = "-apiserver names a user: use -token-file instead";
+                return Err(Error::Usage(what.into()));
+            }
+            (Some("http" | "https"), Some(_)) if uri.query().is_none() => {
+                return Ok(url.trim_end_matches('/').to_owned());
+            }
+            _ => "it must be http://HOST[:PORT] or https://HOST[:PORT]",
+        },
+    };
+    Err(bad("apiserver", &url, why))
+}
+
+/// The namespace of objects that are named without one, found only when it is needed.
+struct NamespaceChoice<'a> {
+    flag: Option<String>,
+    env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl NamespaceChoice<'_> {
+    fn get(&self) -> Result<String, Error> {
+        let file = || std::fs::read_to_string(Path::new(SERVICE_ACCOUNT).join("namespace")).ok();
+        let found = [
+            ("flag -namespace", self.flag.clone()),
+            ("environment variable NS", (self.env)("NS")),
+            (
+                "environment variable POD_NAMESPACE",
+                (self.env)("POD_NAMESPACE"),
+            ),
+        ];
+        let found = found
+            .into_iter()
+            .filter_map(|(from, value)| Some((from, value?)));
+        let (from, namespace) = found
+            .chain(file().map(|text| ("the service account", text.trim().to_owned())))
+            .find(|(_, value)| !value.is_empty())
+            .ok_or_else(|| {
+                let what = "no namespace is known: give -namespace, or set NS or POD_NAMESPACE";
+                Error::Usage(what.into())
+            })?;
+        if !is_label(&namespace) {
+            return Err(Error::Usage(format!(
+                "invalid namespace {namespace:?} from {from}"
+            )));
+        }
+        Ok(namespace)
+    }
+}
+
+/// The objects that a repeatable flag names, each once.
+fn objects(
+    args: &mut Arguments,
+    name: &'static str,
+    namespace: &NamespaceChoice,
+) -> Result<Vec<ObjectName>, Error> {
+    let mut objects = Vec::new();
+    for value in all(args, name) {
+        let (ns, object) = match value.split_once('/') {
+            Some((ns, object)) => (ns.to_owned(), object),
+            None => (namespace.get()?, value.as_str()),
+        };
+        if !is_label(&ns) || !is_subdomain(object) {
+            let why = "an object is named NAME or NAMESPACE/NAME, of a-z, 0-9, '-' and '.'";
+            return Err(bad(name.trim_start_matches('-'), &value, why));
+        }
+        let object = ObjectName {
+            namespace: ns,
+            name: object.to_owned(),
+        };
+        if !objects.contains(&object) {
+            objects.push(object);
+        }
+    }
+    Ok(objects)
+}
+
+/// An RFC 1123 label: what a namespace is.
+fn is_label(text: &str) -> bool {
+    text.len() <= 63 && is_dns_part(text)
+}
+
+/// An RFC 1123 subdomain as Kubernetes reads it: what a ConfigMap's name is.
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_part)
+}
+
+fn is_dns_part(text: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    !text.is_empty()
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text.bytes().all(|b| alphanumeric(b) || b == b'-')
+}
+
+fn sync_interval(text: &str) -> Result<Duration, Error> {
+    let interval = go_duration(text).ok_or_else(|| {
+        bad(
+            "sync-interval",
+            text,
+            "a duration is 90s, 1m30s, 1.5h or 300ms",
+        )
+    })?;
+    if interval < SHORTEST_SYNC_INTERVAL {
+        return Err(bad("sync-interval", text, "it is at least 100ms"));
+    }
+    Ok(interval)
+}
+
+/// Go's `time.ParseDuration`, for durations that are not negative and fit a century.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let unit_end = rest[end..].find(|c: char| c.is_ascii_digit() || c == '.');
+        let unit_end = unit_end.map_or(rest.len(), |length| end + length);
+        seconds += number
+            * match &rest[end..unit_end] {
+                "ns" => 1e-9,
+                "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return None,
+            };
+        rest = &rest[unit_end..];
+    }
+    const CENTURY: f64 = 100.0 * 365.0 * 86400.0;
+    (!text.is_empty() && seconds <= CENTURY).then(|| Duration::from_secs_f64(seconds))
+}

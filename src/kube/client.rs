@@ -1,0 +1,201 @@
+//! Requests to the API server. Owns: the agent, which headers go out, and how long an answer's
+//! headers may take. Must not: know why a request is made, or read more of an answer than asked.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use ureq::http::{HeaderMap, HeaderValue, Request};
+use ureq::{Agent, BodyReader};
+
+use crate::error::{Error, Target};
+use crate::kube::credentials::{Roots, TokenFile, Trust};
+use crate::kube::transport::{CachingResolver, PollConnector, Shared, Socket};
+use crate::signal::Signals;
+
+/// From the start of a request to its answer's headers, connecting and handshaking included.
+const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// A connection waits this long for its next request: a watch follows its list at once, and an
+/// older one may have been closed on the other side meanwhile.
+const REUSE_WITHIN: Duration = Duration::from_secs(1);
+/// The largest TLS record; a bigger buffer would only cost memory, once for each watch.
+const INPUT_BUFFER: usize = 16 << 10;
+const OUTPUT_BUFFER: usize = 4 << 10;
+/// The server's word on being left alone is believed up to here.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What an answer should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Whole objects.
+    Objects,
+    /// Their metadata alone.
+    Metadata,
+}
+
+impl Content {
+    fn accept(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Content::Objects => "application/json",
+            Content::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        })
+    }
+}
+
+/// The one API server that we talk to.
+pub struct Client {
+    agent: Agent,
+    shared: Arc<Shared>,
+    apiserver: String,
+    token: Option<TokenFile>,
+    /// `None` for http.
+    trust: Option<Trust>,
+}
+
+/// An answer whose headers are there.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// How long the server wants to be left alone.
+    pub retry_after: Option<Duration>,
+    /// The rest of it.
+    pub body: Body,
+}
+
+/// An answer's body, read as it arrives. Poll it only after a read said `WouldBlock`: decrypted
+/// bytes may wait where poll(2) cannot see them.
+pub struct Body {
+    reader: BodyReader<'static>,
+    socket: Arc<Socket>,
+}
+
+impl Client {
+    /// Nothing is sent yet, but token and CA file are read.
+    pub fn new(
+        apiserver: &str,
+        token: Option<TokenFile>,
+        roots: Roots,
+        signals: Signals,
+    ) -> Result<Client, Error> {
+        let shared = Arc::new(Shared::new(signals));
+        let mut trust = apiserver.starts_with("https:").then(|| Trust::new(roots));
+        if let Some(config) = trust.as_mut().map(Trust::refresh).transpose()?.flatten() {
+            shared.set_tls(config);
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(REUSE_WITHIN)
+            .input_buffer_size(INPUT_BUFFER)
+            .output_buffer_size(OUTPUT_BUFFER)
+            .user_agent(concat!("crossover/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let connector = PollConnector(shared.clone());
+        let resolver = CachingResolver(shared.clone());
+        let agent = Agent::with_parts(config, connector, resolver);
+        Ok(Client {
+            agent,
+            shared,
+            apiserver: apiserver.to_owned(),
+            token,
+            trust,
+        })
+    }
+
+    /// Asks for `path` (with its query). Takes up to [`HEADERS_WITHIN`]; a signal ends it at once.
+    pub fn get(&mut self, target: &Target, path: &str, content: Content) -> Result<Answer, Error> {
+        let answer = self.send(target, path, content)?;
+        // The token may have been rotated between our read and the server's check.
+        if answer.status == 401 && self.token.is_some() {
+            return self.send(target, path, content);
+        }
+        Ok(answer)
+    }
+
+    /// Whether a signal has come: requests fail from then on.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.is_stopped()
+    }
+
+    fn send(&mut self, target: &Target, path: &str, content: Content) -> Result<Answer, Error> {
+        self.refresh_trust();
+        self.shared.set_deadline(Instant::now() + HEADERS_WITHIN);
+        let result = match self.try_send(path, content) {
+            // The server had closed it before it saw the request; it saw no request, so ask again.
+            Err(_)
+                if self
+                    .shared
+                    .take_latest()
+                    .is_some_and(|socket| socket.is_reused()) =>
+            {
+                self.try_send(path, content)
+            }
+            result => result,
+        };
+        result.map_err(|error| Error::Request {
+            target: Box::new(target.clone()),
+            source: match error {
+                ureq::Error::Io(error) => error.into(),
+                error => error.into(),
+            },
+        })
+    }
+
+    fn try_send(&mut self, path: &str, content: Content) -> Result<Answer, ureq::Error> {
+        let mut request = Request::get(format!("{}{path}", self.apiserver))
+            .header(ACCEPT, content.accept())
+            .body(())?;
+        if let Some(token) = &mut self.token {
+            let header = HeaderValue::from_str(token.current().header());
+            let mut header = header.map_err(ureq::http::Error::from)?;
+            header.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
+        let response = self.agent.run(request)?;
+        let socket = self
+            .shared
+            .take_latest()
+            .ok_or(ureq::Error::ConnectionFailed)?;
+        socket.watch();
+        let (head, body) = response.into_parts();
+        Ok(Answer {
+            status: head.status.as_u16(),
+            retry_after: retry_after(&head.headers),
+            body: Body {
+                reader: body.into_reader(),
+                socket,
+            },
+        })
+    }
+
+    /// While the CA file is gone or unreadable, what it said last stays trusted.
+    fn refresh_trust(&mut self) {
+        if let Some(Ok(Some(config))) = self.trust.as_mut().map(Trust::refresh) {
+            self.shared.set_tls(config);
+        }
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+}
+
+impl Body {
+    /// Bytes that have arrived; 0 at the end; `WouldBlock` when there are none yet.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl AsFd for Body {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

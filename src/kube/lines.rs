@@ -1,0 +1,74 @@
+//! Bytes of an answer, gathered until a line, or the whole, is there. Pure.
+
+/// No object is larger: Kubernetes takes 1.5 MiB, which JSON's escapes can stretch fivefold.
+pub const LONGEST: usize = 8 << 20;
+
+/// More than [`LONGEST`] bytes without a line's end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+/// What has arrived and is not taken yet.
+#[derive(Debug, Default)]
+pub struct Lines {
+    buffer: Vec<u8>,
+    /// No line ends before this: each byte is looked at once.
+    scanned: usize,
+}
+
+impl Lines {
+    /// Adds bytes as they come off the wire.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+        if self.buffer.len() + bytes.len() > LONGEST {
+            return Err(TooLong);
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Takes the next whole line, with its end.
+    pub fn next_line(&mut self) -> Option<Vec<u8>> {
+        let Some(end) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') else {
+            self.scanned = self.buffer.len();
+            return None;
+        };
+        // A long line leaves with its memory; what follows it is short.
+        let rest = self.buffer.split_off(self.scanned + end + 1);
+        self.scanned = 0;
+        Some(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    /// Takes everything.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.scanned = 0;
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_the_same_lines_however_the_bytes_arrive() {
+        let stream = b"one\n\ntwo\nthree is longer\nrest";
+        for first in 0..stream.len() {
+            for second in first..stream.len() {
+                let (mut lines, mut got) = (Lines::default(), Vec::new());
+                for part in [&stream[..first], &stream[first..second], &stream[second..]] {
+                    lines.push(part).unwrap();
+                    got.extend(std::iter::from_fn(|| lines.next_line()));
+                }
+                let want: [&[u8]; 4] = [b"one\n", b"\n", b"two\n", b"three is longer\n"];
+                assert_eq!(got, want);
+                assert_eq!(lines.take(), b"rest");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_a_line_over_the_cap() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.push(&vec![b'x'; LONGEST]), Ok(()));
+        assert_eq!(lines.push(b"x"), Err(TooLong));
+    }
+}

@@ -1,0 +1,40 @@
+//! The API server, as far as it concerns us: requests out, bytes of answers in.
+
+pub mod client;
+pub mod credentials;
+pub mod exchange;
+pub mod lines;
+pub mod transport;
+
+use std::time::Duration;
+
+use crate::error::Target;
+use crate::resource::ResourceVersion;
+
+/// Lists objects: a single one by its namespace's list, narrowed to its name, so that a Role can
+/// name it.
+pub fn list_path(target: &Target) -> String {
+    let path = path(target);
+    match &target.name {
+        Some(name) => format!("{path}?fieldSelector=metadata.name%3D{name}"),
+        None => path,
+    }
+}
+
+/// Watches the same from a resourceVersion on, for so long.
+pub fn watch_path(target: &Target, from: &ResourceVersion, lasts: Duration) -> String {
+    let mut path = path(target) + "?watch=1";
+    if let Some(name) = &target.name {
+        path += "&fieldSelector=metadata.name%3D";
+        path += name;
+    }
+    let seconds = lasts.as_secs();
+    path + &format!("&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={seconds}")
+}
+
+fn path(target: &Target) -> String {
+    format!(
+        "/api/v1/namespaces/{}/{}",
+        target.namespace, target.resource
+    )
+}

@@ -1,0 +1,258 @@
+//! Where the result goes: an output directory, or stdout for a dry run. Owns: getting hold of the
+//! directory, trying again, and what the operator hears of it.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::backoff::{Backoff, Random};
+use crate::error::{Chain, Error, Kind};
+use crate::manifest;
+use crate::publish::{Published, Publisher};
+use crate::resource::FileSet;
+
+/// Another crossover's directory is asked for this often.
+const LOCK_EVERY: Duration = Duration::from_secs(1);
+
+/// The destination of file sets.
+pub enum Output {
+    /// Manifests on stdout; what was printed last.
+    Stdout(Option<FileSet>),
+    /// Files for Envoy.
+    Directory(Box<Directory>),
+}
+
+/// An output directory, held or not yet.
+pub struct Directory {
+    path: PathBuf,
+    publisher: Option<Publisher>,
+    /// Not before this after a failure.
+    retry: Option<Instant>,
+    backoff: Backoff,
+    /// Why it cannot be written now, and how that was put to the operator.
+    failure: Option<Error>,
+    said: String,
+    check_every: Duration,
+    next_check: Instant,
+}
+
+/// What became of a set.
+#[derive(Debug)]
+pub enum Written {
+    /// It stands there now.
+    New(Published),
+    /// It stood there already, or is printed.
+    Settled,
+    /// Not yet: it is tried again at the deadline.
+    NotYet,
+}
+
+impl Output {
+    /// Prints manifests.
+    pub fn stdout() -> Output {
+        Output::Stdout(None)
+    }
+
+    /// Writes files; the layout is checked every so often.
+    pub fn directory(path: PathBuf, check_every: Duration, now: Instant) -> Output {
+        let next_check = now + check_every;
+        let (publisher, retry, backoff) = (None, None, Backoff::default());
+        let (failure, said) = (None, String::new());
+        Output::Directory(Box::new(Directory {
+            path,
+            publisher,
+            retry,
+            backoff,
+            failure,
+            said,
+            check_every,
+            next_check,
+        }))
+    }
+
+    /// When there is something to do without a new set.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Output::Stdout(_) => None,
+            Output::Directory(directory) => Some(
+                directory
+                    .retry
+                    .map_or(directory.next_check, |at| at.min(directory.next_check)),
+            ),
+        }
+    }
+
+    /// Whether sets can be written to it, as far as is known.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Output::Stdout(_) => true,
+            Output::Directory(directory) => directory.publisher.is_some(),
+        }
+    }
+
+    /// True, once, when a failed write should be tried again.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        match self {
+            Output::Stdout(_) => false,
+            Output::Directory(directory) => directory.retry.take_if(|at| *at <= now).is_some(),
+        }
+    }
+
+    /// Why it cannot be written now.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        match self {
+            Output::Stdout(_) => None,
+            Output::Directory(directory) => directory.failure.take(),
+        }
+    }
+
+    /// The whole set that an earlier life left, if there is one.
+    pub fn earlier_life(&mut self) -> Option<FileSet> {
+        let Output::Directory(directory) = self else {
+            return None;
+        };
+        let publisher = directory.publisher.as_ref()?;
+        match publisher.whole_set() {
+            Ok(set) => set,
+            Err(error) => {
+                warn!(error:% = Chain(&error); "the files of an earlier life cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Gets hold of the destination. True: it is held for the first time now.
+    ///
+    /// A failure is an error only where `once` leaves no time to try again.
+    pub fn open(&mut self, once: bool, now: Instant, random: &mut Random) -> Result<bool, Error> {
+        let Output::Directory(directory) = self else {
+            return Ok(false);
+        };
+        if directory.publisher.is_some() || directory.retry.is_some_and(|at| now < at) {
+            return Ok(false);
+        }
+        match Publisher::open(&directory.path) {
+            Ok(publisher) => {
+                directory.publisher = Some(publisher);
+                directory.recovered();
+                Ok(true)
+            }
+            Err(error) => directory.failed(error, once, now, random).map(|()| false),
+        }
+    }
+
+    /// Makes `set` what stands there.
+    pub fn write(
+        &mut self,
+        set: &FileSet,
+        once: bool,
+        now: Instant,
+        random: &mut Random,
+    ) -> Result<Written, Error> {
+        match self {
+            Output::Stdout(printed) => {
+                if printed.as_ref() == Some(set) {
+                    return Ok(Written::Settled);
+                }
+                let text = manifest::manifests(set)?;
+                let printing = |source| Error::System {
+                    what: "write to stdout",
+                    source,
+                };
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(text.as_bytes()).map_err(printing)?;
+                stdout.flush().map_err(printing)?;
+                *printed = Some(set.clone());
+                Ok(Written::Settled)
+            }
+            Output::Directory(directory) => {
+                let Some(publisher) = &mut directory.publisher else {
+                    return Ok(Written::NotYet);
+                };
+                if directory.retry.is_some_and(|at| now < at) {
+                    return Ok(Written::NotYet);
+                }
+                match publisher.publish(set) {
+                    Ok(published) => {
+                        directory.recovered();
+                        Ok(published.map_or(Written::Settled, Written::New))
+                    }
+                    Err(error) => {
+                        directory.failed(error, once, now, random)?;
+                        Ok(Written::NotYet)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks the layout, when it is time to. True: something was amiss, so write again.
+    pub fn check(&mut self, now: Instant, random: &mut Random) -> bool {
+        let Output::Directory(directory) = self else {
+            return false;
+        };
+        if now < directory.next_check {
+            return false;
+        }
+        directory.next_check = now + directory.check_every;
+        let Some(publisher) = &mut directory.publisher else {
+            return false;
+        };
+        match publisher.check() {
+            Ok(false) => false,
+            Ok(true) => {
+                warn!(dir:% = directory.path.display(); "repaired the output directory's layout");
+                true
+            }
+            Err(error) => directory.failed(error, false, now, random).is_ok(),
+        }
+    }
+}
+
+impl Directory {
+    fn failed(
+        &mut self,
+        error: Error,
+        once: bool,
+        now: Instant,
+        random: &mut Random,
+    ) -> Result<(), Error> {
+        let held = error.kind() == Kind::Held;
+        if once && !held {
+            return Err(error);
+        }
+        let wait = if held {
+            LOCK_EVERY
+        } else {
+            self.backoff.failed(now, random)
+        };
+        self.retry = Some(now + wait);
+        let text = Chain(&error).to_string();
+        if self.said != text {
+            warn!(error = text; "the output directory cannot be written: trying again");
+            self.said = text;
+        }
+        self.failure = Some(error);
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        (self.retry, self.failure) = (None, None);
+        if !self.said.is_empty() {
+            info!(dir:% = self.path.display(); "the output directory can be written again");
+            self.said.clear();
+        }
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Output::Stdout(_) => f.write_str("stdout"),
+            Output::Directory(directory) => write!(f, "{}", directory.path.display()),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Every system call of the publisher, one method each, so that a test can cut any of them. Owns:
+//! flags, modes, and the error that names call and path. Must not: know the layout, or retry.
+
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
+
+use crate::error::Error;
+
+/// Files are read and compared in pieces of this size, on the stack.
+const CHUNK: usize = 16 * 1024;
+/// Envoy may run under another uid: it lists and watches directories, and reads files.
+const DIRECTORY: u32 = 0o755;
+const FILE: u32 = 0o644;
+
+/// The disk as it is or, in tests, one that fails on demand.
+#[derive(Debug, Default)]
+pub struct Disk {
+    /// New files and directories get fewer permissions than asked for (umask, a default ACL), so
+    /// each needs one more call. Neither changes while we run.
+    pub trims: bool,
+    /// What is to fail, and what was called.
+    #[cfg(test)]
+    pub fault: std::rc::Rc<super::tests::Fault>,
+}
+
+/// The error of one call.
+#[cold]
+pub fn failed(verb: &'static str, path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    Error::Disk { verb, path, source }
+}
+
+/// What kind of failure of the disk `error` is.
+pub fn reason(error: &Error) -> Option<ErrorKind> {
+    if let Error::Disk { source, .. } = error {
+        Some(source.kind())
+    } else {
+        None
+    }
+}
+
+/// Whether everybody can read the file, or list and enter the directory. More is no harm: a pod's
+/// fsGroup adds bits to whole volumes.
+pub fn is_open(found: &Metadata) -> bool {
+    let needed = if found.is_dir() { DIRECTORY } else { FILE };
+    found.mode() & needed == needed
+}
+
+/// No such entry is an answer, not a failure.
+fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match reason(&error) {
+            Some(ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+impl Disk {
+    /// One system call; tests count it here, and cut it.
+    fn call<T>(
+        &self,
+        verb: &'static str,
+        path: &Path,
+        call: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T, Error> {
+        #[cfg(test)]
+        let call = || self.fault.pass(verb, path).and_then(|()| call());
+        call().map_err(|source| failed(verb, path, source))
+    }
+
+    /// What stands at `path` itself, links not followed.
+    pub fn lstat(&self, path: &Path) -> Result<Option<Metadata>, Error> {
+        found(self.call("look at", path, || fs::symlink_metadata(path)))
+    }
+
+    /// What `file` is, wherever it stands by now.
+    pub fn stat(&self, file: &File, path: &Path) -> Result<Metadata, Error> {
+        self.call("look at", path, || file.metadata())
+    }
+
+    /// The target of a link; `None` for anything else.
+    pub fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        match found(self.call("read link", path, || fs::read_link(path))) {
+            Err(error) if reason(&error) == Some(ErrorKind::InvalidInput) => Ok(None),
+            result => result,
+        }
+    }
+
+    /// The names in a directory that are UTF-8: ours all are. `None` where there is no directory.
+    pub fn list(&self, path: &Path) -> Result<Option<Vec<String>>, Error> {
+        found(self.call("list", path, || {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(path)? {
+                names.extend(entry?.file_name().into_string());
+            }
+            Ok(names)
+        }))
+    }
+
+    /// A directory with our mode, whatever the umask. It must not exist.
+    pub fn create_dir(&self, path: &Path) -> Result<(), Error> {
+        self.call("create", path, || {
+            rustix::fs::mkdir(path, Mode::from_raw_mode(DIRECTORY)).map_err(io::Error::from)
+        })?;
+        if self.trims {
+            self.open_up(path)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lets everybody list and enter the directory.
+    pub fn open_up(&self, path: &Path) -> Result<(), Error> {
+        let mode = Permissions::from_mode(DIRECTORY);
+        self.call("set the mode of", path, || fs::set_permissions(path, mode))
+    }
+
+    /// A new file with our mode, whatever the umask. It must not exist, not even as a link.
+    pub fn create(&self, path: &Path) -> Result<File, Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = self.open_with("create", path, flags)?;
+        if self.trims {
+            let mode = Permissions::from_mode(FILE);
+            self.call("set the mode of", path, || file.set_permissions(mode))?;
+        }
+        Ok(file)
+    }
+
+    /// For reading; never a link's target, and never waits, whatever stands there.
+    pub fn open(&self, path: &Path) -> Result<File, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        self.open_with("open", path, flags)
+    }
+
+    /// For reading, following links; `None` where they lead nowhere.
+    pub fn follow(&self, path: &Path) -> Result<Option<File>, Error> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        found(self.open_with("open", path, flags))
+    }
+
+    /// The lock at `path`, held until the file is dropped. `Error::Held` if another has it.
+    pub fn lock(&self, path: &Path) -> Result<File, Error> {
+        // Reading is enough for a lock, so one that another uid made serves too.
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = self.open_with("open", path, flags | OFlags::CLOEXEC)?;
+        let taken = self.call("lock", path, || match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        })?;
+        let path = path.to_owned();
+        if taken {
+            Ok(file)
+        } else {
+            Err(Error::Held { path })
+        }
+    }
+
+    // rustix, because std has neither O_NOFOLLOW nor O_NONBLOCK, and musl's open(2) is two calls.
+    fn open_with(&self, verb: &'static str, path: &Path, flags: OFlags) -> Result<File, Error> {
+        self.call(verb, path, || {
+            let file = rustix::fs::open(path, flags, Mode::from_raw_mode(FILE))?;
+            Ok(File::from(file))
+        })
+    }
+
+    /// The next piece of a file; 0 is its end.
+    pub fn read(&self, mut file: &File, path: &Path, into: &mut [u8]) -> Result<usize, Error> {
+        self.call("read", path, || {
+            loop {
+                match file.read(into) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    result => return result,
+                }
+            }
+        })
+    }
+
+    /// All of `bytes`.
+    pub fn write(&self, mut file: &File, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        // A killed write may have left a part.
+        #[cfg(test)]
+        if self.fault.kills_next() {
+            let _ = file.write(&bytes[..bytes.len() / 2]);
+        }
+        self.call("write", path, || file.write_all(bytes))
+    }
+
+    /// On stable storage, where the file system knows such a thing.
+    pub fn sync(&self, file: &File, path: &Path) -> Result<(), Error> {
+        self.call("sync", path, || match file.sync_all() {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            result => result,
+        })
+    }
+
+    /// A symbolic link at `path` to `target`.
+    pub fn symlink(&self, target: &str, path: &Path) -> Result<(), Error> {
+        let link = || rustix::fs::symlink(target, path).map_err(io::Error::from);
+        self.call("create", path, link)
+    }
+
+    /// A second name for the file `from`.
+    pub fn link(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        self.call("link", to, || fs::hard_link(from, to))
+    }
+
+    /// Replaces `to` at once. Of directories only an empty one gives way.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        match self.call("replace", to, || fs::rename(from, to)) {
+            Err(error) if reason(&error) == Some(ErrorKind::IsADirectory) => {
+                self.remove_dir(to)?;
+                self.call("replace", to, || fs::rename(from, to))
+            }
+            result => result,
+        }
+    }
+
+    /// Each takes the other's name, at once.
+    pub fn exchange(&self, a: &Path, b: &Path) -> Result<(), Error> {
+        let swap = || renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE);
+        self.call("exchange", b, || swap().map_err(io::Error::from))
+    }
+
+    /// Removes a file or link, if there is one.
+    pub fn unlink(&self, path: &Path) -> Result<(), Error> {
+        found(self.call("remove", path, || fs::remove_file(path))).map(drop)
+    }
+
+    /// Removes an empty directory, if there is one.
+    pub fn remove_dir(&self, path: &Path) -> Result<(), Error> {
+        match self.call("remove", path, || fs::remove_dir(path)) {
+            Err(error) if reason(&error) == Some(ErrorKind::NotFound) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Removes whatever stands at `path`; links are not followed.
+    pub fn remove_all(&self, path: &Path) -> Result<(), Error> {
+        match self.call("remove", path, || fs::remove_file(path)) {
+            Err(error) if reason(&error) == Some(ErrorKind::IsADirectory) => {}
+            result => return found(result).map(drop),
+        }
+        found(self.call("remove", path, || fs::remove_dir_all(path))).map(drop)
+    }
+
+    /// Whether the file at `path` is exactly `bytes`. One that cannot be read is not: written anew,
+    /// it can be.
+    pub fn same(&self, path: &Path, bytes: &[u8]) -> bool {
+        let Ok(file) = self.open(path) else {
+            return false;
+        };
+        let mut buffer = [0; CHUNK];
+        let mut rest = bytes;
+        loop {
+            // One byte more than is left, so that a longer file shows and a read at the end of an
+            // equal one is saved.
+            let wanted = CHUNK.min(rest.len() + 1);
+            let Ok(got) = self.read(&file, path, &mut buffer[..wanted]) else {
+                return false;
+            };
+            match rest.split_at_checked(got) {
+                Some((head, tail)) if got > 0 && head == &buffer[..got] => rest = tail,
+                _ => return got == 0 && rest.is_empty(),
+            }
+            if rest.is_empty() && got < wanted {
+                return true;
+            }
+        }
+    }
+
+    /// Fills `into`; false if the file is shorter or longer.
+    pub fn read_whole(&self, path: &Path, into: &mut [u8]) -> Result<bool, Error> {
+        let file = self.open(path)?;
+        let mut filled = 0;
+        while filled < into.len() {
+            match self.read(&file, path, &mut into[filled..])? {
+                0 => return Ok(false),
+                got => filled += got,
+            }
+        }
+        Ok(self.read(&file, path, &mut [0])? == 0)
+    }
+
+    /// A new file with the bytes of an open one; gives its length.
+    pub fn copy(&self, from: &File, source: &Path, to: &Path) -> Result<(File, u64), Error> {
+        let file = self.create(to)?;
+        let mut buffer = [0; CHUNK];
+        let mut size = 0;
+        loop {
+            match self.read(from, source, &mut buffer)? {
+                0 => return Ok((file, size)),
+                got => {
+                    self.write(&file, to, &buffer[..got])?;
+                    size += got as u64;
+                }
+            }
+        }
+    }
+}

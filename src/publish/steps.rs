@@ -1,0 +1,282 @@
+//! One publish, from the plan to old sets swept: steps 2 to 8 of `Publisher::publish`. Owns: their
+//! order, and taking back what was not committed. Must not: decide whether to publish.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::disk::{failed, reason};
+use super::layout::{CURRENT, rank, target};
+use super::sources::{self, Source, Sources};
+use super::{Active, OLDER, Plan, Published, Publisher};
+use crate::error::Error;
+use crate::resource::{File, FileName, FileSet};
+
+/// New files that stay open until they are synced; beyond that each is opened again.
+pub const OPEN: usize = 16;
+
+/// What a publish has made so far.
+#[derive(Default)]
+pub struct Staged {
+    pub number: u64,
+    pub files: Sources,
+    /// To be synced.
+    pub written: Vec<(PathBuf, Option<fs::File>)>,
+    /// Links made for new keys.
+    links: Vec<PathBuf>,
+    /// Temporary links and what each replaces: `active`, the changed keys, `current`, `done`.
+    renames: VecDeque<(PathBuf, PathBuf)>,
+}
+
+impl Publisher {
+    /// Steps 2 to 8.
+    pub(super) fn replace(
+        &mut self,
+        desired: &FileSet,
+        mut plan: Plan,
+    ) -> Result<Published, Error> {
+        let mut staged = match self.commit(desired, &plan) {
+            Err(error) if is_full(&error) => {
+                self.sweep(0)?;
+                self.commit(desired, &plan)?
+            }
+            result => result?,
+        };
+        let committed = Instant::now();
+        let (number, files) = (staged.number, std::mem::take(&mut staged.files));
+        // What can be carried over from a set is known once it is done, not before.
+        let old = self.active.replace(Active {
+            number,
+            files,
+            done: false,
+            owed: plan.changed.iter().cloned().collect(),
+            current_owed: plan.current,
+        });
+        let trusted = old.as_ref().is_some_and(|old| old.done);
+        if let Some(old) = old {
+            self.older
+                .insert(old.number, old.files.into_keys().collect());
+        }
+        self.visible = Some(number);
+
+        if let Err(error) = self.announce(&mut plan, trusted, &mut staged) {
+            self.unlink_all(&staged);
+            return Err(error);
+        }
+
+        // 8.
+        let unswept = self.sweep(OLDER).err();
+        Ok(Published {
+            number,
+            changed: plan.changed,
+            removed: plan.removed,
+            committed,
+            unswept,
+        })
+    }
+
+    /// Nothing yet, under a number that was never used.
+    pub(super) fn begin(&mut self) -> Staged {
+        let number = self.next_set;
+        self.next_set += 1;
+        Staged {
+            number,
+            ..Staged::default()
+        }
+    }
+
+    // Steps 2 to 4, or nothing.
+    fn commit(&mut self, desired: &FileSet, plan: &Plan) -> Result<Staged, Error> {
+        let mut staged = self.begin();
+        let committed = self
+            .stage(desired, plan, &mut staged)
+            .and_then(|()| self.step(&mut staged));
+        if let Err(error) = committed {
+            self.undo(&staged);
+            return Err(error);
+        }
+        Ok(staged)
+    }
+
+    // Steps 2 and 3.
+    fn stage(&mut self, desired: &FileSet, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
+        // 2. A copy is made where linking fails: of the desired bytes, which are the same.
+        let dir = self.at.set(staged.number);
+        let done = self.active.as_ref().filter(|active| active.done);
+        let old = done.map(|active| self.at.set(active.number));
+        self.disk.create_dir(&dir)?;
+        for (name, File { bytes, origin }) in desired {
+            let path = dir.join(name.as_str());
+            let kept = old
+                .as_ref()
+                .filter(|_| plan.changed.binary_search(name).is_err());
+            let linked =
+                kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
+            if !linked {
+                self.write(staged, path, bytes)?;
+            }
+            let (origin, size) = (origin.clone(), bytes.len() as u64);
+            staged.files.insert(name.clone(), Source { origin, size });
+        }
+        self.write_sources(staged)?;
+
+        // 3.
+        for name in &plan.changed {
+            let known = self
+                .active
+                .as_ref()
+                .is_some_and(|old| old.files.contains_key(name));
+            if known {
+                continue;
+            }
+            let link = self.at.link(name.as_str());
+            match self.disk.symlink(&target(name.as_str()), &link) {
+                Ok(()) => staged.links.push(link),
+                // Ours, or foreign and replaced in step 5.
+                Err(error) if reason(&error) == Some(ErrorKind::AlreadyExists) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let number = staged.number.to_string();
+        self.plan_rename(staged, &number, self.at.active.clone())?;
+        for name in ordered(&plan.changed) {
+            let onto = self.at.link(name.as_str());
+            self.plan_rename(staged, &target(name.as_str()), onto)?;
+        }
+        if plan.current {
+            self.plan_rename(staged, CURRENT, self.at.current.clone())?;
+        }
+        self.plan_rename(staged, &number, self.at.done.clone())
+    }
+
+    fn write(&self, staged: &mut Staged, path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
+        let file = self.disk.create(&path)?;
+        self.disk.write(&file, &path, bytes)?;
+        let open = (staged.written.len() < OPEN).then_some(file);
+        staged.written.push((path, open));
+        Ok(())
+    }
+
+    /// `N.sources` of what is staged.
+    pub(super) fn write_sources(&self, staged: &mut Staged) -> Result<(), Error> {
+        let path = self.at.sources(staged.number);
+        match sources::encode(&staged.files) {
+            Ok(text) => self.write(staged, path, &text),
+            Err(error) => Err(failed("write", &path, error.into())),
+        }
+    }
+
+    /// A temporary link to `target`, for a later step.
+    pub(super) fn plan_rename(
+        &mut self,
+        staged: &mut Staged,
+        target: &str,
+        onto: PathBuf,
+    ) -> Result<(), Error> {
+        let link = self.temporary(target)?;
+        staged.renames.push_back((link, onto));
+        Ok(())
+    }
+
+    /// A link to `target` under a name of its own.
+    pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
+        self.next_link += 1;
+        let link = self.at.links.join(self.next_link.to_string());
+        self.disk.symlink(target, &link)?;
+        Ok(link)
+    }
+
+    /// The next of the renames.
+    pub(super) fn step(&self, staged: &mut Staged) -> Result<(), Error> {
+        if let Some((link, onto)) = staged.renames.front() {
+            self.disk.rename(link, onto)?;
+            staged.renames.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Takes back what was staged, as far as the disk lets us; the next survey does the rest.
+    pub(super) fn undo(&self, staged: &Staged) {
+        self.unlink_all(staged);
+        for link in &staged.links {
+            let _ = self.disk.unlink(link);
+        }
+        // A rename that failed may have happened, on a network's disk.
+        if let Ok(visible) = self.numbered(&self.at.active)
+            && visible != Some(staged.number)
+        {
+            let names: Vec<_> = staged.files.keys().cloned().collect();
+            let _ = self.remove_set(staged.number, &names);
+        }
+    }
+
+    /// The temporary links that were not used.
+    pub(super) fn unlink_all(&self, staged: &Staged) {
+        for (link, _) in &staged.renames {
+            let _ = self.disk.unlink(link);
+        }
+    }
+
+    // Steps 5 to 7.
+    fn announce(
+        &mut self,
+        plan: &mut Plan,
+        trusted: bool,
+        staged: &mut Staged,
+    ) -> Result<(), Error> {
+        // 5. The order is that of `stage`.
+        for name in ordered(&plan.changed) {
+            self.step(staged)?;
+            if let Some(active) = &mut self.active {
+                active.owed.remove(name);
+            }
+        }
+        if plan.current {
+            self.step(staged)?;
+        }
+        if let Some(active) = &mut self.active {
+            active.current_owed = false;
+        }
+
+        // 6. After an error, or another life, there may be more than the plan knew of.
+        for name in &plan.removed {
+            self.disk.unlink(&self.at.link(name.as_str()))?;
+        }
+        if !trusted {
+            plan.removed.extend(self.unlink_strays()?);
+        }
+
+        // 7.
+        for (path, file) in &staged.written {
+            match file {
+                Some(file) => self.disk.sync(file, path)?,
+                None => self.disk.sync(&self.disk.open(path)?, path)?,
+            }
+        }
+        let dir = self.at.set(staged.number);
+        self.disk.sync(&self.disk.open(&dir)?, &dir)?;
+        self.disk.sync(&self.held.sets, &self.at.sets)?;
+        self.step(staged)?;
+        self.disk.sync(&self.held.sets, &self.at.sets)?;
+        self.whole = Some(staged.number);
+        if let Some(active) = &mut self.active {
+            active.done = true;
+        }
+        Ok(())
+    }
+}
+
+/// As they are announced.
+pub fn ordered<'a>(names: impl IntoIterator<Item = &'a FileName>) -> Vec<&'a FileName> {
+    let mut order: Vec<_> = names.into_iter().collect();
+    order.sort_by_key(|name| rank(name));
+    order
+}
+
+/// No space, or none for us.
+pub fn is_full(error: &Error) -> bool {
+    use ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(reason(error), Some(StorageFull | QuotaExceeded))
+}

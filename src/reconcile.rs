@@ -1,0 +1,162 @@
+//! From what the cluster says to what Envoy should find. Pure. Owns: when a ConfigMap is fit to be
+//! published, what stands in for one that is not, and who wins where two have the same file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::document::{self, Verdict};
+use crate::resource::{Bytes, File, FileName, FileSet, ObjectName, Origin, Version};
+
+/// A ConfigMap all of whose files are fit to be published.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Which state of which object.
+    pub origin: Rc<Origin>,
+    /// At least one.
+    pub files: BTreeMap<FileName, Bytes>,
+}
+
+/// What the cluster said last of a ConfigMap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latest {
+    /// Nothing yet.
+    Unknown,
+    /// It does not exist.
+    Absent,
+    /// It is not fit to be published.
+    Refused,
+    /// It is fit, and followed.
+    Fit,
+}
+
+/// Something about one file of a ConfigMap that its author should know.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The ConfigMap's key.
+    pub key: String,
+    /// What is wrong, and where.
+    pub what: String,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.what)
+    }
+}
+
+/// What became of a ConfigMap on the way in.
+#[derive(Debug)]
+pub struct Examined {
+    /// Its content, or everything that speaks against it.
+    pub content: Result<Content, Vec<Remark>>,
+    /// What does not speak against it, but should be known.
+    pub doubts: Vec<Remark>,
+}
+
+/// Whether a ConfigMap's `files` are fit to be published. Those equal to files `before` are not
+/// read again.
+pub fn examine(
+    object: &ObjectName,
+    version: Version,
+    files: Result<BTreeMap<String, Bytes>, String>,
+    before: Option<&Content>,
+) -> Examined {
+    let (mut refusals, mut doubts) = (Vec::new(), Vec::new());
+    let raw = files.unwrap_or_else(|what| {
+        refusals.push(Remark {
+            key: "binaryData".into(),
+            what,
+        });
+        BTreeMap::new()
+    });
+    let mut files = BTreeMap::new();
+    for (key, bytes) in raw {
+        let Some(name) = FileName::new(&key) else {
+            refusals.push(Remark {
+                key,
+                what: "it is no plain file name".into(),
+            });
+            continue;
+        };
+        let known = before.and_then(|content| content.files.get(&name));
+        if known.is_none_or(|known| *known != bytes) {
+            match document::check(&name, &bytes) {
+                Verdict::Good => {}
+                Verdict::Doubtful(fault) => doubts.push(Remark {
+                    key,
+                    what: fault.to_string(),
+                }),
+                Verdict::Bad(fault) => refusals.push(Remark {
+                    key,
+                    what: fault.to_string(),
+                }),
+            }
+        }
+        files.insert(name, bytes);
+    }
+    if files.is_empty() && refusals.is_empty() {
+        refusals.push(Remark {
+            key: "data".into(),
+            what: "there is no key in it".into(),
+        });
+    }
+    let origin = Rc::new(Origin {
+        object: object.clone(),
+        uid: version.uid,
+        resource_version: version.resource_version,
+    });
+    let content = if refusals.is_empty() {
+        Ok(Content { origin, files })
+    } else {
+        Err(refusals)
+    };
+    Examined { content, doubts }
+}
+
+/// A file that two ConfigMaps have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// Its name.
+    pub file: FileName,
+    /// Whose is published.
+    pub winner: ObjectName,
+    /// Whose is not.
+    pub loser: ObjectName,
+}
+
+/// What Envoy should find, and which files are hidden by others, from what is known of each
+/// ConfigMap in order; `None` while there is one without any fit state, or one that the cluster has
+/// not spoken of.
+pub fn desired<'a>(
+    sources: impl Iterator<Item = (Latest, Option<&'a Content>)>,
+) -> Option<(FileSet, Vec<Override>)> {
+    let (mut set, mut overrides) = (FileSet::new(), Vec::new());
+    for (latest, content) in sources {
+        let content = content.filter(|_| latest != Latest::Unknown)?;
+        for (name, bytes) in &content.files {
+            let file = File {
+                bytes: bytes.clone(),
+                origin: content.origin.clone(),
+            };
+            if let Some(hidden) = set.insert(name.clone(), file) {
+                overrides.push(Override {
+                    file: name.clone(),
+                    winner: content.origin.object.clone(),
+                    loser: hidden.origin.object.clone(),
+                });
+            }
+        }
+    }
+    Some((set, overrides))
+}
+
+/// What an earlier life published of `object`.
+pub fn from_earlier_life(object: &ObjectName, set: &FileSet) -> Option<Content> {
+    let mine = || set.iter().filter(|(_, file)| file.origin.object == *object);
+    let origin = mine().next()?.1.origin.clone();
+    let files = mine()
+        .map(|(name, file)| (name.clone(), file.bytes.clone()))
+        .collect();
+    Some(Content { origin, files })
+}

@@ -1,0 +1,117 @@
+//! The API server as all followed objects share it. Owns: whether it may be asked now, and what the
+//! operator hears of it when it is away.
+
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+
+use crate::backoff::{Notice, Outage, Random};
+use crate::error::{Chain, Error, Kind, Target};
+use crate::kube::client::{Answer, Client, Content};
+
+/// The API server, in good days and bad.
+pub struct Server {
+    client: Client,
+    outage: Outage,
+    /// For every wait that should not fall together with others'.
+    pub random: Random,
+    /// The last failure that held for all, and since when there was no other answer but 401.
+    failure: Option<Error>,
+    unauthorized: Option<Instant>,
+}
+
+impl Server {
+    /// Not asked yet.
+    pub fn new(client: Client, random: Random) -> Server {
+        Server {
+            client,
+            outage: Outage::default(),
+            random,
+            failure: None,
+            unauthorized: None,
+        }
+    }
+
+    /// Whether a request may go out now.
+    pub fn permits(&self, now: Instant) -> bool {
+        self.outage.permits(now)
+    }
+
+    /// No request goes out before this; `None`: at any time.
+    pub fn next_try(&self) -> Option<Instant> {
+        self.outage.next_try()
+    }
+
+    /// When `tick` has something to say.
+    pub fn next_notice(&self) -> Option<Instant> {
+        self.outage.next_notice()
+    }
+
+    /// Since when every answer has been 401.
+    pub fn unauthorized(&self) -> Option<Instant> {
+        self.unauthorized
+    }
+
+    /// The last failure that held for all.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Asks; an answer of any kind but one that holds for all requests is given back.
+    pub fn ask(&mut self, target: &Target, path: &str, content: Content) -> Option<Answer> {
+        debug!(path; "asking");
+        let asked = self.client.get(target, path, content);
+        let now = Instant::now();
+        match asked {
+            Ok(answer) => {
+                if answer.status == 200 {
+                    self.answered(now);
+                }
+                Some(answer)
+            }
+            Err(error) => {
+                self.failed(error, None, now);
+                None
+            }
+        }
+    }
+
+    /// A request was answered as it should be.
+    fn answered(&mut self, now: Instant) {
+        self.unauthorized = None;
+        if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
+            info!(after:? = lasted; "the API server answers again");
+        }
+    }
+
+    /// A request failed for a reason that holds for all.
+    pub fn failed(&mut self, error: Error, retry_after: Option<Duration>, now: Instant) {
+        if self.client.is_stopped() {
+            // A signal cut it short; the next wait ends the program.
+            return;
+        }
+        if error.kind() == Kind::Unauthorized {
+            self.unauthorized.get_or_insert(now);
+        }
+        let notice = self.outage.failed(now, retry_after, &mut self.random);
+        if notice == Some(Notice::Began) {
+            let message = "the API server is away: published files stay, trying again";
+            warn!(error:% = Chain(&error); "{message}");
+        } else {
+            debug!(error:% = Chain(&error); "the API server is still away");
+        }
+        self.failure = Some(error);
+    }
+
+    /// Says that an outage goes on, when it is time to.
+    pub fn tick(&mut self, now: Instant) {
+        if let Some(Notice::GoesOn(lasts)) = self.outage.notice(now) {
+            let error = self
+                .failure
+                .as_ref()
+                .map(|e| Chain(e).to_string())
+                .unwrap_or_default();
+            warn!(minutes = lasts.as_secs() / 60, error; "the API server is still away");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One named ConfigMap: what the cluster says of it, what of that is fit to be published, and what
+//! the operator hears of it.
+
+use std::time::Instant;
+
+use log::{debug, warn};
+
+use crate::error::{Error, Target};
+use crate::follow::Observation;
+use crate::reconcile::{self, Content, Examined, Latest, Remark};
+use crate::resource::{Body, Object, ObjectKind, ObjectName};
+
+/// A named ConfigMap.
+#[derive(Debug)]
+pub struct Source {
+    /// Which.
+    pub object: ObjectName,
+    /// What the cluster said last.
+    pub latest: Latest,
+    /// The last fit state, of this life or of an earlier one.
+    pub content: Option<Content>,
+    /// Why it cannot be had, since when: missing or forbidden.
+    pub denied: Option<(Instant, Error)>,
+    /// Why its last state was refused.
+    pub refused: Option<String>,
+    /// The last warning: none is given twice in a row.
+    said: String,
+}
+
+impl Source {
+    /// Nothing is known of it yet.
+    pub fn new(object: ObjectName) -> Source {
+        Source {
+            object,
+            latest: Latest::Unknown,
+            content: None,
+            denied: None,
+            refused: None,
+            said: String::new(),
+        }
+    }
+
+    /// Takes in what the cluster says.
+    pub fn take(&mut self, observation: Observation, now: Instant) {
+        match observation {
+            Observation::Changed(object) => self.observe(object),
+            Observation::Listed(objects) => match objects.into_iter().next() {
+                Some(object) => self.observe(object),
+                None => self.miss(now),
+            },
+            Observation::Deleted(_) => self.miss(now),
+            Observation::Refused(error) => {
+                if self.latest == Latest::Unknown {
+                    // The others go on, if there is something that stands in for this one.
+                    self.latest = Latest::Refused;
+                }
+                self.deny(error, now);
+            }
+        }
+    }
+
+    /// It is there, in this state.
+    fn observe(&mut self, object: Object) {
+        let Body::ConfigMap(files) = object.body;
+        (self.denied, self.refused) = (None, None);
+        let (name, version) = (&self.object, object.version);
+        let resource_version = version.resource_version.clone();
+        let Examined { content, doubts } =
+            reconcile::examine(name, version, files, self.content.as_ref());
+        for Remark { key, what } in doubts {
+            warn!(configmap:% = name, resource_version:% = resource_version, key, reason = what;
+                "published, though not every parser reads it");
+        }
+        match content {
+            Ok(content) => {
+                debug!(configmap:% = name, resource_version:% = resource_version; "observed");
+                self.content = Some(content);
+                self.latest = Latest::Fit;
+                self.said.clear();
+            }
+            Err(remarks) => {
+                let reasons: Vec<String> = remarks.iter().map(Remark::to_string).collect();
+                let reasons = reasons.join("; ");
+                self.latest = Latest::Refused;
+                let what = format!("{reasons} (resourceVersion {resource_version})");
+                self.say("refused a ConfigMap: what is published of it stays", &what);
+                self.refused = Some(reasons);
+            }
+        }
+    }
+
+    /// It is not there.
+    fn miss(&mut self, now: Instant) {
+        self.latest = Latest::Absent;
+        self.refused = None;
+        let kind = ObjectKind::ConfigMap;
+        let target = Target {
+            verb: "list",
+            resource: kind.plural(),
+            group: kind.group(),
+            namespace: self.object.namespace.clone(),
+            name: Some(self.object.name.clone()),
+        };
+        let error = Error::Missing {
+            target: Box::new(target),
+        };
+        self.say(
+            "a ConfigMap is not there: what is published of it stays",
+            &error.to_string(),
+        );
+        self.deny(error, now);
+    }
+
+    fn deny(&mut self, error: Error, now: Instant) {
+        let since = self.denied.as_ref().map_or(now, |(since, _)| *since);
+        self.denied = Some((since, error));
+    }
+
+    fn say(&mut self, message: &'static str, reason: &str) {
+        if self.said != reason {
+            warn!(configmap:% = self.object, reason; "{message}");
+            self.said = reason.to_owned();
+        }
+    }
+}

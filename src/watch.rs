@@ -1,0 +1,327 @@
+//! List-watch as a state machine: what to ask the API server next, and what its answers mean.
+//! Pure: time, randomness and answers come in as values, requests go out as values.
+//!
+//! ```text
+//!             +--------- 410, error, lie, look differs ---------+
+//!             v                                                 |
+//!  start --> List --found--> Open(at) --headers--> Streaming ---+
+//!             |  ^             ^                    |
+//!      found, |  | look        +------- ended ------+
+//!     polling v  | differs
+//!            Resting
+//! ```
+//!
+//! | state     | what holds                                    | leaves on                         |
+//! |-----------|-----------------------------------------------|-----------------------------------|
+//! | List      | what we know, if anything, may be old         | a list's answer                   |
+//! | Open      | known as of `at`; later changes wait there    | a watch's headers, or its refusal |
+//! | Streaming | changes arrive as they happen                 | the stream's end, in any form     |
+//! | Resting   | known as of the last look (no `-watch`)       | a look that differs               |
+//!
+//! Beside it runs the safety look: metadata only, every sync interval at a random phase. One that
+//! differs from what a stream has told, and still does two seconds later, condemns that stream.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::backoff::{Backoff, Random};
+use crate::resource::{ResourceVersion, Version};
+
+/// A watch is asked to end after this and up to half as much again, so that the watches of many
+/// pods do not reopen together.
+const WATCH_FOR: Duration = Duration::from_secs(240);
+const WATCH_SPREAD: Duration = Duration::from_secs(120);
+/// A stream this much older than it was asked to be is dead.
+const WATCH_MARGIN: Duration = Duration::from_secs(10);
+/// A stream that ends younger than this has failed.
+const WATCH_AT_LEAST: Duration = Duration::from_secs(5);
+/// How long a stream has to bring what a look has seen.
+const LOOK_GRACE: Duration = Duration::from_secs(2);
+/// With `-onetime`, an object that is not there is asked for this often.
+const RETRY_ABSENT: Duration = Duration::from_millis(500);
+
+/// The objects that a list-watch covers, by name: none or one, where it is for a single object.
+pub type Found = BTreeMap<String, Version>;
+
+/// How changes are learned of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Not at all; but what is absent is asked for again.
+    Once,
+    /// By a look every so often.
+    Poll(Duration),
+    /// By a watch, with a look every so often.
+    Follow(Duration),
+}
+
+/// A request to make.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Want {
+    /// List whole objects.
+    List,
+    /// Watch from here for so long.
+    Watch(ResourceVersion, Duration),
+    /// List metadata.
+    Look,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A list has arrived, whole.
+    Listed(ResourceVersion, Found),
+    /// A watch has been granted for so long.
+    Opened(Duration),
+    /// The stream tells of an object.
+    Changed(String, Version),
+    /// The stream tells that an object is gone, as of this resourceVersion.
+    Deleted(String, ResourceVersion),
+    /// The stream tells how far it has come.
+    Bookmark(ResourceVersion),
+    /// A look has arrived, whole.
+    Looked(Found),
+    /// The stream ended, by rule or not.
+    Ended,
+    /// A request or a stream failed.
+    Failed(Failure),
+    /// Time passes.
+    Tick,
+}
+
+/// How a request or a stream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// For a reason that holds for all: the outage says when to go on.
+    Server,
+    /// The resourceVersion is too old.
+    Gone,
+    /// For a reason of this object's, or its answer was of no use.
+    Object,
+}
+
+#[derive(Debug)]
+enum State {
+    List {
+        due: Instant,
+    },
+    Open {
+        at: ResourceVersion,
+        due: Instant,
+    },
+    Streaming {
+        at: ResourceVersion,
+        since: Instant,
+        until: Instant,
+    },
+    Resting,
+}
+
+/// The list-watch of one object, or of one kind in a namespace.
+#[derive(Debug)]
+pub struct Watch {
+    manner: Manner,
+    state: State,
+    /// What we know to be there; meaningless before the first list.
+    found: Found,
+    backoff: Backoff,
+    /// When the stream last said anything.
+    heard: Instant,
+    next_look: Instant,
+    /// A look differs from the stream: by then it must have said something.
+    suspect: Option<Instant>,
+}
+
+impl Watch {
+    /// Wants a list at once.
+    pub fn new(manner: Manner, now: Instant, random: &mut Random) -> Watch {
+        let next_look = match manner {
+            Manner::Once => now,
+            Manner::Poll(interval) => now + interval,
+            Manner::Follow(interval) => now + random.up_to(interval),
+        };
+        Watch {
+            manner,
+            state: State::List { due: now },
+            found: Found::new(),
+            backoff: Backoff::default(),
+            heard: now,
+            next_look,
+            suspect: None,
+        }
+    }
+
+    /// The request to make now, if any.
+    pub fn wants(&mut self, now: Instant, random: &mut Random) -> Option<Want> {
+        match &self.state {
+            State::List { due } if *due <= now => Some(Want::List),
+            State::Open { at, due } if *due <= now => Some(Want::Watch(
+                at.clone(),
+                WATCH_FOR + random.up_to(WATCH_SPREAD),
+            )),
+            State::List { .. } | State::Open { .. } => None,
+            State::Streaming { .. } | State::Resting => self.wants_look(now).then_some(Want::Look),
+        }
+    }
+
+    /// Whether a look is due; the next one's time is set either way.
+    fn wants_look(&mut self, now: Instant) -> bool {
+        let (interval, streaming) = match self.manner {
+            Manner::Once => return false,
+            Manner::Poll(interval) => (interval, false),
+            Manner::Follow(interval) => (interval, true),
+        };
+        if now < self.next_look {
+            return false;
+        }
+        // Looks keep their phase, however late one comes.
+        let late = now.saturating_duration_since(self.next_look).as_nanos();
+        let missed = late / interval.as_nanos().max(1);
+        self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
+        self.next_look = self.next_look.max(now);
+        let heard = now.saturating_duration_since(self.heard) < interval;
+        !(streaming && heard) && self.suspect.is_none()
+    }
+
+    /// Whether nothing but looks is wanted: a stream is open, or none is needed.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, State::Streaming { .. } | State::Resting)
+    }
+
+    /// When `wants` may have something new, if nothing else happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::List { due } | State::Open { due, .. } => Some(*due),
+            State::Streaming { .. } | State::Resting => {
+                (self.manner != Manner::Once).then_some(self.next_look)
+            }
+        }
+    }
+
+    /// When `Tick` may close the stream, if nothing else happens.
+    pub fn expires(&self) -> Option<Instant> {
+        match &self.state {
+            State::Streaming { until, .. } => {
+                Some(self.suspect.map_or(*until, |by| by.min(*until)))
+            }
+            State::List { .. } | State::Open { .. } | State::Resting => None,
+        }
+    }
+
+    /// Takes in what happened. True: the stream, if there is one, is to be closed.
+    pub fn step(&mut self, input: Input, now: Instant, random: &mut Random) -> bool {
+        match input {
+            Input::Listed(at, found) => self.listed(at, found, now),
+            Input::Opened(lasts) => self.opened(lasts, now),
+            Input::Changed(name, version) => {
+                let at = version.resource_version.clone();
+                self.found.insert(name, version);
+                self.hear(at, now);
+            }
+            Input::Deleted(name, at) => {
+                self.found.remove(&name);
+                self.hear(at, now);
+            }
+            Input::Bookmark(at) => self.hear(at, now),
+            Input::Looked(found) => return self.looked(found, now),
+            Input::Ended => self.ended(now, random),
+            Input::Failed(failure) => return self.failed(failure, now, random),
+            Input::Tick => return self.tick(now, random),
+        }
+        false
+    }
+
+    fn listed(&mut self, at: ResourceVersion, found: Found, now: Instant) {
+        self.found = found;
+        (self.heard, self.suspect) = (now, None);
+        self.state = match self.manner {
+            Manner::Follow(_) => State::Open { at, due: now },
+            Manner::Once if self.found.is_empty() => State::List {
+                due: now + RETRY_ABSENT,
+            },
+            Manner::Once | Manner::Poll(_) => State::Resting,
+        };
+    }
+
+    fn opened(&mut self, lasts: Duration, now: Instant) {
+        if let State::Open { at, .. } = &self.state {
+            let until = now + lasts + WATCH_MARGIN;
+            self.state = State::Streaming {
+                at: at.clone(),
+                since: now,
+                until,
+            };
+        }
+    }
+
+    /// The stream is alive and has come as far as `to`.
+    fn hear(&mut self, to: ResourceVersion, now: Instant) {
+        (self.heard, self.suspect) = (now, None);
+        if let State::Streaming { at, .. } = &mut self.state {
+            *at = to;
+        }
+    }
+
+    fn looked(&mut self, found: Found, now: Instant) -> bool {
+        let differs = found != self.found;
+        match self.state {
+            State::Streaming { .. } => {
+                self.suspect = differs.then(|| now + LOOK_GRACE);
+            }
+            State::Resting if differs => self.state = State::List { due: now },
+            State::Resting | State::List { .. } | State::Open { .. } => {}
+        }
+        false
+    }
+
+    fn ended(&mut self, now: Instant, random: &mut Random) {
+        if let State::Streaming { at, since, .. } = &self.state {
+            let at_once = now.saturating_duration_since(*since) < WATCH_AT_LEAST;
+            let wait = match at_once {
+                true => self.backoff.stumbled(now, random),
+                false => Duration::ZERO,
+            };
+            self.suspect = None;
+            self.state = State::Open {
+                at: at.clone(),
+                due: now + wait,
+            };
+        }
+    }
+
+    fn failed(&mut self, failure: Failure, now: Instant, random: &mut Random) -> bool {
+        let streaming = matches!(self.state, State::Streaming { .. });
+        let wait = match failure {
+            // Whatever state wants the request wants it still.
+            Failure::Server => {
+                self.ended(now, random);
+                return streaming;
+            }
+            Failure::Gone => self.backoff.stumbled(now, random),
+            Failure::Object => self.backoff.failed(now, random),
+        };
+        self.relist(now + wait);
+        streaming
+    }
+
+    fn relist(&mut self, due: Instant) {
+        self.suspect = None;
+        self.state = State::List { due };
+    }
+
+    fn tick(&mut self, now: Instant, random: &mut Random) -> bool {
+        if self.suspect.is_some_and(|by| by <= now) {
+            let wait = self.backoff.stumbled(now, random);
+            self.relist(now + wait);
+            return true;
+        }
+        match &self.state {
+            State::Streaming { until, .. } if *until <= now => {
+                self.ended(now, random);
+                true
+            }
+            State::Streaming { .. } | State::List { .. } | State::Open { .. } | State::Resting => {
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The kit's Envoy, judge, backends and load prove themselves before they prove the program.
+
+use crate::kit::backend::Backend;
+use crate::kit::envoy::{Envoy, Judge, Offered, Verdict};
+use crate::kit::load::{Load, Tally};
+use std::net::SocketAddr;
+
+const ROUTES: &str = "\
+resources:
+- \"@type\": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
+  name: local_route
+  virtual_hosts:
+  - {name: all, domains: [\"*\"], routes: [{match: {prefix: /}, direct_response: {status: 200}}]}
+";
+
+#[test]
+fn the_judge_tells_what_envoy_loads_from_what_it_refuses() {
+    let judge = Judge::start();
+    let loads = |offered, text: &str| judge.offer(offered, text.as_bytes()) == Verdict::Loaded;
+    assert!(loads(Offered::Routes, ROUTES));
+    assert!(loads(Offered::Routes, "{}"));
+    assert!(!loads(Offered::Routes, "a: [b"));
+    assert!(!loads(
+        Offered::Routes,
+        &ROUTES.replace("local_route", "another")
+    ));
+    assert!(loads(Offered::Routes, ROUTES));
+    assert!(!loads(Offered::RoutesJson, ROUTES));
+    assert!(loads(Offered::RoutesJson, "{\"resources\": []}"));
+    assert!(loads(Offered::Clusters, "resources: []"));
+    assert!(!loads(Offered::Clusters, ""));
+    assert!(loads(Offered::Listeners, "resources: []"));
+    let Verdict::Refused(log) = judge.offer(Offered::Listeners, b"- a") else {
+        panic!("Envoy took a sequence");
+    };
+    assert!(log.contains("lds.yaml"), "{log}");
+}
+
+#[test]
+fn a_load_through_envoy_counts_each_backends_answers() {
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    let envoy = Envoy::start(&bootstrap(one.address(), two.address()));
+    let load = Load::start(&format!("http://{}/", envoy.listener("main")), 2000);
+    let enough = |tally: &Tally| tally.answers.len() == 2 && tally.total() > 50;
+    let tally = load.wait_for("answers of both", &Tally::default(), enough);
+    assert!(tally.failures.is_empty(), "{:?}", tally.failures);
+    drop(load);
+    let stat = envoy.stat("http.main.downstream_rq_2xx");
+    assert_eq!(one.answered() + two.answered(), stat);
+}
+
+fn bootstrap(one: SocketAddr, two: SocketAddr) -> String {
+    let endpoint = |address: SocketAddr| {
+        let (ip, port) = (address.ip(), address.port());
+        format!(
+            "{{endpoint: {{address: {{socket_address: {{address: {ip}, port_value: {port}}}}}}}}}"
+        )
+    };
+    let (one, two) = (endpoint(one), endpoint(two));
+    format!(
+        "
+static_resources:
+  clusters:
+  - name: both
+    load_assignment: {{cluster_name: both, endpoints: [{{lb_endpoints: [{one}, {two}]}}]}}
+  listeners:
+  - name: main
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager\
+             .v3.HttpConnectionManager
+          stat_prefix: main
+          route_config:
+            virtual_hosts:
+            - {{name: all, domains: [\"*\"], routes: [{{match: {{prefix: /}}, route: {{cluster: both}}}}]}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+"
+    )
+}

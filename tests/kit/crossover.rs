@@ -1,0 +1,281 @@
+//! The program under test, as a process: started, listened to, measured, ended.
+
+use super::{PATIENCE, until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+/// A running crossover; it is killed when this is dropped.
+pub struct Crossover {
+    child: Child,
+    stderr: Arc<Lines>,
+    stdout: Arc<Lines>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// What a finished crossover left.
+#[derive(Debug)]
+pub struct Finished {
+    /// `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// As the kernel tells it.
+    pub status: ExitStatus,
+    /// All of it.
+    pub stdout: String,
+    /// All of it.
+    pub stderr: String,
+}
+
+/// Of `/proc/PID/status` and its neighbours.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// Resident memory now.
+    pub rss_kib: u64,
+    /// Resident memory at its highest.
+    pub peak_rss_kib: u64,
+    /// Threads now.
+    pub threads: u64,
+    /// Context switches so far, of both sorts.
+    pub context_switches: u64,
+    /// Open descriptors now.
+    pub descriptors: usize,
+    /// Time on a processor so far.
+    pub cpu_ns: u64,
+}
+
+/// Where the program is: the one cargo built for the tests; in the lab, `$CROSSOVER` or the
+/// release build.
+pub fn program() -> PathBuf {
+    let built = option_env!("CARGO_BIN_EXE_crossover").map(PathBuf::from);
+    built
+        .or_else(|| env::var_os("CROSSOVER").map(PathBuf::from))
+        .unwrap_or_else(|| {
+            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+            root.join("target/x86_64-unknown-linux-musl/release/crossover")
+        })
+}
+
+/// The program with these arguments, without what the environment would tell it of a cluster.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments);
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let known = ["NS", "POD_NAMESPACE", "RUST_LOG"].contains(&name.as_str());
+        if known || name.starts_with("KUBERNETES_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+impl Crossover {
+    /// Starts the program with these arguments.
+    #[track_caller]
+    pub fn start(arguments: &[&str]) -> Crossover {
+        Crossover::spawn(command(arguments))
+    }
+
+    /// Starts a command made with [`command`].
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Crossover {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; run: make build", program().display()));
+        let (stdout, stderr) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
+        let readers = vec![
+            read(child.stdout.take().expect("it is piped"), stdout.clone()),
+            read(child.stderr.take().expect("it is piped"), stderr.clone()),
+        ];
+        Crossover {
+            child,
+            stderr,
+            stdout,
+            readers,
+        }
+    }
+
+    /// Runs the program to its end.
+    #[track_caller]
+    pub fn run(arguments: &[&str]) -> Finished {
+        Crossover::start(arguments).finish()
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line on stderr, now or before, that holds this text.
+    #[track_caller]
+    pub fn wait_for_line(&self, text: &str) -> String {
+        self.stderr
+            .wait_for(&format!("a line with {text:?}"), |lines| {
+                lines.iter().find(|line| line.contains(text)).cloned()
+            })
+    }
+
+    /// Waits until so many lines on stderr hold this text.
+    #[track_caller]
+    pub fn wait_for_lines(&self, count: usize, text: &str) {
+        self.stderr
+            .wait_for(&format!("{count} lines with {text:?}"), |lines| {
+                (lines.iter().filter(|line| line.contains(text)).count() >= count).then_some(())
+            });
+    }
+
+    /// The lines on stderr so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.stderr.now()
+    }
+
+    /// Waits until stdout so far is such as is wanted.
+    #[track_caller]
+    pub fn wait_for_stdout(&self, what: &str, want: impl Fn(&str) -> bool) -> String {
+        self.stdout
+            .wait_for(what, |lines| Some(text(lines)).filter(|text| want(text)))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the process is ours, and not waited for");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn finish(mut self) -> Finished {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("the process is ours") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                panic!("waited for its end; stderr:\n{}", text(&self.lines()));
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+        };
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        let (stdout, stderr) = (text(&self.stdout.now()), text(&self.stderr.now()));
+        Finished {
+            code: status.code(),
+            status,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// SIGTERM, then its end.
+    #[track_caller]
+    pub fn stop(self) -> Finished {
+        self.signal(Signal::TERM);
+        self.finish()
+    }
+
+    /// What it takes of the machine.
+    pub fn measure(&self) -> Measured {
+        measure(self.pid())
+    }
+}
+
+impl Drop for Crossover {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// What a process takes of the machine.
+pub fn measure(pid: u32) -> Measured {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let status = fs::read_to_string(proc.join("status")).expect("the process runs");
+    let number = |key: &str| -> u64 {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        let word = line.and_then(|line| line.split_whitespace().next());
+        word.and_then(|word| word.parse().ok()).unwrap_or_default()
+    };
+    let schedule = fs::read_to_string(proc.join("schedstat")).unwrap_or_default();
+    Measured {
+        rss_kib: number("VmRSS"),
+        peak_rss_kib: number("VmHWM"),
+        threads: number("Threads"),
+        context_switches: number("voluntary_ctxt_switches") + number("nonvoluntary_ctxt_switches"),
+        descriptors: fs::read_dir(proc.join("fd")).map_or(0, Iterator::count),
+        cpu_ns: schedule
+            .split(' ')
+            .next()
+            .and_then(|ns| ns.parse().ok())
+            .unwrap_or_default(),
+    }
+}
+
+/// Waits until a process sleeps: it has done what it had to do.
+#[track_caller]
+pub fn until_asleep(pid: u32) {
+    until(&format!("process {pid} to sleep"), || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.starts_with('S').then_some(())
+    });
+}
+
+/// Lines that arrive.
+#[derive(Default)]
+struct Lines {
+    lines: Mutex<Vec<String>>,
+    arrived: Condvar,
+}
+
+impl Lines {
+    fn now(&self) -> Vec<String> {
+        self.lines.lock().expect("no panic").clone()
+    }
+
+    #[track_caller]
+    fn wait_for<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.lines.lock().expect("no panic");
+        loop {
+            if let Some(found) = look(&lines) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let all = text(&lines);
+                drop(lines);
+                panic!("waited for {what}; there is:\n{all}");
+            }
+            lines = self.arrived.wait_timeout(lines, left).expect("no panic").0;
+        }
+    }
+}
+
+fn read(pipe: impl Read + Send + 'static, lines: Arc<Lines>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            lines.lines.lock().expect("no panic").push(line);
+            lines.arrived.notify_all();
+        }
+    })
+}
+
+fn text(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,302 @@
+//! The real Envoy, as a process: started on a bootstrap, asked over its admin port, ended. And a
+//! judge: an Envoy that says of any number of texts whether it loads them.
+
+use super::until;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+use ureq::Agent;
+
+/// A running Envoy; it is killed when this is dropped.
+pub struct Envoy {
+    child: Child,
+    admin: SocketAddr,
+    agent: Agent,
+    dir: TempDir,
+}
+
+/// Envoy's program, from the Python package that `make tools` installs.
+pub fn program() -> PathBuf {
+    let venv = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".venv/lib");
+    let pythons = fs::read_dir(venv).into_iter().flatten().flatten();
+    pythons
+        .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
+        .find(|program| program.exists())
+        .expect("Envoy is missing; run: make tools")
+}
+
+impl Envoy {
+    /// Starts Envoy on a bootstrap without an `admin` part (it gets one) and waits until it is
+    /// ready.
+    #[track_caller]
+    pub fn start(bootstrap: &str) -> Envoy {
+        let dir = TempDir::new().expect("a directory can be made");
+        let admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}";
+        let config = dir.path().join("bootstrap.yaml");
+        fs::write(&config, format!("{admin}\n{bootstrap}")).expect("the directory is ours");
+        let (log, admin) = (dir.path().join("log"), dir.path().join("admin"));
+        let mut child = Command::new(program())
+            .arg("--config-path")
+            .arg(&config)
+            .arg("--admin-address-path")
+            .arg(&admin)
+            .args([
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--drain-time-s",
+                "1",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("the directory is ours"))
+            .spawn()
+            .expect("Envoy can be run");
+        let admin = until("Envoy to tell its admin port", || {
+            if let Some(status) = child.try_wait().expect("the process is ours") {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                panic!("Envoy does not start: {status}\n{log}");
+            }
+            fs::read_to_string(&admin).ok()?.parse().ok()
+        });
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .build();
+        let agent = Agent::new_with_config(config);
+        let envoy = Envoy {
+            child,
+            admin,
+            agent,
+            dir,
+        };
+        until("Envoy to be ready", || {
+            envoy.try_get("/ready").filter(|text| text == "LIVE\n")
+        });
+        envoy
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A GET on the admin port.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> String {
+        self.try_get(path)
+            .unwrap_or_else(|| panic!("Envoy does not answer {path}: {}", self.log()))
+    }
+
+    fn try_get(&self, path: &str) -> Option<String> {
+        let url = format!("http://{}{path}", self.admin);
+        self.agent
+            .get(&url)
+            .call()
+            .ok()?
+            .body_mut()
+            .read_to_string()
+            .ok()
+    }
+
+    /// `/config_dump`, `/listeners?format=json` and the like.
+    #[track_caller]
+    pub fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path)).expect("Envoy writes JSON")
+    }
+
+    /// A counter or gauge; 0 where there is none of that name.
+    #[track_caller]
+    pub fn stat(&self, name: &str) -> u64 {
+        let text = self.text_stat(name);
+        text.parse().unwrap_or(0)
+    }
+
+    /// A statistic as text, such as a `version_text`; empty where there is none of that name.
+    #[track_caller]
+    pub fn text_stat(&self, name: &str) -> String {
+        let all = self.get("/stats");
+        let value = all
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.unwrap_or_default().trim_matches('"').to_string()
+    }
+
+    /// Waits until a statistic is this text.
+    #[track_caller]
+    pub fn wait_for_stat(&self, name: &str, want: &str) {
+        until(&format!("{name} to be {want}"), || {
+            (self.text_stat(name) == want).then_some(())
+        });
+    }
+
+    /// Waits until a listener of this name is there; returns where it listens.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        until(&format!("a listener {name}"), || {
+            let all = self.json("/listeners?format=json");
+            let all = all["listener_statuses"].as_array()?.clone();
+            let found = all.iter().find(|listener| listener["name"] == *name)?;
+            let address = &found["local_address"]["socket_address"];
+            let (ip, port) = (
+                address["address"].as_str()?,
+                address["port_value"].as_u64()?,
+            );
+            format!("{ip}:{port}").parse().ok()
+        })
+    }
+
+    /// Everything it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a text is offered as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// RouteConfiguration named [`ROUTES`], in a `.yaml` file.
+    Routes,
+    /// The same, in a `.json` file.
+    RoutesJson,
+    /// Clusters, in a `.yaml` file.
+    Clusters,
+    /// Listeners, in a `.yaml` file.
+    Listeners,
+}
+
+/// The name that a judge expects of a RouteConfiguration.
+pub const ROUTES: &str = "local_route";
+
+/// What Envoy made of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// `update_success`
+    Loaded,
+    /// `update_failure` (cannot be read) or `update_rejected` (cannot be meant): the log since.
+    Refused(String),
+}
+
+/// An Envoy that is offered one text after the other.
+pub struct Judge {
+    envoy: Envoy,
+    dir: TempDir,
+}
+
+impl Offered {
+    const ALL: [Offered; 4] = [
+        Offered::Routes,
+        Offered::RoutesJson,
+        Offered::Clusters,
+        Offered::Listeners,
+    ];
+
+    fn file(self) -> &'static str {
+        match self {
+            Offered::Routes => "rds.yaml",
+            Offered::RoutesJson => "rds.json",
+            Offered::Clusters => "cds.yaml",
+            Offered::Listeners => "lds.yaml",
+        }
+    }
+
+    fn stats(self) -> String {
+        match self {
+            Offered::Routes => format!("http.yaml.rds.{ROUTES}"),
+            Offered::RoutesJson => format!("http.json.rds.{ROUTES}"),
+            Offered::Clusters => "cluster_manager.cds".into(),
+            Offered::Listeners => "listener_manager.lds".into(),
+        }
+    }
+}
+
+impl Judge {
+    /// Starts an Envoy whose every file is empty.
+    pub fn start() -> Judge {
+        let dir = TempDir::new().expect("a directory can be made");
+        for offered in Offered::ALL {
+            let empty = dir.path().join(offered.file());
+            fs::write(empty, "{\"resources\": []}").expect("the directory is ours");
+        }
+        let envoy = Envoy::start(&judge_bootstrap(dir.path()));
+        Judge { envoy, dir }
+    }
+
+    /// Offers a text and waits for what Envoy says.
+    #[track_caller]
+    pub fn offer(&self, as_what: Offered, text: &[u8]) -> Verdict {
+        let stats = as_what.stats();
+        let count = |name: &str| self.envoy.stat(&format!("{stats}.{name}"));
+        let (succeeded, log) = (count("update_success"), self.envoy.log().len());
+        let refused = || count("update_failure") + count("update_rejected");
+        let before = refused();
+        let staged = self.dir.path().join("staged");
+        fs::write(&staged, text).expect("the directory is ours");
+        fs::rename(&staged, self.dir.path().join(as_what.file())).expect("the directory is ours");
+        until("Envoy to judge", || {
+            if count("update_success") > succeeded {
+                return Some(Verdict::Loaded);
+            }
+            (refused() > before).then(|| Verdict::Refused(self.envoy.log()[log..].to_string()))
+        })
+    }
+
+    /// The Envoy itself.
+    pub fn envoy(&self) -> &Envoy {
+        &self.envoy
+    }
+}
+
+fn judge_bootstrap(dir: &Path) -> String {
+    let source = |file: &str| {
+        let path = dir.join(file);
+        format!(
+            "{{resource_api_version: V3, path_config_source: {{path: \"{}\"}}}}",
+            path.display()
+        )
+    };
+    let listener = |name: &str, routes: Offered| {
+        let source = source(routes.file());
+        format!(
+            "
+  - name: {name}
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager\
+             .v3.HttpConnectionManager
+          stat_prefix: {name}
+          rds: {{route_config_name: {ROUTES}, config_source: {source}}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+        )
+    };
+    format!(
+        "
+node: {{id: judge, cluster: judge}}
+dynamic_resources:
+  cds_config: {}
+  lds_config: {}
+static_resources:
+  listeners:{}{}
+",
+        source(Offered::Clusters.file()),
+        source(Offered::Listeners.file()),
+        listener("yaml", Offered::Routes),
+        listener("json", Offered::RoutesJson),
+    )
+}

@@ -1,0 +1,163 @@
+//! A TCP proxy on loopback: the network's own faults, switched while connections run.
+
+use super::worker::{self, Port, Worker};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::watch;
+
+/// What happens to bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mode {
+    /// They go through.
+    Pass,
+    /// Towards the client they go in pieces of these sizes, over and over, a gap after each.
+    Torn {
+        /// None of them 0.
+        sizes: Vec<usize>,
+        /// Between two pieces.
+        gap: Duration,
+    },
+    /// They stay here, in both directions; nothing is closed. New connections are taken, and reach
+    /// the server when this is over.
+    Freeze,
+}
+
+impl Mode {
+    /// One byte at a time.
+    pub fn drip(gap: Duration) -> Mode {
+        Mode::Torn {
+            sizes: vec![1],
+            gap,
+        }
+    }
+}
+
+/// A proxy in front of one server.
+pub struct Proxy {
+    modes: watch::Sender<Mode>,
+    resets: watch::Sender<u64>,
+    port: Port,
+    _worker: Worker,
+}
+
+impl Proxy {
+    /// Starts one that passes everything to `server`.
+    pub fn start(server: SocketAddr) -> Proxy {
+        let worker = Worker::start();
+        let modes = watch::Sender::new(Mode::Pass);
+        let resets = watch::Sender::new(0);
+        let (mode, reset) = (modes.clone(), resets.clone());
+        let port = Port::open(&worker, 0, move |client| {
+            connect(client, server, mode.subscribe(), reset.subscribe())
+        });
+        Proxy {
+            modes,
+            resets,
+            port,
+            _worker: worker,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// The server's URL, by way of this proxy.
+    pub fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// From now on, for open connections and new ones.
+    pub fn set(&self, mode: Mode) {
+        self.modes.send_replace(mode);
+    }
+
+    /// Resets (RST) all open connections.
+    pub fn reset(&self) {
+        self.resets.send_modify(|count| *count += 1);
+    }
+
+    /// Refuses new connections; open ones go on.
+    pub fn refuse(&self) {
+        self.port.close();
+    }
+
+    /// Takes connections again.
+    pub fn accept(&self) {
+        self.port.reopen();
+    }
+}
+
+async fn connect(
+    mut client: TcpStream,
+    server: SocketAddr,
+    mut modes: watch::Receiver<Mode>,
+    mut resets: watch::Receiver<u64>,
+) {
+    let run = async {
+        if modes.wait_for(|mode| *mode != Mode::Freeze).await.is_err() {
+            return;
+        }
+        let Ok(mut server) = TcpStream::connect(server).await else {
+            return;
+        };
+        let _ = server.set_nodelay(true);
+        let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+        tokio::join!(
+            pump(from_client, to_server, modes.clone(), false),
+            pump(from_server, to_client, modes.clone(), true),
+        );
+    };
+    tokio::select! {
+        () = run => {}
+        _ = resets.changed() => {
+            let _ = client.set_zero_linger();
+        }
+    }
+}
+
+/// Carries bytes one way until that way ends.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut modes: watch::Receiver<Mode>,
+    to_client: bool,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut piece = 0;
+    while let Ok(count) = from.read(&mut buffer).await {
+        if count == 0 {
+            break;
+        }
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            let Ok(mode) = modes
+                .wait_for(|mode| *mode != Mode::Freeze)
+                .await
+                .map(|m| m.clone())
+            else {
+                return;
+            };
+            let (size, gap) = match mode {
+                Mode::Torn { sizes, gap } if to_client => {
+                    piece += 1;
+                    (sizes[(piece - 1) % sizes.len()].min(rest.len()), gap)
+                }
+                Mode::Pass | Mode::Torn { .. } | Mode::Freeze => (rest.len(), Duration::ZERO),
+            };
+            if to.write_all(&rest[..size]).await.is_err() {
+                return;
+            }
+            rest = &rest[size..];
+            worker::pause(gap).await;
+        }
+    }
+    let frozen = modes.wait_for(|mode| *mode != Mode::Freeze).await.is_err();
+    if !frozen {
+        let _ = to.shutdown().await;
+    }
+}

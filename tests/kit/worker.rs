@@ -1,0 +1,139 @@
+//! A thread with a runtime, and ports on it that can be closed and opened again. Every server of
+//! the kit runs on one; nothing of it is left when it is dropped.
+
+use super::until;
+use std::future::{Future, pending};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{oneshot, watch};
+
+/// A thread that runs tasks.
+pub struct Worker {
+    runtime: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub fn start() -> Worker {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime can be made");
+            ready
+                .send(runtime.handle().clone())
+                .expect("the starter waits");
+            let _ = runtime.block_on(stopped);
+        });
+        let runtime = started.recv().expect("the thread starts");
+        Worker {
+            runtime,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Runs a task until it ends or the worker is dropped.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Lets time pass between two writes; with none, lets others run, as a timer's least is 1 ms.
+pub async fn pause(time: Duration) {
+    if time.is_zero() {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// A port of 127.0.0.1.
+pub struct Port {
+    address: SocketAddr,
+    runtime: Handle,
+    listener: watch::Sender<Option<Arc<TcpListener>>>,
+}
+
+impl Port {
+    /// Listens on a port (0: any free one); each connection becomes a task.
+    pub fn open<Task>(
+        worker: &Worker,
+        port: u16,
+        serve: impl Fn(TcpStream) -> Task + Send + 'static,
+    ) -> Port
+    where
+        Task: Future<Output = ()> + Send + 'static,
+    {
+        let (listener, mut current) = watch::channel(None::<Arc<TcpListener>>);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut port = Port {
+            address,
+            runtime: worker.runtime.clone(),
+            listener,
+        };
+        port.address = port.reopen();
+        worker.spawn(async move {
+            loop {
+                let listener = current.borrow_and_update().clone();
+                let accepted = async {
+                    match &listener {
+                        Some(listener) => listener.accept().await,
+                        None => pending().await,
+                    }
+                };
+                tokio::select! {
+                    changed = current.changed() => if changed.is_err() { return },
+                    accepted = accepted => if let Ok((socket, _)) = accepted {
+                        let _ = socket.set_nodelay(true);
+                        tokio::spawn(serve(socket));
+                    },
+                }
+            }
+        });
+        port
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Refuses connections from now on.
+    pub fn close(&self) {
+        self.listener.send_replace(None);
+        until("the port to refuse", || {
+            std::net::TcpStream::connect(self.address)
+                .is_err()
+                .then_some(())
+        });
+    }
+
+    /// Takes connections again, on the same port.
+    pub fn reopen(&self) -> SocketAddr {
+        let bound = std::net::TcpListener::bind(self.address).expect("the port is free");
+        bound
+            .set_nonblocking(true)
+            .expect("a socket can be made non-blocking");
+        let address = bound.local_addr().expect("a bound socket has an address");
+        let _runtime = self.runtime.enter();
+        let listener = TcpListener::from_std(bound).expect("the runtime takes the socket");
+        self.listener.send_replace(Some(Arc::new(listener)));
+        address
+    }
+}
