@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - Pure core, without files, network, clock or log: [`resource`], [`watch`], [`backoff`],
-//!   [`document`], [`reconcile`], [`manifest`].
+//!   [`document`], [`route`], [`reconcile`], [`manifest`].
 //! - Edges, one outside thing each: [`args`], [`kube`], [`publish`], [`signal`], [`logging`].
 //! - On top: [`run`] (the loop, which owns all state) with its parts [`follow`], [`server`] and
 //!   [`output`]; [`error`].
