@@ -2,6 +2,7 @@
 //! of them is of no use.
 
 use crate::kit::apiserver::access::Account;
+use crate::kit::apiserver::faults::{Fault, Misbehaviour};
 use crate::setup::Setup;
 use std::fs;
 
@@ -183,4 +184,15 @@ fn a_401_does_not_end_a_sidecar_that_gets_a_better_token() {
     fs::write(setup.path("token"), "LATER").unwrap();
     setup.until_found(&GOOD);
     assert_eq!(process.stop().code, Some(0));
+}
+
+#[test]
+fn after_a_401_the_token_is_read_again_before_anything_is_said() {
+    let (setup, [ca, token]) = https();
+    let refused = Misbehaviour::new(Fault::status(401), |_| true).times(1);
+    setup.server.misbehave(refused);
+    let finished = setup.succeed(&["-onetime", "-configmap=a", &ca, &token]);
+    assert!(!finished.stderr.contains("WARN"), "{}", finished.stderr);
+    let statuses: Vec<u16> = setup.server.requests().iter().map(|r| r.status).collect();
+    assert_eq!(statuses, [401, 200]);
 }

@@ -17,6 +17,9 @@ const POLL: [&str; 4] = [
     "-log-format=json",
 ];
 
+/// A watch is over, and a list will tell.
+const GONE: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410}}\n";
+
 /// A line of its own, not part of a warning.
 const PUBLISHED: &str = "\"message\":\"published\"";
 
@@ -192,6 +195,17 @@ fn publishes_nothing_until_all_are_there(flags: &[&str]) {
         setup
             .server
             .wait_for_requests("looks", 3, |r| r.is_metadata_only() && r.names(name));
+    }
+    if flags.contains(&"-watch") {
+        // They are listed again, as they were.
+        setup.server.wait_for_watches(3);
+        setup.server.inject(GONE, |_| true);
+        for name in ["a", "b", "c"] {
+            setup.server.wait_for_requests("lists", 2, |r| {
+                r.is_list() && !r.is_metadata_only() && r.names(name)
+            });
+        }
+        setup.server.wait_for_watches(3);
     }
     setup.put("b", &[B]);
     setup
