@@ -1,6 +1,5 @@
 //! The safety look beside a watch, and alone: what it asks, when, and what it finds.
 
-use crate::kit::apiserver::Options;
 use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
 use crate::kit::apiserver::request::Request;
 use crate::kit::apiserver::watches::Delivery;
@@ -180,29 +179,19 @@ fn without_watch_only_looks_follow_and_a_list_when_they_differ() {
 }
 
 #[test]
-fn a_look_that_the_server_fails_is_made_again_and_keeps_nobody_busy() {
-    let bookmark_interval = Duration::from_millis(50);
-    let scene = Scene::with(Options {
-        bookmark_interval,
-        ..Options::default()
-    });
-    let fault = Fault::retry_after(503, "2");
+fn a_look_that_the_server_fails_is_made_again_as_soon_as_it_may_be() {
+    let scene = Scene::http();
+    let fault = Fault::retry_after(503, "1");
     scene
         .server
         .misbehave(Misbehaviour::new(fault, Request::is_metadata_only).times(1));
     scene.server.create(object(1));
-    let program = scene.follow(&["a"], &["-watch=false", "-sync-interval", "1s"]);
+    let program = scene.follow(&["a"], &["-watch=false", "-sync-interval", "5s"]);
     program.wait_for_line("the API server is away");
-    let before = program.measure();
     program.wait_for_line("the API server answers again");
-    let busy = program.measure().cpu_ns - before.cpu_ns;
-    assert!(
-        busy < 200_000_000,
-        "{busy} ns of CPU in two seconds of waiting"
-    );
     let looks = looks(&scene);
     let wait = looks[1].at - looks[0].at;
-    assert!(wait >= Duration::from_secs(2), "{wait:?}");
+    assert!((1..4).contains(&wait.as_secs()), "{wait:?}");
 }
 
 #[test]
