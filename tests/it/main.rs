@@ -8,6 +8,7 @@ mod apiserver;
 mod demo;
 mod envoy;
 mod faults;
+mod figures;
 mod kubectl;
 mod process;
 mod semantics;
