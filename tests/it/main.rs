@@ -15,6 +15,7 @@ mod dry_run;
 mod environment;
 mod envoy;
 mod faults;
+mod figures;
 mod keep;
 mod keys;
 mod kubectl;

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -63,7 +63,12 @@ pub fn program() -> PathBuf {
 
 /// The program with these arguments, without what the environment would tell it of a cluster.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    command_of(&program(), arguments)
+}
+
+/// The same for another build of the program.
+pub fn command_of(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments);
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();

@@ -1,7 +1,9 @@
 //! The lab: the kit at work outside the tests, for hands and eyes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The kit fails by a panic.
 
+mod bench;
 mod demo;
+mod figures;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod screen;
@@ -17,6 +19,7 @@ usage: lab COMMAND
 
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
+  figures                            measure the release binary
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
 fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments.subcommand()?.as_deref() {
         Some("demo") => demo::run(arguments),
+        Some("figures") => figures::run(arguments),
         Some("serve") => serve::run(arguments).map(|()| ExitCode::SUCCESS),
         Some(other) => Err(format!("unknown command {other}").into()),
         None => Err("a command is missing".into()),

@@ -1,0 +1,48 @@
+//! What the release binary may take of a machine. `make figures` measures the same, and more.
+
+use crate::kit::elf::Elf;
+use crate::kit::figures::{self, Broken};
+use std::time::Duration;
+
+#[test]
+fn the_release_binary_is_small() {
+    let size = Elf::read(&figures::release()).size;
+    assert!(size < 2_300_000, "{size} bytes");
+}
+
+#[test]
+fn the_release_binary_is_a_static_pie_without_symbols() {
+    let elf = Elf::read(&figures::release());
+    assert!(
+        elf.position_independent && !elf.interpreter && !elf.symbols,
+        "{elf:?}"
+    );
+}
+
+#[test]
+fn three_idle_tls_watches_take_one_thread_and_little_memory() {
+    let (_bench, crossover) = figures::three_tls_watches();
+    let measured = crossover.measure();
+    assert_eq!(measured.threads, 1);
+    assert!(measured.rss_kib <= 2300, "{measured:?}");
+}
+
+#[test]
+fn nothing_runs_while_nothing_changes() {
+    let (_bench, crossover) = figures::three_tls_watches();
+    let idle = figures::idle_for(Duration::from_secs(5), &crossover);
+    assert!(idle.context_switches <= 5, "{idle:?}");
+    assert!(idle.cpu_ns <= 1_000_000, "{idle:?}");
+}
+
+#[test]
+fn a_config_map_of_1_mib_needs_less_than_8000_kib() {
+    let measured = figures::largest_config_map(Broken::AtItsEnd);
+    assert!(measured.peak_rss_kib <= 8000, "{measured:?}");
+}
+
+#[test]
+fn a_config_map_of_1_mib_that_is_bad_at_its_beginning_needs_no_more() {
+    let measured = figures::largest_config_map(Broken::AtItsBeginning);
+    assert!(measured.peak_rss_kib <= 8000, "{measured:?}");
+}
