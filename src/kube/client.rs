@@ -119,7 +119,7 @@ impl Client {
         })
     }
 
-    /// Sends a request for `path` (with its query). Takes up to [`HEADERS_WITHIN`]; a signal ends
+    /// Sends a request for `path` (with its query). Takes up to 5 s; a signal ends
     /// it at once.
     pub fn ask(
         &mut self,

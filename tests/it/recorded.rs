@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const PUBLISHED: &str = "INFO  published ";
 const ABSENT: &str = "a ConfigMap is not there";
 const REFUSED: &str = "the API server refuses";
-const UNUSABLE: &str = "answer cannot be used: listing again";
+const UNUSABLE: &str = "answer cannot be used: asking again";
 const AWAY: &str = "the API server is away";
 const ENDED: &str = "the watch was ended by the API server";
 const EMPTY: &str = "there is no key in it";
