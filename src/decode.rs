@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::resource::{Body, Bytes, Object, ObjectKind, ResourceVersion, Version};
+use crate::resource::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
 use crate::route::Spec;
 
 /// A line of a watch.
@@ -85,10 +85,12 @@ struct RawEvent {
 }
 
 /// Reads a list of objects of one kind, or of their metadata.
-pub fn list(json: &[u8], kind: ObjectKind) -> Result<List, String> {
+pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, String> {
     let raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
     let of_kind = raw.kind.strip_suffix("List") == Some(kind.name());
-    if !of_kind && raw.kind != "PartialObjectMetadataList" {
+    // A server that knows no metadata lists gives the objects.
+    let of_metadata = extent == Extent::Metadata && raw.kind == "PartialObjectMetadataList";
+    if !of_kind && !of_metadata {
         return Err(format!(
             "the answer is no list of {}s but a {:?}",
             kind.name(),

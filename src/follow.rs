@@ -9,10 +9,9 @@ use log::{debug, warn};
 
 use crate::decode::{self, WatchEvent};
 use crate::error::{Error, Kind, Target};
-use crate::kube::client::Content;
 use crate::kube::exchange::{Exchange, Progress};
 use crate::kube::{list_path, watch_path};
-use crate::resource::{Object, ObjectKind};
+use crate::resource::{Extent, Object, ObjectKind};
 use crate::server::Server;
 use crate::watch::{Failure, Found, Input, Manner, Want, Watch};
 
@@ -141,20 +140,20 @@ impl Followed {
         let Some(want) = self.watch.wants(now, &mut server.random) else {
             return false;
         };
-        let (purpose, content, path) = match &want {
+        let (purpose, extent, path) = match &want {
             Want::List => (
                 Purpose::List,
-                Content::Objects,
+                Extent::Objects,
                 list_path(&self.target, version),
             ),
             Want::Look => (
                 Purpose::Look,
-                Content::Metadata,
+                Extent::Metadata,
                 list_path(&self.target, version),
             ),
             Want::Watch(from, lasts) => (
                 Purpose::Watch,
-                Content::Objects,
+                Extent::Objects,
                 watch_path(&self.target, version, from, *lasts),
             ),
         };
@@ -162,7 +161,7 @@ impl Followed {
             Purpose::List | Purpose::Look => "list",
             Purpose::Watch => "watch",
         };
-        let answer = server.ask(&self.target, &path, content);
+        let answer = server.ask(&self.target, &path, extent);
         let now = Instant::now();
         match answer {
             Some(answer) => {
@@ -237,7 +236,11 @@ impl Followed {
         server: &mut Server,
         now: Instant,
     ) -> Option<Vec<Object>> {
-        let mut list = match decode::list(body, self.kind) {
+        let extent = match purpose {
+            Purpose::List | Purpose::Watch => Extent::Objects,
+            Purpose::Look => Extent::Metadata,
+        };
+        let mut list = match decode::list(body, self.kind, extent) {
             Ok(list) => list,
             Err(what) => {
                 self.take_nonsense(purpose, what, server, now);
@@ -338,7 +341,9 @@ impl Followed {
             }
             Kind::Gone => (Failure::Gone, None),
             // A kind that nobody serves is no fault: a CRD comes and goes.
-            Kind::NotFound => (Failure::Object, Some(error)),
+            Kind::NotFound if self.kind == ObjectKind::TrafficSplit => {
+                (Failure::Object, Some(error))
+            }
             _ => {
                 self.say("the API server refuses", &error.to_string());
                 (Failure::Object, Some(error))

@@ -10,11 +10,11 @@ use log::{info, warn};
 use crate::backoff::{Backoff, Random};
 use crate::decode::{self, Mirrored};
 use crate::error::{Chain, Error, Kind, Target};
-use crate::kube::client::{Content, Method};
+use crate::kube::client::Method;
 use crate::kube::collection_path;
 use crate::kube::exchange::{Exchange, Progress};
 use crate::manifest;
-use crate::resource::{FileSet, ObjectKind, ObjectName};
+use crate::resource::{Extent, FileSet, ObjectKind, ObjectName};
 use crate::server::Server;
 
 /// Many replicas write the same: whoever looks first writes, the others find it done.
@@ -155,7 +155,7 @@ impl Mirror {
     fn look(&mut self, server: &mut Server) {
         self.target.verb = "get";
         let path = self.path();
-        match server.try_ask(Method::Get, &self.target, &path, Content::Objects) {
+        match server.try_ask(Method::Get, &self.target, &path, Extent::Objects) {
             Ok(answer) => {
                 self.step = Step::Reading(Exchange::new(answer, false, Instant::now()));
             }
@@ -221,7 +221,7 @@ impl Mirror {
         };
         self.target.verb = verb;
         drop(existing);
-        let answer = server.try_ask(method, &self.target, &path, Content::Objects)?;
+        let answer = server.try_ask(method, &self.target, &path, Extent::Objects)?;
         let now = Instant::now();
         if matches!(answer.status, 200 | 201) {
             // The rest of the answer repeats what we sent.

@@ -169,3 +169,12 @@ pub enum Body {
         spec: Result<Spec, String>,
     },
 }
+
+/// What an answer should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Whole objects.
+    Objects,
+    /// Their metadata alone.
+    Metadata,
+}

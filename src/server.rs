@@ -7,7 +7,8 @@ use log::{debug, info, warn};
 
 use crate::backoff::{Notice, Outage, Random};
 use crate::error::{Chain, Error, Kind, Target};
-use crate::kube::client::{Answer, Client, Content, Method};
+use crate::kube::client::{Answer, Client, Method};
+use crate::resource::Extent;
 use crate::watch::RETRY_DENIED;
 
 /// The API server, in good days and bad.
@@ -62,8 +63,8 @@ impl Server {
     }
 
     /// Asks; an answer of any kind is given back, a failure holds for all.
-    pub fn ask(&mut self, target: &Target, path: &str, content: Content) -> Option<Answer> {
-        let asked = self.try_ask(Method::Get, target, path, content);
+    pub fn ask(&mut self, target: &Target, path: &str, extent: Extent) -> Option<Answer> {
+        let asked = self.try_ask(Method::Get, target, path, extent);
         asked
             .map_err(|error| self.failed(error, None, Instant::now()))
             .ok()
@@ -75,10 +76,10 @@ impl Server {
         method: Method,
         target: &Target,
         path: &str,
-        content: Content,
+        extent: Extent,
     ) -> Result<Answer, Error> {
         debug!(path; "asking");
-        let answer = self.client.ask(method, target, path, content)?;
+        let answer = self.client.ask(method, target, path, extent)?;
         if answer.status == 200 {
             self.answered(Instant::now());
         }

@@ -10,9 +10,8 @@ use crate::decode;
 use crate::discovery::Discovery;
 use crate::error::{Error, Kind, Target};
 use crate::follow::{Followed, Observation};
-use crate::kube::client::Content;
 use crate::kube::exchange::{Exchange, Progress};
-use crate::resource::{ObjectKind, ObjectName};
+use crate::resource::{Extent, ObjectKind, ObjectName};
 use crate::route::Split;
 use crate::server::Server;
 use crate::splits::Splits;
@@ -139,7 +138,7 @@ impl Smi {
     pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
         if self.group.is_none() && self.discovery.due().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
-            let answer = server.ask(&self.target, &path, Content::Objects);
+            let answer = server.ask(&self.target, &path, Extent::Objects);
             self.group = answer.map(|answer| Exchange::new(answer, false, Instant::now()));
             return true;
         }

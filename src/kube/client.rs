@@ -13,6 +13,7 @@ use ureq::{Agent, BodyReader};
 use crate::error::{Error, Target};
 use crate::kube::credentials::{Roots, TokenFile, Trust};
 use crate::kube::transport::{CachingResolver, PollConnector, Shared, Socket};
+use crate::resource::Extent;
 use crate::signal::Signals;
 
 /// From the start of a request to its answer's headers, connecting and handshaking included.
@@ -26,22 +27,11 @@ const OUTPUT_BUFFER: usize = 4 << 10;
 /// The server's word on being left alone is believed up to here.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What an answer should hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Whole objects.
-    Objects,
-    /// Their metadata alone.
-    Metadata,
-}
-
-impl Content {
-    fn accept(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Content::Objects => "application/json",
-            Content::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-        })
-    }
+fn accept(extent: Extent) -> HeaderValue {
+    HeaderValue::from_static(match extent {
+        Extent::Objects => "application/json",
+        Extent::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    })
 }
 
 /// What to do.
@@ -126,12 +116,12 @@ impl Client {
         method: Method,
         target: &Target,
         path: &str,
-        content: Content,
+        extent: Extent,
     ) -> Result<Answer, Error> {
-        let answer = self.send(method, target, path, content)?;
+        let answer = self.send(method, target, path, extent)?;
         // The token may have been rotated between our read and the server's check.
         if answer.status == 401 && self.token.is_some() {
-            return self.send(method, target, path, content);
+            return self.send(method, target, path, extent);
         }
         Ok(answer)
     }
@@ -146,11 +136,11 @@ impl Client {
         method: Method,
         target: &Target,
         path: &str,
-        content: Content,
+        extent: Extent,
     ) -> Result<Answer, Error> {
         self.refresh_trust();
         self.shared.set_deadline(Instant::now() + HEADERS_WITHIN);
-        let result = match self.try_send(method, path, content) {
+        let result = match self.try_send(method, path, extent) {
             // The server had closed it before it saw the request; it saw no request, so ask again.
             Err(_)
                 if self
@@ -158,7 +148,7 @@ impl Client {
                     .take_latest()
                     .is_some_and(|socket| socket.is_reused()) =>
             {
-                self.try_send(method, path, content)
+                self.try_send(method, path, extent)
             }
             result => result,
         };
@@ -175,7 +165,7 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-        content: Content,
+        extent: Extent,
     ) -> Result<Answer, ureq::Error> {
         let (verb, body) = match method {
             Method::Get => ("GET", None),
@@ -186,7 +176,7 @@ impl Client {
         let mut request = Request::builder()
             .method(verb)
             .uri(uri)
-            .header(ACCEPT, content.accept());
+            .header(ACCEPT, accept(extent));
         if let Some(token) = &mut self.token {
             let header = HeaderValue::from_str(token.current().header());
             let mut header = header.map_err(ureq::http::Error::from)?;
