@@ -4,6 +4,7 @@ pub mod client;
 pub mod credentials;
 pub mod exchange;
 pub mod lines;
+pub mod tls;
 pub mod transport;
 
 use std::time::Duration;
