@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::gather;
 use crate::resource::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
 use crate::route::Spec;
 
@@ -224,9 +225,8 @@ type Texts = Option<BTreeMap<String, String>>;
 
 fn files(data: Texts, binary_data: Texts) -> Result<BTreeMap<String, Bytes>, String> {
     let texts = data.unwrap_or_default().into_iter();
-    let mut files: BTreeMap<String, Bytes> = texts
-        .map(|(key, text)| (key, Bytes::from(text.into_bytes())))
-        .collect();
+    let mut files: BTreeMap<String, Bytes> =
+        gather(texts.map(|(key, text)| (key, Bytes::from(text.into_bytes()))));
     for (key, text) in binary_data.unwrap_or_default() {
         let bytes = BASE64
             .decode(text)

@@ -9,6 +9,7 @@ use log::{debug, warn};
 
 use crate::decode::{self, WatchEvent};
 use crate::error::{Error, Kind, Target};
+use crate::gather;
 use crate::kube::exchange::{Exchange, Progress};
 use crate::kube::{list_path, watch_path};
 use crate::resource::{Extent, Object, ObjectKind};
@@ -252,7 +253,7 @@ impl Followed {
             .items
             .iter()
             .map(|item| (item.name.clone(), item.version.clone()));
-        let found: Found = versions.collect();
+        let found: Found = gather(versions);
         if purpose == Purpose::Look {
             self.step(Input::Looked(found), server, now);
             return None;

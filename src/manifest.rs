@@ -4,13 +4,14 @@
 //! The YAML is written by hand: kubectl reads YAML 1.1, where a bare `on`, `y` or `1_000` is no
 //! text, and serde_yaml leaves these bare. So all keys and values are quoted, or block literals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::decode::MANAGED_BY;
+use crate::gather;
 use crate::resource::{FileSet, ObjectName, ResourceVersion};
 
 /// What a mirror's name ends in.
@@ -29,9 +30,7 @@ pub fn mirror_of(object: &ObjectName) -> ObjectName {
 /// One YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -` takes it:
 /// the ConfigMap itself, or its mirror.
 pub fn manifests(set: &FileSet, mirrored: bool) -> String {
-    let mut objects: Vec<&ObjectName> = set.values().map(|file| &file.origin.object).collect();
-    objects.sort();
-    objects.dedup();
+    let objects: BTreeSet<&ObjectName> = gather(set.values().map(|file| &file.origin.object));
     let mut all = String::new();
     for object in objects {
         all += "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n";

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::gather;
 use crate::reconcile::Content;
 use crate::resource::{Bytes, FileName};
 use crate::route::{self, Applied, Change, ClusterChange, Split, first_for_each_service};
@@ -34,7 +35,7 @@ impl<'s> Merge<'s> {
             applied: first.iter().map(|split| Applied::none(split)).collect(),
             splits: first,
             changes: Changes::new(),
-            warnings: later.into_iter().map(message).collect(),
+            warnings: gather(later.into_iter().map(message)),
         }
     }
 

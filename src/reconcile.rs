@@ -6,6 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::document::{self, Verdict};
+use crate::gather;
 use crate::merge::Merge;
 use crate::resource::{Bytes, File, FileName, FileSet, ObjectName, Origin, Version};
 
@@ -212,8 +213,6 @@ pub fn desired(
 pub fn from_earlier_life(object: &ObjectName, set: &FileSet) -> Option<Content> {
     let mine = || set.iter().filter(|(_, file)| file.origin.object == *object);
     let origin = mine().next()?.1.origin.clone();
-    let files = mine()
-        .map(|(name, file)| (name.clone(), file.bytes.clone()))
-        .collect();
+    let files = gather(mine().map(|(name, file)| (name.clone(), file.bytes.clone())));
     Some(Content { origin, files })
 }

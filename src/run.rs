@@ -19,6 +19,7 @@ use crate::args::{Config, Mode};
 use crate::backoff::Random;
 use crate::error::{Chain, Error};
 use crate::follow::Followed;
+use crate::gather;
 use crate::kube::client::Client;
 use crate::kube::credentials::{Roots, TokenFile};
 use crate::kube::exchange::Exchange;
@@ -521,11 +522,9 @@ fn report<'a>(
     let of_changed = changed
         .iter()
         .filter_map(|name| Some(&set.get(name)?.origin));
-    let origins: BTreeMap<_, _> = new
-        .filter(|_| !removed.is_empty())
-        .chain(of_changed)
-        .map(|origin| (&origin.object, &origin.resource_version))
-        .collect();
+    let origins = new.filter(|_| !removed.is_empty()).chain(of_changed);
+    let origins: BTreeMap<_, _> =
+        gather(origins.map(|origin| (&origin.object, &origin.resource_version)));
     let join = |texts: Vec<String>| texts.join(",");
     let gone = removed.iter().map(|name| format!("-{name}"));
     let files = changed.iter().map(ToString::to_string).chain(gone);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::follow::Observation;
+use crate::gather;
 use crate::resource::{Body, Object, ObjectName};
 use crate::route::{Spec, Split};
 
@@ -54,10 +55,14 @@ impl Splits {
 
     /// Those that can be applied, the oldest first.
     pub fn usable(&self) -> Vec<&Split> {
-        let mut held: Vec<&Held> = self.held.values().collect();
-        // Equally old ones stay in the order of their names.
-        held.sort_by(|a, b| a.created.cmp(&b.created));
-        held.into_iter()
+        // Of equally old ones the first by name.
+        let aged = self
+            .held
+            .iter()
+            .map(|(name, held)| ((&held.created, name), held));
+        let by_age: BTreeMap<_, _> = gather(aged);
+        by_age
+            .into_values()
             .filter_map(|held| held.split.as_ref())
             .collect()
     }

@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::backoff::{Backoff, Random};
+use crate::gather;
 use crate::resource::{ResourceVersion, Version};
 
 /// A watch is asked to end after this and up to half as much again, so that the watches of many
@@ -289,10 +290,8 @@ impl Watch {
 
     fn looked(&mut self, found: Found, now: Instant) {
         let names = self.found.keys().chain(found.keys());
-        let differ: BTreeSet<String> = names
-            .filter(|name| self.found.get(*name) != found.get(*name))
-            .cloned()
-            .collect();
+        let differs = |name: &&String| self.found.get(*name) != found.get(*name);
+        let differ: BTreeSet<String> = gather(names.filter(differs).cloned());
         match self.state {
             State::Streaming { .. } => {
                 self.suspect = (!differ.is_empty()).then(|| (now + LOOK_GRACE, differ));

@@ -12,6 +12,7 @@ use super::layout::{CURRENT, rank, target};
 use super::sources::{self, Source, Sources};
 use super::{Active, OLDER, Plan, Published, Publisher};
 use crate::error::Error;
+use crate::gather;
 use crate::resource::{File, FileName, FileSet};
 
 /// New files that stay open until they are synced; beyond that each is opened again.
@@ -51,7 +52,7 @@ impl Publisher {
             number,
             files,
             done: false,
-            owed: plan.changed.iter().cloned().collect(),
+            owed: gather(plan.changed.iter().cloned()),
             current_owed: plan.current,
         });
         let trusted = old.as_ref().is_some_and(|old| old.done);

@@ -12,6 +12,7 @@ use super::layout::{CURRENT, Layout, number, target};
 use super::sources::{self, Sources};
 use super::{Active, Held, OLDER, Publisher};
 use crate::error::Error;
+use crate::gather;
 use crate::resource::FileName;
 
 /// `N.sources` takes some 200 bytes for each of a few thousand keys at most.
@@ -131,7 +132,7 @@ impl Publisher {
         self.whole = self.numbered(&self.at.done)?;
         let names = self.disk.list(&self.at.sets)?.unwrap_or_default();
         let stem = |name: &String| number(name.strip_suffix(".sources").unwrap_or(name));
-        let numbers: BTreeSet<u64> = names.iter().filter_map(stem).collect();
+        let numbers: BTreeSet<u64> = gather(names.iter().filter_map(stem));
         let mut known = std::mem::take(&mut self.older);
         for number in numbers {
             if Some(number) > self.visible.max(self.whole) {
