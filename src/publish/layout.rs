@@ -75,11 +75,15 @@ pub fn number(name: &str) -> Option<u64> {
     name.parse().ok().filter(|_| plain)
 }
 
+/// The kinds of files that others rest on come first.
+const ORDER: [&str; 5] = ["cds", "eds", "sds", "lds", "rds"];
+/// The rank of files of no kind.
+pub const LAST_RANK: usize = ORDER.len();
+
 /// The order of pokes: what others refer to comes first. Envoy need not keep it.
 pub fn rank(name: &FileName) -> usize {
-    const ORDER: [&str; 5] = ["cds", "eds", "sds", "lds", "rds"];
     let first = ORDER
         .iter()
         .position(|kind| name.as_str().starts_with(kind));
-    first.unwrap_or(ORDER.len())
+    first.unwrap_or(LAST_RANK)
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::disk::{failed, reason};
-use super::layout::{CURRENT, rank, target};
+use super::layout::{CURRENT, LAST_RANK, rank, target};
 use super::sources::{self, Source, Sources};
 use super::{Active, OLDER, Plan, Published, Publisher};
 use crate::error::Error;
@@ -271,9 +271,9 @@ impl Publisher {
 
 /// As they are announced.
 pub fn ordered<'a>(names: impl IntoIterator<Item = &'a FileName>) -> Vec<&'a FileName> {
-    let mut order: Vec<_> = names.into_iter().collect();
-    order.sort_by_key(|name| rank(name));
-    order
+    let names: Vec<_> = names.into_iter().collect();
+    let ranked = |at| names.iter().copied().filter(move |name| rank(name) == at);
+    (0..=LAST_RANK).flat_map(ranked).collect()
 }
 
 /// No space, or none for us.
