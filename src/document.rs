@@ -85,7 +85,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Judges the content of file `name`. Only `.yaml`, `.yml` and `.json` are looked into: Envoy reads
+/// Judges the content of file `name`; of what is good, [`second_opinion`] may know more. Only `.yaml`, `.yml` and `.json` are looked into: Envoy reads
 /// its configuration from nothing else that a ConfigMap would hold.
 pub fn check(name: &FileName, bytes: &[u8]) -> Verdict {
     match name.extension() {
@@ -100,21 +100,27 @@ fn check_yaml(bytes: &[u8]) -> Verdict {
         return Verdict::Doubtful(Fault::envoy(Span::default(), "UTF-32 is not looked into"));
     };
     let text = tame(&text);
-    let first = match read_granit(&text) {
-        Ok(_) => None,
+    let fault = match read_granit(&text) {
+        Ok(_) => return Verdict::Good,
         Err(Refusal::Harmless(fault)) => return Verdict::Doubtful(fault),
         Err(Refusal::Final(fault)) => return Verdict::Bad(fault),
-        Err(Refusal::Syntax(fault)) => Some(fault),
+        Err(Refusal::Syntax(fault)) => fault,
     };
-    if text.len() > SECOND_OPINION_MAX_BYTES {
-        return first.map_or(Verdict::Good, Verdict::Bad);
+    if text.len() <= SECOND_OPINION_MAX_BYTES && read_yaml_serde(&text).is_ok() {
+        Verdict::Doubtful(fault)
+    } else {
+        Verdict::Bad(fault)
     }
-    let second = read_yaml_serde(&text);
-    match (first, second) {
-        (None, Ok(())) => Verdict::Good,
-        (Some(fault), Ok(())) | (None, Err(fault)) => Verdict::Doubtful(fault),
-        (Some(fault), Err(_)) => Verdict::Bad(fault),
+}
+
+/// What the second reader has against a text that the first one takes. It cannot make the text bad
+/// and takes longer than all else on the way to Envoy, so there is time for it afterwards.
+pub fn second_opinion(name: &FileName, bytes: &[u8]) -> Option<Fault> {
+    if !matches!(name.extension(), "yaml" | "yml") {
+        return None;
     }
+    let text = decode(bytes).filter(|text| text.len() <= SECOND_OPINION_MAX_BYTES)?;
+    read_yaml_serde(&tame(&text)).err()
 }
 
 /// Envoy's JSON reader also takes single quotes, bare keys, a comma before a bracket, raw tabs in

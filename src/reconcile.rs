@@ -54,6 +54,8 @@ pub struct Examined {
     pub content: Result<Content, Vec<Remark>>,
     /// What does not speak against it, but should be known.
     pub doubts: Vec<Remark>,
+    /// Files that were found good, and that nobody was asked about twice.
+    pub unasked: Vec<FileName>,
 }
 
 /// Whether a ConfigMap's `files` are fit to be published. Those equal to files `before` are not
@@ -64,7 +66,7 @@ pub fn examine(
     files: Result<BTreeMap<String, Bytes>, String>,
     before: Option<&Content>,
 ) -> Examined {
-    let (mut refusals, mut doubts) = (Vec::new(), Vec::new());
+    let (mut refusals, mut doubts, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
     let raw = files.unwrap_or_else(|what| {
         refusals.push(Remark {
             key: "binaryData".into(),
@@ -84,7 +86,7 @@ pub fn examine(
         let known = before.and_then(|content| content.files.get(&name));
         if known.is_none_or(|known| *known != bytes) {
             match document::check(&name, &bytes) {
-                Verdict::Good => {}
+                Verdict::Good => unasked.push(name.clone()),
                 Verdict::Doubtful(fault) => doubts.push(Remark {
                     key,
                     what: fault.to_string(),
@@ -113,7 +115,11 @@ pub fn examine(
     } else {
         Err(refusals)
     };
-    Examined { content, doubts }
+    Examined {
+        content,
+        doubts,
+        unasked,
+    }
 }
 
 /// A file that two ConfigMaps have.

@@ -42,6 +42,8 @@ const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const GATHER_FOR: Duration = Duration::from_millis(10);
 /// How long nothing goes out for want of a word about the splits.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+/// What is not on the way to Envoy waits until nothing has changed for so long.
+const SETTLED_AFTER: Duration = Duration::from_millis(200);
 /// `-onetime`: how long to try in all.
 const ONCE_IN_ALL: Duration = Duration::from_secs(60);
 /// `-onetime`: how long a missing ConfigMap, a 401 or a 403 may last; RBAC takes a moment to spread.
@@ -86,6 +88,8 @@ struct Loop {
     output: Output,
     /// Since when there is something to publish.
     changed: Option<Instant>,
+    /// When to do what was put off for the last change.
+    settles: Option<Instant>,
     /// The last wait found nothing to read: no change is known of that waits behind this one.
     idle: bool,
     /// The output holds what the cluster said last.
@@ -164,6 +168,7 @@ impl Loop {
             signals,
             server,
             changed: None,
+            settles: None,
             idle: true,
             in_step: false,
             overrides: Vec::new(),
@@ -287,13 +292,17 @@ impl Loop {
         let next = followed.chain(smi).chain(mirrors).chain(unknown);
         let next = next
             .chain(self.server.next_notice())
-            .chain(self.output.deadline());
+            .chain(self.output.deadline())
+            .chain(self.settles);
         let patience = self.once.then(|| self.patience());
         next.chain(patience).min()
     }
 
     fn tick(&mut self, now: Instant) {
         self.server.tick(now);
+        if self.settles.take_if(|at| *at <= now).is_some() {
+            self.sources.iter_mut().for_each(Source::ask_twice);
+        }
         for followed in &mut self.followed {
             followed.tick(&mut self.server, now);
         }
@@ -398,6 +407,7 @@ impl Loop {
             );
         }
         self.weights = weights;
+        self.settles = Some(now + SETTLED_AFTER);
         let known = self.smi.as_ref().is_some_and(Smi::is_known);
         for (mirror, source) in self.mirrors.iter_mut().zip(&self.sources) {
             mirror.allow(known && source.is_published);
@@ -489,6 +499,7 @@ impl Loop {
         // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
         let stays = self.gave_up_splits && !self.goes_without_splits;
         if (self.in_step || stays) && !denied {
+            self.sources.iter_mut().for_each(Source::ask_twice);
             return Ok(self.mirrors.iter().all(Mirror::is_settled));
         }
         if now < self.patience() {

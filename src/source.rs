@@ -1,14 +1,16 @@
 //! One named ConfigMap: what the cluster says of it, what of that is fit to be published, and what
 //! the operator hears of it.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use log::{debug, warn};
 
+use crate::document;
 use crate::error::{Error, Target};
 use crate::follow::Observation;
 use crate::reconcile::{self, Content, Examined, Known, Latest, Remark};
-use crate::resource::{Body, Object, ObjectKind, ObjectName};
+use crate::resource::{Body, FileName, Object, ObjectKind, ObjectName, Origin, ResourceVersion};
 
 /// A named ConfigMap.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Source {
     pub denied: Option<(Instant, Error)>,
     /// Why its last state was refused.
     pub refused: Option<String>,
+    /// Files that were found good, and that nobody was asked about twice.
+    unasked: BTreeSet<FileName>,
     /// The last warning: none is given twice in a row.
     said: String,
 }
@@ -42,6 +46,7 @@ impl Source {
             is_published: false,
             denied: None,
             refused: None,
+            unasked: BTreeSet::new(),
             said: String::new(),
         }
     }
@@ -75,6 +80,23 @@ impl Source {
         }
     }
 
+    /// Asks the second reader about what is published: there is time for it now.
+    pub fn ask_twice(&mut self) {
+        let unasked = std::mem::take(&mut self.unasked);
+        let Some(content) = &self.content else { return };
+        for name in unasked {
+            let bytes = content.files.get(&name);
+            if let Some(fault) = bytes.and_then(|bytes| document::second_opinion(&name, bytes)) {
+                let Origin {
+                    object,
+                    resource_version,
+                    ..
+                } = &*content.origin;
+                doubt(object, resource_version, name.as_str(), &fault.to_string());
+            }
+        }
+    }
+
     /// It is there, in this state.
     fn observe(&mut self, object: Object) {
         let Body::ConfigMap(files) = object.body else {
@@ -83,16 +105,19 @@ impl Source {
         (self.denied, self.refused) = (None, None);
         let (name, version) = (&self.object, object.version);
         let resource_version = version.resource_version.clone();
-        let Examined { content, doubts } =
-            reconcile::examine(name, version, files, self.content.as_ref());
+        let Examined {
+            content,
+            doubts,
+            unasked,
+        } = reconcile::examine(name, version, files, self.content.as_ref());
         for Remark { key, what } in doubts {
-            warn!(configmap:% = name, resource_version:% = resource_version, key, reason = what;
-                "published, though not every parser reads it");
+            doubt(name, &resource_version, &key, &what);
         }
         match content {
             Ok(content) => {
                 debug!(configmap:% = name, resource_version:% = resource_version; "observed");
                 self.content = Some(content);
+                self.unasked.extend(unasked);
                 self.latest = Latest::Fit;
                 self.said.clear();
             }
@@ -140,4 +165,9 @@ impl Source {
             self.said = reason.to_owned();
         }
     }
+}
+
+fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, reason: &str) {
+    let message = "published, though not every parser reads it";
+    warn!(configmap:% = object, resource_version:% = version, key, reason; "{message}");
 }
