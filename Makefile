@@ -32,7 +32,7 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 test: build tools ## Everything that can be proven on this machine.
 	$(CARGO) test
 
-demo: build tools ## A real Envoy shifts traffic because a ConfigMap changes.
+demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap and TrafficSplits change.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)
 
 run: build ## The program itself: make run ARGS="-h".

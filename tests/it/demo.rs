@@ -39,6 +39,11 @@ fn lab() -> PathBuf {
 
 impl Demo {
     fn start(arguments: &[&str]) -> Demo {
+        Demo::start_with(arguments, None)
+    }
+
+    /// `path`: where programs are looked for, if not in the usual places.
+    fn start_with(arguments: &[&str], path: Option<&Path>) -> Demo {
         let temporary = TempDir::new().unwrap();
         let mut command = Command::new(lab());
         command
@@ -47,6 +52,9 @@ impl Demo {
             .env("CROSSOVER", program())
             .env("TMPDIR", temporary.path())
             .process_group(0);
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
         let process = Crossover::spawn(command);
         Demo { process, temporary }
     }
@@ -65,9 +73,13 @@ impl Demo {
     }
 }
 
-#[test]
-fn the_demo_shows_every_step_in_a_plain_line_and_no_failure() {
-    let demo = Demo::start(&["--step-ms", "200"]);
+/// Checks what a demo with short steps says, and returns it.
+#[track_caller]
+fn plays_the_whole_story(path: Option<&Path>) -> String {
+    let demo = Demo::start_with(&["--step-ms", "200"], path);
+    // What it shows, it shows step by step; the mirror may take its time.
+    demo.process
+        .wait_for_stdout("the third part", |text| text.contains("podinfo-canary"));
     let Finished {
         code,
         stdout,
@@ -82,18 +94,26 @@ fn the_demo_shows_every_step_in_a_plain_line_and_no_failure() {
         .filter(|words| words[5] == "%")
         .collect();
     let weights: Vec<_> = rows.iter().map(|row| (row[0], row[1])).collect();
-    let steps = [
+    let config_map = [("50", "50"), ("80", "20")];
+    let splits = [
         ("100", "0"),
-        ("90", "10"),
         ("75", "25"),
         ("50", "50"),
         ("25", "75"),
         ("0", "100"),
-        ("100", "0"),
     ];
+    let up = [
+        ("100", "0"),
+        ("90", "10"),
+        ("80", "20"),
+        ("70", "30"),
+        ("60", "40"),
+        ("50", "50"),
+    ];
+    let steps = [&config_map[..], &splits, &up, &[("100", "0")]].concat();
     assert_eq!(weights, steps, "{stdout}");
     assert_eq!(
-        rows[5][2..6],
+        rows[6][2..6],
         ["..........................", "0.0", "100.0", "%"]
     );
     for row in &rows[1..] {
@@ -101,25 +121,50 @@ fn the_demo_shows_every_step_in_a_plain_line_and_no_failure() {
         assert!(matches!(row[6..], [_, "ms", _, "ms", "0"]), "{row:?}");
     }
     assert!(
-        stdout.contains("  6 changes, ") && stdout.contains(", none failed.\n"),
+        stdout.contains("  13 changes, ") && stdout.contains(", none failed.\n"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("ConfigMap envoy-xds-gen shows the 3 files, byte for byte.\n"),
         "{stdout}"
     );
     assert!(stdout.is_ascii(), "{stdout}");
     assert!(stdout.lines().all(|line| line.len() <= 80), "{stdout}");
+    let left: Vec<_> = fs::read_dir(demo.temporary.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    stdout
+}
+
+#[test]
+fn the_demo_shows_every_step_in_a_plain_line_and_no_failure() {
+    let stdout = plays_the_whole_story(None);
+    assert!(
+        stdout.contains("  changes    by kubectl apply\n"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn the_demo_makes_the_requests_itself_where_kubectl_is_missing() {
+    let nothing = TempDir::new().unwrap();
+    let stdout = plays_the_whole_story(Some(nothing.path()));
+    assert!(stdout.contains("there is no kubectl here"), "{stdout}");
 }
 
 #[test]
 fn ctrl_c_during_the_demo_leaves_nothing_running() {
     let demo = Demo::start(&[]);
     demo.process
-        .wait_for_stdout("the second step", |text| text.contains("\n   90  10  "));
-    assert_eq!(children(demo.process.pid()).len(), 2, "crossover and Envoy");
+        .wait_for_stdout("the second step", |text| text.contains("\n   80  20  "));
+    let count = children(demo.process.pid()).len();
+    assert!(count >= 2, "{count}: crossover, Envoy and perhaps kubectl");
     let finished = demo.interrupt();
     assert_eq!((finished.code, finished.stderr.as_str()), (Some(130), ""));
 }
 
 #[test]
 fn ctrl_c_while_the_demo_starts_leaves_nothing_running() {
+    // kubectl or crossover alone, then crossover and Envoy.
     for wanted in [1, 2] {
         let demo = Demo::start(&[]);
         until("the demo to start processes", || {

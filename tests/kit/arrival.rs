@@ -76,9 +76,10 @@ impl Arrivals {
         panic!("waited for {} to change", self.path.display());
     }
 
-    /// When the file first held such content, if it has by now.
-    pub fn first(&mut self, want: impl Fn(&[u8]) -> bool) -> Option<Instant> {
+    /// When the file first held such content, from some moment on, if it has by now.
+    pub fn first(&mut self, since: Instant, want: impl Fn(&[u8]) -> bool) -> Option<Instant> {
         self.seen.extend(self.arrived.try_iter());
+        self.seen.retain(|seen| seen.at >= since);
         self.seen
             .iter()
             .find(|seen| want(&seen.bytes))

@@ -8,6 +8,7 @@ pub mod backend;
 pub mod crossover;
 pub mod elf;
 pub mod envoy;
+pub mod examples;
 pub mod exchange;
 pub mod figures;
 pub mod load;

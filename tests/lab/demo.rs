@@ -1,36 +1,29 @@
-//! `lab demo`: a canary by hand. Weights in a ConfigMap are changed through the API; crossover puts
-//! the files on disk, a real Envoy follows, and a steady load shows it.
+//! `lab demo`: the story of the README's first pages. A ConfigMap and TrafficSplits are changed
+//! through the API; crossover puts the files on disk, a real Envoy follows, and a steady load shows
+//! it.
 
-use crate::kit::arrival::Arrivals;
-use crate::kit::crossover::Crossover;
-use crate::kit::envoy::Envoy;
-use crate::kit::load::{Load, Tally, share, total};
-use crate::kit::site::{BACKENDS, Site};
-use crate::kit::xds::{CONFIG_MAP, Watching};
+use crate::hands::Applying;
+use crate::kit::examples;
+use crate::kit::load::{Tally, share, total};
+use crate::kit::xds::{CONFIG_MAP, SERVICE};
 use crate::screen::{Row, Screen};
+use crate::stage::{Part, REQUESTS_PER_SECOND, Stage, mirror};
 use crate::stop::Stop;
 use pico_args::Arguments;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The story: forward step by step, and back at once.
-const STEPS: [[u32; 2]; 7] = [
-    [100, 0],
-    [90, 10],
-    [75, 25],
-    [50, 50],
-    [25, 75],
-    [0, 100],
-    [100, 0],
-];
 /// How long each step's traffic is counted.
-const STEP_MS: u64 = 2000;
-const REQUESTS_PER_SECOND: u32 = 500;
+const STEP_MS: u64 = 1800;
 /// A change that takes longer than this to arrive has not arrived.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// Between two looks at what has come in.
 const FRAME: Duration = Duration::from_millis(60);
+/// The same while a change is under way.
+const GLANCE: Duration = Duration::from_millis(1);
+/// So many answers after Envoy has loaded routes, no earlier ones are on their way any more.
+const SETTLED: u64 = 3;
 
 /// Plays the story. With `--keep` everything goes on until Ctrl-C, for the user's own changes.
 pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
@@ -49,128 +42,167 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     Ok(code)
 }
 
-/// Everything that runs, in the order in which it ends.
-struct Stage {
-    arrivals: Arrivals,
-    load: Load,
-    envoy: Envoy,
-    crossover: Crossover,
-    site: Site,
+fn introduce(stage: &Stage, screen: &Screen) {
+    let url = stage.server.url();
+    screen.title("A real Envoy shifts traffic because a ConfigMap or a TrafficSplit changes");
+    screen.say("");
+    screen.fact("API server", &format!("{url} (in memory)"));
+    screen.fact("", &format!("kubectl --server {url} get cm,ts -o yaml"));
+    screen.fact(
+        "crossover",
+        &format!(
+            "-watch -configmap {CONFIG_MAP} -trafficsplit {SERVICE}, process {}",
+            stage.crossover.pid()
+        ),
+    );
+    screen.fact(
+        "files",
+        &stage.dir.path().join("current").display().to_string(),
+    );
+    screen.fact(
+        "Envoy",
+        &format!(
+            "{} by path only, process {}",
+            stage.url(),
+            stage.envoy.pid()
+        ),
+    );
+    screen.fact(
+        "load",
+        &format!("{REQUESTS_PER_SECOND} requests a second through Envoy"),
+    );
+    screen.fact("changes", stage.hands.describe());
+    screen.heads();
 }
 
-impl Stage {
-    /// Everything but the load waits for the one before it.
-    fn start() -> Stage {
-        let site = Site::start(Watching::PathOnly);
-        site.shift(&version(0), STEPS[0]);
-        let crossover = site.crossover();
-        crossover.wait_for_line("published");
-        let envoy = site.envoy();
-        Stage {
-            arrivals: Arrivals::watch(site.dir(), "rds.yaml"),
-            load: site.load(&envoy, REQUESTS_PER_SECOND),
-            envoy,
-            crossover,
-            site,
+fn title(part: Part) -> &'static str {
+    match part {
+        Part::ConfigMap => "The ConfigMap's own weights: example/envoy-xds.configmap.yaml, edited",
+        Part::Splits => "TrafficSplits: example/podinfo-v0.trafficsplit.yaml, then v1 to v4",
+        Part::Flagger => "A canary as Flagger steps it: up by 10, then promoted",
+    }
+}
+
+/// A step on its way from the cluster into the traffic.
+struct Step {
+    part: Part,
+    weights: [u32; 2],
+    /// When the cluster was told; nothing for the step that was there before the load.
+    changed: Option<Instant>,
+    applying: Applying,
+    /// How often Envoy had loaded routes before.
+    loads: u64,
+    /// How many answers there were when Envoy had loaded these.
+    loaded: Option<u64>,
+    file: Option<Instant>,
+    traffic: Option<Instant>,
+    /// What was answered before the step is alone in the traffic, and since when it is.
+    before: Option<(Tally, Instant)>,
+    /// Requests that failed before the step.
+    failed: usize,
+}
+
+impl Step {
+    fn take(stage: &Stage, part: Part, number: usize, failed: usize) -> Step {
+        let loads = stage.loaded();
+        let first = (part, number) == (Part::ConfigMap, 0);
+        let change = (!first).then(|| stage.change(part, number));
+        let (changed, applying) = change.unzip();
+        Step {
+            part,
+            weights: part.steps()[number],
+            changed,
+            applying: applying.unwrap_or_default(),
+            loads,
+            loaded: None,
+            file: None,
+            traffic: None,
+            before: first.then(|| (Tally::default(), Instant::now())),
+            failed,
         }
     }
 
-    fn introduce(&self, screen: &Screen) {
-        let url = self.site.server.url();
-        screen.title("A real Envoy shifts traffic because a ConfigMap changes");
-        screen.say("");
-        screen.fact("API server", &format!("{url} (in memory)"));
-        screen.fact(
-            "",
-            &format!("kubectl --server {url} get cm {CONFIG_MAP} -o yaml"),
-        );
-        screen.fact(
-            "crossover",
-            &format!(
-                "-watch -configmap {CONFIG_MAP}, process {}",
-                self.crossover.pid()
-            ),
-        );
-        screen.fact(
-            "files",
-            &self.site.dir().join("current").display().to_string(),
-        );
-        screen.fact(
-            "Envoy",
-            &format!(
-                "{} by path only, process {}",
-                self.site.url(&self.envoy),
-                self.envoy.pid()
-            ),
-        );
-        screen.fact(
-            "load",
-            &format!("{REQUESTS_PER_SECOND} requests a second through Envoy"),
-        );
-        screen.heads(BACKENDS);
+    /// How far it has come.
+    fn look(&mut self, stage: &mut Stage) -> Row {
+        let tally = stage.load.tally();
+        if let (None, Some(changed)) = (&self.before, self.changed) {
+            self.follow(stage, &tally, changed);
+            if self.before.is_none() && changed.elapsed() > GIVE_UP {
+                let said = stage.crossover.lines().join("\n");
+                panic!("a change has not reached the traffic; crossover says:\n{said}");
+            }
+        }
+        // Who tells of the file may be late; what Envoy has loaded was there.
+        let file = self.file.map(|at| self.traffic.map_or(at, |t| at.min(t)));
+        let since = |at: Option<Instant>| Some(at? - self.changed?);
+        let new = self.before.as_ref().map(|(before, _)| tally.since(before));
+        let answers = new.map(|new| new.answers).unwrap_or_default();
+        let backends = self.part.backends();
+        Row {
+            weights: Some(self.weights),
+            shares: (total(&answers) > 0).then(|| backends.map(|name| share(&answers, name))),
+            answers: total(&answers),
+            file: since(file),
+            traffic: since(self.traffic),
+            failed: tally.failures.len() - self.failed,
+        }
     }
 
-    /// How far a step has come since its change, and since when it is in the traffic. `failed`:
-    /// requests that failed before it.
-    fn look(&mut self, step: usize, changed: Instant, failed: usize) -> (Row, Option<Instant>) {
-        let tally = self.load.tally();
-        let served = tally.versions.get(&version(step));
-        if served.is_none() && changed.elapsed() > GIVE_UP {
-            let said = self.crossover.lines().join("\n");
-            panic!("a change has not reached the traffic; crossover says:\n{said}");
-        }
-        let mut row = Row {
-            weights: Some(STEPS[step]),
-            failed: tally.failures.len() - failed,
-            answers: served.map_or(0, |v| total(&v.answers)),
-            shares: served.map(|v| BACKENDS.map(|name| share(&v.answers, name))),
-            ..Row::default()
+    fn follow(&mut self, stage: &mut Stage, tally: &Tally, changed: Instant) {
+        let pairs = self.part.backends().into_iter().zip(self.weights);
+        let want: Vec<(String, u64)> = pairs.map(|(b, w)| (b.into(), w.into())).collect();
+        let arrived = |bytes: &[u8]| examples::weights(bytes).as_ref() == Some(&want);
+        self.file = self.file.or_else(|| stage.arrivals.first(changed, arrived));
+        let Some(loaded) = self.loaded else {
+            // The answers are counted first: none of them is taken for one by the new routes.
+            self.loaded = (stage.loaded() > self.loads).then(|| stage.load.tally().total());
+            return;
         };
-        // The first step was there before the load was.
-        if step > 0 {
-            let mark = format!("version_info: \"{}\"\n", version(step));
-            let file = self
-                .arrivals
-                .first(|bytes| bytes.starts_with(mark.as_bytes()));
-            row.file = file.map(|at| at - changed);
-            row.traffic = served.map(|v| v.first - changed);
+        let new = tally.total() - loaded;
+        if new > 0 && self.traffic.is_none() {
+            self.traffic = Some(Instant::now());
         }
-        let arrived = step == 0 || row.file.is_some();
-        (row, served.filter(|_| arrived).map(|v| v.first))
+        if new >= SETTLED && self.file.is_some() {
+            self.before = Some((tally.clone(), Instant::now()));
+        }
     }
-}
 
-/// What a step's routes are marked with.
-fn version(step: usize) -> String {
-    format!("step-{step}")
+    /// Whether its traffic has been counted for so long.
+    fn has_lasted(&self, lasts: Duration) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|(_, since)| since.elapsed() > lasts)
+    }
 }
 
 fn play(stop: Stop, lasts: Duration, keep: bool) -> ExitCode {
     let screen = Screen::new();
     let mut stage = Stage::start();
-    stage.introduce(&screen);
+    introduce(&stage, &screen);
     let mut rows = Vec::new();
     let mut failed = 0;
-    for (step, weights) in STEPS.into_iter().enumerate() {
-        let changed = Instant::now();
-        if step > 0 {
-            stage.site.put(&version(step), weights);
+    for part in Part::ALL {
+        screen.part(title(part), part.backends());
+        stage.prepare(part);
+        for number in 0..part.steps().len() {
+            let mut step = Step::take(&stage, part, number, failed);
+            let row = loop {
+                let row = step.look(&mut stage);
+                screen.draw(&row);
+                if row.shares.is_some() && step.has_lasted(lasts) {
+                    break row;
+                }
+                let wait = if step.before.is_some() { FRAME } else { GLANCE };
+                if !stop.pause(wait) {
+                    return stop.code();
+                }
+            };
+            step.applying.finish();
+            screen.settle(&row);
+            failed += row.failed;
+            rows.push(row);
         }
-        let row = loop {
-            let (row, since) = stage.look(step, changed, failed);
-            screen.draw(&row);
-            if since.is_some_and(|since| since.elapsed() > lasts) {
-                break row;
-            }
-            if !stop.pause(FRAME) {
-                return stop.code();
-            }
-        };
-        screen.settle(&row);
-        failed += row.failed;
-        rows.push(row);
     }
-    let code = conclude(&screen, &rows, &stage.load.tally());
+    let code = conclude(&screen, &rows, &stage);
     if keep {
         follow(&stage, &screen, stop);
     }
@@ -178,7 +210,8 @@ fn play(stop: Stop, lasts: Duration, keep: bool) -> ExitCode {
 }
 
 /// What it all came to. A failure, if a request failed or a share is not what its weights say.
-fn conclude(screen: &Screen, rows: &[Row], tally: &Tally) -> ExitCode {
+fn conclude(screen: &Screen, rows: &[Row], stage: &Stage) -> ExitCode {
+    let tally = stage.load.tally();
     let failed = tally.failures.len();
     let (changes, requests) = (rows.len() - 1, tally.total() + failed as u64);
     let none = if failed == 0 {
@@ -206,6 +239,11 @@ fn conclude(screen: &Screen, rows: &[Row], tally: &Tally) -> ExitCode {
             "  The share at weights {one} {other} is not what they say."
         ));
     }
+    screen.say(&format!(
+        "  In the cluster, ConfigMap {} shows the {} files, byte for byte.",
+        mirror(),
+        stage.mirrored()
+    ));
     match failed == 0 && odd.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -214,18 +252,19 @@ fn conclude(screen: &Screen, rows: &[Row], tally: &Tally) -> ExitCode {
 
 /// The share of the last second, until Ctrl-C.
 fn follow(stage: &Stage, screen: &Screen, stop: Stop) {
-    let url = stage.site.server.url();
+    let url = stage.server.url();
     screen.say("\n  Your turn, until Ctrl-C:");
     screen.say(&format!(
-        "  kubectl --server {url} edit configmap {CONFIG_MAP}"
+        "  kubectl --server {url} edit trafficsplit {SERVICE}"
     ));
+    let backends = Part::Flagger.backends();
     let mut tallies = vec![stage.load.tally()];
     while stop.pause(FRAME) {
         tallies.push(stage.load.tally());
         let oldest = tallies.len().saturating_sub(16);
         tallies.drain(..oldest);
         let new = tallies[tallies.len() - 1].since(&tallies[0]);
-        let shares = (total(&new.answers) > 0).then(|| BACKENDS.map(|b| share(&new.answers, b)));
+        let shares = (total(&new.answers) > 0).then(|| backends.map(|b| share(&new.answers, b)));
         screen.draw(&Row {
             shares,
             failed: new.failures.len(),

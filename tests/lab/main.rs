@@ -4,10 +4,12 @@
 mod bench;
 mod demo;
 mod figures;
+mod hands;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod screen;
 mod serve;
+mod stage;
 mod stop;
 
 use pico_args::Arguments;

@@ -16,7 +16,7 @@ const DIM: &str = "2";
 /// One step, as far as it has come.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    /// What the ConfigMap says; `None`: not known here.
+    /// What the cluster says; `None`: not known here.
     pub weights: Option<[u32; 2]>,
     /// The part of the answers that the first backend gave, 0 to 1, and the other.
     pub shares: Option<[f64; 2]>,
@@ -88,14 +88,10 @@ impl Screen {
         ));
     }
 
-    /// Which part of a bar is whose, and the heads of the columns.
-    pub fn heads(&self, backends: [&str; 2]) {
-        let [first, other] = self.glyphs.map(|glyph| glyph.to_string().repeat(2));
-        let legend = [self.paint(BLUE, &first), self.paint(GREEN, &other)];
-        let [one, two] = backends;
-        self.say(&format!("\n  {} {one}   {} {two}\n", legend[0], legend[1]));
+    /// The heads of the columns.
+    pub fn heads(&self) {
         let heads = format!(
-            "  {:<9}{:<width$}{:>8}{:>10}{:>8}",
+            "\n  {:<9}{:<width$}{:>8}{:>10}{:>8}",
             "weights",
             "share of the answers",
             "file",
@@ -104,6 +100,15 @@ impl Screen {
             width = BAR + 17
         );
         self.say(&self.paint(DIM, &heads));
+    }
+
+    /// What the next steps are, and which part of a bar is whose.
+    pub fn part(&self, title: &str, backends: [&str; 2]) {
+        let [first, other] = self.glyphs.map(|glyph| glyph.to_string().repeat(2));
+        let [first, other] = [self.paint(BLUE, &first), self.paint(GREEN, &other)];
+        let [one, two] = backends;
+        self.say(&format!("\n  {}", self.paint(BOLD, title)));
+        self.say(&format!("  {first} {one}   {other} {two}"));
     }
 
     /// A step that goes on.

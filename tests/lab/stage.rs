@@ -1,0 +1,235 @@
+//! Everything that runs in the demo, and the changes that are made to it.
+
+use crate::hands::{Applying, Hands};
+use crate::kit::apiserver::{Options, Server};
+use crate::kit::arrival::Arrivals;
+use crate::kit::backend::Backend;
+use crate::kit::crossover::{Crossover, command};
+use crate::kit::envoy::Envoy;
+use crate::kit::examples::{self, DEFINITION, SPLITS};
+use crate::kit::load::Load;
+use crate::kit::objects::traffic_split;
+use crate::kit::site::BACKENDS;
+use crate::kit::until;
+use crate::kit::xds::{CONFIG_MAP, SERVICE, STATS, Watching};
+use serde_json::Value;
+use std::fs;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub const REQUESTS_PER_SECOND: u32 = 500;
+/// The services that Flagger makes of `podinfo`.
+const FLAGGERS: [&str; 2] = ["podinfo-primary", "podinfo-canary"];
+
+/// What happens, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The weights that the ConfigMap has change; TrafficSplits are not known here yet.
+    ConfigMap,
+    /// The TrafficSplits of `example/` are applied.
+    Splits,
+    /// A TrafficSplit is stepped as Flagger steps it.
+    Flagger,
+}
+
+impl Part {
+    pub const ALL: [Part; 3] = [Part::ConfigMap, Part::Splits, Part::Flagger];
+
+    pub fn backends(self) -> [&'static str; 2] {
+        match self {
+            Part::ConfigMap | Part::Splits => BACKENDS,
+            Part::Flagger => FLAGGERS,
+        }
+    }
+
+    /// The weights, step by step. Two in a row are never the same.
+    pub fn steps(self) -> Vec<[u32; 2]> {
+        match self {
+            Part::ConfigMap => vec![[50, 50], [80, 20]],
+            Part::Splits => SPLITS.map(|(_, weights)| weights).into(),
+            // Its analysis ends at 50; then the primary is what the canary was.
+            Part::Flagger => {
+                let up = (0..=5).map(|step| [100 - 10 * step, 10 * step]);
+                up.chain([[100, 0]]).collect()
+            }
+        }
+    }
+}
+
+/// Everything that runs, in the order in which it ends.
+pub struct Stage {
+    pub arrivals: Arrivals,
+    pub load: Load,
+    pub envoy: Envoy,
+    pub crossover: Crossover,
+    pub hands: Hands,
+    pub server: Server,
+    _backends: Vec<Backend>,
+    /// The ConfigMap of `example/`, for this machine.
+    config_map: Value,
+    pub dir: TempDir,
+}
+
+impl Stage {
+    /// Everything but the load waits for the one before it.
+    pub fn start() -> Stage {
+        let dir = tempfile::Builder::new().prefix("crossover-").tempdir();
+        let dir = dir.expect("a directory can be made");
+        let server = Server::start(Options {
+            splits: Vec::new(),
+            ..Options::default()
+        });
+        let all = BACKENDS.into_iter().chain(FLAGGERS);
+        let backends: Vec<Backend> = all.map(Backend::start).collect();
+        let config_map = config_map(&dir, &backends);
+        let hands = Hands::new(&server);
+        hands.apply(&hands.write(&config_map)).finish();
+        let crossover = follow(&server, &dir);
+        crossover.wait_for_line("published");
+        server.wait_for_watches(1);
+        let envoy = Envoy::start(&Watching::PathOnly.bootstrap(dir.path()));
+        Stage {
+            arrivals: Arrivals::watch(dir.path(), "rds.yaml"),
+            load: Load::start(&address(&envoy), REQUESTS_PER_SECOND),
+            envoy,
+            crossover,
+            hands,
+            server,
+            _backends: backends,
+            config_map,
+            dir,
+        }
+    }
+
+    /// Where Envoy takes requests.
+    pub fn url(&self) -> String {
+        address(&self.envoy)
+    }
+
+    /// Makes a part possible.
+    pub fn prepare(&self, part: Part) {
+        match part {
+            Part::ConfigMap | Part::Flagger => {}
+            Part::Splits => {
+                self.hands.apply(&examples::path(DEFINITION)).finish();
+                // It is asked for every -sync-interval while there is none.
+                self.server.wait_for_watches(2);
+            }
+        }
+    }
+
+    /// Takes a step of a part; returns when the cluster was told, and who may still be busy.
+    pub fn change(&self, part: Part, step: usize) -> (Instant, Applying) {
+        let weights = part.steps()[step];
+        if (part, step) == (Part::Flagger, 1) {
+            self.hands.put(split(part.steps()[0]));
+        }
+        let before = self.server.count_requests(|_| true);
+        let applying = match (part, step) {
+            (Part::Splits, step) => {
+                let (file, _) = SPLITS[step];
+                self.hands.apply(&examples::path(file))
+            }
+            (Part::ConfigMap, _) | (Part::Flagger, 0) => {
+                let object = self.config_map(part.backends(), weights);
+                self.hands.apply(&self.hands.write(&object))
+            }
+            (Part::Flagger, _) => self.hands.put(split(weights)),
+        };
+        let told = self.server.wait_for_request("the change", |request| {
+            // The mirror is written by crossover.
+            let ours = !request.user_agent.starts_with("crossover");
+            request.number > before && request.is_write() && ours
+        });
+        (told.at, applying)
+    }
+
+    /// The ConfigMap with routes to these backends.
+    fn config_map(&self, backends: [&str; 2], weights: [u32; 2]) -> Value {
+        let mut object = self.config_map.clone();
+        let mut routes = object["data"]["rds.yaml"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string();
+        for i in 0..2 {
+            routes = routes
+                .replacen("weight: 50", &format!("weight: {}", weights[i]), 1)
+                .replace(BACKENDS[i], backends[i]);
+        }
+        object["data"]["rds.yaml"] = routes.into();
+        object
+    }
+
+    /// How often Envoy has loaded routes.
+    pub fn loaded(&self) -> u64 {
+        let name = format!("{}.update_success", STATS[0]);
+        let text = self.envoy.get(&format!("/stats?filter=^{name}$"));
+        let count = text.rsplit_once(": ").map(|(_, count)| count.trim());
+        count
+            .and_then(|count| count.parse().ok())
+            .unwrap_or_default()
+    }
+
+    /// Waits until the cluster shows what is on disk; returns how many files that is.
+    pub fn mirrored(&self) -> usize {
+        let current = self.dir.path().join("current");
+        let same = |files: &serde_json::Map<String, Value>| {
+            files.iter().all(|(name, text)| {
+                fs::read_to_string(current.join(name)).is_ok_and(|file| *text == file)
+            })
+        };
+        until("the mirror to be what is on disk", || {
+            let mirror = self.server.get("ConfigMap", &mirror())?;
+            let files = mirror["data"].as_object()?;
+            same(files).then_some(files.len())
+        })
+    }
+}
+
+/// What shows the result in the cluster.
+pub fn mirror() -> String {
+    format!("{CONFIG_MAP}-gen")
+}
+
+/// Far less than a look is worth, so that the first TrafficSplit is met soon.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+fn follow(server: &Server, dir: &TempDir) -> Crossover {
+    let interval = format!("{}s", SYNC_INTERVAL.as_secs());
+    let mut command = command(&["-apiserver", &server.url(), "-namespace", "default"]);
+    command
+        .args(["-watch", "-sync-interval", &interval])
+        .args(["-configmap", CONFIG_MAP, "-trafficsplit", SERVICE])
+        .arg("-output-dir")
+        .arg(dir.path());
+    Crossover::spawn(command)
+}
+
+/// The ConfigMap of `example/`, for this machine, with clusters for Flagger's services too.
+fn config_map(dir: &TempDir, backends: &[Backend]) -> Value {
+    let of = |pair: usize| [pair, pair + 1].map(|at| backends[at].address());
+    let mut object = examples::config_map(dir.path(), of(0));
+    let other = examples::config_map(dir.path(), of(2));
+    let [mut clusters, mut others] = [&object, &other].map(|object| {
+        let text = object["data"]["cds.yaml"].as_str().unwrap_or_default();
+        text.to_string()
+    });
+    for (name, flaggers) in BACKENDS.into_iter().zip(FLAGGERS) {
+        others = others.replace(name, flaggers);
+    }
+    clusters += others.strip_prefix("resources:\n").unwrap_or_default();
+    object["data"]["cds.yaml"] = clusters.into();
+    object
+}
+
+fn address(envoy: &Envoy) -> String {
+    format!("http://{}/", envoy.listener(SERVICE))
+}
+
+/// As Flagger writes it: the canary first.
+fn split(weights: [u32; 2]) -> Value {
+    let [primary, canary] = FLAGGERS;
+    let weights = weights.map(u64::from);
+    let backends = [(canary, weights[1]), (primary, weights[0])];
+    traffic_split(SERVICE, SERVICE, &backends)
+}
