@@ -182,7 +182,12 @@ impl Output {
                 if directory.retry.is_some_and(|at| now < at) {
                     return Ok(Written::NotYet);
                 }
-                match publisher.publish(set) {
+                // `-onetime` ends right after this.
+                let published = match once {
+                    true => publisher.publish(set),
+                    false => publisher.publish_now(set),
+                };
+                match published {
                     Ok(published) => {
                         directory.recovered();
                         Ok(published.map_or(Written::Settled, Written::New))
@@ -192,6 +197,20 @@ impl Output {
                         Ok(Written::NotYet)
                     }
                 }
+            }
+        }
+    }
+
+    /// Puts what was written last on stable storage. False: not yet, so call again.
+    pub fn settle(&mut self) -> bool {
+        let Output::Directory(directory) = self else {
+            return true;
+        };
+        match directory.publisher.as_mut().map(Publisher::settle) {
+            None | Some(Ok(())) => true,
+            Some(Err(error)) => {
+                directory.say(&error, "what is published cannot be synced: trying again");
+                false
             }
         }
     }
@@ -237,13 +256,20 @@ impl Directory {
             self.backoff.failed(now, random)
         };
         self.retry = Some(now + wait);
-        let text = Chain(&error).to_string();
-        if self.said != text {
-            warn!(error = text; "the output directory cannot be written: trying again");
-            self.said = text;
-        }
+        self.say(
+            &error,
+            "the output directory cannot be written: trying again",
+        );
         self.failure = Some(error);
         Ok(())
+    }
+
+    fn say(&mut self, error: &Error, message: &'static str) {
+        let text = Chain(error).to_string();
+        if self.said != text {
+            warn!(error = text; "{message}");
+            self.said = text;
+        }
     }
 
     fn recovered(&mut self) {

@@ -69,6 +69,9 @@ struct Active {
     files: Sources,
     /// All of it is on stable storage: its files may be carried over.
     done: bool,
+    /// This life has written and announced it, and has yet to sync these files of it. They may be
+    /// carried over too, and are synced where they stand then.
+    unsynced: Option<BTreeSet<FileName>>,
     /// Committed, but not announced yet.
     owed: BTreeSet<FileName>,
     /// `current` was not announced yet either.
@@ -112,7 +115,12 @@ impl Publisher {
     /// files that were there before any of ours have an origin without a name. `None` if there is
     /// no such set, or another program has written to `current` since.
     pub fn whole_set(&self) -> Result<Option<FileSet>, Error> {
-        let Some(number) = self.whole.filter(|_| !self.foreign) else {
+        let fresh = self
+            .active
+            .as_ref()
+            .filter(|active| active.unsynced.is_some());
+        let number = fresh.map(|active| active.number).or(self.whole);
+        let Some(number) = number.filter(|_| !self.foreign) else {
             return Ok(None);
         };
         let Some(files) = self.sources_of(number)? else {
@@ -129,6 +137,13 @@ impl Publisher {
         Ok(Some(set))
     }
 
+    /// As [`Publisher::publish_now`], and synced.
+    pub fn publish(&mut self, desired: &FileSet) -> Result<Option<Published>, Error> {
+        let published = self.publish_now(desired)?;
+        self.settle()?;
+        Ok(published)
+    }
+
     /// Makes `desired` what Envoy finds, in one step; the only other outcome is what was there
     /// before. `None`: that is so already, and nothing was written. After an error the same call
     /// may be made again at any time: it finds out what is left to do.
@@ -139,9 +154,9 @@ impl Publisher {
     /// 4. Commit: rename onto `active`.
     /// 5. Announce: rename a fresh link over each changed key, then `current`.
     /// 6. Unlink keys that are gone.
-    /// 7. Sync what is new, then rename onto `done`.
-    /// 8. Sweep old sets.
-    pub fn publish(&mut self, desired: &FileSet) -> Result<Option<Published>, Error> {
+    /// 7. Sweep old sets.
+    /// 8. Later, in [`Publisher::settle`]: sync what is new, then rename onto `done`.
+    pub fn publish_now(&mut self, desired: &FileSet) -> Result<Option<Published>, Error> {
         if self.suspect || !self.is_held()? {
             self.check()?;
         }
@@ -163,6 +178,8 @@ impl Publisher {
     /// lock again, if that went with them); what else is missing or foreign, the next publish
     /// makes again, so call it after this. True if there was anything of the kind.
     pub fn check(&mut self) -> Result<bool, Error> {
+        // What cannot be synced is not trusted, and published anew.
+        let _ = self.settle();
         self.suspect = true;
         let was_done = self.active.as_ref().is_some_and(|active| active.done);
         let held = self.is_held()?;
@@ -202,14 +219,14 @@ impl Publisher {
         let gone = |name: &&FileName| !desired.contains_key(*name);
         let removed: Vec<_> = active.files.keys().filter(gone).cloned().collect();
         let current = active.current_owed || !changed.is_empty() || !removed.is_empty();
-        (current || moved || !active.done).then_some(Plan {
+        (current || moved || !active.is_intact()).then_some(Plan {
             changed,
             removed,
             current,
         })
     }
 
-    // Step 8, or making room. What `active` or `done` names is never removed.
+    // Step 7, or making room. What `active` or `done` names is never removed.
     fn sweep(&mut self, keep: usize) -> Result<(), Error> {
         let mut numbers: Vec<_> = self.older.keys().copied().collect();
         numbers.truncate(numbers.len().saturating_sub(keep));
@@ -234,5 +251,12 @@ impl Publisher {
             None => false,
         };
         Ok(whole.then_some(bytes))
+    }
+}
+
+impl Active {
+    /// Whether its files can be relied on, as long as the machine runs.
+    fn is_intact(&self) -> bool {
+        self.done || self.unsynced.is_some()
     }
 }

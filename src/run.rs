@@ -44,6 +44,8 @@ const GATHER_FOR: Duration = Duration::from_millis(10);
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// What is not on the way to Envoy waits until nothing has changed for so long.
 const SETTLED_AFTER: Duration = Duration::from_millis(200);
+/// Where that failed.
+const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 /// `-onetime`: how long to try in all.
 const ONCE_IN_ALL: Duration = Duration::from_secs(60);
 /// `-onetime`: how long a missing ConfigMap, a 401 or a 403 may last; RBAC takes a moment to spread.
@@ -199,6 +201,7 @@ impl Loop {
             }
             self.request(now);
             if self.wait()? {
+                self.output.settle();
                 info!("stopped by a signal");
                 return Ok(());
             }
@@ -302,6 +305,9 @@ impl Loop {
         self.server.tick(now);
         if self.settles.take_if(|at| *at <= now).is_some() {
             self.sources.iter_mut().for_each(Source::ask_twice);
+            if !self.output.settle() {
+                self.settles = Some(now + SETTLE_AGAIN);
+            }
         }
         for followed in &mut self.followed {
             followed.tick(&mut self.server, now);

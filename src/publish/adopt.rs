@@ -74,6 +74,7 @@ impl Publisher {
             number: staged.number,
             files: std::mem::take(&mut staged.files),
             done: true,
+            unsynced: None,
             owed: Default::default(),
             current_owed: false,
         });
@@ -114,12 +115,9 @@ impl Publisher {
             staged.files.insert(key, Source { origin, size });
         }
         self.write_sources(staged)?;
-        for (path, file) in &staged.written {
-            if let Some(file) = file {
-                self.disk.sync(file, path)?;
-            }
+        for path in [self.at.sources(staged.number), dir] {
+            self.disk.sync(&self.disk.open(&path)?, &path)?;
         }
-        self.disk.sync(&self.disk.open(&dir)?, &dir)?;
         self.disk.sync(&self.held.sets, &self.at.sets)?;
         let number = staged.number.to_string();
         self.plan_rename(staged, &number, self.at.done.clone())?;
@@ -127,7 +125,7 @@ impl Publisher {
     }
 
     // A link to `target` in the place of what is at `onto`.
-    fn put(&mut self, target: &str, onto: &Path) -> Result<(), Error> {
+    pub(super) fn put(&mut self, target: &str, onto: &Path) -> Result<(), Error> {
         let link = self.temporary(target)?;
         let put = self.disk.rename(&link, onto);
         if put.is_err() {

@@ -1,10 +1,9 @@
-//! One publish, from the plan to old sets swept: steps 2 to 8 of `Publisher::publish`. Owns: their
+//! One publish, from the plan to the sync: steps 2 to 8 of `Publisher::publish_now`. Owns: their
 //! order, and taking back what was not committed. Must not: decide whether to publish.
 
-use std::collections::VecDeque;
-use std::fs;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::disk::{failed, reason};
@@ -15,24 +14,21 @@ use crate::error::Error;
 use crate::gather;
 use crate::resource::{File, FileName, FileSet};
 
-/// New files that stay open until they are synced; beyond that each is opened again.
-pub const OPEN: usize = 16;
-
 /// What a publish has made so far.
 #[derive(Default)]
 pub struct Staged {
     pub number: u64,
     pub files: Sources,
-    /// To be synced.
-    pub written: Vec<(PathBuf, Option<fs::File>)>,
+    /// To be synced: what was written, and what was carried over before it was.
+    pub unsynced: BTreeSet<FileName>,
     /// Links made for new keys.
     links: Vec<PathBuf>,
-    /// Temporary links and what each replaces: `active`, the changed keys, `current`, `done`.
+    /// Temporary links and what each replaces: `active`, the changed keys, `current`.
     renames: VecDeque<(PathBuf, PathBuf)>,
 }
 
 impl Publisher {
-    /// Steps 2 to 8.
+    /// Steps 2 to 7.
     pub(super) fn replace(
         &mut self,
         desired: &FileSet,
@@ -52,10 +48,11 @@ impl Publisher {
             number,
             files,
             done: false,
+            unsynced: None,
             owed: gather(plan.changed.iter().cloned()),
             current_owed: plan.current,
         });
-        let trusted = old.as_ref().is_some_and(|old| old.done);
+        let trusted = old.as_ref().is_some_and(Active::is_intact);
         if let Some(old) = old {
             self.older
                 .insert(old.number, old.files.into_keys().collect());
@@ -67,7 +64,7 @@ impl Publisher {
             return Err(error);
         }
 
-        // 8.
+        // 7.
         let unswept = self.sweep(OLDER).err();
         Ok(Published {
             number,
@@ -105,8 +102,11 @@ impl Publisher {
     fn stage(&mut self, desired: &FileSet, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
         // 2. A copy is made where linking fails: of the desired bytes, which are the same.
         let dir = self.at.set(staged.number);
-        let done = self.active.as_ref().filter(|active| active.done);
-        let old = done.map(|active| self.at.set(active.number));
+        let active = self.active.as_ref().filter(|active| active.is_intact());
+        let old = active.map(|active| self.at.set(active.number));
+        let unsynced = active
+            .and_then(|active| active.unsynced.clone())
+            .unwrap_or_default();
         self.disk.create_dir(&dir)?;
         for (name, File { bytes, origin }) in desired {
             let path = dir.join(name.as_str());
@@ -116,7 +116,10 @@ impl Publisher {
             let linked =
                 kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
             if !linked {
-                self.write(staged, path, bytes)?;
+                self.write(&path, bytes)?;
+            }
+            if !linked || unsynced.contains(name) {
+                staged.unsynced.insert(name.clone());
             }
             let (origin, size) = (origin.clone(), bytes.len() as u64);
             staged.files.insert(name.clone(), Source { origin, size });
@@ -149,22 +152,19 @@ impl Publisher {
         if plan.current {
             self.plan_rename(staged, CURRENT, self.at.current.clone())?;
         }
-        self.plan_rename(staged, &number, self.at.done.clone())
-    }
-
-    fn write(&self, staged: &mut Staged, path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
-        let file = self.disk.create(&path)?;
-        self.disk.write(&file, &path, bytes)?;
-        let open = (staged.written.len() < OPEN).then_some(file);
-        staged.written.push((path, open));
         Ok(())
     }
 
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let file = self.disk.create(path)?;
+        self.disk.write(&file, path, bytes)
+    }
+
     /// `N.sources` of what is staged.
-    pub(super) fn write_sources(&self, staged: &mut Staged) -> Result<(), Error> {
+    pub(super) fn write_sources(&self, staged: &Staged) -> Result<(), Error> {
         let path = self.at.sources(staged.number);
         match sources::encode(&staged.files) {
-            Ok(text) => self.write(staged, path, &text),
+            Ok(text) => self.write(&path, &text),
             Err(error) => Err(failed("write", &path, error.into())),
         }
     }
@@ -220,7 +220,7 @@ impl Publisher {
         }
     }
 
-    // Steps 5 to 7.
+    // Steps 5 and 6.
     fn announce(
         &mut self,
         plan: &mut Plan,
@@ -249,22 +249,39 @@ impl Publisher {
             plan.removed.extend(self.unlink_strays()?);
         }
 
-        // 7.
-        for (path, file) in &staged.written {
-            match file {
-                Some(file) => self.disk.sync(file, path)?,
-                None => self.disk.sync(&self.disk.open(path)?, path)?,
-            }
-        }
-        let dir = self.at.set(staged.number);
-        self.disk.sync(&self.disk.open(&dir)?, &dir)?;
-        self.disk.sync(&self.held.sets, &self.at.sets)?;
-        self.step(staged)?;
-        self.disk.sync(&self.held.sets, &self.at.sets)?;
-        self.whole = Some(staged.number);
         if let Some(active) = &mut self.active {
-            active.done = true;
+            active.unsynced = Some(std::mem::take(&mut staged.unsynced));
         }
+        Ok(())
+    }
+
+    // Step 8.
+    /// Puts on stable storage what was published since the last call; nothing, if nothing was. It
+    /// takes longer than all else, and Envoy does not wait for it. After a power loss before its
+    /// end, the set does not count as whole.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        let Some((number, unsynced)) = self
+            .active
+            .as_ref()
+            .and_then(|active| Some((active.number, active.unsynced.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        let dir = self.at.set(number);
+        let files = unsynced.iter().map(|name| dir.join(name.as_str()));
+        for path in files.chain([self.at.sources(number), dir.clone()]) {
+            self.disk.sync(&self.disk.open(&path)?, &path)?;
+        }
+        self.disk.sync(&self.held.sets, &self.at.sets)?;
+        let done = self.at.done.clone();
+        self.put(&number.to_string(), &done)?;
+        self.whole = Some(number);
+        self.disk.sync(&self.held.sets, &self.at.sets)?;
+        if let Some(active) = &mut self.active {
+            (active.done, active.unsynced) = (true, None);
+        }
+        // The set that was done before may go now; if it does not, the next publish tells of it.
+        let _ = self.sweep(OLDER);
         Ok(())
     }
 }

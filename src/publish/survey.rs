@@ -237,6 +237,7 @@ impl Publisher {
             number,
             files,
             done: true,
+            unsynced: None,
             owed: BTreeSet::new(),
             current_owed: false,
         }))

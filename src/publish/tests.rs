@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use super::steps::{OPEN, is_full};
+use super::steps::is_full;
 use super::*;
 use crate::resource::{ObjectName, Origin, ResourceVersion};
 
@@ -325,7 +325,7 @@ fn makes_every_link_before_the_commit_and_syncs_after_the_announcement() {
     };
     let (commit, last) = (at(&publisher.at.active), at(&publisher.at.current));
     let made = |(verb, _): &(&str, PathBuf)| ["create", "write", "link"].contains(verb);
-    assert!(!log[commit..].iter().any(made), "{log:?}");
+    assert!(!log[commit..=last].iter().any(made), "{log:?}");
     assert!(
         !log[..last].iter().any(|(verb, _)| *verb == "sync"),
         "{log:?}"
@@ -374,9 +374,59 @@ fn a_sync_that_fails_is_made_up_for_without_pokes() {
     publisher.publish(&set("rds.yaml=2")).unwrap_err();
     assert_eq!(pokes(&publisher), ["rds.yaml", "current"]);
     rearm(&publisher);
-    publish(&mut publisher, "rds.yaml=2").unwrap();
-    assert_eq!((pokes(&publisher), calls(&publisher, "link")), (vec![], 0));
+    assert!(publish(&mut publisher, "rds.yaml=2").is_none());
+    assert_eq!(pokes(&publisher), [""; 0]);
     tidy(temp.path(), &set("rds.yaml=2"));
+}
+
+#[test]
+fn what_waits_to_be_synced_is_carried_over_and_synced_with_what_comes_after() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=1 cds.yaml=1 lds.yaml=1");
+    rearm(&publisher);
+    for text in [
+        "rds.yaml=2 cds.yaml=1 lds.yaml=1",
+        "rds.yaml=2 cds.yaml=2 lds.yaml=1",
+    ] {
+        publisher.publish_now(&set(text)).unwrap().unwrap();
+        assert!(
+            publisher.publish_now(&set(text)).unwrap().is_none(),
+            "{text}"
+        );
+        assert_eq!(publisher.whole_set().unwrap().unwrap(), set(text));
+    }
+    assert_eq!(
+        (calls(&publisher, "sync"), calls(&publisher, "link")),
+        (0, 4)
+    );
+    publisher.settle().unwrap();
+    // Both files that are new, sources, the set, .sets twice.
+    assert_eq!(calls(&publisher, "sync"), 2 + 1 + 3);
+    publisher.settle().unwrap();
+    assert_eq!(calls(&publisher, "sync"), 2 + 1 + 3);
+    tidy(temp.path(), &set("rds.yaml=2 cds.yaml=2 lds.yaml=1"));
+}
+
+#[test]
+fn a_set_that_was_never_synced_is_written_and_announced_again_by_the_next_life() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
+    publisher
+        .publish_now(&set("rds.yaml=2 cds.yaml=1"))
+        .unwrap()
+        .unwrap();
+    drop(publisher);
+    let mut next = open(temp.path());
+    assert_eq!(
+        next.whole_set().unwrap().unwrap(),
+        set("rds.yaml=1 cds.yaml=1")
+    );
+    publish(&mut next, "rds.yaml=2 cds.yaml=1").unwrap();
+    assert_eq!(pokes(&next), ["cds.yaml", "rds.yaml", "current"]);
+    assert_eq!(calls(&next, "link"), 0, "nothing of it is carried over");
+    tidy(temp.path(), &set("rds.yaml=2 cds.yaml=1"));
 }
 
 #[test]
@@ -981,9 +1031,9 @@ fn copies_where_it_cannot_link() {
 fn sets_of_more_files_than_stay_open_are_synced_whole() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
-    let many: Vec<_> = (0..3 * OPEN).map(|n| format!("f{n}=1")).collect();
+    let many: Vec<_> = (0..3 * 16).map(|n| format!("f{n}=1")).collect();
     publish(&mut publisher, &many.join(" "));
-    assert_eq!(calls(&publisher, "sync"), 3 * OPEN + 1 + 3);
+    assert_eq!(calls(&publisher, "sync"), 3 * 16 + 1 + 3);
     tidy(temp.path(), &set(&many.join(" ")));
 }
 
