@@ -44,7 +44,9 @@ const GATHER_FOR: Duration = Duration::from_millis(10);
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// What is not on the way to Envoy waits until nothing has changed for so long.
 const SETTLED_AFTER: Duration = Duration::from_millis(200);
-/// Where that failed.
+/// One change is synced at once; of many, one after the other, only so often.
+const SYNC_EVERY: Duration = Duration::from_millis(250);
+/// Where syncing failed.
 const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 /// `-onetime`: how long to try in all.
 const ONCE_IN_ALL: Duration = Duration::from_secs(60);
@@ -92,6 +94,8 @@ struct Loop {
     changed: Option<Instant>,
     /// When to do what was put off for the last change.
     settles: Option<Instant>,
+    /// When the output was synced last.
+    synced: Option<Instant>,
     /// The last wait found nothing to read: no change is known of that waits behind this one.
     idle: bool,
     /// The output holds what the cluster said last.
@@ -171,6 +175,7 @@ impl Loop {
             server,
             changed: None,
             settles: None,
+            synced: None,
             idle: true,
             in_step: false,
             overrides: Vec::new(),
@@ -305,9 +310,7 @@ impl Loop {
         self.server.tick(now);
         if self.settles.take_if(|at| *at <= now).is_some() {
             self.sources.iter_mut().for_each(Source::ask_twice);
-            if !self.output.settle() {
-                self.settles = Some(now + SETTLE_AGAIN);
-            }
+            self.sync(now);
         }
         for followed in &mut self.followed {
             followed.tick(&mut self.server, now);
@@ -396,6 +399,10 @@ impl Loop {
                 source.merged = source.content.clone();
             }
         }
+        self.settles = Some(now + SETTLED_AFTER);
+        if self.synced.is_none_or(|at| now > at + SYNC_EVERY) {
+            self.sync(now);
+        }
         let contents = self
             .sources
             .iter()
@@ -413,7 +420,6 @@ impl Loop {
             );
         }
         self.weights = weights;
-        self.settles = Some(now + SETTLED_AFTER);
         let known = self.smi.as_ref().is_some_and(Smi::is_known);
         for (mirror, source) in self.mirrors.iter_mut().zip(&self.sources) {
             mirror.allow(known && source.is_published);
@@ -422,6 +428,14 @@ impl Loop {
             }
         }
         Ok(())
+    }
+
+    /// Puts what is published on stable storage.
+    fn sync(&mut self, now: Instant) {
+        self.synced = Some(now);
+        if !self.output.settle() {
+            self.settles = Some(now + SETTLE_AGAIN);
+        }
     }
 
     /// Warns of what was not so before.
