@@ -280,7 +280,7 @@ impl Loop {
         let unknown = self
             .smi
             .as_ref()
-            .filter(|smi| !smi.is_known() && !self.gave_up_splits);
+            .filter(|smi| !smi.is_known() && !self.gave_up_splits && self.output.is_open());
         let unknown = unknown.map(|_| self.started + UNKNOWN_FOR);
         // That requests are permitted is nothing to do where none is wanted.
         let next = followed.chain(smi).chain(mirrors).chain(unknown);
@@ -303,7 +303,9 @@ impl Loop {
         for mirror in &mut self.mirrors {
             mirror.tick(&mut self.server, now);
         }
-        let late = !self.gave_up_splits && now >= self.started + UNKNOWN_FOR;
+        // What is on disk decides, so it has to be seen first.
+        let late = now >= self.started + UNKNOWN_FOR;
+        let late = late && !self.gave_up_splits && self.output.is_open();
         if late && self.smi.as_ref().is_some_and(|smi| !smi.is_known()) {
             self.give_up_splits();
             self.changed.get_or_insert(now);
