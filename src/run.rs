@@ -337,6 +337,10 @@ impl Loop {
         {
             return;
         }
+        // A request takes its time: none goes out for people while an event may wait.
+        if !self.idle {
+            return;
+        }
         for mirror in &mut self.mirrors {
             if mirror.request(&mut self.server, || self.output.whole_set(), now) {
                 return;
@@ -371,6 +375,8 @@ impl Loop {
         let written = self
             .output
             .write(&set, self.once, now, &mut self.server.random)?;
+        // Nobody has looked for input meanwhile.
+        self.idle = false;
         let first = !self.in_step;
         self.in_step = !matches!(written, Written::NotYet);
         if !self.in_step {
@@ -490,7 +496,9 @@ impl Loop {
         // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
         let stays = self.gave_up_splits && !self.goes_without_splits;
         if (self.in_step || stays) && !denied {
-            return Ok(self.mirrors.iter().all(Mirror::is_settled));
+            // They are for people: nobody waits for ever for them.
+            let settled = self.mirrors.iter().all(Mirror::is_settled);
+            return Ok(settled || now >= self.patience());
         }
         if now < self.patience() {
             return Ok(false);
