@@ -56,7 +56,7 @@ impl Smi {
         let discovery = Discovery::new(version, every, now);
         let mut parts = Vec::new();
         for (namespace, name) in names {
-            let splits = Splits::new(namespace.clone());
+            let splits = Splits::new(namespace.clone(), name.clone());
             let mut followed = Followed::new(kind, namespace, name, manner, now, server);
             followed.speak(discovery.version(), now);
             parts.push((followed, splits));
