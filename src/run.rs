@@ -166,7 +166,7 @@ impl Loop {
             idle: true,
             in_step: false,
             overrides: Vec::new(),
-            weights: Changes::new(),
+            weights: Changes::default(),
             warnings: BTreeSet::new(),
             shown: Vec::new(),
             started: now,
@@ -370,6 +370,7 @@ impl Loop {
             return Ok(());
         };
         let (weights, warnings) = merge.finish();
+        let names = splits.iter().map(|split| split.name.clone()).collect();
         self.say(overrides, warnings);
 
         let written = self
@@ -401,7 +402,7 @@ impl Loop {
                 &set,
                 new,
                 since,
-                &merge::describe(&self.weights, &weights),
+                &merge::describe(&self.weights, &weights, &names),
             );
         }
         self.weights = weights;
