@@ -16,7 +16,6 @@ const REFUSED: &str = "the API server refuses";
 const UNUSABLE: &str = "answer cannot be used: asking again";
 const AWAY: &str = "the API server is away";
 const ENDED: &str = "the API server ended the watch";
-const EMPTY: &str = "there is no key in it";
 /// No warning.
 const NOTHING: &str = "";
 
