@@ -4,6 +4,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod absent;
 mod apiserver;
 mod command_line;
 mod crash;
@@ -30,8 +31,11 @@ mod scene;
 mod semantics;
 mod setup;
 mod signals;
+mod splits;
 mod steady;
 mod tls;
 mod traffic;
 mod usage;
+mod versions;
+mod weights;
 mod wire;
