@@ -23,6 +23,8 @@ pub struct Merge<'s> {
     applied: Vec<Applied>,
     changes: Changes,
     warnings: BTreeSet<String>,
+    /// A content goes without: what a split found is not all there is for it.
+    incomplete: bool,
 }
 
 impl<'s> Merge<'s> {
@@ -41,6 +43,7 @@ impl<'s> Merge<'s> {
             splits: first,
             changes: Changes::default(),
             warnings: later.into_iter().map(message).collect(),
+            incomplete: false,
         }
     }
 
@@ -91,6 +94,11 @@ impl<'s> Merge<'s> {
         })
     }
 
+    /// A content is used without weights.
+    pub fn leave_out(&mut self) {
+        self.incomplete = true;
+    }
+
     /// Adds a warning of the caller's.
     pub fn warn(&mut self, warning: String) {
         self.warnings.insert(warning);
@@ -98,7 +106,8 @@ impl<'s> Merge<'s> {
 
     /// After the last content: the routes that follow a split, and all that should be said.
     pub fn finish(mut self) -> (Changes, BTreeSet<String>) {
-        for (split, applied) in self.splits.iter().zip(&self.applied) {
+        let judged = self.splits.iter().filter(|_| !self.incomplete);
+        for (split, applied) in judged.zip(&self.applied) {
             self.warnings
                 .extend(applied.warnings(split).iter().map(ToString::to_string));
         }

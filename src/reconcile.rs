@@ -183,7 +183,10 @@ pub fn desired(
             let held = earlier.or_else(|| merge.content(&published(object)?).ok());
             let stands = match &held {
                 Some(_) => "what is published of the ConfigMap stays",
-                None => "the ConfigMap is published with its own weights",
+                None => {
+                    merge.leave_out();
+                    "the ConfigMap is published with its own weights"
+                }
             };
             merge.warn(format!("weights cannot be merged into {reason}: {stands}"));
             held.unwrap_or_else(|| content.clone())
