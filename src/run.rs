@@ -191,7 +191,12 @@ impl Loop {
             if self.once && self.changed.is_none() && self.is_finished(now)? {
                 return Ok(());
             }
+            let mirroring = !self.mirrors_are_settled();
             self.request(now);
+            if self.once && mirroring && self.mirrors_are_settled() {
+                // That was the last thing to do: nothing comes in that would tell.
+                continue;
+            }
             if self.wait()? {
                 info!("stopped by a signal");
                 return Ok(());
@@ -317,6 +322,10 @@ impl Loop {
         if self.output.check(now, random) || self.output.is_due(now) {
             self.changed.get_or_insert(now);
         }
+    }
+
+    fn mirrors_are_settled(&self) -> bool {
+        self.mirrors.iter().all(Mirror::is_settled)
     }
 
     fn request(&mut self, now: Instant) {
@@ -498,8 +507,7 @@ impl Loop {
         let stays = self.gave_up_splits && !self.goes_without_splits;
         if (self.in_step || stays) && !denied {
             // They are for people: nobody waits for ever for them.
-            let settled = self.mirrors.iter().all(Mirror::is_settled);
-            return Ok(settled || now >= self.patience());
+            return Ok(self.mirrors_are_settled() || now >= self.patience());
         }
         if now < self.patience() {
             return Ok(false);
