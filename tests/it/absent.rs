@@ -210,9 +210,9 @@ fn still_follows_its_split(spoil: fn(&Setup), said: &str) {
     setup.until_weights([0, 100]);
     process.signal(Signal::KILL);
     process.finish();
-    setup.split([100, 0]);
+    setup.split([10, 90]);
     let process = setup.start(&FOLLOW);
-    setup.until_weights([100, 0]);
+    setup.until_weights([10, 90]);
     process.wait_for_line(said);
     setup.split([40, 60]);
     setup.until_weights([40, 60]);
