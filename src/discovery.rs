@@ -29,6 +29,8 @@ pub struct Discovery {
     every: Duration,
     /// It was found gone once while splits were held.
     doubted: bool,
+    /// The group's last answer named a version that then gave no list.
+    belied: bool,
 }
 
 impl Discovery {
@@ -44,6 +46,7 @@ impl Discovery {
             fixed,
             every,
             doubted: false,
+            belied: false,
         }
     }
 
@@ -96,7 +99,7 @@ impl Discovery {
 
     /// The version that is spoken gave a list.
     pub fn works(&mut self) {
-        self.doubted = false;
+        (self.doubted, self.belied) = (false, false);
         if let (State::Try(_), Some(version)) = (&self.state, self.version()) {
             self.state = State::Speak(version.to_owned());
         }
@@ -106,7 +109,14 @@ impl Discovery {
     pub fn unserved(&mut self, holding: bool, now: Instant) -> bool {
         match self.state {
             State::Speak(_) if !self.fixed => {
-                self.state = State::Ask { due: now };
+                // Asked at once the first time; a group that contradicts itself gets time for it.
+                let wait = if self.belied {
+                    SECOND_LOOK
+                } else {
+                    Duration::ZERO
+                };
+                self.belied = true;
+                self.state = State::Ask { due: now + wait };
                 false
             }
             State::Try(next) if next + 1 < VERSIONS.len() => {
@@ -203,6 +213,21 @@ mod tests {
         }
         discovery.works();
         assert_eq!(discovery.version(), Some("v1alpha2"));
+    }
+
+    #[test]
+    fn a_group_that_contradicts_itself_is_not_asked_in_a_circle() {
+        let now = Instant::now();
+        let mut discovery = Discovery::new(None, EVERY, now);
+        for wait in [Duration::ZERO, SECOND_LOOK, SECOND_LOOK] {
+            discovery.served(&strings(&["v1alpha4"]), false, now);
+            discovery.unserved(false, now);
+            assert_eq!(discovery.due(), Some(now + wait));
+        }
+        discovery.served(&strings(&["v1alpha4"]), false, now);
+        discovery.works();
+        discovery.unserved(false, now);
+        assert_eq!(discovery.due(), Some(now), "it worked meanwhile");
     }
 
     #[test]

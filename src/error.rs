@@ -86,7 +86,7 @@ pub enum Error {
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// "list", "watch".
+    /// "list", "watch"; of a mirror "get", "create", "update".
     pub verb: &'static str,
     /// The plural resource: "configmaps".
     pub resource: &'static str,
@@ -96,6 +96,20 @@ pub struct Target {
     pub namespace: String,
     /// The object's name; `None`: all of them.
     pub name: Option<String>,
+}
+
+impl Target {
+    fn is_mirror(&self) -> bool {
+        matches!(self.verb, "get" | "create" | "update")
+    }
+
+    /// All that whoever makes this request needs, as a Role has it; but for "create".
+    fn verbs(&self) -> &'static str {
+        match self.is_mirror() {
+            true => "[\"get\", \"update\"]",
+            false => "[\"list\", \"watch\"]",
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -201,12 +215,19 @@ impl fmt::Display for Error {
                         write!(
                             f,
                             " (grant it by a Role in namespace {namespace}: apiGroups [\"{group}\"], \
-                             resources [\"{resource}\"], verbs [\"list\", \"watch\"]"
+                             resources [\"{resource}\"], verbs {}",
+                            target.verbs()
                         )?;
-                        match name {
-                            Some(name) => write!(f, ", resourceNames [\"{name}\"])"),
-                            None => f.write_str(")"),
+                        if let Some(name) = name {
+                            write!(f, ", resourceNames [\"{name}\"]")?;
                         }
+                        // RBAC cannot bind a create to a name: there is none yet.
+                        f.write_str(if target.is_mirror() {
+                            "; and verbs [\"create\"] in a rule without resourceNames; or give \
+                             -publish=false)"
+                        } else {
+                            ")"
+                        })
                     }
                     _ => Ok(()),
                 }

@@ -5,11 +5,17 @@ use std::collections::BTreeSet;
 
 use crate::gather;
 use crate::reconcile::Content;
-use crate::resource::{Bytes, FileName};
+use crate::resource::{Bytes, FileName, ObjectName};
 use crate::route::{self, Applied, Change, ClusterChange, Split, first_for_each_service};
 
-/// The routes that follow a split, with the file they are in.
-pub type Changes = Vec<(FileName, Change)>;
+/// The routes that follow a split.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The first of each file.
+    routes: Vec<(FileName, Change)>,
+    /// Beyond these.
+    more: usize,
+}
 
 /// Splits on their way into contents, and what comes to light on it.
 pub struct Merge<'s> {
@@ -18,6 +24,8 @@ pub struct Merge<'s> {
     applied: Vec<Applied>,
     changes: Changes,
     warnings: BTreeSet<String>,
+    /// A content goes without: what a split found is not all there is for it.
+    incomplete: bool,
 }
 
 impl<'s> Merge<'s> {
@@ -34,8 +42,9 @@ impl<'s> Merge<'s> {
         Merge {
             applied: first.iter().map(|split| Applied::none(split)).collect(),
             splits: first,
-            changes: Changes::new(),
+            changes: Changes::default(),
             warnings: gather(later.into_iter().map(message)),
+            incomplete: false,
         }
     }
 
@@ -72,7 +81,8 @@ impl<'s> Merge<'s> {
                 self.warnings
                     .insert(format!("{object} {name}: {more} more warnings of the kind"));
             }
-            self.changes.extend(
+            self.changes.more += merged.more_changes;
+            self.changes.routes.extend(
                 merged
                     .changes
                     .into_iter()
@@ -85,6 +95,11 @@ impl<'s> Merge<'s> {
         })
     }
 
+    /// A content is used without weights.
+    pub fn leave_out(&mut self) {
+        self.incomplete = true;
+    }
+
     /// Adds a warning of the caller's.
     pub fn warn(&mut self, warning: String) {
         self.warnings.insert(warning);
@@ -92,7 +107,8 @@ impl<'s> Merge<'s> {
 
     /// After the last content: the routes that follow a split, and all that should be said.
     pub fn finish(mut self) -> (Changes, BTreeSet<String>) {
-        for (split, applied) in self.splits.iter().zip(&self.applied) {
+        let judged = self.splits.iter().filter(|_| !self.incomplete);
+        for (split, applied) in judged.zip(&self.applied) {
             self.warnings
                 .extend(applied.warnings(split).iter().map(ToString::to_string));
         }
@@ -101,48 +117,66 @@ impl<'s> Merge<'s> {
 }
 
 /// What changed from one set of weights to the next, for a log line; empty where nothing did.
-pub fn describe(before: &Changes, after: &Changes) -> String {
-    let same_route = |a: &(FileName, Change), b: &(FileName, Change)| {
-        let names = |change: &Change| -> Vec<String> {
-            change
-                .clusters
-                .iter()
-                .map(|cluster| cluster.cluster.clone())
-                .collect()
-        };
-        (&a.0, &a.1.split, &a.1.virtual_host) == (&b.0, &b.1.split, &b.1.virtual_host)
-            && names(&a.1) == names(&b.1)
+/// `splits`: those that count now.
+///
+/// `default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25 (2 routes)`
+pub fn describe(before: &Changes, after: &Changes, splits: &BTreeSet<ObjectName>) -> String {
+    let mut texts: Vec<(String, usize)> = Vec::new();
+    let mut add = |text: String| match texts.iter_mut().find(|(known, _)| *known == text) {
+        Some((_, count)) => *count += 1,
+        None => texts.push((text, 1)),
     };
-    let mut texts = Vec::new();
-    for (file, change) in after {
+    let moved = |cluster: &ClusterChange| cluster.old.map(u64::from) != Some(cluster.new);
+    let mut left: Vec<&(FileName, Change)> = before.routes.iter().collect();
+    for (file, change) in &after.routes {
         let mut change = change.clone();
-        let entry = (file.clone(), change.clone());
-        if let Some((_, known)) = before.iter().find(|known| same_route(known, &entry)) {
+        // Of equal routes in one virtual host the first was the first before, too.
+        if let Some(at) = left.iter().position(|known| is_same(known, file, &change)) {
+            let (_, known) = left.remove(at);
             for (cluster, known) in change.clusters.iter_mut().zip(&known.clusters) {
                 cluster.old = u32::try_from(known.new).ok();
             }
         }
-        let moved = |cluster: &ClusterChange| cluster.old.map(u64::from) != Some(cluster.new);
         if change.clusters.iter().any(moved) {
-            texts.push(format!("{} {file} {change}", change.split));
+            add(format!("{} in {file}, {change}", change.split));
         }
     }
-    for known in before
-        .iter()
-        .filter(|known| !after.iter().any(|entry| same_route(known, entry)))
-    {
-        let (
-            file,
-            Change {
-                split,
-                virtual_host,
-                ..
-            },
-        ) = known;
-        texts.push(format!(
-            "{split} {file} {virtual_host}: as in the ConfigMap"
-        ));
+    for (file, known) in left {
+        let mut change = known.clone();
+        for cluster in &mut change.clusters {
+            let new = cluster.old.map_or(cluster.new, u64::from);
+            (cluster.old, cluster.new) = (u32::try_from(cluster.new).ok(), new);
+        }
+        if splits.contains(&known.split) {
+            let host = &known.virtual_host;
+            add(format!(
+                "{} in {file}, {host}: no such route any more",
+                known.split
+            ));
+        } else if change.clusters.iter().any(moved) {
+            add(format!("{} no longer in {file}, {change}", change.split));
+        }
     }
-    texts.dedup();
-    texts.join("; ")
+    let counted = |(text, count): (String, usize)| match count {
+        1 => text,
+        _ => format!("{text} ({count} routes)"),
+    };
+    let mut all: Vec<String> = texts.into_iter().map(counted).collect();
+    if after.more > 0 && !all.is_empty() {
+        all.push(format!("{} more routes follow a split", after.more));
+    }
+    all.join("; ")
+}
+
+/// Whether this is what a route was before, as far as a route can be told from others.
+fn is_same((known_file, known): &(FileName, Change), file: &FileName, change: &Change) -> bool {
+    let names = |change: &Change| -> Vec<String> {
+        let names = change
+            .clusters
+            .iter()
+            .map(|cluster| cluster.cluster.clone());
+        names.collect()
+    };
+    (known_file, &known.split, &known.virtual_host) == (file, &change.split, &change.virtual_host)
+        && names(known) == names(change)
 }

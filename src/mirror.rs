@@ -134,6 +134,11 @@ impl Mirror {
                 self.look(server);
                 true
             }
+            // What is published is no longer what the cluster says.
+            Step::Read(_) if !self.allowed => {
+                self.due = Some(now);
+                false
+            }
             Step::Read(existing) => {
                 let result = match published() {
                     Some(set) => self.write(existing, &set, server),

@@ -185,10 +185,15 @@ pub fn desired(
         followed.push(result.is_ok());
         let content = result.unwrap_or_else(|reason| {
             let earlier = merged.and_then(|content| merge.content(content).ok());
-            let held = earlier.or_else(|| published(object));
+            // What an earlier life published without weights, for want of anything good, is no
+            // last good either.
+            let held = earlier.or_else(|| merge.content(&published(object)?).ok());
             let stands = match &held {
                 Some(_) => "what is published of the ConfigMap stays",
-                None => "the ConfigMap is published with its own weights",
+                None => {
+                    merge.leave_out();
+                    "the ConfigMap is published with its own weights"
+                }
             };
             merge.warn(format!("weights cannot be merged into {reason}: {stands}"));
             held.unwrap_or_else(|| content.clone())

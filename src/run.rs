@@ -179,7 +179,7 @@ impl Loop {
             idle: true,
             in_step: false,
             overrides: Vec::new(),
-            weights: Changes::new(),
+            weights: Changes::default(),
             warnings: BTreeSet::new(),
             shown: Vec::new(),
             started: now,
@@ -204,7 +204,12 @@ impl Loop {
             if self.once && self.changed.is_none() && self.is_finished(now)? {
                 return Ok(());
             }
+            let mirroring = !self.mirrors_are_settled();
             self.request(now);
+            if self.once && mirroring && self.mirrors_are_settled() {
+                // That was the last thing to do: nothing comes in that would tell.
+                continue;
+            }
             if self.wait()? {
                 self.output.settle();
                 info!("stopped by a signal");
@@ -294,7 +299,7 @@ impl Loop {
         let unknown = self
             .smi
             .as_ref()
-            .filter(|smi| !smi.is_known() && !self.gave_up_splits);
+            .filter(|smi| !smi.is_known() && !self.gave_up_splits && self.output.is_open());
         let unknown = unknown.map(|_| self.started + UNKNOWN_FOR);
         // That requests are permitted is nothing to do where none is wanted.
         let next = followed.chain(smi).chain(mirrors).chain(unknown);
@@ -322,7 +327,9 @@ impl Loop {
         for mirror in &mut self.mirrors {
             mirror.tick(&mut self.server, now);
         }
-        let late = !self.gave_up_splits && now >= self.started + UNKNOWN_FOR;
+        // What is on disk decides, so it has to be seen first.
+        let late = now >= self.started + UNKNOWN_FOR;
+        let late = late && !self.gave_up_splits && self.output.is_open();
         if late && self.smi.as_ref().is_some_and(|smi| !smi.is_known()) {
             self.give_up_splits();
             self.changed.get_or_insert(now);
@@ -334,6 +341,10 @@ impl Loop {
         if self.output.check(now, random) || self.output.is_due(now) {
             self.changed.get_or_insert(now);
         }
+    }
+
+    fn mirrors_are_settled(&self) -> bool {
+        self.mirrors.iter().all(Mirror::is_settled)
     }
 
     fn request(&mut self, now: Instant) {
@@ -352,6 +363,10 @@ impl Loop {
             .as_mut()
             .is_some_and(|smi| smi.request(&mut self.server, now))
         {
+            return;
+        }
+        // A request takes its time: none goes out for people while an event may wait.
+        if !self.idle {
             return;
         }
         for mirror in &mut self.mirrors {
@@ -383,11 +398,14 @@ impl Loop {
             return Ok(());
         };
         let (weights, warnings) = merge.finish();
+        let names = splits.iter().map(|split| split.name.clone()).collect();
         self.say(overrides, warnings);
 
         let written = self
             .output
             .write(&set, self.once, now, &mut self.server.random)?;
+        // Nobody has looked for input meanwhile.
+        self.idle = false;
         let first = !self.in_step;
         self.in_step = !matches!(written, Written::NotYet);
         if !self.in_step {
@@ -416,7 +434,7 @@ impl Loop {
                 &set,
                 new,
                 since,
-                &merge::describe(&self.weights, &weights),
+                &merge::describe(&self.weights, &weights, &names),
             );
         }
         self.weights = weights;
@@ -520,7 +538,8 @@ impl Loop {
         let stays = self.gave_up_splits && !self.goes_without_splits;
         if (self.in_step || stays) && !denied {
             self.sources.iter_mut().for_each(Source::ask_twice);
-            return Ok(self.mirrors.iter().all(Mirror::is_settled));
+            // They are for people: nobody waits for ever for them.
+            return Ok(self.mirrors_are_settled() || now >= self.patience());
         }
         if now < self.patience() {
             return Ok(false);

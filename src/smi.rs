@@ -1,6 +1,7 @@
 //! All TrafficSplits that are asked for: which version of their group is spoken, their list-watches,
 //! and what has become of them. Owns: when they are known.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -55,7 +56,7 @@ impl Smi {
         let discovery = Discovery::new(version, every, now);
         let mut parts = Vec::new();
         for (namespace, name) in names {
-            let splits = Splits::new(namespace.clone());
+            let splits = Splits::new(namespace.clone(), name.clone());
             let mut followed = Followed::new(kind, namespace, name, manner, now, server);
             followed.speak(discovery.version(), now);
             parts.push((followed, splits));
@@ -122,10 +123,11 @@ impl Smi {
 
     /// Lets time pass. True: what counts has changed.
     pub fn tick(&mut self, server: &mut Server, now: Instant) -> bool {
-        drop(
-            self.group
-                .take_if(|exchange| exchange.deadline.is_some_and(|at| at <= now)),
-        );
+        let late = |exchange: &mut Exchange| exchange.deadline.is_some_and(|at| at <= now);
+        if self.group.take_if(late).is_some() {
+            let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
+            self.broken(late, server, now);
+        }
         let mut changed = false;
         for (followed, splits) in &mut self.parts {
             followed.tick(server, now);
@@ -185,7 +187,10 @@ impl Smi {
                 self.group = Some(exchange);
                 return false;
             }
-            Progress::Broken(_) => return false,
+            Progress::Broken(error) => {
+                self.broken(error, server, now);
+                return false;
+            }
             Progress::Ended(body) => body,
         };
         let holding = self.parts.iter().any(|(_, splits)| splits.is_holding());
@@ -218,6 +223,13 @@ impl Smi {
         };
         self.speak(absent, now);
         absent
+    }
+
+    /// The group's answer did not arrive: it is asked again when the server is.
+    fn broken(&self, error: io::Error, server: &mut Server, now: Instant) {
+        let target = Box::new(self.target.clone());
+        let source = error.into();
+        server.failed(Error::Request { target, source }, None, now);
     }
 
     /// Tells the list-watches what discovery has found.

@@ -8,7 +8,7 @@ use log::{info, warn};
 
 use crate::follow::Observation;
 use crate::gather;
-use crate::resource::{Body, Object, ObjectName};
+use crate::resource::{Body, Object, ObjectName, Version};
 use crate::route::{Spec, Split};
 
 /// A split that is gone counts this much longer: who replaces one deletes it first.
@@ -18,6 +18,8 @@ const GONE_FOR: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Splits {
     namespace: String,
+    /// The one that is meant; `None`: all of the namespace.
+    name: Option<String>,
     /// They have been read, or are known to be absent.
     known: bool,
     held: BTreeMap<String, Held>,
@@ -25,6 +27,7 @@ pub struct Splits {
 
 #[derive(Debug)]
 struct Held {
+    version: Version,
     /// As RFC 3339 has it: to be compared as text.
     created: String,
     /// What can be applied of it.
@@ -35,9 +38,10 @@ struct Held {
 
 impl Splits {
     /// Nothing is known yet.
-    pub fn new(namespace: String) -> Splits {
+    pub fn new(namespace: String, name: Option<String>) -> Splits {
         Splits {
             namespace,
+            name,
             known: false,
             held: BTreeMap::new(),
         }
@@ -73,6 +77,10 @@ impl Splits {
             Observation::Changed(object) => self.hold(object),
             Observation::Deleted(name) => self.miss(|held| held == name, now),
             Observation::Listed(objects) => {
+                if let (false, true, Some(name)) = (self.known, objects.is_empty(), &self.name) {
+                    info!(trafficsplit = format!("{}/{name}", self.namespace);
+                        "a TrafficSplit is not there: the ConfigMaps' own weights stand");
+                }
                 self.known = true;
                 let listed: Vec<String> = objects.iter().map(|o| o.name.clone()).collect();
                 objects.into_iter().for_each(|object| self.hold(object));
@@ -94,13 +102,17 @@ impl Splits {
         let split = spec.and_then(|spec: Spec| {
             Split::new(name.clone(), &spec).map_err(|unusable| unusable.to_string())
         });
-        if let Err(reason) = &split {
+        // A list tells again what is known.
+        let known = self.held.get(&object.name);
+        let known = known.is_some_and(|held| held.version == object.version);
+        if let (Err(reason), false) = (&split, known) {
             warn!(trafficsplit:% = name, resource_version:% = object.version.resource_version, reason;
                 "a TrafficSplit is not applied: the ConfigMaps' own weights stand");
         }
         self.held.insert(
             object.name,
             Held {
+                version: object.version,
                 created,
                 split: split.ok(),
                 leaves: None,

@@ -124,6 +124,7 @@ pub(super) struct Plan<'s> {
     pub(super) edits: Vec<Edit>,
     pub(super) applied: Vec<Applied>,
     pub(super) changes: Vec<Change>,
+    pub(super) more_changes: usize,
     pub(super) warnings: Vec<Warning>,
     pub(super) more_warnings: usize,
 }
@@ -135,6 +136,7 @@ impl<'s> Plan<'s> {
             edits: Vec::new(),
             applied: splits.iter().map(|split| Applied::none(split)).collect(),
             changes: Vec::new(),
+            more_changes: 0,
             warnings: Vec::new(),
             more_warnings: 0,
         }
@@ -232,14 +234,16 @@ impl<'s> Plan<'s> {
             self.set(route.total, sum)?;
         }
         if self.edits.len() > before {
-            self.note_change(index, host, clusters, &weights);
+            self.applied[index].changed += 1;
         }
+        self.note_change(index, host, clusters, &weights);
         Ok(())
     }
 
     fn note_change(&mut self, index: usize, host: &str, clusters: &[Cluster<'_>], new: &[u64]) {
-        self.applied[index].changed += 1;
-        if self.changes.len() < CHANGES_KEPT {
+        if self.changes.len() >= CHANGES_KEPT {
+            self.more_changes += 1;
+        } else {
             let clusters = clusters
                 .iter()
                 .zip(new)

@@ -20,8 +20,10 @@ pub struct Merged {
     pub text: Option<String>,
     /// For each split, in the order given.
     pub applied: Vec<Applied>,
-    /// The first routes that changed.
+    /// The first routes that follow a split.
     pub changes: Vec<Change>,
+    /// Routes beyond [`CHANGES_KEPT`].
+    pub more_changes: usize,
     /// Different ones, the first of them.
     pub warnings: Vec<Warning>,
     /// Warnings beyond [`WARNINGS_KEPT`].
@@ -35,6 +37,7 @@ impl Merged {
             text: None,
             applied: plan.applied,
             changes: plan.changes,
+            more_changes: plan.more_changes,
             warnings: plan.warnings,
             more_warnings: plan.more_warnings,
         }
@@ -87,7 +90,7 @@ impl Applied {
     }
 }
 
-/// A route that got other weights.
+/// A route with a split's weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The split it follows.
@@ -98,7 +101,7 @@ pub struct Change {
     pub clusters: Vec<ClusterChange>,
 }
 
-/// A weighted cluster of a route that changed.
+/// A weighted cluster of such a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterChange {
     /// Its name.

@@ -4,7 +4,9 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod absent;
 mod apiserver;
+mod canary;
 mod command_line;
 mod crash;
 mod credentials;
@@ -23,17 +25,22 @@ mod kubectl;
 mod listwatch;
 mod logging;
 mod looks;
+mod mirror;
 mod once;
 mod process;
 mod readme;
 mod recorded;
+mod refusals;
 mod scale;
 mod scene;
 mod semantics;
 mod setup;
 mod signals;
+mod splits;
 mod steady;
 mod tls;
 mod traffic;
 mod usage;
+mod versions;
+mod weights;
 mod wire;

@@ -1,0 +1,335 @@
+//! TrafficSplits that are not there, or of which there is no word; ConfigMaps that are held while
+//! splits move on.
+
+use crate::kit::apiserver::Options;
+use crate::kit::apiserver::access::{Account, Rule};
+use crate::kit::apiserver::faults::{Fault, Then};
+use crate::kit::apiserver::request::Request;
+use crate::kit::arrival::Arrivals;
+use crate::kit::crossover::Crossover;
+use crate::kit::objects::traffic_split_crd;
+use crate::setup::Setup;
+use crate::weights::{FILE, FOLLOW, GROUP, about_splits, routes, routes_of, split_of, unserved};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+const OWN: &str = "no word of the TrafficSplits yet: the ConfigMaps' own weights go out";
+const STAYS: &str = "no word of the TrafficSplits yet: what is published stays";
+const GONE: &str = "a TrafficSplit stays gone: the ConfigMaps' own weights stand again";
+/// A deleted split counts so long, and nothing goes out so long for want of a word.
+const TEN: Duration = Duration::from_secs(10);
+
+/// With 60 and 40 published, and nothing to do.
+fn weighed() -> (Setup, Crossover) {
+    let setup = Setup::template();
+    setup.split([60, 40]);
+    let process = setup.start(&FOLLOW);
+    setup.until_weights([60, 40]);
+    setup.server.wait_for_watches(2);
+    (setup, process)
+}
+
+#[test]
+fn a_split_that_is_not_there_leaves_the_own_weights_and_counts_once_it_is() {
+    let setup = Setup::template();
+    let started = Instant::now();
+    let process = setup.start(&FOLLOW);
+    setup.until_weights([100, 0]);
+    assert!(started.elapsed() < TEN, "absent is not unknown");
+    process.wait_for_line("a TrafficSplit is not there: the ConfigMaps' own weights stand");
+    setup.split([60, 40]);
+    setup.until_weights([60, 40]);
+    assert!(!process.stop().stderr.contains(" WARN "));
+}
+
+#[test]
+fn a_deleted_split_counts_for_10_s_more_and_on_if_it_is_back_by_then() {
+    let (setup, process) = weighed();
+    let gone = "a TrafficSplit is gone: its weights stay for 10 s";
+    setup.server.delete("TrafficSplit", "podinfo");
+    process.wait_for_line(gone);
+    setup.split([60, 40]);
+    setup.split([50, 50]);
+    setup.until_weights([50, 50]);
+    let mut arrivals = Arrivals::watch(&setup.output(), FILE);
+    let deleted = Instant::now();
+    setup.server.delete("TrafficSplit", "podinfo");
+    process.wait_for_lines(2, gone);
+    let own = routes([100, 0]);
+    let arrived = arrivals.wait_for(|bytes| bytes == own.as_bytes());
+    assert!(arrived - deleted >= TEN, "{:?}", arrived - deleted);
+    let warning = process.wait_for_line(GONE);
+    assert!(warning.contains(" WARN ") && warning.contains("default/podinfo"));
+    setup.split([30, 70]);
+    setup.until_weights([30, 70]);
+}
+
+/// While every request for splits fails like this, nothing goes out for 10 s, then the own weights.
+#[track_caller]
+fn is_unknown(fault: Fault) {
+    let setup = Setup::template();
+    setup.split([60, 40]);
+    setup.fail_next(usize::MAX, fault, |r| about_splits(r) && r.path() != GROUP);
+    let started = Instant::now();
+    let process = setup.start(&FOLLOW);
+    let warning = process.wait_for_line(OWN);
+    assert!(warning.contains(" WARN "), "{warning}");
+    assert!(started.elapsed() >= TEN, "{:?}", started.elapsed());
+    setup.until_weights([100, 0]);
+}
+
+#[test]
+fn what_is_no_word_of_a_split_lets_the_own_weights_out_after_10_s() {
+    let half = Fault::After {
+        body_bytes: 30,
+        then: Then::Close,
+    };
+    let statuses = [401, 403, 500, 503].map(Fault::status);
+    // Side by side, as each takes its 10 s.
+    std::thread::scope(|scope| {
+        for fault in statuses.into_iter().chain([Fault::Freeze, half]) {
+            scope.spawn(|| is_unknown(fault));
+        }
+    });
+}
+
+#[test]
+fn with_a_set_on_disk_it_stays_while_no_split_is_known() {
+    let (setup, process) = weighed();
+    process.signal(Signal::KILL);
+    process.finish();
+    let rules = vec![Rule::new("", "configmaps", &["list", "watch"])];
+    setup.server.set_accounts(vec![Account::anonymous(rules)]);
+    setup.put("a", &[(FILE, &(routes([100, 0]) + "# more\n"))]);
+    let process = setup.start(&FOLLOW);
+    let refusal = process.wait_for_line("the API server refuses");
+    for word in [
+        "\"split.smi-spec.io\"",
+        "\"trafficsplits\"",
+        "\"list\", \"watch\"",
+        "\"podinfo\"",
+    ] {
+        assert!(
+            refusal.contains(word) || refusal.contains(&word.replace('"', "\\\"")),
+            "{refusal}"
+        );
+    }
+    process.wait_for_line(STAYS);
+    setup.assert_weights([60, 40]);
+    setup.server.set_accounts(Vec::new());
+    setup.until_found(&[(FILE, &(routes([60, 40]) + "# more\n"))]);
+}
+
+#[test]
+fn an_unknown_split_is_no_reason_for_onetime_to_fail() {
+    let setup = Setup::template();
+    let rules = vec![Rule::new("", "configmaps", &["list", "watch"])];
+    setup.server.set_accounts(vec![Account::anonymous(rules)]);
+    let finished = setup.succeed(&["-onetime", "-configmap=a", "-trafficsplit=podinfo"]);
+    assert!(finished.stderr.contains(OWN), "{}", finished.stderr);
+    setup.assert_weights([100, 0]);
+}
+
+#[test]
+fn a_definition_that_comes_later_is_found_and_its_splits_count() {
+    for named in ["-trafficsplit=podinfo", "-smi"] {
+        let setup = Setup::with(Options {
+            splits: Vec::new(),
+            ..Options::default()
+        });
+        setup.put("a", &[(FILE, &routes([100, 0]))]);
+        let started = Instant::now();
+        let flags = [
+            "-watch",
+            "-sync-interval=300ms",
+            "-configmap=a",
+            named,
+            "-publish=false",
+        ];
+        let process = setup.start(&flags);
+        setup.until_weights([100, 0]);
+        assert!(started.elapsed() < TEN, "absent is not unknown");
+        process.wait_for_line("no TrafficSplits are served here");
+        setup
+            .server
+            .wait_for_requests("looks for the group", 3, |r| r.path() == GROUP);
+        setup
+            .server
+            .create(traffic_split_crd(&["v1alpha2", "v1alpha1"]));
+        setup.split([60, 40]);
+        setup.until_weights([60, 40]);
+        let said = process.stop().stderr;
+        assert_eq!(
+            said.matches("no TrafficSplits are served here").count(),
+            1,
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_group_that_vanishes_for_a_moment_is_not_believed() {
+    let (setup, process) = weighed();
+    // The watch, and the first look.
+    setup.fail_next(2, unserved(), about_splits);
+    setup.server.end_watches();
+    setup
+        .server
+        .wait_for_requests("a second look", 3, |r| r.path() == GROUP);
+    setup.server.wait_for_watches(2);
+    setup.split([50, 50]);
+    setup.until_weights([50, 50]);
+    let stderr = process.stop().stderr;
+    assert!(!stderr.contains("is gone"), "{stderr}");
+}
+
+#[test]
+fn a_group_that_stays_away_takes_its_splits_with_it() {
+    let (setup, process) = weighed();
+    let gone = Instant::now();
+    setup.fail_next(usize::MAX, unserved(), about_splits);
+    setup.server.end_watches();
+    process.wait_for_line("a TrafficSplit is gone: its weights stay for 10 s");
+    assert_eq!(
+        setup.server.count_requests(|r| r.path() == GROUP),
+        3,
+        "a second look"
+    );
+    setup.until_weights([100, 0]);
+    assert!(gone.elapsed() >= TEN);
+    process.wait_for_line(GONE);
+}
+
+/// Lasting trouble of ConfigMap `a` does not hold up its splits, in this life and in the next.
+#[track_caller]
+fn still_follows_its_split(spoil: fn(&Setup), said: &str) {
+    let (setup, process) = weighed();
+    spoil(&setup);
+    process.wait_for_line(said);
+    setup.split([0, 100]);
+    setup.until_weights([0, 100]);
+    process.signal(Signal::KILL);
+    process.finish();
+    setup.split([10, 90]);
+    let process = setup.start(&FOLLOW);
+    setup.until_weights([10, 90]);
+    process.wait_for_line(said);
+    setup.split([40, 60]);
+    setup.until_weights([40, 60]);
+}
+
+#[test]
+fn a_configmap_held_for_bad_yaml_still_follows_its_split() {
+    let spoil = |setup: &Setup| drop(setup.put("a", &[(FILE, "a: [1\n")]));
+    still_follows_its_split(spoil, "refused a ConfigMap: what is published of it stays");
+}
+
+#[test]
+fn a_deleted_configmap_still_follows_its_split() {
+    let spoil = |setup: &Setup| setup.server.delete("ConfigMap", "a");
+    still_follows_its_split(
+        spoil,
+        "a ConfigMap is not there: what is published of it stays",
+    );
+}
+
+/// Where no weight can be written without touching what else the text says.
+fn unsafe_routes() -> String {
+    routes([100, 0]).replace("weight: 100", "weight: &all 100")
+}
+
+const UNSAFE: &str = "weights cannot be merged into default/a rds.yaml: line 13: the weight has an \
+                      anchor";
+
+#[test]
+fn a_configmap_held_for_an_unsafe_edit_still_follows_its_split() {
+    let spoil = |setup: &Setup| drop(setup.put("a", &[(FILE, &unsafe_routes())]));
+    still_follows_its_split(
+        spoil,
+        &format!("{UNSAFE}: what is published of the ConfigMap stays"),
+    );
+}
+
+#[test]
+fn an_unsafe_edit_with_no_last_good_publishes_the_configmap_unmerged() {
+    let setup = Setup::new();
+    setup.put("a", &[(FILE, &unsafe_routes())]);
+    setup.split([60, 40]);
+    let mut process = setup.start(&FOLLOW);
+    setup.until_found(&[(FILE, &unsafe_routes())]);
+    let said = format!("{UNSAFE}: the ConfigMap is published with its own weights");
+    process.wait_for_line(&said);
+    // That was no last good: the next one is published, too, and in the next life.
+    for more in ["# 1\n", "# 2\n"] {
+        setup.put("a", &[(FILE, &(unsafe_routes() + more))]);
+        setup.until_found(&[(FILE, &(unsafe_routes() + more))]);
+        process.stop();
+        process = setup.start(&FOLLOW);
+        process.wait_for_line(&said);
+    }
+    setup.put("a", &[(FILE, &routes([100, 0]))]);
+    setup.until_weights([60, 40]);
+}
+
+#[test]
+fn a_file_that_no_split_touches_is_never_held_back() {
+    let odd = routes_of("other", [100, 0]).replace("weight: 100", "weight: &all 100");
+    let odder = "%FOO bar\n---\nweighted_clusters: podinfo\n";
+    let setup = Setup::new();
+    let put = |weights, more: &str| {
+        let files = [(FILE, routes(weights)), ("odd.yaml", odd.clone() + more)];
+        let [first, second] = &files;
+        let odder = format!("{odder}{more}");
+        setup.put(
+            "a",
+            &[
+                (first.0, &first.1),
+                (second.0, &second.1),
+                ("odder.yaml", &odder),
+            ],
+        );
+    };
+    let until = |weights, more: &str| {
+        let (odd, odder) = (odd.clone() + more, format!("{odder}{more}"));
+        setup.until_found(&[
+            (FILE, &routes(weights)),
+            ("odd.yaml", &odd),
+            ("odder.yaml", &odder),
+        ]);
+    };
+    put([100, 0], "");
+    setup.split([60, 40]);
+    let process = setup.start(&FOLLOW);
+    until([60, 40], "");
+    put([100, 0], "# more\n");
+    until([60, 40], "# more\n");
+    setup.split([0, 100]);
+    until([0, 100], "# more\n");
+    assert!(!process.stop().stderr.contains("cannot be merged"));
+}
+
+#[test]
+fn a_directory_that_another_holds_is_not_taken_for_an_empty_one() {
+    let (setup, process) = weighed();
+    setup.fail_next(usize::MAX, Fault::status(403), |r: &Request| {
+        about_splits(r)
+    });
+    let second = setup.start(&FOLLOW);
+    second.wait_for_line("another crossover holds");
+    setup
+        .server
+        .wait_for_requests("a split's list", 2, |r| r.is_list() && about_splits(r));
+    // Until its patience with the splits has ended.
+    let (began, found) = (Instant::now(), setup.found());
+    while began.elapsed() < TEN + Duration::from_millis(500) {
+        assert_eq!(setup.found(), found);
+        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    process.signal(Signal::KILL);
+    process.finish();
+    second.wait_for_line(STAYS);
+    setup.assert_weights([60, 40]);
+    drop(second);
+    setup.server.apply(split_of("podinfo", "podinfo", [1, 1]));
+}

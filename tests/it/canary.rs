@@ -1,0 +1,145 @@
+//! A canary end to end: TrafficSplits step, a real Envoy shares requests out, and none fails.
+
+use crate::kit::crossover::Crossover;
+use crate::kit::envoy::Envoy;
+use crate::kit::load::{Load, Tally, share};
+use crate::kit::objects::traffic_split;
+use crate::kit::site::{BACKENDS, Site};
+use crate::kit::xds::{SERVICE, STATS, Watching};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Answers at the end of a long step; enough for a bound of a tenth or so.
+const ANSWERS: u64 = 1500;
+
+/// Weights for both backends.
+fn split(weights: [u64; 2]) -> Value {
+    let backends: Vec<(&str, u64)> = BACKENDS.into_iter().zip(weights).collect();
+    traffic_split(SERVICE, SERVICE, &backends)
+}
+
+/// Follows the split, too.
+#[track_caller]
+fn crossover(site: &Site) -> Crossover {
+    let mut arguments = site.arguments();
+    arguments.extend(["-trafficsplit".into(), SERVICE.into()]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Crossover::start(&arguments)
+}
+
+/// Routes whose own weights send everything to the first backend, under a split.
+fn start(weights: [u64; 2]) -> (Site, Crossover, Envoy, Load) {
+    let site = Site::start(Watching::PathOnly);
+    site.shift("first", [100, 0]);
+    site.server.create(split(weights));
+    let crossover = crossover(&site);
+    crossover.wait_for_line("published");
+    let envoy = site.envoy();
+    envoy.wait_for_stat(&format!("{}.version_text", STATS[0]), "first");
+    let load = site.load(&envoy, 2000);
+    (site, crossover, envoy, load)
+}
+
+/// How often Envoy has taken routes.
+fn taken(envoy: &Envoy) -> u64 {
+    envoy.stat(&format!("{}.update_success", STATS[0]))
+}
+
+/// Sets weights and waits until Envoy has taken them.
+#[track_caller]
+fn step(site: &Site, envoy: &Envoy, weights: [u64; 2]) {
+    let before = taken(envoy);
+    site.server.replace(split(weights));
+    crate::kit::until("Envoy to take the routes", || {
+        (taken(envoy) > before).then_some(())
+    });
+}
+
+/// From now on, the second backend's share is its weight's, within 5 sigma.
+#[track_caller]
+fn check_share(load: &Load, canary: u64) {
+    // What is under way was routed before: one request, on the load's one connection.
+    let under_way = load.tally();
+    load.wait_for("what is under way", &under_way, |tally| tally.total() >= 2);
+    let since = load.tally();
+    let tally = load.wait_for("answers", &since, |tally| tally.total() >= ANSWERS);
+    let (want, found) = (canary as f64 / 100.0, share(&tally.answers, BACKENDS[1]));
+    let sigma = (want * (1.0 - want) / tally.total() as f64).sqrt();
+    assert!(
+        (found - want).abs() <= 5.0 * sigma,
+        "{found} for {want}, sigma {sigma}"
+    );
+}
+
+#[test]
+fn fifty_steps_under_load_fail_no_request_and_share_it_by_weight() {
+    let (site, _crossover, envoy, load) = start([100, 0]);
+    check_share(&load, 0);
+    for number in 1..=50 {
+        let canary = number * 2;
+        step(&site, &envoy, [100 - canary, canary]);
+        if [10, 25, 50].contains(&number) {
+            check_share(&load, canary);
+        }
+    }
+    assert_eq!(load.tally().failures, Vec::<String>::new());
+    assert_eq!(envoy.stat(&format!("{}.update_rejected", STATS[0])), 0);
+}
+
+#[test]
+fn a_template_and_a_split_that_change_together_both_arrive() {
+    let (site, _crossover, _envoy, load) = start([100, 0]);
+    for number in 1..=10 {
+        let canary = number % 2 * 100;
+        let version = format!("v{number}");
+        let template = site.config_map(&version, [100, 0]);
+        site.server.change(|cluster| {
+            if number % 3 == 0 {
+                cluster.replace(split([100 - canary, canary]));
+                cluster.replace(template);
+            } else {
+                cluster.replace(template);
+                cluster.replace(split([100 - canary, canary]));
+            }
+        });
+        // Whatever stood between the two, this is where it ends.
+        let wanted = BACKENDS[canary as usize / 100];
+        let since = load.tally();
+        load.wait_for("answers by both", &since, |tally| {
+            let answers = tally.versions.get(&version).map(|v| &v.answers);
+            answers.is_some_and(|answers| answers.get(wanted).is_some_and(|count| *count >= 20))
+        });
+        let since = load.tally();
+        let tally = load.wait_for("answers", &since, |tally| tally.total() >= 20);
+        assert_eq!(share(&tally.answers, wanted), 1.0, "{tally:?}");
+    }
+    assert_eq!(load.tally().failures, Vec::<String>::new());
+}
+
+#[test]
+fn a_restart_in_mid_canary_sends_no_request_by_the_template() {
+    // By the template, the first backend gets everything; by the split, nothing.
+    let (site, mut crossover_now, envoy, load) = start([0, 100]);
+    for number in 1..=6 {
+        crossover_now.signal(Signal::KILL);
+        assert_eq!(crossover_now.finish().code, None);
+        let version = format!("v{number}");
+        site.shift(&version, [100, 0]);
+        let since = load.tally();
+        crossover_now = crossover(&site);
+        load.wait_for("answers by new routes", &since, |tally| {
+            tally.versions.contains_key(&version)
+        });
+    }
+    // And an Envoy that begins with what is on disk.
+    drop(crossover_now);
+    let other = site.envoy();
+    let fresh = site.load(&other, 500);
+    fresh.wait_for("answers", &Tally::default(), |tally| tally.total() >= 50);
+    for tally in [load.tally(), fresh.tally()] {
+        assert_eq!(tally.failures, Vec::<String>::new());
+        let names: Vec<&String> = tally.answers.keys().collect();
+        assert_eq!(names, [BACKENDS[1]]);
+    }
+    drop(envoy);
+}
