@@ -86,6 +86,11 @@ impl Server {
         Ok(answer)
     }
 
+    /// Whether a signal has come: requests fail from then on, and nobody needs to know.
+    pub fn is_stopped(&self) -> bool {
+        self.client.is_stopped()
+    }
+
     /// A request was answered as it should be.
     fn answered(&mut self, now: Instant) {
         self.unauthorized = None;
