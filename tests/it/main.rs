@@ -24,6 +24,7 @@ mod kubectl;
 mod listwatch;
 mod logging;
 mod looks;
+mod merged;
 mod mirror;
 mod once;
 mod process;
