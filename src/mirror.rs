@@ -146,7 +146,7 @@ impl Mirror {
                     None => Ok(false),
                 };
                 result.unwrap_or_else(|error| {
-                    self.fail(&error, Instant::now(), &mut server.random);
+                    self.fail(&error, Instant::now(), server);
                     true
                 })
             }
@@ -164,7 +164,7 @@ impl Mirror {
             Ok(answer) => {
                 self.step = Step::Reading(Exchange::new(answer, false, Instant::now()));
             }
-            Err(error) => self.fail(&error, Instant::now(), &mut server.random),
+            Err(error) => self.fail(&error, Instant::now(), server),
         }
     }
 
@@ -257,7 +257,7 @@ impl Mirror {
                                 target: self.boxed_target(),
                                 what,
                             };
-                            self.fail(&error, now, &mut server.random);
+                            self.fail(&error, now, server);
                         }
                     },
                     404 => self.step = Step::Read(None),
@@ -301,7 +301,7 @@ impl Mirror {
             self.changed(now, &mut server.random);
             return;
         }
-        self.fail(&error, now, &mut server.random);
+        self.fail(&error, now, server);
     }
 
     fn broken(&mut self, error: io::Error, server: &mut Server, now: Instant) {
@@ -309,13 +309,17 @@ impl Mirror {
             target: self.boxed_target(),
             source: error.into(),
         };
-        self.fail(&error, now, &mut server.random);
+        self.fail(&error, now, server);
     }
 
     /// What can pass is tried again; what cannot, when there is something new to write.
-    fn fail(&mut self, error: &Error, now: Instant, random: &mut Random) {
+    fn fail(&mut self, error: &Error, now: Instant, server: &mut Server) {
+        if server.is_stopped() {
+            // A signal cut it short; the next wait ends the program.
+            return;
+        }
         if error.kind() == Kind::Transient && !self.once {
-            let wait = self.backoff.failed(now, random);
+            let wait = self.backoff.failed(now, &mut server.random);
             self.due = Some(now + wait);
         }
         self.say(

@@ -37,6 +37,11 @@ impl Server {
         }
     }
 
+    /// Whether a signal has come: requests fail from then on.
+    pub fn is_stopped(&self) -> bool {
+        self.client.is_stopped()
+    }
+
     /// Whether a request may go out now.
     pub fn permits(&self, now: Instant) -> bool {
         self.outage.permits(now)
