@@ -315,6 +315,7 @@ impl Mirror {
     /// What can pass is tried again; what cannot, when there is something new to write.
     fn fail(&mut self, error: &Error, now: Instant, server: &mut Server) {
         if server.is_stopped() {
+            // A signal cut it short; the next wait ends the program.
             return;
         }
         if error.kind() == Kind::Transient && !self.once {

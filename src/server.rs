@@ -37,6 +37,11 @@ impl Server {
         }
     }
 
+    /// Whether a signal has come: requests fail from then on.
+    pub fn is_stopped(&self) -> bool {
+        self.client.is_stopped()
+    }
+
     /// Whether a request may go out now.
     pub fn permits(&self, now: Instant) -> bool {
         self.outage.permits(now)
@@ -84,11 +89,6 @@ impl Server {
             self.answered(Instant::now());
         }
         Ok(answer)
-    }
-
-    /// Whether a signal has come: requests fail from then on, and nobody needs to know.
-    pub fn is_stopped(&self) -> bool {
-        self.client.is_stopped()
     }
 
     /// A request was answered as it should be.

@@ -25,6 +25,7 @@ mod kubectl;
 mod listwatch;
 mod logging;
 mod looks;
+mod merged;
 mod mirror;
 mod once;
 mod process;

@@ -184,3 +184,12 @@ fn a_mirror_that_failed_is_tried_again() {
     let _process = setup.start(&SHOW);
     setup.until_mirrored([60, 40]);
 }
+
+#[test]
+fn a_mirror_that_the_server_never_answers_does_not_hold_up_the_end_of_onetime() {
+    let setup = weighed();
+    setup.fail_next(usize::MAX, Fault::Freeze, is_mirror);
+    let stderr = setup.succeed(&ONCE).stderr;
+    assert_eq!(stderr.matches(REFUSED).count(), 1, "{stderr}");
+    setup.assert_weights([60, 40]);
+}

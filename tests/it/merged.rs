@@ -1,0 +1,170 @@
+//! The texts that merging is proven with (`tests/data/route`), each loaded by the real Envoy once:
+//! what it says it took has the weights that stand in the text.
+
+use crate::kit::envoy::{Judge, Offered, ROUTES, Verdict};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/route");
+
+/// Envoy refuses these as it refuses the texts before the merge: they are no routes, are no YAML, or
+/// have a name of their own. It takes an `api_listener` in its bootstrap only.
+const REFUSED: [&str; 7] = [
+    "api_listener",
+    "json_escapes",
+    "list_shaped_route",
+    "missing_weight_alias_name",
+    "odd_shapes",
+    "unreadable_other_names",
+    "unreadable_untouched",
+];
+/// What the listeners' routes lead to.
+const CLUSTERS: &str = "\
+resources:
+- {\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: podinfo-primary}
+- {\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: podinfo-canary}
+";
+
+/// Of each route with weights, the clusters and theirs.
+type Weights = Vec<Vec<(String, u64)>>;
+
+fn number(value: &Value) -> u64 {
+    match value {
+        Value::Object(wrapped) => wrapped.get("value").map_or(0, number),
+        Value::String(text) => text.parse().unwrap(),
+        value => value.as_f64().unwrap() as u64,
+    }
+}
+
+/// All weights in a value, in order.
+fn weights(value: &Value, found: &mut Weights) {
+    match value {
+        Value::Object(fields) => {
+            for (key, inner) in fields {
+                let clusters = inner["clusters"].as_array();
+                match (key.as_str(), clusters) {
+                    ("weighted_clusters" | "weightedClusters", Some(clusters)) => {
+                        let name = |cluster: &Value| cluster["name"].as_str().unwrap().to_owned();
+                        let pair = |c: &Value| (name(c), c.get("weight").map_or(0, number));
+                        found.push(clusters.iter().map(pair).collect());
+                    }
+                    _ => weights(inner, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| weights(item, found)),
+        _ => {}
+    }
+}
+
+fn sorted(value: &Value) -> Weights {
+    let mut found = Weights::new();
+    weights(value, &mut found);
+    found.sort();
+    // An alias may repeat them where Envoy keeps nothing.
+    found.dedup();
+    found
+}
+
+/// What is wrong with a case, if anything.
+fn check(judge: &Judge, text: &str, file: &Path) -> Result<(), String> {
+    let is_json = file.extension().is_some_and(|e| e == "json");
+    let offered = match (is_json, text.contains("config.listener.v3.Listener")) {
+        (_, true) => Offered::Listeners,
+        (true, false) => Offered::RoutesJson,
+        (false, false) => Offered::Routes,
+    };
+    // The judge's listeners wait for routes of its own name.
+    let text = text
+        .replacen("local", ROUTES, 1)
+        .replace("name: local\n", "name: local_route\n");
+    if let Verdict::Refused(log) = judge.offer(offered, text.as_bytes()) {
+        return Err(format!("refused: {log}"));
+    }
+    // Envoy reads the first document.
+    let is_plain = |c: &char| match c {
+        '\n' | '\r' | '\t' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        c => !c.is_control(),
+    };
+    let plain: String = text
+        .trim_start_matches('\u{feff}')
+        .chars()
+        .filter(is_plain)
+        .collect();
+    let first = serde_yaml::Deserializer::from_str(&plain).next();
+    let first = Value::deserialize(first.unwrap()).map_err(|e| e.to_string())?;
+    let dump = judge.envoy().json("/config_dump");
+    let (kind, field) = match offered {
+        Offered::Listeners => (".ListenersConfigDump", "dynamic_listeners"),
+        _ => (".RoutesConfigDump", "dynamic_route_configs"),
+    };
+    let all = dump["configs"].as_array().unwrap();
+    let is_it = |dump: &&Value| dump["@type"].as_str().unwrap().ends_with(kind);
+    let taken = all
+        .iter()
+        .find(is_it)
+        .map_or(&Value::Null, |dump| &dump[field]);
+    // Of the two files of routes, one is from an earlier case.
+    let taken: Vec<Weights> = match offered {
+        Offered::Listeners => vec![sorted(taken)],
+        _ => taken.as_array().into_iter().flatten().map(sorted).collect(),
+    };
+    let want = sorted(&first);
+    match taken.contains(&want) {
+        true => Ok(()),
+        false => Err(format!("want {want:?}, found {taken:?}")),
+    }
+}
+
+#[test]
+fn envoy_takes_every_merged_text_and_shows_its_weights() {
+    let judge = Judge::start();
+    assert_eq!(
+        judge.offer(Offered::Clusters, CLUSTERS.as_bytes()),
+        Verdict::Loaded
+    );
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    let mut cases: Vec<_> = fs::read_dir(DATA)
+        .unwrap()
+        .map(|case| case.unwrap().path())
+        .collect();
+    cases.sort();
+    for case in cases {
+        let wanted = ["want.yaml", "want.json"].map(|name| case.join(name));
+        let Some(file) = wanted.iter().find(|file| file.exists()) else {
+            continue;
+        };
+        count += 1;
+        let text = fs::read_to_string(file).unwrap();
+        let case_name = case.file_name().unwrap().to_str().unwrap();
+        if REFUSED.contains(&case_name) {
+            let template = file.with_file_name(
+                file.file_name()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .replace("want", "config"),
+            );
+            let template = fs::read_to_string(template).unwrap();
+            assert!(
+                check(&judge, &template, file).is_err(),
+                "{case_name} can be checked"
+            );
+            continue;
+        }
+        if let Err(error) = check(&judge, &text, file) {
+            let error: String = error.chars().take(400).collect();
+            wrong.push(format!("{case_name}: {error}"));
+        }
+    }
+    assert!(count > 50);
+    assert!(
+        wrong.is_empty(),
+        "{count} cases, of them {}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
