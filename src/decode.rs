@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::gather;
 use crate::resource::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
@@ -55,7 +55,7 @@ struct RawObject {
     metadata: RawMetadata,
     data: Option<BTreeMap<String, String>>,
     binary_data: Option<BTreeMap<String, String>>,
-    spec: Option<Value>,
+    spec: Option<Box<RawValue>>,
     versions: Option<Vec<RawVersion>>,
     items: Option<Vec<RawObject>>,
     code: u16,
@@ -139,7 +139,7 @@ pub fn event(json: &[u8], kind: ObjectKind) -> Result<WatchEvent, String> {
 
 /// Reads the versions that an API group serves.
 pub fn group(json: &[u8]) -> Result<Vec<String>, String> {
-    let raw: RawObject = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
     if raw.kind != "APIGroup" {
         return Err(format!("the answer is no APIGroup but a {:?}", raw.kind));
     }
@@ -164,7 +164,7 @@ pub struct Mirrored {
 
 /// Reads a single ConfigMap.
 pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
-    let mut raw: RawObject = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let mut raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
     if raw.kind != "ConfigMap" {
         return Err(format!("the answer is no ConfigMap but a {:?}", raw.kind));
     }
@@ -210,7 +210,7 @@ impl RawObject {
             ObjectKind::TrafficSplit => Body::TrafficSplit {
                 created: self.metadata.creation_timestamp.clone(),
                 // A spec that is not one is this object's own fault, not the whole list's.
-                spec: Spec::deserialize(self.spec.unwrap_or_default()).map_err(|e| e.to_string()),
+                spec: spec(self.spec),
             },
         };
         Ok(Object {
@@ -219,6 +219,11 @@ impl RawObject {
             body,
         })
     }
+}
+
+fn spec(raw: Option<Box<RawValue>>) -> Result<Spec, String> {
+    let text = raw.as_ref().map_or("{}", |raw| raw.get());
+    serde_json::from_str(text).map_err(unreadable)
 }
 
 type Texts = Option<BTreeMap<String, String>>;

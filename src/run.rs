@@ -398,7 +398,7 @@ impl Loop {
             return Ok(());
         };
         let (weights, warnings) = merge.finish();
-        let names = splits.iter().map(|split| split.name.clone()).collect();
+        let names = gather(splits.iter().map(|split| split.name.clone()));
         self.say(overrides, warnings);
 
         let written = self
@@ -578,10 +578,13 @@ fn report<'a>(
     let join = |texts: Vec<String>| texts.join(",");
     let gone = removed.iter().map(|name| format!("-{name}"));
     let files = changed.iter().map(ToString::to_string).chain(gone);
-    let milliseconds = committed.saturating_duration_since(since).as_secs_f64() * 1000.0;
+    let micros = committed.saturating_duration_since(since).as_micros();
     let configmap = join(origins.keys().map(ToString::to_string).collect());
     let resource_version = join(origins.values().map(ToString::to_string).collect());
-    let (files, ms) = (join(files.collect()), format!("{milliseconds:.3}"));
+    let (files, ms) = (
+        join(files.collect()),
+        format!("{}.{:03}", micros / 1000, micros % 1000),
+    );
     if weights.is_empty() {
         info!(configmap, resource_version, files, set = *number, ms; "published");
     } else {
