@@ -120,7 +120,7 @@ impl<'s> Merge<'s> {
 /// `splits`: those that count now.
 ///
 /// `default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25 (2 routes)`
-pub fn describe(before: &Changes, after: &Changes, splits: &BTreeSet<ObjectName>) -> String {
+pub fn describe(before: &Changes, after: &Changes, splits: &[ObjectName]) -> String {
     let mut texts: Vec<(String, usize)> = Vec::new();
     let mut add = |text: String| match texts.iter_mut().find(|(known, _)| *known == text) {
         Some((_, count)) => *count += 1,
@@ -170,13 +170,8 @@ pub fn describe(before: &Changes, after: &Changes, splits: &BTreeSet<ObjectName>
 
 /// Whether this is what a route was before, as far as a route can be told from others.
 fn is_same((known_file, known): &(FileName, Change), file: &FileName, change: &Change) -> bool {
-    let names = |change: &Change| -> Vec<String> {
-        let names = change
-            .clusters
-            .iter()
-            .map(|cluster| cluster.cluster.clone());
-        names.collect()
-    };
+    let mut clusters = known.clusters.iter().zip(&change.clusters);
     (known_file, &known.split, &known.virtual_host) == (file, &change.split, &change.virtual_host)
-        && names(known) == names(change)
+        && known.clusters.len() == change.clusters.len()
+        && clusters.all(|(known, cluster)| known.cluster == cluster.cluster)
 }

@@ -398,7 +398,7 @@ impl Loop {
             return Ok(());
         };
         let (weights, warnings) = merge.finish();
-        let names = gather(splits.iter().map(|split| split.name.clone()));
+        let names: Vec<_> = splits.iter().map(|split| split.name.clone()).collect();
         self.say(overrides, warnings);
 
         let written = self
