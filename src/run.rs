@@ -4,8 +4,11 @@
 //! A turn: wait for input or a deadline, read what has arrived, publish once nothing more is
 //! waiting, then make at most one request.
 
+mod once;
+mod publish;
+
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::path::Path;
 use std::rc::Rc;
@@ -17,19 +20,17 @@ use rustix::io::Errno;
 
 use crate::args::{Config, Mode};
 use crate::backoff::Random;
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::follow::Followed;
-use crate::gather;
 use crate::kube::client::Client;
 use crate::kube::credentials::{Roots, TokenFile};
 use crate::kube::exchange::Exchange;
 use crate::kube::transport::timespec;
-use crate::merge::{self, Changes, Merge};
+use crate::merge::Changes;
 use crate::mirror::Mirror;
-use crate::output::{Output, Written};
-use crate::publish::Published;
-use crate::reconcile::{self, Desired, Known, Latest, Override};
-use crate::resource::{FileSet, ObjectKind, ObjectName, Origin};
+use crate::output::Output;
+use crate::reconcile::Override;
+use crate::resource::{ObjectKind, ObjectName, Origin};
 use crate::server::Server;
 use crate::signal::Signals;
 use crate::smi::Smi;
@@ -42,16 +43,6 @@ const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const GATHER_FOR: Duration = Duration::from_millis(10);
 /// How long nothing goes out for want of a word about the splits.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
-/// What is not on the way to Envoy waits until nothing has changed for so long.
-const SETTLED_AFTER: Duration = Duration::from_millis(200);
-/// One change is synced at once; of many, one after the other, only so often.
-const SYNC_EVERY: Duration = Duration::from_millis(250);
-/// Where syncing failed.
-const SETTLE_AGAIN: Duration = Duration::from_secs(10);
-/// `-onetime`: how long to try in all.
-const ONCE_IN_ALL: Duration = Duration::from_secs(60);
-/// `-onetime`: how long a missing ConfigMap, a 401 or a 403 may last; RBAC takes a moment to spread.
-const ONCE_DENIED: Duration = Duration::from_secs(5);
 
 /// Does what `config` asks for, until it is done or a signal comes.
 pub fn run(config: Config, signals: Signals) -> Result<(), Error> {
@@ -374,227 +365,5 @@ impl Loop {
                 return;
             }
         }
-    }
-
-    /// Brings the output in step with what is known, if enough is.
-    fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
-        self.recall();
-        if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
-            return Ok(());
-        }
-        let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
-        let mut merge = Merge::new(&splits);
-        let known: Vec<Known> = self.sources.iter().map(Source::known).collect();
-        let output = &mut self.output;
-        let published =
-            |object: &ObjectName| reconcile::from_earlier_life(object, &output.whole_set()?);
-        let desired = reconcile::desired(&known, &mut merge, published);
-        let Some(Desired {
-            set,
-            overrides,
-            followed,
-        }) = desired
-        else {
-            return Ok(());
-        };
-        let (weights, warnings) = merge.finish();
-        let names: Vec<_> = splits.iter().map(|split| split.name.clone()).collect();
-        self.say(overrides, warnings);
-
-        let written = self
-            .output
-            .write(&set, self.once, now, &mut self.server.random)?;
-        // Nobody has looked for input meanwhile.
-        self.idle = false;
-        let first = !self.in_step;
-        self.in_step = !matches!(written, Written::NotYet);
-        if !self.in_step {
-            return Ok(());
-        }
-        for (source, followed) in self.sources.iter_mut().zip(followed) {
-            source.is_published = followed && source.latest == Latest::Fit;
-            if followed && self.smi.is_some() {
-                source.merged = source.content.clone();
-            }
-        }
-        self.settles = Some(now + SETTLED_AFTER);
-        if self.synced.is_none_or(|at| now > at + SYNC_EVERY) {
-            self.sync(now);
-        }
-        let contents = self
-            .sources
-            .iter()
-            .filter_map(|source| source.content.as_ref());
-        let origins = contents.map(|content| content.origin.clone()).collect();
-        let shown = std::mem::replace(&mut self.shown, origins);
-        if let Written::New(published) = &written {
-            let new = self.shown.iter().filter(|origin| !shown.contains(origin));
-            report(
-                published,
-                &set,
-                new,
-                since,
-                &merge::describe(&self.weights, &weights, &names),
-            );
-        }
-        self.weights = weights;
-        let known = self.smi.as_ref().is_some_and(Smi::is_known);
-        for (mirror, source) in self.mirrors.iter_mut().zip(&self.sources) {
-            mirror.allow(known && source.is_published);
-            if first || matches!(written, Written::New(_)) {
-                mirror.changed(now, &mut self.server.random);
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts what is published on stable storage.
-    fn sync(&mut self, now: Instant) {
-        self.synced = Some(now);
-        if !self.output.settle() {
-            self.settles = Some(now + SETTLE_AGAIN);
-        }
-    }
-
-    /// Warns of what was not so before.
-    fn say(&mut self, overrides: Vec<Override>, warnings: BTreeSet<String>) {
-        for hidden in overrides
-            .iter()
-            .filter(|hidden| !self.overrides.contains(hidden))
-        {
-            let Override {
-                file,
-                winner,
-                loser,
-            } = hidden;
-            let message = "two ConfigMaps have the same file: the later one wins";
-            warn!(file:% = file, configmap:% = winner, hidden:% = loser; "{message}");
-        }
-        for warning in warnings.difference(&self.warnings) {
-            warn!("{warning}");
-        }
-        (self.overrides, self.warnings) = (overrides, warnings);
-    }
-
-    /// No word of the splits for so long: what is on disk stays, or else the own weights go out.
-    fn give_up_splits(&mut self) {
-        self.gave_up_splits = true;
-        self.goes_without_splits = self.output.whole_set().is_none();
-        match self.goes_without_splits {
-            true => warn!("no word of the TrafficSplits yet: the ConfigMaps' own weights go out"),
-            false => warn!("no word of the TrafficSplits yet: what is published stays"),
-        }
-    }
-
-    /// What an earlier life published stands in for what is absent or refused now.
-    fn recall(&mut self) {
-        let lacking = |source: &&mut Source| {
-            let lost = matches!(source.latest, Latest::Absent | Latest::Refused);
-            lost && source.content.is_none()
-        };
-        let mut earlier = None;
-        for source in self.sources.iter_mut().filter(lacking) {
-            let Some(set) = earlier.get_or_insert_with(|| self.output.whole_set()) else {
-                return;
-            };
-            source.content = reconcile::from_earlier_life(&source.object, set);
-        }
-    }
-
-    /// `-onetime`: when patience ends.
-    fn patience(&self) -> Instant {
-        let denied = self
-            .sources
-            .iter()
-            .filter_map(|s| Some(s.denied.as_ref()?.0));
-        let denied = denied
-            .chain(self.server.unauthorized())
-            .map(|since| since + ONCE_DENIED);
-        denied
-            .chain([self.started + ONCE_IN_ALL])
-            .min()
-            .unwrap_or(self.started)
-    }
-
-    /// `-onetime`: whether all is done. An error, when it cannot be or patience has ended.
-    fn is_finished(&mut self, now: Instant) -> Result<bool, Error> {
-        for Source {
-            object,
-            content,
-            refused,
-            ..
-        } in &self.sources
-        {
-            // `recall` has had its chance: the output is held before anything is read of it.
-            if let (None, Some(why), true) = (content, refused, self.output.is_open()) {
-                return Err(Error::Refused {
-                    object: object.clone(),
-                    why: why.clone(),
-                });
-            }
-        }
-        let denied = self.sources.iter().any(|source| source.denied.is_some());
-        // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
-        let stays = self.gave_up_splits && !self.goes_without_splits;
-        if (self.in_step || stays) && !denied {
-            self.sources.iter_mut().for_each(Source::ask_twice);
-            // They are for people: nobody waits for ever for them.
-            return Ok(self.mirrors_are_settled() || now >= self.patience());
-        }
-        if now < self.patience() {
-            return Ok(false);
-        }
-        let denied = self.sources.iter_mut().find_map(|s| s.denied.take());
-        Err(denied
-            .map(|(_, error)| error)
-            .or_else(|| self.server.take_failure())
-            .or_else(|| self.output.take_failure())
-            .unwrap_or(Error::Usage("nothing was published in time".into())))
-    }
-}
-
-/// One line for each set, and a warning for what an Envoy may miss.
-/// A file that is gone has no origin any more: the line names every state that is `new` then.
-fn report<'a>(
-    published: &Published,
-    set: &'a FileSet,
-    new: impl Iterator<Item = &'a Rc<Origin>>,
-    since: Instant,
-    weights: &str,
-) {
-    let Published {
-        number,
-        changed,
-        removed,
-        committed,
-        unswept,
-    } = published;
-    let of_changed = changed
-        .iter()
-        .filter_map(|name| Some(&set.get(name)?.origin));
-    let origins = new.filter(|_| !removed.is_empty()).chain(of_changed);
-    let origins: BTreeMap<_, _> =
-        gather(origins.map(|origin| (&origin.object, &origin.resource_version)));
-    let join = |texts: Vec<String>| texts.join(",");
-    let gone = removed.iter().map(|name| format!("-{name}"));
-    let files = changed.iter().map(ToString::to_string).chain(gone);
-    let micros = committed.saturating_duration_since(since).as_micros();
-    let configmap = join(origins.keys().map(ToString::to_string).collect());
-    let resource_version = join(origins.values().map(ToString::to_string).collect());
-    let (files, ms) = (
-        join(files.collect()),
-        format!("{}.{:03}", micros / 1000, micros % 1000),
-    );
-    if weights.is_empty() {
-        info!(configmap, resource_version, files, set = *number, ms; "published");
-    } else {
-        info!(configmap, resource_version, files, weights, set = *number, ms; "published");
-    }
-    if let Some(error) = unswept {
-        warn!(error:% = Chain(error); "old sets cannot be removed: trying again");
-    }
-    for name in removed {
-        warn!(file:% = name;
-            "a file is gone: an Envoy restarted now would not start, if its bootstrap names it");
     }
 }
