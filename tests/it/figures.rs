@@ -46,3 +46,9 @@ fn a_config_map_of_1_mib_that_is_bad_at_its_beginning_needs_no_more() {
     let measured = figures::largest_config_map(Broken::AtItsBeginning);
     assert!(measured.peak_rss_kib <= 8000, "{measured:?}");
 }
+
+#[test]
+fn weights_merged_into_1_mib_need_less_than_9000_kib() {
+    let measured = figures::largest_merge();
+    assert!(measured.peak_rss_kib <= 9000, "{measured:?}");
+}

@@ -3,8 +3,9 @@
 
 use super::apiserver::{Options, Server};
 use super::crossover::{Crossover, Measured, command_of, until_asleep};
-use super::objects::config_map;
+use super::objects::{config_map, traffic_split};
 use super::xds;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -135,6 +136,38 @@ pub fn largest_config_map(broken: Broken) -> Measured {
             crossover.wait_for_line(&format!("resource_version={version} "));
         }
     }
+    until_asleep(crossover.pid());
+    crossover.measure()
+}
+
+/// The split of one of the services in [`xds::large_routes`].
+pub fn split_of_a_service(weight: u64) -> Value {
+    let backends = [
+        ("service-7-primary", weight),
+        ("service-7-canary", 1000 - weight),
+    ];
+    traffic_split("service-7", "service-7", &backends)
+}
+
+/// Peak memory over ten merges of a TrafficSplit's weights into a ConfigMap of 1 MiB whose mirror
+/// is written, over TLS; and memory at the end.
+pub fn largest_merge() -> Measured {
+    let bench = Bench::start(true);
+    // The mirror, with longer weights, is not larger than what Kubernetes takes.
+    let text = xds::large_routes(LARGEST - 64, 0);
+    bench
+        .server
+        .create(config_map("large", &[("rds.yaml", &text)]));
+    bench.server.create(split_of_a_service(0));
+    let mut command = bench.command("-watch", &["large"]);
+    command.args(["-trafficsplit", "service-7"]);
+    let crossover = Crossover::spawn(command);
+    bench.server.wait_for_watches(2);
+    for change in 1..=10 {
+        bench.server.apply(split_of_a_service(change));
+        crossover.wait_for_line(&format!("service-7-primary {}->{change} ", change - 1));
+    }
+    crossover.wait_for_line("mirrored");
     until_asleep(crossover.pid());
     crossover.measure()
 }

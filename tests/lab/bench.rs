@@ -2,7 +2,8 @@
 
 use crate::kit::arrival::Arrivals;
 use crate::kit::crossover::{Crossover, command_of, until_asleep};
-use crate::kit::figures::{Bench, release};
+use crate::kit::figures::{Bench, release, split_of_a_service};
+use crate::kit::objects::config_map;
 use crate::kit::site::BACKENDS;
 use crate::kit::xds::{self, CONFIG_MAP};
 use rustix::process::Signal;
@@ -53,6 +54,40 @@ pub fn changes(https: bool, count: u32) -> Changes {
         let start = Instant::now();
         bench.server.replace(object);
         latencies.push(arrivals.wait_for(|bytes| bytes.starts_with(&mark)) - start);
+        until_asleep(crossover.pid());
+    }
+    let cpu = crossover.measure().cpu_ns - before;
+    latencies.sort();
+    Changes {
+        latencies,
+        cpu: Duration::from_nanos(cpu / u64::from(count)),
+    }
+}
+
+/// The same of a TrafficSplit, whose weights are merged into a ConfigMap of usual size.
+pub fn split_changes(count: u32) -> Changes {
+    let bench = Bench::start(false);
+    let text = xds::large_routes(8 << 10, 0);
+    bench
+        .server
+        .create(config_map(CONFIG_MAP, &[("rds.yaml", &text)]));
+    bench.server.create(split_of_a_service(0));
+    let mut command = bench.command("-watch", &[CONFIG_MAP]);
+    command.args(["-trafficsplit", "service-7"]);
+    let crossover = Crossover::spawn(command);
+    bench.server.wait_for_watches(2);
+    crossover.wait_for_line("mirrored");
+    until_asleep(crossover.pid());
+    let mut arrivals = Arrivals::watch(&bench.output(), "rds.yaml");
+    let mut latencies = Vec::new();
+    let before = crossover.measure().cpu_ns;
+    for change in 1..=u64::from(count) {
+        let object = split_of_a_service(change);
+        let mark = format!("weight: {}\n", 1000 - change).into_bytes();
+        let start = Instant::now();
+        bench.server.replace(object);
+        let merged = |bytes: &[u8]| bytes.windows(mark.len()).any(|part| part == mark);
+        latencies.push(arrivals.wait_for(merged) - start);
         until_asleep(crossover.pid());
     }
     let cpu = crossover.measure().cpu_ns - before;

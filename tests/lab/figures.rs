@@ -2,7 +2,9 @@
 
 use crate::bench;
 use crate::kit::elf::Elf;
-use crate::kit::figures::{Broken, idle_for, largest_config_map, release, three_tls_watches};
+use crate::kit::figures::{
+    Broken, idle_for, largest_config_map, largest_merge, release, three_tls_watches,
+};
 use crate::stop::Stop;
 use pico_args::Arguments;
 use std::error::Error;
@@ -18,6 +20,8 @@ mod original {
     pub const LATENCY: &str = "1.7 ms";
     pub const CPU: &str = "0.8 ms";
     pub const ONETIME: &str = "11 ms";
+    pub const SPLIT_LATENCY: &str = "9.6 ms";
+    pub const SPLIT_CPU: &str = "2.8 ms";
 }
 
 /// How long nothing is asked of a process that should do nothing.
@@ -45,8 +49,36 @@ fn print() {
     for https in [false, true] {
         changes(https);
     }
+    splits();
     onetime();
     floors();
+}
+
+fn splits() {
+    let changes = bench::split_changes(CHANGES);
+    let [median, worst] =
+        [50, 99].map(|percent| ms(bench::percentile(&changes.latencies, percent)));
+    row(
+        "TrafficSplit -> file, http, median",
+        median,
+        "0.15x",
+        original::SPLIT_LATENCY,
+    );
+    row("  99th percentile", worst, "", "");
+    row(
+        "CPU per TrafficSplit change, http",
+        ms(changes.cpu),
+        "0.25x",
+        original::SPLIT_CPU,
+    );
+    let measured = largest_merge();
+    row(
+        "peak RSS, 1 MiB merged, KiB",
+        grouped(measured.peak_rss_kib),
+        "9,000",
+        "",
+    );
+    row("  RSS afterwards, KiB", grouped(measured.rss_kib), "", "");
 }
 
 fn row(figure: &str, measured: impl Display, goal: &str, original: &str) {
