@@ -27,7 +27,7 @@ check: target ## Formatting, lints and documentation, with warnings denied.
 
 audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-deny).
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
-	cargo deny --locked check
+	cargo deny --locked check --config .cargo/deny.toml
 
 test: build tools ## Everything that can be proven on this machine.
 	$(CARGO) test
