@@ -143,10 +143,10 @@ pub fn largest_config_map(broken: Broken) -> Measured {
 /// The split of one of the services in [`xds::large_routes`].
 pub fn split_of_a_service(weight: u64) -> Value {
     let backends = [
-        ("service-7-primary", weight),
-        ("service-7-canary", 1000 - weight),
+        ("service-0-primary", weight),
+        ("service-0-canary", 1000 - weight),
     ];
-    traffic_split("service-7", "service-7", &backends)
+    traffic_split("service-0", "service-0", &backends)
 }
 
 /// Peak memory over ten merges of a TrafficSplit's weights into a ConfigMap of 1 MiB whose mirror
@@ -160,12 +160,12 @@ pub fn largest_merge() -> Measured {
         .create(config_map("large", &[("rds.yaml", &text)]));
     bench.server.create(split_of_a_service(0));
     let mut command = bench.command("-watch", &["large"]);
-    command.args(["-trafficsplit", "service-7"]);
+    command.args(["-trafficsplit", "service-0"]);
     let crossover = Crossover::spawn(command);
     bench.server.wait_for_watches(2);
     for change in 1..=10 {
         bench.server.apply(split_of_a_service(change));
-        crossover.wait_for_line(&format!("service-7-primary {}->{change} ", change - 1));
+        crossover.wait_for_line(&format!("service-0-primary {}->{change} ", change - 1));
     }
     crossover.wait_for_line("mirrored");
     until_asleep(crossover.pid());

@@ -67,13 +67,13 @@ pub fn changes(https: bool, count: u32) -> Changes {
 /// The same of a TrafficSplit, whose weights are merged into a ConfigMap of usual size.
 pub fn split_changes(count: u32) -> Changes {
     let bench = Bench::start(false);
-    let text = xds::large_routes(8 << 10, 0);
+    let text = xds::large_routes(1 << 10, 0);
     bench
         .server
         .create(config_map(CONFIG_MAP, &[("rds.yaml", &text)]));
     bench.server.create(split_of_a_service(0));
     let mut command = bench.command("-watch", &[CONFIG_MAP]);
-    command.args(["-trafficsplit", "service-7"]);
+    command.args(["-trafficsplit", "service-0"]);
     let crossover = Crossover::spawn(command);
     bench.server.wait_for_watches(2);
     crossover.wait_for_line("mirrored");
