@@ -11,7 +11,7 @@ VENV    := .venv
 CARGO   := cargo --locked
 IMAGE   := crossover
 
-.PHONY: help build check audit test demo run image figures tools target clean
+.PHONY: help build check audit test fuzz demo run image figures tools target clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 
 test: build tools ## Everything that can be proven on this machine.
 	$(CARGO) test
+
+fuzz: target ## The merge on many more random and mutated documents: make fuzz CASES=1000000.
+	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib route::tests::properties
 
 demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap and TrafficSplits change.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)
