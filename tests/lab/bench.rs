@@ -45,32 +45,17 @@ fn follow(https: bool) -> (Bench, Crossover) {
 /// Changes the ConfigMap so often, each time when the one before is done.
 pub fn changes(https: bool, count: u32) -> Changes {
     let (bench, crossover) = follow(https);
-    let mut arrivals = Arrivals::watch(&bench.output(), "rds.yaml");
-    let mut latencies = Vec::new();
-    let before = crossover.measure().cpu_ns;
-    for change in 1..=count {
-        let object = set(change);
-        let mark = format!("version_info: \"change-{change}\"\n").into_bytes();
-        let start = Instant::now();
-        bench.server.replace(object);
-        latencies.push(arrivals.wait_for(|bytes| bytes.starts_with(&mark)) - start);
-        until_asleep(crossover.pid());
-    }
-    let cpu = crossover.measure().cpu_ns - before;
-    latencies.sort();
-    Changes {
-        latencies,
-        cpu: Duration::from_nanos(cpu / u64::from(count)),
-    }
+    time(&bench, &crossover, count, set, |change, bytes| {
+        bytes.starts_with(format!("version_info: \"change-{change}\"\n").as_bytes())
+    })
 }
 
 /// The same of a TrafficSplit, whose weights are merged into a ConfigMap of usual size.
 pub fn split_changes(count: u32) -> Changes {
     let bench = Bench::start(false);
     let text = xds::large_routes(1 << 10, 0);
-    bench
-        .server
-        .create(config_map(CONFIG_MAP, &[("rds.yaml", &text)]));
+    let template = config_map(CONFIG_MAP, &[("rds.yaml", &text)]);
+    bench.server.create(template);
     bench.server.create(split_of_a_service(0));
     let mut command = bench.command("-watch", &[CONFIG_MAP]);
     command.args(["-trafficsplit", "service-0"]);
@@ -78,16 +63,29 @@ pub fn split_changes(count: u32) -> Changes {
     bench.server.wait_for_watches(2);
     crossover.wait_for_line("mirrored");
     until_asleep(crossover.pid());
+    let split = |change| split_of_a_service(u64::from(change));
+    time(&bench, &crossover, count, split, |change, bytes| {
+        let mark = format!("weight: {}\n", 1000 - change).into_bytes();
+        bytes.windows(mark.len()).any(|part| part == mark)
+    })
+}
+
+/// Puts one object after the other into the cluster, each when the file shows the one before.
+fn time(
+    bench: &Bench,
+    crossover: &Crossover,
+    count: u32,
+    object: impl Fn(u32) -> Value,
+    shows: impl Fn(u32, &[u8]) -> bool,
+) -> Changes {
     let mut arrivals = Arrivals::watch(&bench.output(), "rds.yaml");
     let mut latencies = Vec::new();
     let before = crossover.measure().cpu_ns;
-    for change in 1..=u64::from(count) {
-        let object = split_of_a_service(change);
-        let mark = format!("weight: {}\n", 1000 - change).into_bytes();
+    for change in 1..=count {
+        let object = object(change);
         let start = Instant::now();
         bench.server.replace(object);
-        let merged = |bytes: &[u8]| bytes.windows(mark.len()).any(|part| part == mark);
-        latencies.push(arrivals.wait_for(merged) - start);
+        latencies.push(arrivals.wait_for(|bytes| shows(change, bytes)) - start);
         until_asleep(crossover.pid());
     }
     let cpu = crossover.measure().cpu_ns - before;
