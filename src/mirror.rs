@@ -230,7 +230,7 @@ impl Mirror {
         let now = Instant::now();
         if matches!(answer.status, 200 | 201) {
             // The rest of the answer repeats what we sent.
-            info!(configmap = format!("{}/{}", self.target.namespace, self.target.name.as_deref().unwrap_or_default()); "mirrored");
+            info!(configmap:% = manifest::mirror_of(&self.source); "mirrored");
             self.written = Some(now);
             self.said.clear();
         } else {

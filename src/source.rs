@@ -23,8 +23,6 @@ pub struct Source {
     pub content: Option<Content>,
     /// The last of these into which weights could be merged.
     pub merged: Option<Content>,
-    /// Its last fit state is what is published of it.
-    pub is_published: bool,
     /// Why it cannot be had, since when: missing or forbidden.
     pub denied: Option<(Instant, Error)>,
     /// Why its last state was refused.
@@ -43,7 +41,6 @@ impl Source {
             latest: Latest::Unknown,
             content: None,
             merged: None,
-            is_published: false,
             denied: None,
             refused: None,
             unasked: BTreeSet::new(),

@@ -60,6 +60,9 @@ impl Loop {
             .map(|(_, error)| error)
             .or_else(|| self.server.take_failure())
             .or_else(|| self.output.take_failure())
-            .unwrap_or(Error::Usage("nothing was published in time".into())))
+            .unwrap_or(Error::System {
+                what: "publish in time",
+                source: std::io::ErrorKind::TimedOut.into(),
+            }))
     }
 }

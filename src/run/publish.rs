@@ -49,21 +49,19 @@ impl Loop {
         };
         let (weights, warnings) = merge.finish();
         let names: Vec<_> = splits.iter().map(|split| split.name.clone()).collect();
-        self.say(overrides, warnings);
-
         let written = self
             .output
             .write(&set, self.once, now, &mut self.server.random)?;
         // Nobody has looked for input meanwhile.
         self.idle = false;
+        self.say(overrides, warnings);
         let first = !self.in_step;
         self.in_step = !matches!(written, Written::NotYet);
         if !self.in_step {
             return Ok(());
         }
-        for (source, followed) in self.sources.iter_mut().zip(followed) {
-            source.is_published = followed && source.latest == Latest::Fit;
-            if followed && self.smi.is_some() {
+        for (source, followed) in self.sources.iter_mut().zip(&followed) {
+            if *followed && self.smi.is_some() {
                 source.merged = source.content.clone();
             }
         }
@@ -89,8 +87,10 @@ impl Loop {
         }
         self.weights = weights;
         let known = self.smi.as_ref().is_some_and(Smi::is_known);
-        for (mirror, source) in self.mirrors.iter_mut().zip(&self.sources) {
-            mirror.allow(known && source.is_published);
+        let shown = self.sources.iter().zip(followed);
+        let shown = shown.map(|(source, followed)| followed && source.latest == Latest::Fit);
+        for (mirror, shown) in self.mirrors.iter_mut().zip(shown) {
+            mirror.allow(known && shown);
             if first || matches!(written, Written::New(_)) {
                 mirror.changed(now, &mut self.server.random);
             }
