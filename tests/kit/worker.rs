@@ -126,7 +126,10 @@ impl Port {
 
     /// Takes connections again, on the same port.
     pub fn reopen(&self) -> SocketAddr {
-        let bound = std::net::TcpListener::bind(self.address).expect("the port is free");
+        // Others' connections may have taken it meanwhile, for a moment.
+        let bound = until("the port to be free", || {
+            std::net::TcpListener::bind(self.address).ok()
+        });
         bound
             .set_nonblocking(true)
             .expect("a socket can be made non-blocking");

@@ -9,6 +9,7 @@ mod hands;
 mod kit;
 mod screen;
 mod serve;
+mod soak;
 mod stage;
 mod stop;
 
@@ -22,6 +23,8 @@ usage: lab COMMAND
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
   figures                            measure the release binary
+  soak [-seed N] [-changes N] [-minutes N] [-only storm|rate|patience]
+                                     many changes, faults, and much time; N minutes: of each rate
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";
@@ -40,6 +43,7 @@ fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments.subcommand()?.as_deref() {
         Some("demo") => demo::run(arguments),
         Some("figures") => figures::run(arguments),
+        Some("soak") => soak::run(arguments),
         Some("serve") => serve::run(arguments).map(|()| ExitCode::SUCCESS),
         Some(other) => Err(format!("unknown command {other}").into()),
         None => Err("a command is missing".into()),

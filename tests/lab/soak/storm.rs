@@ -1,0 +1,469 @@
+//! The storm: changes as fast as they are followed, faults between and within them, a calm now and
+//! then in which the disk has to become what the cluster says. One crossover lives through all of
+//! it, so that its memory can be compared; another one is killed, and its directory damaged.
+
+use super::follower::{Follower, SYNC, disk_use};
+use super::report::{Report, percentile, seconds};
+use super::strike::{self, Field, Kind, Strike, Tokens};
+use super::world::{self, Form, MAPS, SPLITS, Snapshot, World};
+use crate::kit::apiserver::{Options, Server};
+use crate::kit::crossover::{Measured, until_asleep};
+use crate::stop::Stop;
+use proptest::prelude::RngExt;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// After so many changes the memory is measured that the end is compared with.
+const FIRST: usize = 1000;
+const CALM_EVERY: usize = 4000;
+const WORD_EVERY: Duration = Duration::from_secs(30);
+/// In a calm: a sync interval until a silent watch is looked at, what a look is given until it is
+/// believed, a request that gets no answer, and the longest back-off there is.
+const CALM_WITHIN: Duration = Duration::from_secs(SYNC.as_secs() + 2 + 5 + 30);
+/// What is not there by then never comes.
+const HOPELESS: Duration = Duration::from_secs(180);
+/// How long the next changes wait for the last ones.
+const FOLLOW_WITHIN: Duration = Duration::from_millis(40);
+/// The mirrors are written within 5 s; then nothing is left to do.
+const QUIET: Duration = Duration::from_secs(8);
+const RSS_GROWTH_KIB: u64 = 200;
+/// So many lists and watches has each follower.
+const OBJECTS: usize = MAPS.len() + SPLITS.len();
+
+pub struct Storm {
+    report: Arc<Report>,
+    stop: Stop,
+    rng: TestRng,
+    server: Server,
+    world: Arc<Mutex<World>>,
+    followers: Vec<Follower>,
+    tokens: Tokens,
+    strikes: Vec<(Strike, Instant)>,
+    next_strike: Instant,
+    struck: BTreeMap<Kind, usize>,
+    /// Kinds that have yet to strike for the first time.
+    untried: Vec<Kind>,
+    /// The last calm's.
+    floors: Vec<Snapshot>,
+    calms: Vec<Duration>,
+    /// From a change in a calm to the disk.
+    lively: Vec<Duration>,
+    made: usize,
+    /// How many of them are bad, empty or a deletion.
+    bad: usize,
+    last_good: Option<(usize, usize)>,
+    /// Each object's resourceVersions: see `stamp`.
+    stamps: HashSet<(String, String)>,
+    next_word: Instant,
+    _dir: TempDir,
+}
+
+/// Both followers, at rest.
+struct Rest {
+    measured: Vec<Measured>,
+    disk: Vec<u64>,
+}
+
+impl Storm {
+    pub fn start(seed: u64, report: Arc<Report>, stop: Stop) -> Storm {
+        let dir = tempfile::Builder::new().prefix("crossover-").tempdir();
+        let dir = dir.expect("a directory can be made");
+        let server = Server::start(Options::tls(dir.path()));
+        let world = Arc::new(Mutex::new(World::new()));
+        let tokens = Tokens::new(dir.path().join("token"), &server);
+        for object in world.lock().expect("no panic").objects() {
+            server.create(object);
+        }
+        let follow = |name, mortal| {
+            Follower::start(name, mortal, &server, dir.path(), world.clone(), report.clone())
+        };
+        let followers = vec![follow("long", false), follow("mortal", true)];
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        Storm {
+            report,
+            stop,
+            rng: TestRng::from_seed(RngAlgorithm::ChaCha, &bytes),
+            server,
+            world,
+            floors: vec![Snapshot::default(); followers.len()],
+            followers,
+            tokens,
+            strikes: Vec::new(),
+            next_strike: Instant::now(),
+            struck: BTreeMap::new(),
+            untried: Kind::ALL.to_vec(),
+            calms: Vec::new(),
+            lively: Vec::new(),
+            made: 0,
+            bad: 0,
+            last_good: None,
+            stamps: HashSet::new(),
+            next_word: Instant::now(),
+            _dir: dir,
+        }
+    }
+
+    /// Makes so many changes, and says what was seen.
+    pub fn run(mut self, total: usize) {
+        self.calm();
+        let began = Instant::now();
+        // Every kind of fault has struck once before memory is measured.
+        while (self.made < FIRST || !self.untried.is_empty()) && !self.stop.is_set() {
+            self.turns(self.made + FIRST / 2, total);
+        }
+        let after_first = self.made;
+        let before = self.rest();
+        while self.made < total && !self.stop.is_set() {
+            self.turns(total.min(self.made + CALM_EVERY), total);
+        }
+        let after = self.rest();
+        self.judge(began.elapsed(), after_first, &before, &after);
+        self.judge_logs();
+    }
+
+    /// Changes and faults until so many changes are made, and the calm after them.
+    fn turns(&mut self, until: usize, total: usize) {
+        while self.made < until && !self.stop.is_set() {
+            self.turn();
+            if self.next_word <= Instant::now() {
+                self.next_word = Instant::now() + WORD_EVERY;
+                self.progress(total);
+            }
+        }
+        self.calm();
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no panic")
+    }
+
+    fn progress(&self, total: usize) {
+        let strikes: usize = self.struck.values().sum();
+        let rss = self.followers[0].crossover().measure().rss_kib;
+        let (calms, worst) = (self.calms.len(), self.calms.iter().max());
+        let worst = seconds(worst.copied().unwrap_or_default());
+        let made = self.made;
+        let what = format!(
+            "{made} of {total} changes, {strikes} faults, {calms} calms, the longest {worst}; {rss} KiB"
+        );
+        self.report.say("storm", what);
+    }
+
+    /// A few changes, and what strikes with them.
+    fn turn(&mut self) {
+        let count = self.rng.random_range(1..=12);
+        for _ in 0..count {
+            self.change();
+        }
+        self.follow();
+        self.strike();
+    }
+
+    /// One change of any object.
+    fn change(&mut self) {
+        let rng = &mut self.rng;
+        let dice = rng.random_range(0..100);
+        let form = |is: Form| match (is, dice) {
+            (_, 0..80) => Form::Good,
+            (Form::Gone, _) => Form::Good,
+            (_, 80..86) => Form::Gone,
+            _ => Form::Bad(0),
+        };
+        let mut world = self.world.lock().expect("no panic");
+        let is_split = rng.random_range(0..100) < 10;
+        let (which, form) = if is_split {
+            let split = rng.random_range(0..SPLITS.len());
+            (split, form(world.split(split)))
+        } else {
+            let map = rng.random_range(0..MAPS.len());
+            (map, form(world.map(map)))
+        };
+        let form = if form == Form::Bad(0) { World::bad(rng) } else { form };
+        self.bad += usize::from(form != Form::Good);
+        let (kind, name, object) = if is_split {
+            let object = world.change_split(which, form);
+            ("TrafficSplit", SPLITS[which], object)
+        } else {
+            let object = world.change_map(which, form, rng);
+            if form == Form::Good {
+                self.last_good = Some((which, world.count(which) - 1));
+            }
+            ("ConfigMap", MAPS[which].name, object)
+        };
+        drop(world);
+        self.put(kind, name, object);
+    }
+
+    /// Brings an object into its new state.
+    fn put(&mut self, kind: &str, name: &str, object: Option<Value>) {
+        self.made += 1;
+        let Some(object) = object else {
+            return self.server.delete(kind, name);
+        };
+        // After a restore a number may come again: two states of one object that nobody could tell
+        // apart by it are not what is tested.
+        let mut number = 0;
+        while !self.stamp(name, object.clone(), number) {
+            number += 1;
+        }
+    }
+
+    /// True: this object never had this resourceVersion before. What is the same as before gets no
+    /// new one, so each state is marked.
+    fn stamp(&mut self, name: &str, mut object: Value, number: usize) -> bool {
+        object["metadata"]["annotations"]["soak"] = json!(format!("{} {number}", self.made));
+        let version = self.server.apply(object);
+        self.stamps.insert((name.to_owned(), version))
+    }
+
+    /// Gives the long-lived one time to publish the last good change.
+    fn follow(&self) {
+        let deadline = Instant::now() + FOLLOW_WITHIN;
+        let Some((map, state)) = self.last_good else {
+            return;
+        };
+        let file = self.followers[0].dir.join("current").join(world::file_name(map, 0));
+        let head = format!("# soak {map} 0 {state}\n");
+        let shows = || {
+            let mut found = vec![0; head.len()];
+            let read = File::open(&file).and_then(|mut file| file.read_exact(&mut found));
+            read.is_ok() && found == head.as_bytes()
+        };
+        while !shows() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends the faults whose time is over, and begins another.
+    fn strike(&mut self) {
+        let now = Instant::now();
+        while let Some(over) = self.strikes.iter().position(|(_, until)| *until <= now) {
+            self.heal(over);
+        }
+        if now < self.next_strike || self.strikes.len() >= 2 {
+            return;
+        }
+        let kind = match self.untried.last() {
+            Some(kind) => *kind,
+            None => Kind::ALL[self.rng.random_range(0..Kind::ALL.len())],
+        };
+        let busy = |(strike, _): &(Strike, _)| strike.kind.place() == kind.place();
+        // Eight MiB at a time are seldom sent.
+        let seldom = kind == Kind::LongLine && self.rng.random_bool(0.8);
+        if self.strikes.iter().any(busy) || (seldom && self.untried.is_empty()) {
+            return;
+        }
+        let mut field = Field {
+            server: &self.server,
+            followers: &mut self.followers,
+            tokens: &mut self.tokens,
+        };
+        if let Some(strike) = strike::begin(kind, &mut field, &mut self.rng) {
+            let [least, most] = kind.lasts();
+            let lasts = Duration::from_millis(self.rng.random_range(least..=most));
+            self.strikes.push((strike, now + lasts));
+            *self.struck.entry(kind).or_default() += 1;
+            self.untried.retain(|untried| *untried != kind);
+        } else if self.untried.last() == Some(&kind) {
+            // Another one first; this one's time comes.
+            self.untried.rotate_right(1);
+        }
+        let pause = Duration::from_millis(self.rng.random_range(20..1000));
+        self.next_strike = now + pause;
+    }
+
+    fn heal(&mut self, at: usize) {
+        let (strike, _) = self.strikes.swap_remove(at);
+        let mut field = Field {
+            server: &self.server,
+            followers: &mut self.followers,
+            tokens: &mut self.tokens,
+        };
+        strike::heal(&strike, &mut field);
+    }
+
+    /// The server is well again, and quiet: now the disk has to become what the cluster says.
+    fn calm(&mut self) {
+        while !self.strikes.is_empty() {
+            self.heal(0);
+        }
+        let began = Instant::now();
+        let mut waiting: Vec<usize> = (0..self.followers.len()).collect();
+        let mut late = false;
+        while !waiting.is_empty() && !self.stop.is_set() {
+            let mut why = String::new();
+            waiting.retain(|&at| {
+                let follower = &mut self.followers[at];
+                let differs = match follower.snapshot(&self.world) {
+                    Err(wrong) => Some(wrong),
+                    Ok(found) => {
+                        let world = self.world.lock().expect("no panic");
+                        let known = follower.knows_own_weights();
+                        let differs = world.differs(&found, &self.floors[at], known);
+                        if differs.is_none() {
+                            self.floors[at] = found;
+                        }
+                        differs
+                    }
+                };
+                match &differs {
+                    None => follower.repaired(),
+                    Some(differs) => why = format!("{}: {differs}", follower.name),
+                }
+                differs.is_some()
+            });
+            if began.elapsed() > CALM_WITHIN && !late && !waiting.is_empty() {
+                late = true;
+                let rule = "in a calm the disk equals the cluster in time";
+                self.report.violated("storm", rule, format!("after {} changes, {why}", self.made));
+            }
+            if began.elapsed() > HOPELESS {
+                self.report.violated("storm", "in a calm the disk equals the cluster ever", why);
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.calms.push(began.elapsed());
+    }
+
+    /// Everything good and of its first size, all watches new and used once: what is measured here
+    /// can be compared with what is measured here at another time.
+    fn rest(&mut self) -> Rest {
+        self.calm();
+        self.server.end_watches();
+        let began = Instant::now();
+        let watches = OBJECTS * self.followers.len();
+        for round in 0..3 {
+            for map in 0..MAPS.len() {
+                let object = self.world().restore_map(map);
+                self.put("ConfigMap", MAPS[map].name, object);
+            }
+            for (split, name) in SPLITS.iter().enumerate() {
+                let object = self.world().change_split(split, Form::Good);
+                self.put("TrafficSplit", name, object);
+            }
+            self.calm();
+            while round == 0 && self.server.watch_count() != watches && !self.stop.is_set() {
+                if began.elapsed() > CALM_WITHIN {
+                    let what = format!("{} of {watches}", self.server.watch_count());
+                    self.report.violated("storm", "all watches open again in time", what);
+                    break;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            self.lively.extend(self.calms.last().filter(|_| round > 0));
+        }
+        self.stop.pause(QUIET);
+        let measure = |follower: &Follower| {
+            until_asleep(follower.crossover().pid());
+            for left in follower.leftovers() {
+                self.report.violated(follower.name, "nothing is left over", left);
+            }
+            follower.crossover().measure()
+        };
+        Rest {
+            measured: self.followers.iter().map(measure).collect(),
+            disk: self.followers.iter().map(|f| disk_use(&f.dir)).collect(),
+        }
+    }
+
+    fn judge(&self, time: Duration, after_first: usize, before: &Rest, after: &Rest) {
+        let (report, long) = (&self.report, &self.followers[0]);
+        let strikes: usize = self.struck.values().sum();
+        report.row("storm", "changes", self.made, "");
+        report.row("storm", "of them bad, empty, or a deletion", self.bad, "");
+        report.row("storm", "time", super::report::minutes(time), "");
+        report.row("storm", "faults", strikes, "");
+        for (kind, count) in &self.struck {
+            report.row("storm", &format!("  {kind:?}"), count, "");
+        }
+        report.row("storm", "calms", self.calms.len(), "");
+        report.row("storm", "  median", seconds(percentile(&self.calms, 50)), "");
+        let worst = percentile(&self.calms, 100);
+        report.row("storm", "  longest", seconds(worst), &seconds(CALM_WITHIN));
+        let worst = percentile(&self.lively, 100);
+        report.row("storm", "  changes to all objects, at rest", seconds(worst), "");
+        for follower in &self.followers {
+            let (sets, moving) = follower.looks();
+            report.row(follower.name, "looks that saw one whole set", sets, "");
+            report.row(follower.name, "  that came while it moved", moving, "");
+            report.row(follower.name, "lives", follower.lives, "");
+            report.row(follower.name, "directories damaged", follower.damages, "");
+        }
+        let [old, new] = [&before.measured[0], &after.measured[0]];
+        let figure = format!("RSS after {after_first} changes, KiB");
+        report.row(long.name, &figure, old.rss_kib, "");
+        report.row(long.name, "RSS at the end, KiB", new.rss_kib, "");
+        let grown = new.rss_kib.saturating_sub(old.rss_kib);
+        let holds = grown <= RSS_GROWTH_KIB;
+        report.limit(long.name, "RSS grown by, KiB", grown, holds, "200");
+        report.row(long.name, "RSS at its highest, KiB", new.peak_rss_kib, "");
+        let descriptors = format!("{} and {}", old.descriptors, new.descriptors);
+        let equal = old.descriptors == new.descriptors;
+        report.limit(long.name, "descriptors", descriptors, equal, "equal");
+        report.limit(long.name, "threads", new.threads, new.threads == 1, "1");
+        let cpu = Duration::from_nanos(new.cpu_ns - old.cpu_ns);
+        report.row(long.name, "CPU", seconds(cpu), "");
+        for (at, follower) in self.followers.iter().enumerate() {
+            let disk = [before.disk[at] >> 10, after.disk[at] >> 10];
+            let flat = disk[1] <= disk[0] + disk[0] / 10;
+            let text = format!("{} and {}", disk[0], disk[1]);
+            report.limit(follower.name, "disk use, KiB", text, flat, "flat");
+        }
+        for shape in &MAPS {
+            let name = shape.name;
+            let mirror = self.server.get("ConfigMap", &format!("{name}-gen"));
+            let data = mirror.as_ref().and_then(|mirror| mirror["data"].as_object());
+            let equal = data.is_some_and(|data| {
+                !data.is_empty()
+                    && data.iter().all(|(key, text)| {
+                        fs::read_to_string(long.dir.join("current").join(key))
+                            .is_ok_and(|file| *text == file)
+                    })
+            });
+            if !equal {
+                report.violated("long", "the mirror shows what is on disk", name);
+            }
+        }
+    }
+
+    /// No error; a warning for what was bad in the cluster and for what struck, and not more.
+    fn judge_logs(&self) {
+        for follower in &self.followers {
+            let mut warnings: BTreeMap<String, usize> = BTreeMap::new();
+            let lines = follower.lines();
+            for line in &lines {
+                let mut words = line.splitn(3, ' ');
+                let (level, rest) = (words.nth(1), words.next().unwrap_or_default().trim());
+                match level {
+                    Some("WARN") => {
+                        let message = rest.find('=').map_or(rest, |at| &rest[..at]);
+                        let message = message.rsplit_once(' ').map_or(rest, |(text, _)| text);
+                        *warnings.entry(message.to_owned()).or_default() += 1;
+                    }
+                    Some("INFO") => {}
+                    _ => self.report.violated(follower.name, "no error in the log", line),
+                }
+            }
+            let published = lines.iter().filter(|line| line.contains(" published ")).count();
+            self.report.row(follower.name, "sets published", published, "");
+            let count: usize = warnings.values().sum();
+            let strikes: usize = self.struck.values().sum();
+            let most = self.bad + strikes * OBJECTS;
+            let goal = format!("{most}");
+            self.report.limit(follower.name, "warnings", count, count <= most, &goal);
+            for (message, count) in warnings {
+                let message: String = message.chars().take(48).collect();
+                self.report.row(follower.name, &format!("  {message}"), count, "");
+            }
+        }
+    }
+}
