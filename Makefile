@@ -11,7 +11,7 @@ VENV    := .venv
 CARGO   := cargo --locked
 IMAGE   := crossover
 
-.PHONY: help build check audit test fuzz demo run image figures tools target clean
+.PHONY: help build check audit test fuzz soak demo run image figures tools target clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: build tools ## Everything that can be proven on this machine.
 
 fuzz: target ## The merge on many more random and mutated documents: make fuzz CASES=1000000.
 	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib route::tests::properties
+
+soak: build ## 100,000 changes with random faults, and what takes minutes: make soak ARGS="-seed 7".
+	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- soak $(ARGS)
 
 demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap and TrafficSplits change.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)

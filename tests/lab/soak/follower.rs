@@ -116,7 +116,8 @@ impl Follower {
         let gentle = signal == Signal::TERM;
         if gentle && (finished.code != Some(0) || began.elapsed() > ENDS_WITHIN) {
             let what = format!("{} after {:?}", finished.status, began.elapsed());
-            self.report.violated(self.name, "SIGTERM ends it at once with 0", what);
+            self.report
+                .violated(self.name, "SIGTERM ends it at once with 0", what);
         }
         self.said.extend(finished.stderr.lines().map(str::to_owned));
         self.live();
@@ -206,7 +207,10 @@ pub fn leftovers(dir: &Path) -> Vec<String> {
         names.iter().map(|name| format!("{where_}{name}")).collect()
     };
     let known = |names: Vec<String>, known: &[&str]| -> Vec<String> {
-        names.into_iter().filter(|n| !known.contains(&n.as_str())).collect()
+        names
+            .into_iter()
+            .filter(|n| !known.contains(&n.as_str()))
+            .collect()
     };
     left.extend(of("", known(names(dir), &["current", ".live", ".sets"])));
     left.extend(of(".sets/.links/", names(&sets.join(".links"))));

@@ -40,12 +40,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Some(text) if text.starts_with('-') && !text.starts_with("--") => format!("-{text}").into(),
         Some(_) | None => argument,
     };
-    let mut arguments =
-        Arguments::from_vec(arguments.finish().into_iter().map(double).collect());
+    let mut arguments = Arguments::from_vec(arguments.finish().into_iter().map(double).collect());
     let seed = arguments.opt_value_from_str("--seed")?;
     let scale = Scale {
         seed: seed.unwrap_or_else(|| u64::from(std::process::id())),
-        changes: arguments.opt_value_from_str("--changes")?.unwrap_or(100_000),
+        changes: arguments
+            .opt_value_from_str("--changes")?
+            .unwrap_or(100_000),
         minutes: arguments.opt_value_from_str("--minutes")?.unwrap_or(10),
     };
     let only: Option<String> = arguments.opt_value_from_str("--only")?;

@@ -64,7 +64,12 @@ pub fn many_small(report: &Report, stop: Stop, time: Duration) {
     let took = began.elapsed();
     let sets = stream.sets() - sets;
     let part = stream.part;
-    report.row(part, "100 changes at once: until the last is there", ms(took), "");
+    report.row(
+        part,
+        "100 changes at once: until the last is there",
+        ms(took),
+        "",
+    );
     report.limit(part, "  in so many sets", sets, sets <= 10, "few");
     stream.judge(report, true);
 }
@@ -154,7 +159,12 @@ impl Stream {
         let deadline = Instant::now() + HOPELESS;
         while self.visible(at) != Some(self.last[at]) {
             if Instant::now() > deadline {
-                let what = format!("{}: {:?} of {}", self.names[at], self.visible(at), self.last[at]);
+                let what = format!(
+                    "{}: {:?} of {}",
+                    self.names[at],
+                    self.visible(at),
+                    self.last[at]
+                );
                 return report.violated(self.part, "the last state is on disk", what);
             }
             thread::sleep(Duration::from_micros(200));
@@ -185,14 +195,21 @@ impl Stream {
         let (made, rss) = (self.made, measured.rss_kib);
         let last = self.lasts.last().copied().unwrap_or_default();
         let sets = self.sets();
-        let what = format!("{made} changes in {sets} sets, the last in {}; {rss} KiB", ms(last));
+        let what = format!(
+            "{made} changes in {sets} sets, the last in {}; {rss} KiB",
+            ms(last)
+        );
         report.say(self.part, what);
-        self.measured.push((measured, disk_use(&self.bench.output())));
+        self.measured
+            .push((measured, disk_use(&self.bench.output())));
     }
 
     fn sets(&self) -> usize {
         let lines = self.crossover.lines();
-        lines.iter().filter(|line| line.contains(" published ")).count()
+        lines
+            .iter()
+            .filter(|line| line.contains(" published "))
+            .count()
     }
 
     fn judge(&self, report: &Report, is_small: bool) {
@@ -227,7 +244,9 @@ impl Stream {
         let text = format!("{} and {}", first.1 >> 10, last.1 >> 10);
         report.limit(part, "disk use, KiB", text, last.1 == first.1, "flat");
         let lines = self.crossover.lines();
-        let other = lines.iter().find(|line| line.contains("WARN") || line.contains("ERROR"));
+        let other = lines
+            .iter()
+            .find(|line| line.contains("WARN") || line.contains("ERROR"));
         if let Some(line) = other {
             report.violated(part, "no warning in the log", line);
         }

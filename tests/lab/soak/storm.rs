@@ -82,7 +82,14 @@ impl Storm {
             server.create(object);
         }
         let follow = |name, mortal| {
-            Follower::start(name, mortal, &server, dir.path(), world.clone(), report.clone())
+            Follower::start(
+                name,
+                mortal,
+                &server,
+                dir.path(),
+                world.clone(),
+                report.clone(),
+            )
         };
         let followers = vec![follow("long", false), follow("mortal", true)];
         let mut bytes = [0; 32];
@@ -186,7 +193,11 @@ impl Storm {
             let map = rng.random_range(0..MAPS.len());
             (map, form(world.map(map)))
         };
-        let form = if form == Form::Bad(0) { World::bad(rng) } else { form };
+        let form = if form == Form::Bad(0) {
+            World::bad(rng)
+        } else {
+            form
+        };
         self.bad += usize::from(form != Form::Good);
         let (kind, name, object) = if is_split {
             let object = world.change_split(which, form);
@@ -230,7 +241,10 @@ impl Storm {
         let Some((map, state)) = self.last_good else {
             return;
         };
-        let file = self.followers[0].dir.join("current").join(world::file_name(map, 0));
+        let file = self.followers[0]
+            .dir
+            .join("current")
+            .join(world::file_name(map, 0));
         let head = format!("# soak {map} 0 {state}\n");
         let shows = || {
             let mut found = vec![0; head.len()];
@@ -323,10 +337,12 @@ impl Storm {
             if began.elapsed() > CALM_WITHIN && !late && !waiting.is_empty() {
                 late = true;
                 let rule = "in a calm the disk equals the cluster in time";
-                self.report.violated("storm", rule, format!("after {} changes, {why}", self.made));
+                self.report
+                    .violated("storm", rule, format!("after {} changes, {why}", self.made));
             }
             if began.elapsed() > HOPELESS {
-                self.report.violated("storm", "in a calm the disk equals the cluster ever", why);
+                self.report
+                    .violated("storm", "in a calm the disk equals the cluster ever", why);
                 break;
             }
             thread::sleep(Duration::from_millis(5));
@@ -354,7 +370,8 @@ impl Storm {
             while round == 0 && self.server.watch_count() != watches && !self.stop.is_set() {
                 if began.elapsed() > CALM_WITHIN {
                     let what = format!("{} of {watches}", self.server.watch_count());
-                    self.report.violated("storm", "all watches open again in time", what);
+                    self.report
+                        .violated("storm", "all watches open again in time", what);
                     break;
                 }
                 thread::sleep(Duration::from_millis(5));
@@ -365,7 +382,8 @@ impl Storm {
         let measure = |follower: &Follower| {
             until_asleep(follower.crossover().pid());
             for left in follower.leftovers() {
-                self.report.violated(follower.name, "nothing is left over", left);
+                self.report
+                    .violated(follower.name, "nothing is left over", left);
             }
             follower.crossover().measure()
         };
@@ -386,11 +404,21 @@ impl Storm {
             report.row("storm", &format!("  {kind:?}"), count, "");
         }
         report.row("storm", "calms", self.calms.len(), "");
-        report.row("storm", "  median", seconds(percentile(&self.calms, 50)), "");
+        report.row(
+            "storm",
+            "  median",
+            seconds(percentile(&self.calms, 50)),
+            "",
+        );
         let worst = percentile(&self.calms, 100);
         report.row("storm", "  longest", seconds(worst), &seconds(CALM_WITHIN));
         let worst = percentile(&self.lively, 100);
-        report.row("storm", "  changes to all objects, at rest", seconds(worst), "");
+        report.row(
+            "storm",
+            "  changes to all objects, at rest",
+            seconds(worst),
+            "",
+        );
         for follower in &self.followers {
             let (sets, moving) = follower.looks();
             report.row(follower.name, "looks that saw one whole set", sets, "");
@@ -421,7 +449,9 @@ impl Storm {
         for shape in &MAPS {
             let name = shape.name;
             let mirror = self.server.get("ConfigMap", &format!("{name}-gen"));
-            let data = mirror.as_ref().and_then(|mirror| mirror["data"].as_object());
+            let data = mirror
+                .as_ref()
+                .and_then(|mirror| mirror["data"].as_object());
             let equal = data.is_some_and(|data| {
                 !data.is_empty()
                     && data.iter().all(|(key, text)| {
@@ -450,19 +480,27 @@ impl Storm {
                         *warnings.entry(message.to_owned()).or_default() += 1;
                     }
                     Some("INFO") => {}
-                    _ => self.report.violated(follower.name, "no error in the log", line),
+                    _ => self
+                        .report
+                        .violated(follower.name, "no error in the log", line),
                 }
             }
-            let published = lines.iter().filter(|line| line.contains(" published ")).count();
-            self.report.row(follower.name, "sets published", published, "");
+            let published = lines
+                .iter()
+                .filter(|line| line.contains(" published "))
+                .count();
+            self.report
+                .row(follower.name, "sets published", published, "");
             let count: usize = warnings.values().sum();
             let strikes: usize = self.struck.values().sum();
             let most = self.bad + strikes * OBJECTS;
             let goal = format!("{most}");
-            self.report.limit(follower.name, "warnings", count, count <= most, &goal);
+            self.report
+                .limit(follower.name, "warnings", count, count <= most, &goal);
             for (message, count) in warnings {
                 let message: String = message.chars().take(48).collect();
-                self.report.row(follower.name, &format!("  {message}"), count, "");
+                self.report
+                    .row(follower.name, &format!("  {message}"), count, "");
             }
         }
     }

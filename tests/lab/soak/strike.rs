@@ -117,7 +117,11 @@ impl Kind {
             | Kind::GarbageLine
             | Kind::LongLine
             | Kind::WatchesEnd => Place::Server,
-            Kind::Refused | Kind::Reset | Kind::Frozen | Kind::Torn | Kind::Dripped
+            Kind::Refused
+            | Kind::Reset
+            | Kind::Frozen
+            | Kind::Torn
+            | Kind::Dripped
             | Kind::OneTorn => Place::Network,
             Kind::EventsLost | Kind::EventsHeld | Kind::EventsLostButBookmarks => Place::Delivery,
             Kind::TooManyRequests
@@ -376,13 +380,21 @@ fn garbage(rng: &mut TestRng) -> Vec<u8> {
     let object = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"other","namespace":"default","uid":"u","resourceVersion":"7"},"data":{"tiny-0.yaml":"a: 1"}}"#;
     let text = match rng.random_range(0..8) {
         0 => "no JSON at all\n".into(),
-        1 => format!("{{\"type\":\"MODIFIED\",\"object\":{}\n", &object[..object.len() / 2]),
+        1 => format!(
+            "{{\"type\":\"MODIFIED\",\"object\":{}\n",
+            &object[..object.len() / 2]
+        ),
         2 => format!("{{\"type\":\"ODD\",\"object\":{object}}}\n"),
         3 => format!("{{\"type\":\"MODIFIED\",\"object\":{object}}}\n"),
-        4 => format!("{{\"type\":\"ADDED\",\"object\":{}}}\n", object.replace("ConfigMap", "Pod")),
+        4 => format!(
+            "{{\"type\":\"ADDED\",\"object\":{}}}\n",
+            object.replace("ConfigMap", "Pod")
+        ),
         5 => "\n".into(),
-        6 => r#"{"type":"ERROR","object":{"kind":"Status","code":500,"message":"boom"}}"#.to_owned()
-            + "\n",
+        6 => {
+            r#"{"type":"ERROR","object":{"kind":"Status","code":500,"message":"boom"}}"#.to_owned()
+                + "\n"
+        }
         _ => "{\"type\":\"MODIFIED\"}\n[]\n".into(),
     };
     text.into_bytes()

@@ -181,7 +181,10 @@ impl World {
         let (name, number) = (SPLITS[split], self.splits[split].len() - 1);
         let [primary, canary] = backends(name);
         let weights = weights_of(Some(number));
-        let backends = [(primary.as_str(), weights[0]), (canary.as_str(), weights[1])];
+        let backends = [
+            (primary.as_str(), weights[0]),
+            (canary.as_str(), weights[1]),
+        ];
         let mut object = traffic_split(name, name, &backends);
         match self.splits[split][number] {
             Form::Good => {}
@@ -274,10 +277,22 @@ impl World {
         let of = |split| weights.iter().find(|(s, _)| *s == split)?.1;
         let want = self.text(map, key, state, of);
         if want != text {
-            let at = want.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
-            let shown = |text: &str| text.get(at..).unwrap_or_default().chars().take(40).collect();
+            let at = want
+                .bytes()
+                .zip(text.bytes())
+                .take_while(|(a, b)| a == b)
+                .count();
+            let shown = |text: &str| {
+                text.get(at..)
+                    .unwrap_or_default()
+                    .chars()
+                    .take(40)
+                    .collect()
+            };
             let (found, want): (String, String) = (shown(text), shown(&want));
-            return Err(wrong(&format!("not whole: at {at} {found:?}, not {want:?}")));
+            return Err(wrong(&format!(
+                "not whole: at {at} {found:?}, not {want:?}"
+            )));
         }
         for &(split, merged) in &weights {
             let known = merged.map(|merged| self.splits[split].get(merged).copied());
