@@ -26,6 +26,8 @@ pub enum Found {
 /// Looks through `current/`. `merged_alike`: all files of a set have the same weights of a split.
 pub struct Looker {
     dir: PathBuf,
+    /// `current` was there: it comes last in the first publish, and never goes.
+    begun: bool,
     merged_alike: bool,
 }
 
@@ -33,6 +35,7 @@ impl Looker {
     pub fn new(dir: &Path, merged_alike: bool) -> Looker {
         Looker {
             dir: dir.to_path_buf(),
+            begun: false,
             merged_alike,
         }
     }
@@ -50,8 +53,10 @@ impl Looker {
         let current = self.dir.join("current");
         let mut files = Vec::new();
         match fs::read_dir(&current) {
+            Err(_) if !self.begun => return Found::Moving,
             Err(error) => return self.unless_moved(&before, format!("current: {error}")),
             Ok(entries) => {
+                self.begun = true;
                 for entry in entries.flatten() {
                     match fs::read(entry.path()) {
                         Ok(bytes) => {

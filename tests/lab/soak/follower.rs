@@ -3,7 +3,8 @@
 
 use super::eyes::{Eyes, Found, Looker};
 use super::report::Report;
-use super::world::{MAPS, SPLITS, Snapshot, World};
+use super::shapes::{MAPS, SPLITS, file_name};
+use super::world::{Snapshot, World};
 use crate::kit::apiserver::Server;
 use crate::kit::crossover::{Crossover, command_of};
 use crate::kit::figures::release;
@@ -133,7 +134,7 @@ impl Follower {
         (self.damaged, self.damages) = (true, self.damages + 1);
         let (live, sets) = (self.dir.join(".live"), self.dir.join(".sets"));
         let current = self.dir.join("current");
-        let link = live.join(super::world::file_name(rng.random_range(0..MAPS.len()), 0));
+        let link = live.join(file_name(rng.random_range(0..MAPS.len()), 0));
         // The program works meanwhile: what is gone already is damaged enough.
         let _ = match rng.random_range(0..10) {
             0 => fs::remove_file(&current),

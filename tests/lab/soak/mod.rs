@@ -4,11 +4,14 @@
 
 mod eyes;
 mod follower;
+mod kind;
 mod patience;
 mod rate;
 mod report;
+mod shapes;
 mod storm;
 mod strike;
+mod verdict;
 mod world;
 
 use crate::kit::figures::release;

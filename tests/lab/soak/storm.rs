@@ -2,18 +2,19 @@
 //! then in which the disk has to become what the cluster says. One crossover lives through all of
 //! it, so that its memory can be compared; another one is killed, and its directory damaged.
 
-use super::follower::{Follower, SYNC, disk_use};
-use super::report::{Report, percentile, seconds};
-use super::strike::{self, Field, Kind, Strike, Tokens};
-use super::world::{self, Form, MAPS, SPLITS, Snapshot, World};
+use super::follower::{Follower, SYNC};
+use super::kind::{self, Kind};
+use super::report::{Report, seconds};
+use super::shapes::{MAPS, SPLITS, file_name};
+use super::strike::{self, Field, Strike, Tokens};
+use super::world::{Form, Snapshot, World};
 use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::{Measured, until_asleep};
 use crate::stop::Stop;
 use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -26,49 +27,38 @@ const CALM_EVERY: usize = 4000;
 const WORD_EVERY: Duration = Duration::from_secs(30);
 /// In a calm: a sync interval until a silent watch is looked at, what a look is given until it is
 /// believed, a request that gets no answer, and the longest back-off there is.
-const CALM_WITHIN: Duration = Duration::from_secs(SYNC.as_secs() + 2 + 5 + 30);
+pub(super) const CALM_WITHIN: Duration = Duration::from_secs(SYNC.as_secs() + 2 + 5 + 30);
 /// What is not there by then never comes.
 const HOPELESS: Duration = Duration::from_secs(180);
 /// How long the next changes wait for the last ones.
 const FOLLOW_WITHIN: Duration = Duration::from_millis(40);
-/// The mirrors are written within 5 s; then nothing is left to do.
-const QUIET: Duration = Duration::from_secs(8);
-const RSS_GROWTH_KIB: u64 = 200;
-/// So many lists and watches has each follower.
-const OBJECTS: usize = MAPS.len() + SPLITS.len();
 
 pub struct Storm {
-    report: Arc<Report>,
-    stop: Stop,
-    rng: TestRng,
-    server: Server,
-    world: Arc<Mutex<World>>,
-    followers: Vec<Follower>,
-    tokens: Tokens,
-    strikes: Vec<(Strike, Instant)>,
-    next_strike: Instant,
-    struck: BTreeMap<Kind, usize>,
+    pub(super) report: Arc<Report>,
+    pub(super) stop: Stop,
+    pub(super) rng: TestRng,
+    pub(super) server: Server,
+    pub(super) world: Arc<Mutex<World>>,
+    pub(super) followers: Vec<Follower>,
+    pub(super) tokens: Tokens,
+    pub(super) strikes: Vec<(Strike, Instant)>,
+    pub(super) next_strike: Instant,
+    pub(super) struck: BTreeMap<Kind, usize>,
     /// Kinds that have yet to strike for the first time.
-    untried: Vec<Kind>,
+    pub(super) untried: Vec<Kind>,
     /// The last calm's.
-    floors: Vec<Snapshot>,
-    calms: Vec<Duration>,
+    pub(super) floors: Vec<Snapshot>,
+    pub(super) calms: Vec<Duration>,
     /// From a change in a calm to the disk.
-    lively: Vec<Duration>,
-    made: usize,
+    pub(super) lively: Vec<Duration>,
+    pub(super) made: usize,
     /// How many of them are bad, empty or a deletion.
-    bad: usize,
-    last_good: Option<(usize, usize)>,
+    pub(super) bad: usize,
+    pub(super) last_good: Option<(usize, usize)>,
     /// Each object's resourceVersions: see `stamp`.
-    stamps: HashSet<(String, String)>,
-    next_word: Instant,
+    pub(super) stamps: HashSet<(String, String)>,
+    pub(super) next_word: Instant,
     _dir: TempDir,
-}
-
-/// Both followers, at rest.
-struct Rest {
-    measured: Vec<Measured>,
-    disk: Vec<u64>,
 }
 
 impl Storm {
@@ -106,7 +96,7 @@ impl Storm {
             strikes: Vec::new(),
             next_strike: Instant::now(),
             struck: BTreeMap::new(),
-            untried: Kind::ALL.to_vec(),
+            untried: kind::ALL.map(|(kind, ..)| kind).to_vec(),
             calms: Vec::new(),
             lively: Vec::new(),
             made: 0,
@@ -148,7 +138,7 @@ impl Storm {
         self.calm();
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().expect("no panic")
     }
 
@@ -214,7 +204,7 @@ impl Storm {
     }
 
     /// Brings an object into its new state.
-    fn put(&mut self, kind: &str, name: &str, object: Option<Value>) {
+    pub(super) fn put(&mut self, kind: &str, name: &str, object: Option<Value>) {
         self.made += 1;
         let Some(object) = object else {
             return self.server.delete(kind, name);
@@ -244,7 +234,7 @@ impl Storm {
         let file = self.followers[0]
             .dir
             .join("current")
-            .join(world::file_name(map, 0));
+            .join(file_name(map, 0));
         let head = format!("# soak {map} 0 {state}\n");
         let shows = || {
             let mut found = vec![0; head.len()];
@@ -267,7 +257,7 @@ impl Storm {
         }
         let kind = match self.untried.last() {
             Some(kind) => *kind,
-            None => Kind::ALL[self.rng.random_range(0..Kind::ALL.len())],
+            None => kind::ALL[self.rng.random_range(0..kind::ALL.len())].0,
         };
         let busy = |(strike, _): &(Strike, _)| strike.kind.place() == kind.place();
         // Eight MiB at a time are seldom sent.
@@ -305,7 +295,7 @@ impl Storm {
     }
 
     /// The server is well again, and quiet: now the disk has to become what the cluster says.
-    fn calm(&mut self) {
+    pub(super) fn calm(&mut self) {
         while !self.strikes.is_empty() {
             self.heal(0);
         }
@@ -348,160 +338,5 @@ impl Storm {
             thread::sleep(Duration::from_millis(5));
         }
         self.calms.push(began.elapsed());
-    }
-
-    /// Everything good and of its first size, all watches new and used once: what is measured here
-    /// can be compared with what is measured here at another time.
-    fn rest(&mut self) -> Rest {
-        self.calm();
-        self.server.end_watches();
-        let began = Instant::now();
-        let watches = OBJECTS * self.followers.len();
-        for round in 0..3 {
-            for map in 0..MAPS.len() {
-                let object = self.world().restore_map(map);
-                self.put("ConfigMap", MAPS[map].name, object);
-            }
-            for (split, name) in SPLITS.iter().enumerate() {
-                let object = self.world().change_split(split, Form::Good);
-                self.put("TrafficSplit", name, object);
-            }
-            self.calm();
-            while round == 0 && self.server.watch_count() != watches && !self.stop.is_set() {
-                if began.elapsed() > CALM_WITHIN {
-                    let what = format!("{} of {watches}", self.server.watch_count());
-                    self.report
-                        .violated("storm", "all watches open again in time", what);
-                    break;
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-            self.lively.extend(self.calms.last().filter(|_| round > 0));
-        }
-        self.stop.pause(QUIET);
-        let measure = |follower: &Follower| {
-            until_asleep(follower.crossover().pid());
-            for left in follower.leftovers() {
-                self.report
-                    .violated(follower.name, "nothing is left over", left);
-            }
-            follower.crossover().measure()
-        };
-        Rest {
-            measured: self.followers.iter().map(measure).collect(),
-            disk: self.followers.iter().map(|f| disk_use(&f.dir)).collect(),
-        }
-    }
-
-    fn judge(&self, time: Duration, after_first: usize, before: &Rest, after: &Rest) {
-        let (report, long) = (&self.report, &self.followers[0]);
-        let strikes: usize = self.struck.values().sum();
-        report.row("storm", "changes", self.made, "");
-        report.row("storm", "of them bad, empty, or a deletion", self.bad, "");
-        report.row("storm", "time", super::report::minutes(time), "");
-        report.row("storm", "faults", strikes, "");
-        for (kind, count) in &self.struck {
-            report.row("storm", &format!("  {kind:?}"), count, "");
-        }
-        report.row("storm", "calms", self.calms.len(), "");
-        report.row(
-            "storm",
-            "  median",
-            seconds(percentile(&self.calms, 50)),
-            "",
-        );
-        let worst = percentile(&self.calms, 100);
-        report.row("storm", "  longest", seconds(worst), &seconds(CALM_WITHIN));
-        let worst = percentile(&self.lively, 100);
-        report.row(
-            "storm",
-            "  changes to all objects, at rest",
-            seconds(worst),
-            "",
-        );
-        for follower in &self.followers {
-            let (sets, moving) = follower.looks();
-            report.row(follower.name, "looks that saw one whole set", sets, "");
-            report.row(follower.name, "  that came while it moved", moving, "");
-            report.row(follower.name, "lives", follower.lives, "");
-            report.row(follower.name, "directories damaged", follower.damages, "");
-        }
-        let [old, new] = [&before.measured[0], &after.measured[0]];
-        let figure = format!("RSS after {after_first} changes, KiB");
-        report.row(long.name, &figure, old.rss_kib, "");
-        report.row(long.name, "RSS at the end, KiB", new.rss_kib, "");
-        let grown = new.rss_kib.saturating_sub(old.rss_kib);
-        let holds = grown <= RSS_GROWTH_KIB;
-        report.limit(long.name, "RSS grown by, KiB", grown, holds, "200");
-        report.row(long.name, "RSS at its highest, KiB", new.peak_rss_kib, "");
-        let descriptors = format!("{} and {}", old.descriptors, new.descriptors);
-        let equal = old.descriptors == new.descriptors;
-        report.limit(long.name, "descriptors", descriptors, equal, "equal");
-        report.limit(long.name, "threads", new.threads, new.threads == 1, "1");
-        let cpu = Duration::from_nanos(new.cpu_ns - old.cpu_ns);
-        report.row(long.name, "CPU", seconds(cpu), "");
-        for (at, follower) in self.followers.iter().enumerate() {
-            let disk = [before.disk[at] >> 10, after.disk[at] >> 10];
-            let flat = disk[1] <= disk[0] + disk[0] / 10;
-            let text = format!("{} and {}", disk[0], disk[1]);
-            report.limit(follower.name, "disk use, KiB", text, flat, "flat");
-        }
-        for shape in &MAPS {
-            let name = shape.name;
-            let mirror = self.server.get("ConfigMap", &format!("{name}-gen"));
-            let data = mirror
-                .as_ref()
-                .and_then(|mirror| mirror["data"].as_object());
-            let equal = data.is_some_and(|data| {
-                !data.is_empty()
-                    && data.iter().all(|(key, text)| {
-                        fs::read_to_string(long.dir.join("current").join(key))
-                            .is_ok_and(|file| *text == file)
-                    })
-            });
-            if !equal {
-                report.violated("long", "the mirror shows what is on disk", name);
-            }
-        }
-    }
-
-    /// No error; a warning for what was bad in the cluster and for what struck, and not more.
-    fn judge_logs(&self) {
-        for follower in &self.followers {
-            let mut warnings: BTreeMap<String, usize> = BTreeMap::new();
-            let lines = follower.lines();
-            for line in &lines {
-                let mut words = line.splitn(3, ' ');
-                let (level, rest) = (words.nth(1), words.next().unwrap_or_default().trim());
-                match level {
-                    Some("WARN") => {
-                        let message = rest.find('=').map_or(rest, |at| &rest[..at]);
-                        let message = message.rsplit_once(' ').map_or(rest, |(text, _)| text);
-                        *warnings.entry(message.to_owned()).or_default() += 1;
-                    }
-                    Some("INFO") => {}
-                    _ => self
-                        .report
-                        .violated(follower.name, "no error in the log", line),
-                }
-            }
-            let published = lines
-                .iter()
-                .filter(|line| line.contains(" published "))
-                .count();
-            self.report
-                .row(follower.name, "sets published", published, "");
-            let count: usize = warnings.values().sum();
-            let strikes: usize = self.struck.values().sum();
-            let most = self.bad + strikes * OBJECTS;
-            let goal = format!("{most}");
-            self.report
-                .limit(follower.name, "warnings", count, count <= most, &goal);
-            for (message, count) in warnings {
-                let message: String = message.chars().take(48).collect();
-                self.report
-                    .row(follower.name, &format!("  {message}"), count, "");
-            }
-        }
     }
 }

@@ -2,7 +2,8 @@
 //! program itself, and is over when it is healed.
 
 use super::follower::Follower;
-use super::world::MAPS;
+use super::kind::{Kind, Place};
+use super::shapes::MAPS;
 use crate::kit::apiserver::Server;
 use crate::kit::apiserver::access::{Account, Rule};
 use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
@@ -15,145 +16,6 @@ use rustix::process::Signal;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Away,
-    Refused,
-    Reset,
-    Closed,
-    Frozen,
-    Torn,
-    Dripped,
-    OneTorn,
-    EventsLost,
-    EventsHeld,
-    EventsLostButBookmarks,
-    Compacted,
-    Restored,
-    Ahead,
-    TooManyRequests,
-    Unavailable,
-    ServerError,
-    TokenRotated,
-    TokenRevoked,
-    Forbidden,
-    NotFound,
-    AnswerCut,
-    AnswerStalled,
-    AnswerLate,
-    NoAnswer,
-    NoHttp,
-    GarbageLine,
-    GarbageList,
-    LongLine,
-    WatchesEnd,
-    WatchesEndAtOnce,
-    CaRotated,
-    Killed,
-    Terminated,
-    DirectoryDamaged,
-}
-
-/// Those of a place exclude each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    Server,
-    Network,
-    Delivery,
-    Script,
-    Account,
-    Program,
-}
-
-impl Kind {
-    pub const ALL: [Kind; 35] = [
-        Kind::Away,
-        Kind::Refused,
-        Kind::Reset,
-        Kind::Closed,
-        Kind::Frozen,
-        Kind::Torn,
-        Kind::Dripped,
-        Kind::OneTorn,
-        Kind::EventsLost,
-        Kind::EventsHeld,
-        Kind::EventsLostButBookmarks,
-        Kind::Compacted,
-        Kind::Restored,
-        Kind::Ahead,
-        Kind::TooManyRequests,
-        Kind::Unavailable,
-        Kind::ServerError,
-        Kind::TokenRotated,
-        Kind::TokenRevoked,
-        Kind::Forbidden,
-        Kind::NotFound,
-        Kind::AnswerCut,
-        Kind::AnswerStalled,
-        Kind::AnswerLate,
-        Kind::NoAnswer,
-        Kind::NoHttp,
-        Kind::GarbageLine,
-        Kind::GarbageList,
-        Kind::LongLine,
-        Kind::WatchesEnd,
-        Kind::WatchesEndAtOnce,
-        Kind::CaRotated,
-        Kind::Killed,
-        Kind::Terminated,
-        Kind::DirectoryDamaged,
-    ];
-
-    pub fn place(self) -> Place {
-        match self {
-            Kind::Away
-            | Kind::Compacted
-            | Kind::Restored
-            | Kind::Ahead
-            | Kind::Closed
-            | Kind::CaRotated
-            | Kind::GarbageLine
-            | Kind::LongLine
-            | Kind::WatchesEnd => Place::Server,
-            Kind::Refused
-            | Kind::Reset
-            | Kind::Frozen
-            | Kind::Torn
-            | Kind::Dripped
-            | Kind::OneTorn => Place::Network,
-            Kind::EventsLost | Kind::EventsHeld | Kind::EventsLostButBookmarks => Place::Delivery,
-            Kind::TooManyRequests
-            | Kind::Unavailable
-            | Kind::ServerError
-            | Kind::NotFound
-            | Kind::AnswerCut
-            | Kind::AnswerStalled
-            | Kind::AnswerLate
-            | Kind::NoAnswer
-            | Kind::NoHttp
-            | Kind::GarbageList
-            | Kind::WatchesEndAtOnce => Place::Script,
-            Kind::TokenRotated | Kind::TokenRevoked | Kind::Forbidden => Place::Account,
-            Kind::Killed | Kind::Terminated | Kind::DirectoryDamaged => Place::Program,
-        }
-    }
-
-    /// For how long, in milliseconds, at least and at most.
-    pub fn lasts(self) -> [u64; 2] {
-        match self {
-            Kind::Away | Kind::Refused | Kind::Frozen => [50, 4000],
-            Kind::Torn | Kind::Dripped => [200, 1500],
-            Kind::OneTorn | Kind::EventsLost | Kind::EventsHeld | Kind::EventsLostButBookmarks => {
-                [100, 3000]
-            }
-            Kind::TokenRevoked | Kind::Forbidden => [50, 1500],
-            Kind::Killed | Kind::Terminated | Kind::DirectoryDamaged => [0, 500],
-            _ => [50, 2000],
-        }
-    }
-}
 
 /// Whom and what the strikes need.
 pub struct Field<'a> {
@@ -348,7 +210,7 @@ pub fn heal(strike: &Strike, field: &mut Field<'_>) {
     let follower = &field.followers[strike.one];
     match (strike.kind, strike.kind.place()) {
         (Kind::Away, _) => server.come_back(),
-        (Kind::Refused, _) => drop(follower.proxy.accept()),
+        (Kind::Refused, _) => follower.proxy.accept(),
         (Kind::OneTorn, _) => follower.tear.mend(),
         (_, Place::Network) => follower.proxy.set(Mode::Pass),
         (_, Place::Delivery) => {

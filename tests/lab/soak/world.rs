@@ -1,52 +1,13 @@
-//! The cluster of the storm: ConfigMaps and TrafficSplits, every state they have ever been in, and
-//! what of it may stand on disk. Each file carries in every line which state it is of, so that half
-//! a file and half a change are seen.
+//! The cluster of the storm: every state that its ConfigMaps and TrafficSplits have ever been in,
+//! and what of it may stand on disk.
 
+use super::shapes::{
+    MAPS, SPLITS, Shape, TOTAL, backends, file_name, merged_state, text as expected, weights_of,
+};
 use crate::kit::objects::{config_map, traffic_split};
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use serde_json::{Value, json};
-use std::fmt::Write;
-
-/// A ConfigMap, as it always is.
-pub struct Shape {
-    pub name: &'static str,
-    /// How many keys it has, at most.
-    keys: usize,
-    /// Of each file, at most.
-    bytes: usize,
-    /// Keys and sizes differ from state to state.
-    varied: bool,
-    /// The splits whose virtual hosts are in its first key.
-    splits: &'static [usize],
-}
-
-const fn shape(name: &'static str, keys: usize, bytes: usize, splits: &'static [usize]) -> Shape {
-    Shape {
-        name,
-        keys,
-        bytes,
-        varied: false,
-        splits,
-    }
-}
-
-pub const MAPS: [Shape; 8] = [
-    shape("tiny", 1, 0, &[]),
-    shape("two", 2, 2 << 10, &[]),
-    shape("four", 3, 4 << 10, &[0]),
-    shape("routes", 1, 8 << 10, &[0, 1]),
-    shape("sixteen", 4, 4 << 10, &[]),
-    shape("big", 1, 63 << 10, &[]),
-    shape("large", 2, 32 << 10, &[2]),
-    Shape {
-        varied: true,
-        ..shape("varied", 4, 32 << 10, &[1])
-    },
-];
-pub const SPLITS: [&str; 3] = ["s0", "s1", "s2"];
-/// What the weights of a split add up to.
-const TOTAL: u64 = 1_000_000;
 
 /// What one state of an object is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +119,7 @@ impl World {
         let number = self.maps[map].len() - 1;
         let state = self.maps[map][number];
         let keys = (0..state.keys).map(|key| {
-            let text = self.text(map, key, number, |_| None);
+            let text = expected([map, key, number], state.bytes, |_| None);
             (file_name(map, key), text)
         });
         let mut keys: Vec<(String, String)> = keys.collect();
@@ -198,50 +159,6 @@ impl World {
         Some(object)
     }
 
-    /// A file of a ConfigMap's state, with these states of the splits merged in.
-    fn text(
-        &self,
-        map: usize,
-        key: usize,
-        number: usize,
-        merged: impl Fn(usize) -> Option<usize>,
-    ) -> String {
-        let (shape, bytes) = (&MAPS[map], self.maps[map][number].bytes);
-        let mut text = String::with_capacity(bytes + 1024);
-        let _ = write!(
-            text,
-            "# soak {map} {key} {number}\nresources:\n- name: r{number}\n  virtual_hosts:\n"
-        );
-        let splits = if key == 0 { shape.splits } else { &[] };
-        for &split in splits {
-            let [primary, canary] = backends(SPLITS[split]);
-            let [one, other] = weights_of(merged(split));
-            let _ = write!(
-                text,
-                "  - name: {service}\n    domains: [{service}]\n    routes:\n    \
-                 - match: {{prefix: /{number}}}\n      route:\n        weighted_clusters:\n          \
-                 clusters:\n          - {{name: {primary}, weight: {one}}}\n          \
-                 - {{name: {canary}, weight: {other}}}\n",
-                service = SPLITS[split],
-            );
-        }
-        // Weights may make it longer, never shorter.
-        let mut left = bytes.saturating_sub(1024);
-        for line in 0.. {
-            let start = text.len();
-            let _ = writeln!(
-                text,
-                "  - {{name: v{line}-{number}, domains: [\"v{line}.{key}.{number}.example\"]}}"
-            );
-            left = left.saturating_sub(text.len() - start);
-            if left == 0 {
-                break;
-            }
-        }
-        let _ = writeln!(text, "# end {number}");
-        text
-    }
-
     /// Which state a file is of; an error where it is none that ever was, whole and good.
     pub fn origin(&self, name: &str, bytes: &[u8]) -> Result<Origin, String> {
         let wrong = |what: &str| {
@@ -275,7 +192,8 @@ impl World {
             }
         }
         let of = |split| weights.iter().find(|(s, _)| *s == split)?.1;
-        let want = self.text(map, key, state, of);
+        let bytes = self.maps[map][state].bytes;
+        let want = expected([map, key, state], bytes, of);
         if want != text {
             let at = want
                 .bytes()
@@ -382,35 +300,5 @@ impl World {
             }
         }
         None
-    }
-}
-
-/// The key of a file.
-pub fn file_name(map: usize, key: usize) -> String {
-    format!("{}-{key}.yaml", MAPS[map].name)
-}
-
-fn backends(split: &str) -> [String; 2] {
-    [format!("{split}-primary"), format!("{split}-canary")]
-}
-
-/// `None`: the ConfigMap's own.
-fn weights_of(split: Option<usize>) -> [u64; 2] {
-    match split {
-        None => [60, 40],
-        Some(state) => [state as u64, TOTAL - state as u64],
-    }
-}
-
-/// The state of a split whose weights a text has.
-fn merged_state(text: &str, split: &str) -> Option<usize> {
-    let [primary, canary] = backends(split).map(|name| {
-        let mark = format!("name: {name}, weight: ");
-        let rest = &text[text.find(&mark)? + mark.len()..];
-        rest.split('}').next()?.parse::<usize>().ok()
-    });
-    match (primary, canary) {
-        (Some(60), Some(40)) => None,
-        (primary, _) => Some(primary.unwrap_or(usize::MAX)),
     }
 }
