@@ -94,6 +94,9 @@ impl Follower {
         if self.mortal {
             command.arg("-publish=false");
         }
+        if let Some(level) = std::env::var_os("RUST_LOG") {
+            command.env("RUST_LOG", level);
+        }
         self.crossover = Some(Crossover::spawn(command));
         self.lives += 1;
     }

@@ -14,7 +14,7 @@ use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -25,9 +25,13 @@ use tempfile::TempDir;
 const FIRST: usize = 1000;
 const CALM_EVERY: usize = 4000;
 const WORD_EVERY: Duration = Duration::from_secs(30);
-/// In a calm: a sync interval until a silent watch is looked at, what a look is given until it is
-/// believed, a request that gets no answer, and the longest back-off there is.
-pub(super) const CALM_WITHIN: Duration = Duration::from_secs(SYNC.as_secs() + 2 + 5 + 30);
+/// In a calm, at worst all of this comes one after the other: the longest back-off of the server's,
+/// a look whose answer stalls, the next one, what it is given until it is believed, the longest
+/// back-off of the object's, a list without an answer, the weights of a split that is gone.
+pub(super) const CALM_WITHIN: Duration =
+    Duration::from_secs(30 + 10 + 2 * SYNC.as_secs() + 2 + 30 + 5 + 10);
+/// And what is usual.
+pub(super) const CALM_USUALLY: Duration = Duration::from_secs(40);
 /// What is not there by then never comes.
 const HOPELESS: Duration = Duration::from_secs(180);
 /// How long the next changes wait for the last ones.
@@ -294,6 +298,17 @@ impl Storm {
         strike::heal(&strike, &mut field);
     }
 
+    /// For who wants to know why.
+    fn keep_logs(&self) {
+        for follower in &self.followers {
+            let path = std::env::temp_dir().join(format!("soak-{}.log", follower.name));
+            let text = follower.lines().join("\n");
+            if fs::write(&path, text).is_ok() {
+                self.report.say("storm", format!("log: {}", path.display()));
+            }
+        }
+    }
+
     /// The server is well again, and quiet: now the disk has to become what the cluster says.
     pub(super) fn calm(&mut self) {
         while !self.strikes.is_empty() {
@@ -301,7 +316,7 @@ impl Storm {
         }
         let began = Instant::now();
         let mut waiting: Vec<usize> = (0..self.followers.len()).collect();
-        let mut late = false;
+        let (mut unusual, mut late) = (false, false);
         while !waiting.is_empty() && !self.stop.is_set() {
             let mut why = String::new();
             waiting.retain(|&at| {
@@ -324,6 +339,11 @@ impl Storm {
                 }
                 differs.is_some()
             });
+            if began.elapsed() > CALM_USUALLY && !unusual && !waiting.is_empty() {
+                unusual = true;
+                self.report.say("storm", format!("a calm lasts: {why}"));
+                self.keep_logs();
+            }
             if began.elapsed() > CALM_WITHIN && !late && !waiting.is_empty() {
                 late = true;
                 let rule = "in a calm the disk equals the cluster in time";

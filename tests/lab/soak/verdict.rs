@@ -3,7 +3,7 @@
 use super::follower::{Follower, disk_use};
 use super::report::{minutes, percentile, seconds};
 use super::shapes::{MAPS, SPLITS};
-use super::storm::{CALM_WITHIN, Storm};
+use super::storm::{CALM_USUALLY, CALM_WITHIN, Storm};
 use super::world::Form;
 use crate::kit::crossover::{Measured, until_asleep};
 use std::collections::BTreeMap;
@@ -88,6 +88,10 @@ impl Storm {
         );
         let worst = percentile(&self.calms, 100);
         report.row("storm", "  longest", seconds(worst), &seconds(CALM_WITHIN));
+        let most = percentile(&self.calms, 90);
+        let holds = most <= CALM_USUALLY;
+        let goal = seconds(CALM_USUALLY);
+        report.limit("storm", "  90th percentile", seconds(most), holds, &goal);
         let worst = percentile(&self.lively, 100);
         report.row(
             "storm",
@@ -155,7 +159,7 @@ impl Storm {
                         let message = message.rsplit_once(' ').map_or(rest, |(text, _)| text);
                         *warnings.entry(message.to_owned()).or_default() += 1;
                     }
-                    Some("INFO") => {}
+                    Some("INFO" | "DEBUG") => {}
                     _ => self
                         .report
                         .violated(follower.name, "no error in the log", line),
