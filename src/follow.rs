@@ -64,7 +64,6 @@ impl Followed {
         name: Option<String>,
         manner: Manner,
         now: Instant,
-        server: &mut Server,
     ) -> Followed {
         let (resource, group) = (kind.plural(), kind.group());
         Followed {
@@ -77,7 +76,7 @@ impl Followed {
                 name,
             },
             version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
-            watch: Watch::new(manner, now, &mut server.random),
+            watch: Watch::new(manner, now),
             answer: None,
             look: None,
             said: String::new(),
@@ -337,7 +336,7 @@ impl Followed {
         };
         let (failure, refusal) = match error.kind() {
             Kind::Transient | Kind::Unauthorized => {
-                server.failed(error, retry_after, now);
+                server.failed(error, now);
                 (Failure::Server, None)
             }
             Kind::Gone => (Failure::Gone, None),
@@ -382,7 +381,6 @@ impl Followed {
                         target,
                         source: error.into(),
                     },
-                    None,
                     now,
                 );
                 self.step(Input::Failed(Failure::Server), server, now);
