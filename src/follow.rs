@@ -166,6 +166,7 @@ impl Followed {
         match answer {
             Some(answer) => {
                 if let (Want::Watch(_, lasts), 200) = (want, answer.status) {
+                    server.answered(now);
                     self.step(Input::Opened(lasts), server, now);
                 }
                 let exchange = Exchange::new(answer, purpose == Purpose::Watch, now);
@@ -247,6 +248,7 @@ impl Followed {
                 return None;
             }
         };
+        server.answered(now);
         list.items.retain(|item| self.covers(&item.name));
         let versions = list
             .items
@@ -349,6 +351,9 @@ impl Followed {
                 (Failure::Object, Some(error))
             }
         };
+        if failure != Failure::Server {
+            server.answered(now);
+        }
         let input = match (purpose, failure) {
             (Purpose::List | Purpose::Watch, failure) => Input::Failed(failure),
             (Purpose::Look, Failure::Server) => Input::LookFailed,
@@ -398,6 +403,7 @@ impl Followed {
             "the API server's answer cannot be used: asking again",
             &error.to_string(),
         );
+        server.answered(now);
         if purpose != Purpose::Look {
             self.step(Input::Failed(Failure::Object), server, now);
         }

@@ -69,6 +69,7 @@ impl Server {
 
     /// Asks; an answer of any kind is given back, a failure holds for all.
     pub fn ask(&mut self, target: &Target, path: &str, extent: Extent) -> Option<Answer> {
+        self.outage.asked(Instant::now());
         let asked = self.try_ask(Method::Get, target, path, extent);
         asked
             .map_err(|error| self.failed(error, Instant::now()))
@@ -84,15 +85,12 @@ impl Server {
         extent: Extent,
     ) -> Result<Answer, Error> {
         debug!(path; "asking");
-        let answer = self.client.ask(method, target, path, extent)?;
-        if !matches!(answer.status, 401 | 429 | 500..=599) {
-            self.answered(Instant::now());
-        }
-        Ok(answer)
+        self.client.ask(method, target, path, extent)
     }
 
-    /// A request was answered, if only by a refusal of its object's own.
-    fn answered(&mut self, now: Instant) {
+    /// A request was answered to its end, if only by a refusal of its object's own; a watch, as far
+    /// as its headers.
+    pub fn answered(&mut self, now: Instant) {
         self.unauthorized = None;
         if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
             info!(after:? = lasted; "the API server answers again");

@@ -213,13 +213,14 @@ impl Smi {
                     retry_after,
                 };
                 server.failed(error, now);
-                false
+                return false;
             }
             _ => {
                 self.discovery.refused();
                 false
             }
         };
+        server.answered(now);
         self.speak(absent, now);
         absent
     }
