@@ -146,6 +146,14 @@ impl Outage {
         }
     }
 
+    /// A request goes out. While the server is away it is the only one, until it is answered or has
+    /// failed, or could have been.
+    pub fn asked(&mut self, now: Instant) {
+        if let Some(down) = &mut self.down {
+            down.next_try = now + ANSWERED_WITHIN;
+        }
+    }
+
     /// A request may go out by then, whatever was drawn.
     pub fn hasten(&mut self, by: Instant) {
         if let Some(down) = &mut self.down {
@@ -169,6 +177,9 @@ impl Outage {
         Some(Notice::GoesOn(lasts))
     }
 }
+
+/// The longest that any answer but a watch's takes: five seconds to its headers, then ten.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
 const NOTICES: [Duration; 3] = [
     Duration::from_secs(60),
@@ -231,6 +242,22 @@ mod tests {
         let end = start + Duration::from_secs(3 * 3600);
         assert_eq!(outage.answered(end), Some(Notice::Over(end - start)));
         assert!(outage.permits(end) && outage.next_notice().is_none());
+    }
+
+    #[test]
+    fn one_request_at_a_time_probes_a_server_that_is_away() {
+        let (now, mut random) = (Instant::now(), Random::new(1));
+        let mut outage = Outage::default();
+        outage.asked(now);
+        assert!(outage.permits(now), "nothing is amiss");
+        outage.failed(now, None, &mut random);
+        let probe = now + FIRST;
+        assert!(outage.permits(probe));
+        outage.asked(probe);
+        assert!(!outage.permits(probe + Duration::from_secs(14)));
+        assert!(outage.permits(probe + ANSWERED_WITHIN));
+        outage.answered(probe);
+        assert!(outage.permits(probe));
     }
 
     #[test]

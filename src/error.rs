@@ -175,6 +175,15 @@ impl Error {
         }
     }
 
+    /// How long the server wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Error::Status { retry_after, .. } = self {
+            *retry_after
+        } else {
+            None
+        }
+    }
+
     /// 1 failed, 2 usage.
     pub fn exit_code(&self) -> u8 {
         if self.kind() == Kind::Usage { 2 } else { 1 }

@@ -64,7 +64,6 @@ impl Followed {
         name: Option<String>,
         manner: Manner,
         now: Instant,
-        server: &mut Server,
     ) -> Followed {
         let (resource, group) = (kind.plural(), kind.group());
         Followed {
@@ -77,7 +76,7 @@ impl Followed {
                 name,
             },
             version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
-            watch: Watch::new(manner, now, &mut server.random),
+            watch: Watch::new(manner, now),
             answer: None,
             look: None,
             said: String::new(),
@@ -167,6 +166,7 @@ impl Followed {
         match answer {
             Some(answer) => {
                 if let (Want::Watch(_, lasts), 200) = (want, answer.status) {
+                    server.answered(now);
                     self.step(Input::Opened(lasts), server, now);
                 }
                 let exchange = Exchange::new(answer, purpose == Purpose::Watch, now);
@@ -248,6 +248,7 @@ impl Followed {
                 return None;
             }
         };
+        server.answered(now);
         list.items.retain(|item| self.covers(&item.name));
         let versions = list
             .items
@@ -337,7 +338,7 @@ impl Followed {
         };
         let (failure, refusal) = match error.kind() {
             Kind::Transient | Kind::Unauthorized => {
-                server.failed(error, retry_after, now);
+                server.failed(error, now);
                 (Failure::Server, None)
             }
             Kind::Gone => (Failure::Gone, None),
@@ -350,6 +351,9 @@ impl Followed {
                 (Failure::Object, Some(error))
             }
         };
+        if failure != Failure::Server {
+            server.answered(now);
+        }
         let input = match (purpose, failure) {
             (Purpose::List | Purpose::Watch, failure) => Input::Failed(failure),
             (Purpose::Look, Failure::Server) => Input::LookFailed,
@@ -382,7 +386,6 @@ impl Followed {
                         target,
                         source: error.into(),
                     },
-                    None,
                     now,
                 );
                 self.step(Input::Failed(Failure::Server), server, now);
@@ -400,6 +403,7 @@ impl Followed {
             "the API server's answer cannot be used: asking again",
             &error.to_string(),
         );
+        server.answered(now);
         if purpose != Purpose::Look {
             self.step(Input::Failed(Failure::Object), server, now);
         }

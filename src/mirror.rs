@@ -319,7 +319,8 @@ impl Mirror {
             return;
         }
         if error.kind() == Kind::Transient && !self.once {
-            let wait = self.backoff.failed(now, &mut server.random);
+            let wish = error.retry_after().unwrap_or_default();
+            let wait = self.backoff.failed(now, &mut server.random).max(wish);
             self.due = Some(now + wait);
         }
         self.say(

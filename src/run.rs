@@ -132,21 +132,14 @@ impl Loop {
             Mode::Follow => Manner::Follow(sync_interval),
         };
         server.hasty = manner == Manner::Once;
-        let mut follow = |object: &ObjectName| {
+        let follow = |object: &ObjectName| {
             let ObjectName { namespace, name } = object.clone();
             let kind = ObjectKind::ConfigMap;
-            Followed::new(kind, namespace, Some(name), manner, now, &mut server)
+            Followed::new(kind, namespace, Some(name), manner, now)
         };
         let once = manner == Manner::Once;
-        let followed = configmaps.iter().map(&mut follow).collect();
-        let smi = Smi::new(
-            splits,
-            split_version,
-            sync_interval,
-            manner,
-            now,
-            &mut server,
-        );
+        let followed = configmaps.iter().map(follow).collect();
+        let smi = Smi::new(splits, split_version, sync_interval, manner, now);
         let mirrored = configmaps
             .iter()
             .filter(|_| smi.is_some() && publish && !dry_run);

@@ -1,7 +1,7 @@
 //! The API server as all followed objects share it. Owns: whether it may be asked now, and what the
 //! operator hears of it when it is away.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, info, warn};
 
@@ -69,9 +69,10 @@ impl Server {
 
     /// Asks; an answer of any kind is given back, a failure holds for all.
     pub fn ask(&mut self, target: &Target, path: &str, extent: Extent) -> Option<Answer> {
+        self.outage.asked(Instant::now());
         let asked = self.try_ask(Method::Get, target, path, extent);
         asked
-            .map_err(|error| self.failed(error, None, Instant::now()))
+            .map_err(|error| self.failed(error, Instant::now()))
             .ok()
     }
 
@@ -84,15 +85,12 @@ impl Server {
         extent: Extent,
     ) -> Result<Answer, Error> {
         debug!(path; "asking");
-        let answer = self.client.ask(method, target, path, extent)?;
-        if answer.status == 200 {
-            self.answered(Instant::now());
-        }
-        Ok(answer)
+        self.client.ask(method, target, path, extent)
     }
 
-    /// A request was answered as it should be.
-    fn answered(&mut self, now: Instant) {
+    /// A request was answered to its end, if only by a refusal of its object's own; a watch, as far
+    /// as its headers.
+    pub fn answered(&mut self, now: Instant) {
         self.unauthorized = None;
         if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
             info!(after:? = lasted; "the API server answers again");
@@ -100,12 +98,13 @@ impl Server {
     }
 
     /// A request failed for a reason that holds for all.
-    pub fn failed(&mut self, error: Error, retry_after: Option<Duration>, now: Instant) {
+    pub fn failed(&mut self, error: Error, now: Instant) {
         if self.client.is_stopped() {
             // A signal cut it short; the next wait ends the program.
             return;
         }
-        let notice = self.outage.failed(now, retry_after, &mut self.random);
+        let wish = error.retry_after();
+        let notice = self.outage.failed(now, wish, &mut self.random);
         if error.kind() == Kind::Unauthorized {
             self.unauthorized.get_or_insert(now);
             if self.hasty {

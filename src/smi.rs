@@ -38,7 +38,6 @@ impl Smi {
         every: Duration,
         manner: Manner,
         now: Instant,
-        server: &mut Server,
     ) -> Option<Smi> {
         let (namespace, names) = match choice {
             SplitChoice::None => return None,
@@ -57,7 +56,7 @@ impl Smi {
         let mut parts = Vec::new();
         for (namespace, name) in names {
             let splits = Splits::new(namespace.clone(), name.clone());
-            let mut followed = Followed::new(kind, namespace, name, manner, now, server);
+            let mut followed = Followed::new(kind, namespace, name, manner, now);
             followed.speak(discovery.version(), now);
             parts.push((followed, splits));
         }
@@ -213,14 +212,15 @@ impl Smi {
                     message,
                     retry_after,
                 };
-                server.failed(error, retry_after, now);
-                false
+                server.failed(error, now);
+                return false;
             }
             _ => {
                 self.discovery.refused();
                 false
             }
         };
+        server.answered(now);
         self.speak(absent, now);
         absent
     }
@@ -229,7 +229,7 @@ impl Smi {
     fn broken(&self, error: io::Error, server: &mut Server, now: Instant) {
         let target = Box::new(self.target.clone());
         let source = error.into();
-        server.failed(Error::Request { target, source }, None, now);
+        server.failed(Error::Request { target, source }, now);
     }
 
     /// Tells the list-watches what discovery has found.

@@ -18,8 +18,10 @@
 //! | Streaming | changes arrive as they happen                 | the stream's end, in any form     |
 //! | Resting   | known as of the last look (no `-watch`)       | a look that differs               |
 //!
-//! Beside it runs the safety look: metadata only, every sync interval at a random phase. One that
-//! differs from what a stream has told, and still does two seconds later, condemns that stream.
+//! Beside it runs the safety look: metadata only, and no later than a sync interval after the stream
+//! spoke last. One that differs from what a stream has told, and still does two seconds later,
+//! condemns that stream. Bookmarks that keep coming put it off, but not past the middle of the
+//! stream's time: a stream that says nothing else may have lost something.
 
 #[cfg(test)]
 mod model;
@@ -34,9 +36,10 @@ use crate::gather;
 use crate::resource::{ResourceVersion, Version};
 
 /// A watch is asked to end after this and up to half as much again, so that the watches of many
-/// pods do not reopen together.
-const WATCH_FOR: Duration = Duration::from_secs(240);
-const WATCH_SPREAD: Duration = Duration::from_secs(120);
+/// pods do not reopen together. Half of it, with a look in the middle, is the least time between
+/// two requests while bookmarks come.
+const WATCH_FOR: Duration = Duration::from_secs(480);
+const WATCH_SPREAD: Duration = Duration::from_secs(240);
 /// A stream this much older than it was asked to be is dead.
 const WATCH_MARGIN: Duration = Duration::from_secs(10);
 /// A stream that ends younger than this has failed.
@@ -121,6 +124,8 @@ enum State {
         at: ResourceVersion,
         since: Instant,
         until: Instant,
+        /// When to look at the latest; `None`: that is done.
+        middle: Option<Instant>,
     },
     Resting,
 }
@@ -133,9 +138,9 @@ pub struct Watch {
     /// What we know to be there; meaningless before the first list.
     found: Found,
     backoff: Backoff,
-    /// When the stream last said anything.
-    heard: Instant,
     next_look: Instant,
+    /// Bookmarks come, so that a stream without news is not silent.
+    bookmarked: bool,
     /// The last look failed.
     owed: bool,
     /// A look differs from the stream: by then it must have told of these objects.
@@ -144,19 +149,19 @@ pub struct Watch {
 
 impl Watch {
     /// Wants a list at once.
-    pub fn new(manner: Manner, now: Instant, random: &mut Random) -> Watch {
+    pub fn new(manner: Manner, now: Instant) -> Watch {
         let next_look = match manner {
-            Manner::Once => now,
+            // A stream sets its own time.
+            Manner::Once | Manner::Follow(_) => now,
             Manner::Poll(interval) => now + interval,
-            Manner::Follow(interval) => now + random.up_to(interval),
         };
         Watch {
             manner,
             state: State::List { due: now },
             found: Found::new(),
             backoff: Backoff::default(),
-            heard: now,
             next_look,
+            bookmarked: false,
             owed: false,
             suspect: None,
         }
@@ -171,28 +176,58 @@ impl Watch {
                 WATCH_FOR + random.up_to(WATCH_SPREAD),
             )),
             State::List { .. } | State::Open { .. } => None,
-            State::Streaming { .. } | State::Resting => self.wants_look(now).then_some(Want::Look),
+            State::Streaming { .. } | State::Resting => {
+                self.wants_look(now, random).then_some(Want::Look)
+            }
         }
     }
 
-    /// Whether a look is due; the next one's time is set either way.
-    fn wants_look(&mut self, now: Instant) -> bool {
-        let (interval, streaming) = match self.manner {
-            Manner::Once => return false,
-            Manner::Poll(interval) => (interval, false),
-            Manner::Follow(interval) => (interval, true),
-        };
-        if now < self.next_look {
+    /// Whether a look is due; the next one's time is set then.
+    fn wants_look(&mut self, now: Instant, random: &mut Random) -> bool {
+        if self.look_due().is_none_or(|at| now < at) {
             return false;
         }
-        // Looks keep their phase, however late one comes.
-        let late = now.saturating_duration_since(self.next_look).as_nanos();
-        let missed = late / interval.as_nanos().max(1);
-        self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
-        self.next_look = self.next_look.max(now);
-        let heard = now.saturating_duration_since(self.heard) < interval;
-        let owed = std::mem::take(&mut self.owed);
-        (owed || !(streaming && heard)) && self.suspect.is_none()
+        self.owed = false;
+        match (self.manner, &mut self.state) {
+            (Manner::Poll(interval), _) => {
+                // Looks keep their phase, however late one comes.
+                let late = now.saturating_duration_since(self.next_look).as_nanos();
+                let missed = late / interval.as_nanos().max(1);
+                self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
+                self.next_look = self.next_look.max(now);
+            }
+            (Manner::Follow(interval), State::Streaming { middle, .. }) => {
+                // It is the middle, or the bookmarks have stopped coming.
+                self.bookmarked &= middle.is_some_and(|at| at <= now);
+                // One shortly before the middle serves for it.
+                let _ = middle.take_if(|at| *at <= now + interval);
+                self.put_off_look(now, random);
+            }
+            (Manner::Once | Manner::Follow(_), _) => {}
+        }
+        true
+    }
+
+    /// When to look, if a stream says nothing more. While one is suspected, it has its own time.
+    fn look_due(&self) -> Option<Instant> {
+        let looks = self.manner != Manner::Once && self.suspect.is_none();
+        looks.then_some(self.next_look)
+    }
+
+    /// The stream has just spoken, or been looked at.
+    fn put_off_look(&mut self, now: Instant, random: &mut Random) {
+        if let (Manner::Follow(interval), State::Streaming { middle, .. }, false) =
+            (self.manner, &self.state, self.owed)
+        {
+            let silent = match self.bookmarked {
+                // They come once a minute, and a little late.
+                true => interval + interval / 4,
+                // Many who have heard the same do not look together. What a look finds is fetched
+                // within the interval.
+                false => interval - interval / 16 - random.up_to(interval / 16 * 3),
+            };
+            self.next_look = middle.unwrap_or(now + silent).min(now + silent);
+        }
     }
 
     /// Whether nothing but looks is wanted: a stream is open, or none is needed.
@@ -204,9 +239,7 @@ impl Watch {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::List { due } | State::Open { due, .. } => Some(*due),
-            State::Streaming { .. } | State::Resting => {
-                (self.manner != Manner::Once).then_some(self.next_look)
-            }
+            State::Streaming { .. } | State::Resting => self.look_due(),
         }
     }
 
@@ -225,19 +258,22 @@ impl Watch {
     pub fn step(&mut self, input: Input, now: Instant, random: &mut Random) -> bool {
         match input {
             Input::Listed(at, found) => self.listed(at, found, now),
-            Input::Opened(lasts) => self.opened(lasts, now),
+            Input::Opened(lasts) => self.opened(lasts, now, random),
             Input::Changed(name, version) => {
                 let at = version.resource_version.clone();
                 self.clear(&name);
                 self.found.insert(name, version);
-                self.hear(at, now);
+                self.hear(at, now, random);
             }
             Input::Deleted(name, at) => {
                 self.clear(&name);
                 self.found.remove(&name);
-                self.hear(at, now);
+                self.hear(at, now, random);
             }
-            Input::Bookmark(at) => self.hear(at, now),
+            Input::Bookmark(at) => {
+                self.bookmarked = true;
+                self.hear(at, now, random);
+            }
             Input::Looked(found) => self.looked(found, now),
             // It is the probe that ends the outage, so it is wanted whatever the stream says.
             Input::LookFailed => (self.next_look, self.owed) = (now, true),
@@ -250,7 +286,7 @@ impl Watch {
 
     fn listed(&mut self, at: ResourceVersion, found: Found, now: Instant) {
         self.found = found;
-        (self.heard, self.suspect) = (now, None);
+        (self.owed, self.suspect) = (false, None);
         self.state = match self.manner {
             Manner::Follow(_) => State::Open { at, due: now },
             Manner::Once if self.found.is_empty() => State::List {
@@ -260,23 +296,25 @@ impl Watch {
         };
     }
 
-    fn opened(&mut self, lasts: Duration, now: Instant) {
+    fn opened(&mut self, lasts: Duration, now: Instant, random: &mut Random) {
         if let State::Open { at, .. } = &self.state {
             let until = now + lasts + WATCH_MARGIN;
             self.state = State::Streaming {
                 at: at.clone(),
                 since: now,
                 until,
+                middle: Some(now + lasts / 2),
             };
+            self.put_off_look(now, random);
         }
     }
 
     /// The stream is alive and has come as far as `to`.
-    fn hear(&mut self, to: ResourceVersion, now: Instant) {
-        self.heard = now;
+    fn hear(&mut self, to: ResourceVersion, now: Instant, random: &mut Random) {
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
         }
+        self.put_off_look(now, random);
     }
 
     /// The stream has told of an object. A bookmark tells of none: one that came past a change

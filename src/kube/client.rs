@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderValue, Request};
 use ureq::{Agent, BodyReader};
 
@@ -215,9 +215,16 @@ impl Client {
     }
 }
 
+/// Seconds, or a date: that counts from the answer's own, so that no clock of ours matters.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+    let text = |name| headers.get(name)?.to_str().ok();
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let wish = text(RETRY_AFTER)?;
+    let wait = match wish.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => date(wish)?.duration_since(date(text(DATE)?)?).ok()?,
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
 impl Body {

@@ -34,7 +34,21 @@ struct Stream {
     deaf: bool,
     /// The server ends it then.
     until: Instant,
+    /// It has a bookmark then, if all is well.
+    bookmark: Instant,
 }
+
+/// What the server does besides failing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Manners {
+    /// It sends bookmarks, about once a minute.
+    bookmarks: bool,
+    /// It sends them past changes that it has lost: the worst lie.
+    lies: bool,
+}
+
+/// As a real one does it.
+const BOOKMARKS_EVERY: Duration = Duration::from_secs(61);
 
 /// A cluster, its server, and the list-watch that follows it.
 struct World {
@@ -49,6 +63,7 @@ struct World {
     snapshots: Vec<Found>,
     oldest: usize,
     epoch: u32,
+    manners: Manners,
     mood: Mood,
     flow: Flow,
     stream: Option<Stream>,
@@ -59,9 +74,9 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, manner: Manner) -> World {
-        let (start, mut random) = (Instant::now(), Random::new(seed));
-        let watch = Watch::new(manner, start, &mut random);
+    fn new(seed: u64, manner: Manner, manners: Manners) -> World {
+        let (start, random) = (Instant::now(), Random::new(seed));
+        let watch = Watch::new(manner, start);
         let mut world = World {
             start,
             now: start,
@@ -73,6 +88,7 @@ impl World {
             snapshots: Vec::new(),
             oldest: 0,
             epoch: 0,
+            manners,
             mood: Mood::Well,
             flow: Flow::Runs,
             stream: None,
@@ -171,7 +187,10 @@ impl World {
                 self.note(format!("{:?}", self.mood));
             }
             8..11 => {
-                self.flow = [Flow::Runs, Flow::Held, Flow::Lost][self.below(3) as usize];
+                // What is lost before a bookmark is a lie.
+                let loses = self.manners.lies || !self.manners.bookmarks;
+                let flows = [Flow::Runs, Flow::Held, Flow::Lost];
+                self.flow = flows[self.below(if loses { 3 } else { 2 }) as usize];
                 self.note(format!("{:?}", self.flow));
                 self.flow();
             }
@@ -180,8 +199,7 @@ impl World {
             13 => self.end(Input::Failed(Failure::Object)),
             14 => self.oldest = self.history.len(),
             15 => self.restore(),
-            // While events are lost, the worst lie.
-            16 if self.stream.is_some() && self.flow != Flow::Held => {
+            16 if self.manners.lies && self.stream.is_some() && self.flow != Flow::Held => {
                 self.step(Input::Bookmark(self.version()));
             }
             _ => {
@@ -222,6 +240,7 @@ impl World {
             {
                 self.end(Input::Ended);
             }
+            self.bookmark();
             if let Some((_, found)) = self.look.take_if(|(at, _)| *at <= self.now) {
                 self.step(Input::Looked(found));
             }
@@ -234,7 +253,9 @@ impl World {
             let look = self.look.as_ref().map(|(at, _)| *at);
             let ends = self.stream.as_ref().map(|stream| stream.until);
             let ends = ends.filter(|at| *at > self.now);
-            let next = [own, look, ends, self.watch.expires()];
+            let bookmark = self.stream.as_ref().map(|stream| stream.bookmark);
+            let bookmark = bookmark.filter(|at| *at > self.now);
+            let next = [own, look, ends, bookmark, self.watch.expires()];
             let next = next.into_iter().flatten().min();
             match next.filter(|next| *next < end) {
                 Some(next) => self.now = next.max(self.now),
@@ -242,6 +263,17 @@ impl World {
             }
         }
         self.now = end;
+    }
+
+    fn bookmark(&mut self) {
+        let (now, whole) = (self.now, self.history.len());
+        let sends = self.manners.bookmarks && self.mood == Mood::Well && self.flow == Flow::Runs;
+        if let Some(stream) = self.stream.as_mut().filter(|s| s.bookmark <= now) {
+            stream.bookmark = now + BOOKMARKS_EVERY;
+            if sends && !stream.deaf && stream.told == whole {
+                self.step(Input::Bookmark(self.version()));
+            }
+        }
     }
 
     fn is_asking(&self) -> bool {
@@ -312,7 +344,13 @@ impl World {
         // A version of another time is taken for one of the future.
         let told = told.min(self.history.len());
         let (deaf, until) = (!known, self.now + lasts);
-        self.stream = Some(Stream { told, deaf, until });
+        let bookmark = self.now + BOOKMARKS_EVERY;
+        self.stream = Some(Stream {
+            told,
+            deaf,
+            until,
+            bookmark,
+        });
         self.flow();
     }
 
@@ -334,23 +372,24 @@ impl World {
     }
 }
 
-/// Every back-off, the object's and the server's, has run out by then.
-const BACKED_OFF: Duration = Duration::from_secs(60);
+/// What earlier faults have left of back-offs, before a stream and after a look that condemns it.
+const BACKED_OFF: Duration = Duration::from_secs(2 * 30);
+/// A look's answer takes its time, too, and then the stream has its own.
+const ANSWERED: Duration = Duration::from_secs(5);
+/// No stream is older.
+const STREAM: Duration = Duration::from_secs(720 + 10);
 
+/// Whatever the server did: it knows what the cluster holds `within` this of its being well.
 #[track_caller]
-fn catches_up(manner: Manner, runs: u64) {
+fn catches_up(manner: Manner, manners: Manners, within: Duration, runs: u64) {
+    let within = within + BACKED_OFF + ANSWERED;
     for seed in 0..runs {
-        let mut world = World::new(seed, manner);
+        let mut world = World::new(seed, manner, manners);
         for _ in 0..50 {
             world.act();
         }
         world.heal();
-        world.pass(BACKED_OFF);
-        // A look is left out while the stream has spoken within the interval, so the one that
-        // finds a lie told just before the server was well is the second from then.
-        world.pass(2 * INTERVAL + LOOK_GRACE);
-        // The look's answer takes its time, too, and one that was late may have come first.
-        world.pass(Duration::from_secs(10));
+        world.pass(within);
         world.assert_in_step(seed);
         // A stream that is deaf by the server's fault is told so when it is reopened.
         let lists = world.lists;
@@ -361,18 +400,37 @@ fn catches_up(manner: Manner, runs: u64) {
             world.log.join("\n")
         );
         world.write("b");
-        world.pass(2 * INTERVAL + LOOK_GRACE);
-        world.pass(Duration::from_secs(10));
+        world.pass(within);
         world.assert_in_step(seed);
     }
 }
 
 #[test]
-fn a_watch_catches_up_with_the_cluster_whatever_the_server_did() {
-    catches_up(FOLLOW, 3000);
+fn a_watch_catches_up_within_an_interval_whatever_the_server_did() {
+    catches_up(FOLLOW, Manners::default(), INTERVAL, 3000);
 }
 
 #[test]
-fn looks_alone_catch_up_with_the_cluster_whatever_the_server_did() {
-    catches_up(POLL, 1000);
+fn where_bookmarks_come_their_absence_shows_a_quarter_interval_later() {
+    let manners = Manners {
+        bookmarks: true,
+        lies: false,
+    };
+    catches_up(FOLLOW, manners, INTERVAL + INTERVAL / 4, 3000);
+}
+
+#[test]
+fn a_lie_told_in_bookmarks_is_found_within_a_stream_s_life() {
+    for bookmarks in [false, true] {
+        let manners = Manners {
+            bookmarks,
+            lies: true,
+        };
+        catches_up(FOLLOW, manners, STREAM, 1000);
+    }
+}
+
+#[test]
+fn looks_alone_catch_up_within_an_interval_whatever_the_server_did() {
+    catches_up(POLL, Manners::default(), INTERVAL, 1000);
 }

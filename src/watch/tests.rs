@@ -38,7 +38,7 @@ fn changed(at: &str) -> Input {
 #[track_caller]
 fn check(manner: Manner, inputs: Vec<(u64, Input)>, want: &str) {
     let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = Watch::new(manner, start, &mut random);
+    let mut watch = Watch::new(manner, start);
     let (mut now, mut closed) = (start, false);
     for (second, input) in inputs {
         now = start + Duration::from_secs(second);
@@ -210,49 +210,82 @@ fn a_look_that_differs_lists_again_where_there_is_no_stream() {
     check(FOLLOW, looked(found("8")), "Open 9 now");
 }
 
-#[test]
-fn looks_come_once_an_interval_at_a_phase_of_their_own_and_not_while_the_stream_speaks() {
-    let mut phases = Vec::new();
-    for seed in 0..20 {
-        let (start, mut random) = (Instant::now(), Random::new(seed));
-        let mut watch = Watch::new(FOLLOW, start, &mut random);
-        for input in [listed("7"), opened()] {
-            watch.step(input, start, &mut random);
-        }
-        let mut looks = Vec::new();
-        for second in 0..600 {
-            let now = start + Duration::from_secs(second);
-            if (100..300).contains(&second) && second % 50 == 0 {
-                watch.step(Input::Bookmark(rv("9")), now, &mut random);
-            }
-            if watch.wants(now, &mut random) == Some(Want::Look) {
-                looks.push(second);
-            }
-        }
-        let spoken = |second: &&u64| (100..310).contains(*second);
-        assert_eq!(looks.iter().filter(spoken).count(), 0, "{looks:?}");
-        assert!(
-            looks.iter().all(|second| second % 60 == looks[0] % 60),
-            "{looks:?}"
-        );
-        assert!((5..=6).contains(&looks.len()), "{looks:?}");
-        phases.push(looks[0] % 60);
+/// The seconds at which a stream of ten minutes is looked at, if it speaks at those given.
+fn looks(seed: u64, speaks: impl Fn(u64) -> Option<Input>) -> Vec<u64> {
+    let (start, mut random) = (Instant::now(), Random::new(seed));
+    let mut watch = Watch::new(FOLLOW, start);
+    for input in [listed("7"), Input::Opened(Duration::from_secs(600))] {
+        watch.step(input, start, &mut random);
     }
-    phases.sort_unstable();
-    phases.dedup();
-    assert!(phases.len() > 10, "{phases:?}");
+    let mut looks = Vec::new();
+    for second in 0..600 {
+        let now = start + Duration::from_secs(second);
+        if let Some(input) = speaks(second) {
+            watch.step(input, now, &mut random);
+        }
+        if watch.wants(now, &mut random) == Some(Want::Look) {
+            looks.push(second);
+            watch.step(Input::Looked(watch.found.clone()), now, &mut random);
+        }
+    }
+    looks
+}
+
+fn every(gap: u64) -> impl Fn(u64) -> Option<Input> {
+    move |second| (second % gap == gap - 1).then(|| Input::Bookmark(rv("9")))
+}
+
+#[test]
+fn a_silent_stream_is_looked_at_within_each_interval_and_not_by_all_at_once() {
+    let mut firsts = Vec::new();
+    for seed in 0..20 {
+        let looks = looks(seed, |_| None);
+        let starts = std::iter::once(&0).chain(&looks);
+        let gaps: Vec<u64> = starts.zip(&looks).map(|(a, b)| b - a).collect();
+        assert!(gaps.iter().all(|gap| (45..=57).contains(gap)), "{gaps:?}");
+        firsts.push(looks[0]);
+    }
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert!(firsts.len() > 6, "{firsts:?}");
+}
+
+#[test]
+fn a_stream_that_speaks_is_looked_at_in_the_middle_of_its_time_alone() {
+    let news = |second| (second % 40 == 0).then(|| changed("8"));
+    assert_eq!(looks(1, news), [300]);
+    assert_eq!(looks(1, every(40)), [300]);
+}
+
+#[test]
+fn bookmarks_may_come_a_little_late_once_it_is_known_that_they_come() {
+    for seed in 0..20 {
+        let looks = looks(seed, every(62));
+        assert!((45..=57).contains(&looks[0]), "{looks:?}");
+        assert_eq!(looks[1..], [300], "{looks:?}");
+    }
+}
+
+#[test]
+fn bookmarks_that_stop_coming_are_waited_for_no_longer_than_a_quarter_more() {
+    let until_200 = |second| every(62)(second).filter(|_| second < 200);
+    let looks = looks(1, until_200);
+    // 185 is the last one's second.
+    assert_eq!(looks[1], 185 + 75, "{looks:?}");
+    assert!((45..=57).contains(&(looks[2] - looks[1])), "{looks:?}");
 }
 
 #[test]
 fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_says() {
     let (start, mut random) = (Instant::now(), Random::new(1));
     for manner in [FOLLOW, POLL] {
-        let mut watch = Watch::new(manner, start, &mut random);
+        let mut watch = Watch::new(manner, start);
         for input in [listed("7"), opened()] {
             watch.step(input, start, &mut random);
         }
         let now = start + INTERVAL;
         assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+        assert_eq!(watch.wants(now, &mut random), None);
         watch.step(Input::LookFailed, now, &mut random);
         watch.step(Input::Bookmark(rv("10")), now, &mut random);
         assert_eq!(watch.deadline(), Some(now));

@@ -65,7 +65,7 @@ fn lists_then_watches(scene: Scene) {
     );
     assert_eq!(watch.query("resourceVersion").unwrap(), "4712");
     let seconds: u64 = watch.query("timeoutSeconds").unwrap().parse().unwrap();
-    assert!((240..=360).contains(&seconds), "{seconds}");
+    assert!((480..=720).contains(&seconds), "{seconds}");
 }
 
 #[test]

@@ -85,15 +85,37 @@ fn a_429_or_a_5xx_is_tried_again() {
     }
 }
 
-#[test]
-fn retry_after_is_waited_for() {
+/// A first answer with these headers is waited for two seconds.
+#[track_caller]
+fn waits_two_seconds(status: u16, headers: &[(&str, &str)]) {
     let setup = with_a();
+    let headers = headers.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+    let fault = Fault::Answer {
+        status,
+        headers: headers.collect(),
+        body: b"try again later\n".to_vec(),
+    };
     setup
         .server
-        .misbehave(Misbehaviour::new(Fault::retry_after(429, "2"), |_| true).times(1));
+        .misbehave(Misbehaviour::new(fault, |_| true).times(1));
     setup.succeed(&ONCE);
     let requests = setup.server.requests();
-    assert!(requests[1].at - requests[0].at >= Duration::from_secs(2));
+    let wait = requests[1].at - requests[0].at;
+    assert!((2..5).contains(&wait.as_secs()), "{wait:?}");
+}
+
+#[test]
+fn retry_after_is_waited_for() {
+    waits_two_seconds(429, &[("Retry-After", "2")]);
+}
+
+#[test]
+fn retry_after_as_a_date_is_waited_for_by_the_server_s_own_clock() {
+    let date = ("Date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    waits_two_seconds(
+        503,
+        &[date, ("Retry-After", "Sun, 06 Nov 1994 08:49:39 GMT")],
+    );
 }
 
 /// Ends with exit 1 not before five seconds are over; returns the last line.

@@ -229,9 +229,10 @@ fn plays_alike(watches: &[Vec<usize>]) {
 #[test]
 fn a_body_that_stalls_is_given_up_after_ten_seconds_and_keeps_nobody_busy() {
     let refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\n";
+    let headers_alone = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
     let played = play(vec![
         Served::raw(format!("{refusal}try later"), |_| true),
-        Served::raw(refusal, |_| true),
+        Served::raw(headers_alone, |_| true),
         Served::recording("configmap-list", |_| true),
     ]);
     until("the second answer to stall", || {
@@ -246,6 +247,12 @@ fn a_body_that_stalls_is_given_up_after_ten_seconds_and_keeps_nobody_busy() {
         busy < 500_000_000,
         "{busy} ns of CPU in ten seconds of waiting"
     );
+    // Headers alone are no end of an outage.
+    let lines = played.program.lines();
+    for told in [AWAY, "the API server answers again"] {
+        let count = lines.iter().filter(|line| line.contains(told)).count();
+        assert_eq!(count, 1, "{lines:#?}");
+    }
 }
 
 #[test]
