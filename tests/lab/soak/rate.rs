@@ -38,8 +38,10 @@ struct Stream {
     last: Vec<usize>,
     made: usize,
     began: Instant,
-    /// At the end of each minute, what the last change took.
+    /// At the end of each minute, what the last change took, and for how long of that the program
+    /// waited for a processor.
     lasts: Vec<Duration>,
+    delays: Vec<Duration>,
     /// At the end of each minute, at rest.
     measured: Vec<(Measured, u64)>,
 }
@@ -108,6 +110,7 @@ impl Stream {
             made: 0,
             began: Instant::now(),
             lasts: Vec::new(),
+            delays: Vec::new(),
             measured: Vec::new(),
         }
     }
@@ -119,9 +122,9 @@ impl Stream {
         while Instant::now() < end && !stop.is_set() {
             let minute = (Instant::now() + MINUTE).min(end);
             let mut next = Instant::now();
-            let mut changed = next;
+            let (mut changed, mut delay) = (next, Duration::ZERO);
             while next < minute && !stop.is_set() {
-                changed = Instant::now();
+                (changed, delay) = (Instant::now(), self.delay());
                 let at = self.made % self.names.len();
                 self.change(at);
                 while self.made - self.visible(at).unwrap_or(0) >= ahead && !stop.is_set() {
@@ -133,6 +136,7 @@ impl Stream {
             let at = (self.made - 1) % self.names.len();
             self.until_visible(at, report);
             self.lasts.push(changed.elapsed());
+            self.delays.push(self.delay() - delay);
             self.until_all(report);
             self.rest(report);
         }
@@ -204,6 +208,14 @@ impl Stream {
             .push((measured, disk_use(&self.bench.output())));
     }
 
+    /// For how long the program has waited for a processor.
+    fn delay(&self) -> Duration {
+        let path = format!("/proc/{}/schedstat", self.crossover.pid());
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let waited = text.split(' ').nth(1).and_then(|ns| ns.parse().ok());
+        Duration::from_nanos(waited.unwrap_or_default())
+    }
+
     fn sets(&self) -> usize {
         let lines = self.crossover.lines();
         lines
@@ -228,6 +240,9 @@ impl Stream {
             true => report.limit(part, figure, ms(median), median <= LAST_WITHIN, "50 ms"),
             false => report.row(part, figure, ms(median), "50 ms, for small ones"),
         }
+        let delay = percentile(&self.delays, 50);
+        let figure = "  of that without a processor, median";
+        report.row(part, figure, ms(delay), "");
         report.row(part, "  slowest", ms(percentile(&self.lasts, 100)), "");
         let cpu = Duration::from_nanos(last.0.cpu_ns - first.0.cpu_ns);
         let each = cpu / u32::try_from(self.made.max(1)).unwrap_or(u32::MAX);

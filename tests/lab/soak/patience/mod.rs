@@ -30,6 +30,9 @@ pub fn start(report: &Arc<Report>, stop: Stop) -> Vec<JoinHandle<()>> {
         part("frozen", report, move |report| {
             silence::frozen_watch(&report, stop)
         }),
+        part("frozen", report, move |report| {
+            silence::frozen_change(&report, stop)
+        }),
         part("outage", report, move |report| {
             outage::long_outage(&report, stop)
         }),
