@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 /// After so many changes the memory is measured that the end is compared with.
 const FIRST: usize = 1000;
-const CALM_EVERY: usize = 4000;
+const CALM_EVERY: usize = 5000;
 const WORD_EVERY: Duration = Duration::from_secs(30);
 /// In a calm, at worst all of this comes one after the other: the longest back-off of the server's,
 /// a look whose answer stalls, the next one, what it is given until it is believed, the longest
