@@ -50,7 +50,7 @@ fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each ta
 	    -max_total_time=$(or $(SECONDS),60) -max_len=16384 -timeout=10 -rss_limit_mb=200 \
 	    -dict=tests/fuzz/$$target.dict -artifact_prefix=target/fuzz/found/$$target/ \
 	    -print_final_stats=1 >target/fuzz/$$target.log 2>&1 \
-	  || { status=1; grep -A 3 -E "panicked|ERROR" target/fuzz/$$target.log; \
+	  || { status=1; grep -A 3 -E "panicked|ERROR" target/fuzz/$$target.log | cut -c 1-300; \
 	       echo "$$target: FOUND something, kept in target/fuzz/found/$$target"; }; \
 	  awk -v name=$$target '/ cov: / { sub(/.* cov: /, ""); cov = $$1 } /number_of_executed_units/ { runs = $$2 } \
 	       END { print name ": " runs " executions, " cov " places of the code reached" }' \
