@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::oracle::compare;
-use super::{FileName, SECRET, Split, base64, name, usual_splits};
+use super::{FileName, Refused, SECRET, Split, base64, merge, name, usual_splits};
 use crossover::decode::{self, WatchEvent};
 use crossover::follow::Observation;
 use crossover::manifest;
 use crossover::merge::Merge;
 use crossover::reconcile::{self, Content, Desired, Latest};
-use crossover::resource::{Body, Extent, FileSet, Object, ObjectKind, ResourceVersion};
+use crossover::resource::{Body, Bytes, Extent, FileSet, Object, ObjectKind, ResourceVersion};
 use crossover::source::Source;
 use crossover::splits::Splits;
 
@@ -131,9 +131,10 @@ fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
     match source.latest {
         Latest::Fit => {
             let files = files.expect("what is fit could be read");
-            let same = |((key, want), (name, found))| key == name_of(name) && want == found;
-            assert!(files.len() == content.files.len() && !files.is_empty());
-            assert!(files.iter().zip(&content.files).all(same));
+            let want = files.iter().map(|(key, bytes)| (key.as_str(), bytes));
+            let found = content.files.iter();
+            assert!(want.eq(found.map(|(name, bytes)| (name.as_str(), bytes))));
+            assert!(!files.is_empty());
         }
         Latest::Refused => {
             assert_eq!(content.files, before.files);
@@ -154,20 +155,15 @@ fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
         (&second.set, &second.followed)
     );
     source.ask_twice();
-    check_set(
-        source.content.as_ref().expect("what was there stays"),
-        &first.set,
-    );
+    let content = source.content.as_ref().expect("what was there stays");
+    check_weights(content, &first.set);
+    check_set(content, &first.set);
 }
 
 fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t str)> {
     let fields = tree.get(key).and_then(Value::as_object);
     let fields = fields.into_iter().flatten();
     fields.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
-}
-
-fn name_of(name: &FileName) -> &str {
-    name.as_str()
 }
 
 fn desired(source: &Source) -> Desired {
@@ -178,10 +174,26 @@ fn desired(source: &Source) -> Desired {
     desired.expect("the one source is known and has content")
 }
 
+/// Every file with the weights that a merge of it alone gives; one that is refused leaves all as they
+/// are.
+fn check_weights(content: &Content, set: &FileSet) {
+    let splits = usual_splits();
+    let splits: Vec<&Split> = splits.iter().collect();
+    let merged = |(name, bytes): (&FileName, &Bytes)| {
+        let text = std::str::from_utf8(bytes).unwrap_or("");
+        let merged = merge(name, text, &splits)?.text;
+        Ok(merged.map_or(bytes.to_vec(), String::into_bytes))
+    };
+    let all: Result<Vec<Vec<u8>>, Refused> = content.files.iter().map(merged).collect();
+    let as_they_are = |_| content.files.values().map(|bytes| bytes.to_vec()).collect();
+    let want = all.unwrap_or_else(as_they_are);
+    assert!(set.values().map(|file| file.bytes.to_vec()).eq(want));
+}
+
 /// What stands on disk: only plain names, and what `kubectl` and we read of its mirror is the same.
 fn check_set(content: &Content, set: &FileSet) {
     assert!(set.keys().eq(content.files.keys()));
-    for name in set.keys().map(name_of) {
+    for name in set.keys().map(FileName::as_str) {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         assert!(
             name.bytes().all(plain) && (1..=253).contains(&name.len()),
@@ -223,9 +235,8 @@ fn check_set(content: &Content, set: &FileSet) {
 }
 
 /// A manifest.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-#[derive(Default)]
 struct Shown {
     data: BTreeMap<String, String>,
     binary_data: BTreeMap<String, String>,
