@@ -92,10 +92,11 @@ fn check_objects(bytes: &[u8], kind: ObjectKind, extent: Extent, tree: Option<&V
     let read = || objects(bytes, kind, extent);
     match kind {
         ObjectKind::ConfigMap => {
+            let is_list = decode::list(bytes, kind, extent).is_ok();
             for (number, (first, second)) in read().into_iter().zip(read()).enumerate() {
-                let tree = tree.map(|tree| match tree.get("items") {
-                    Some(items) => &items[number],
-                    None => &tree["object"],
+                let tree = tree.map(|tree| match is_list {
+                    true => &tree["items"][number],
+                    false => &tree["object"],
                 });
                 check_config_map(first, second, tree);
             }
