@@ -19,6 +19,7 @@ mod envoy;
 mod examples;
 mod faults;
 mod figures;
+mod foreign;
 mod keep;
 mod keys;
 mod kubectl;

@@ -11,6 +11,7 @@ pub mod envoy;
 pub mod examples;
 pub mod exchange;
 pub mod figures;
+pub mod foreign;
 pub mod load;
 pub mod objects;
 pub mod processes;
