@@ -156,7 +156,9 @@ impl Publisher {
         self.foreign = is_dir || (linked && foreign && self.visible <= self.whole);
         // 4. What may be compared with.
         let active = match before {
-            Some(active) if !active.done && self.visible == Some(active.number) => Some(active),
+            Some(active) if !active.done && self.visible == Some(active.number) => {
+                self.files_of(active.number)?.map(|_| active)
+            }
             _ => self.done_set()?,
         };
         let right = |active: &Active| {
@@ -219,6 +221,19 @@ impl Publisher {
         let Some(number) = self.visible.filter(|_| self.visible == self.whole) else {
             return Ok(None);
         };
+        let files = self.files_of(number)?;
+        Ok(files.map(|files| Active {
+            number,
+            files,
+            done: true,
+            unsynced: None,
+            owed: BTreeSet::new(),
+            current_owed: false,
+        }))
+    }
+
+    // What is in a set, if nothing of it is missing.
+    fn files_of(&self, number: u64) -> Result<Option<Sources>, Error> {
         let Some(files) = self.sources_of(number)? else {
             return Ok(None);
         };
@@ -233,14 +248,7 @@ impl Publisher {
                 _ => return Ok(None),
             }
         }
-        Ok(Some(Active {
-            number,
-            files,
-            done: true,
-            unsynced: None,
-            owed: BTreeSet::new(),
-            current_owed: false,
-        }))
+        Ok(Some(files))
     }
 
     /// `N.sources`, if it is as we write it.
