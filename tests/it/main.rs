@@ -40,6 +40,7 @@ mod setup;
 mod signals;
 mod splits;
 mod steady;
+mod storage;
 mod tls;
 mod traffic;
 mod usage;
