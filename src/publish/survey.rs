@@ -43,8 +43,8 @@ fn make_dirs(disk: &Disk, path: &Path) -> Result<(), Error> {
     make_dir(disk, path).map(drop)
 }
 
-// True if it was not as it should be.
-fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
+/// A directory that everybody can enter. True if it was not as it should be.
+pub fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
     match disk.lstat(path)? {
         Some(found) if found.is_dir() => {
             let open = is_open(&found);

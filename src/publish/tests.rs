@@ -1185,6 +1185,8 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
     let temp = tempdir();
     go(temp.path());
     fs::create_dir(temp.path().join("current/envoy")).unwrap();
+    let closed = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(temp.path().join("current"), closed).unwrap();
     let before = fs::metadata(temp.path().join("current")).unwrap().ino();
     let mut publisher = open(temp.path());
     assert_eq!(publisher.whole_set().unwrap(), None);
@@ -1198,6 +1200,7 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
     assert_eq!(list(&published.removed), ["old.yaml"]);
     fs::remove_dir(temp.path().join("current/envoy")).unwrap();
     tidy(temp.path(), &set("rds.yaml=1 cds.yaml=go-c"));
+    assert_eq!(mode(&temp.path().join("current/")), 0o755);
     assert_eq!(
         fs::metadata(temp.path().join(".live")).unwrap().ino(),
         before
