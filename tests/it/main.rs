@@ -22,6 +22,7 @@ mod figures;
 mod keep;
 mod keys;
 mod kubectl;
+mod layout;
 mod listwatch;
 mod logging;
 mod looks;
