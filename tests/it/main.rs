@@ -28,6 +28,7 @@ mod logging;
 mod looks;
 mod merged;
 mod mirror;
+mod names;
 mod network;
 mod once;
 mod process;

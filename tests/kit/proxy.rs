@@ -1,7 +1,8 @@
 //! A TCP proxy, on loopback or in a network of a test's own: the network's own faults, switched while connections run.
 
-use super::worker::{self, Port, Worker};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use super::namespace::Namespace;
+use super::worker::{self, Bind, Port, Worker};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,19 +48,20 @@ impl Proxy {
     /// Starts one that passes everything to `server`.
     pub fn start(server: SocketAddr) -> Proxy {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Proxy::start_on(
-            TcpListener::bind(loopback).expect("there is a free port"),
-            server,
-        )
+        Proxy::start_by(loopback, Box::new(worker::bind), server)
     }
 
-    /// The same on a socket that listens in another network.
-    pub fn start_on(listener: TcpListener, server: SocketAddr) -> Proxy {
+    /// The same at an address in another network.
+    pub fn start_in(network: &Namespace, address: SocketAddr, server: SocketAddr) -> Proxy {
+        Proxy::start_by(address, network.bind_by(), server)
+    }
+
+    fn start_by(address: SocketAddr, bind: Bind, server: SocketAddr) -> Proxy {
         let worker = Worker::start();
         let modes = watch::Sender::new(Mode::Pass);
         let resets = watch::Sender::new(0);
         let (mode, reset) = (modes.clone(), resets.clone());
-        let port = Port::take(&worker, listener, move |client| {
+        let port = Port::open_by(&worker, address, bind, move |client| {
             connect(client, server, mode.subscribe(), reset.subscribe())
         });
         Proxy {
