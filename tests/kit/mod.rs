@@ -5,6 +5,7 @@
 pub mod apiserver;
 pub mod arrival;
 pub mod backend;
+pub mod clock;
 pub mod crossover;
 pub mod elf;
 pub mod envoy;
