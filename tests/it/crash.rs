@@ -228,6 +228,7 @@ fn a_publish_that_is_killed_anywhere_leaves_one_whole_set() {
     let (out, old, new) = prepared(&lab);
     let points = lab.points(&out);
     assert!(points.len() > 50, "{points:#?}");
+    println!("{} points", points.len());
     let (before, after) = (AtomicUsize::new(0), AtomicUsize::new(0));
     in_parallel(&points, |point| {
         let cut = lab.cut(&out, point);
@@ -255,6 +256,7 @@ fn a_first_publish_that_is_killed_anywhere_leaves_all_or_nothing() {
     let new = lab.generation("1", ["added-1.yaml", "added-2.yaml"]);
     let points = lab.points(&out);
     assert!(points.len() > 30, "{points:#?}");
+    println!("{} points", points.len());
     in_parallel(&points, |point| {
         let cut = lab.cut(&out, point);
         let found = visible(&cut);
@@ -282,6 +284,7 @@ fn a_recovery_that_is_killed_anywhere_leaves_one_whole_set() {
         }
     }
     assert!(recoveries.len() > 120, "{}", recoveries.len());
+    println!("{} points", recoveries.len());
     in_parallel(&recoveries, |(cut, first, second)| {
         let again = lab.cut(cut, second);
         let found = visible(&again);
