@@ -1,6 +1,6 @@
 //! What an earlier life, a failed publish, or somebody else left in the output directory. Owns:
 //! taking the lock, making directories, finding out what may be trusted, clearing leftovers. Must
-//! not: change what Envoy sees.
+//! not: change what Envoy sees, but where that is torn.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -83,8 +83,31 @@ impl Publisher {
         };
         publisher.furnish()?;
         publisher.survey()?;
+        // Where that cannot be done, the next publish makes it good.
+        let _ = publisher.retreat();
         publisher.probe()?;
         Ok(publisher)
+    }
+
+    // A power loss may have torn the set that was committed and never done. Where that shows, the
+    // last one that is whole is visible until there is another; nobody is told, and the next publish
+    // trusts neither.
+    fn retreat(&mut self) -> Result<(), Error> {
+        let (Some(visible), Some(whole)) = (self.visible, self.whole) else {
+            return Ok(());
+        };
+        if visible <= whole || self.files_of(visible)?.is_some() {
+            return Ok(());
+        }
+        if let Some(files) = self.files_of(whole)? {
+            for name in files.keys() {
+                self.link_key(name)?;
+            }
+            let active = self.at.active.clone();
+            self.put(&whole.to_string(), &active)?;
+            self.visible = Some(whole);
+        }
+        Ok(())
     }
 
     /// Whether the lock we hold is the one that others would find.

@@ -1096,6 +1096,64 @@ fn a_set_never_done_is_not_carried_over_nor_announced_before_it_is_rewritten() {
 }
 
 #[test]
+fn a_set_that_is_seen_to_be_torn_gives_way_to_the_whole_one_before_it() {
+    let old = "rds.yaml=1 cds.yaml=1 old=1";
+    let new = "rds.yaml=22 cds.yaml=22 new=22";
+    let torn: [(&str, &dyn Fn(&Path)); 4] = [
+        ("rds.yaml", &|path| fs::write(path, "").unwrap()),
+        ("new", &|path| fs::remove_file(path).unwrap()),
+        ("../2.sources", &|path| fs::write(path, "{\"rd").unwrap()),
+        ("", &|path| fs::remove_dir_all(path).unwrap()),
+    ];
+    for (what, tear) in torn {
+        let temp = tempdir();
+        publish(&mut open(temp.path()), old);
+        open(temp.path()).publish_now(&set(new)).unwrap().unwrap();
+        assert_eq!(seen(temp.path()), contents(&set(new)));
+        tear(&temp.path().join(".sets/2").join(what));
+
+        let mut publisher = open(temp.path());
+        assert_eq!(seen(temp.path()), contents(&set(old)), "{what}");
+        assert_eq!(publisher.whole_set().unwrap().unwrap(), set(old));
+        assert_eq!(pokes(&publisher), [""; 0]);
+        // Who knows what an Envoy has seen meanwhile: it is told of all.
+        publish(&mut publisher, old).unwrap();
+        assert_eq!(
+            pokes(&publisher),
+            ["cds.yaml", "rds.yaml", "old", "current"]
+        );
+        publish(&mut publisher, new).unwrap();
+        tidy(temp.path(), &set(new));
+    }
+}
+
+#[test]
+fn a_kill_at_any_call_of_giving_way_leaves_the_torn_set_or_the_whole_one() {
+    for n in 1.. {
+        let temp = tempdir();
+        publish(&mut open(temp.path()), "rds.yaml=1 old=1");
+        let new = "rds.yaml=22 new=22";
+        open(temp.path()).publish_now(&set(new)).unwrap().unwrap();
+        fs::write(temp.path().join("current/rds.yaml"), "").unwrap();
+        let torn = seen(temp.path());
+        let (disk, old) = (Disk::default(), contents(&set("rds.yaml=1 old=1")));
+        let fault = disk.fault.clone();
+        fault.arm(How::Kill(n));
+        drop(Publisher::open_on(disk, temp.path()));
+        let now = seen(temp.path());
+        assert!(now == torn || now == old, "call {n}: {now:?}");
+        let mut publisher = open(temp.path());
+        assert_eq!(seen(temp.path()), old, "call {n}");
+        publish(&mut publisher, new).unwrap();
+        tidy(temp.path(), &set(new));
+        if !fault.hit() {
+            assert!(n > 40, "{n}");
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_torn_set_is_not_adopted_for_the_sake_of_a_foreign_file() {
     for directory in [false, true] {
         let temp = tempdir();
