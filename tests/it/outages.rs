@@ -1,7 +1,8 @@
 //! The API server away while watches are open: how long one request may hold up the others, who
 //! asks meanwhile, and how all come back.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
+use crate::kit::apiserver::access::{Account, Rule};
+use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
 use crate::kit::apiserver::request::Request;
 use crate::kit::apiserver::watches::Watch;
 use crate::kit::crossover::Crossover;
@@ -67,6 +68,88 @@ fn a_handshake_that_is_stuck_holds_up_an_open_watch_for_five_seconds_at_most() {
     proxy.set(Mode::Pass);
     scene.until_file_says("a.yaml", "a: 2\n");
     program.wait_for_line(BACK);
+}
+
+/// What holds up nobody else takes its full time: ten seconds.
+#[test]
+fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
+    let scene = Scene::http();
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let program = scene.follow(&["a", "b"], &[]);
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("b.yaml", "a: 1\n");
+    let list_of_a = |request: &Request| request.is_list() && request.names("a");
+    let stall = Fault::After {
+        body_bytes: 150,
+        then: Then::Stall,
+    };
+    scene
+        .server
+        .misbehave(Misbehaviour::new(stall, list_of_a).times(1));
+    scene
+        .server
+        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    scene.server.wait_for_requests("lists", 2, list_of_a);
+    let began = Instant::now();
+    for number in 2..12 {
+        let changed = Instant::now();
+        scene.server.replace(object("b", number));
+        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        assert!(changed.elapsed() < Duration::from_secs(2));
+    }
+    scene.server.replace(object("a", 2));
+    let away = program.wait_for_line(AWAY);
+    assert!(away.contains("no whole answer in time"), "{away}");
+    let took = began.elapsed().as_secs();
+    assert!((9..13).contains(&took), "{took}");
+    scene.until_file_says("a.yaml", "a: 2\n");
+}
+
+#[test]
+fn an_object_that_may_not_be_read_has_a_back_off_of_its_own_and_one_warning() {
+    let scene = Scene::http();
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let rule = Rule::new("", "configmaps", &["list", "watch"]);
+    let allow = |names: &[&str]| {
+        let rules = vec![rule.clone().named(names)];
+        scene.server.set_accounts(vec![Account::anonymous(rules)]);
+    };
+    allow(&["a", "b"]);
+    let program = scene.follow(&["a", "b"], &[]);
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("b.yaml", "a: 1\n");
+    allow(&["b"]);
+    scene
+        .server
+        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    let refused = |request: &Request| request.status == 403;
+    for number in 2..5 {
+        scene
+            .server
+            .wait_for_requests("refusals", number as usize - 1, refused);
+        scene.server.replace(object("b", number));
+        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+    }
+    assert!(scene.server.count_requests(refused) < 8);
+    allow(&["a", "b"]);
+    scene.server.replace(object("a", 2));
+    scene.until_file_says("a.yaml", "a: 2\n");
+    let stderr = program.stop().stderr;
+    let warnings: Vec<&str> = stderr.lines().filter(|l| l.contains(" WARN ")).collect();
+    let [warning] = warnings.as_slice() else {
+        panic!("not one warning: {stderr}");
+    };
+    for part in [
+        "failed to list configmaps default/a",
+        "403",
+        "Role in namespace default",
+        r#"verbs [\"list\", \"watch\"]"#,
+        r#"resourceNames [\"a\"]"#,
+    ] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
 }
 
 /// A hundred ConfigMaps, watched.
