@@ -1099,11 +1099,14 @@ fn a_set_never_done_is_not_carried_over_nor_announced_before_it_is_rewritten() {
 fn a_set_that_is_seen_to_be_torn_gives_way_to_the_whole_one_before_it() {
     let old = "rds.yaml=1 cds.yaml=1 old=1";
     let new = "rds.yaml=22 cds.yaml=22 new=22";
-    let torn: [(&str, &dyn Fn(&Path)); 4] = [
-        ("rds.yaml", &|path| fs::write(path, "").unwrap()),
-        ("new", &|path| fs::remove_file(path).unwrap()),
-        ("../2.sources", &|path| fs::write(path, "{\"rd").unwrap()),
-        ("", &|path| fs::remove_dir_all(path).unwrap()),
+    let torn: [Harm; 4] = [
+        ("rds.yaml", Box::new(|path| fs::write(path, "").unwrap())),
+        ("new", Box::new(|path| fs::remove_file(path).unwrap())),
+        (
+            "../2.sources",
+            Box::new(|path| fs::write(path, "{\"rd").unwrap()),
+        ),
+        ("", Box::new(|path| fs::remove_dir_all(path).unwrap())),
     ];
     for (what, tear) in torn {
         let temp = tempdir();
