@@ -69,9 +69,10 @@ image: build ## A scratch image with nothing but the binary.
 figures: build tools ## Size, memory, latency and CPU of the release binary.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
 
-tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
+tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace, ip.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
+	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2"; exit 1; }
 
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)
