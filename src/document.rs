@@ -106,11 +106,26 @@ fn check_yaml(bytes: &[u8]) -> Verdict {
         Err(Refusal::Final(fault)) => return Verdict::Bad(fault),
         Err(Refusal::Syntax(fault)) => fault,
     };
-    if text.len() <= SECOND_OPINION_MAX_BYTES && read_yaml_serde(&text).is_ok() {
+    let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(&text);
+    if asked && read_yaml_serde(&text).is_ok() {
         Verdict::Doubtful(fault)
     } else {
         Verdict::Bad(fault)
     }
+}
+
+/// Whether brackets alone go deeper than the first reader would have followed them: libyaml's time is
+/// quadratic in that, several seconds for 64 KiB.
+fn is_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > NESTING_MAX
+    })
 }
 
 /// What the second reader has against a text that the first one takes. It cannot make the text bad
@@ -232,7 +247,11 @@ fn read_yaml_serde(text: &str) -> Result<(), Fault> {
         let (line, column) = error
             .location()
             .map_or((0, 0), |at| (at.line(), at.column()));
-        let reason = strip_position(&error.to_string());
+        let mut reason = strip_position(&error.to_string());
+        // serde goes on with the value: a key that is too long for libyaml is a text of its own.
+        if reason.starts_with("invalid type") {
+            reason = NOT_A_MAPPING.to_owned();
+        }
         Fault::new(Reader::YamlSerde, line, column, reason)
     })
 }

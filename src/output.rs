@@ -1,6 +1,7 @@
 //! Where the result goes: an output directory, or stdout for a dry run. Owns: getting hold of the
 //! directory, trying again, and what the operator hears of it.
 
+use std::error::Error as _;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ pub struct Directory {
     /// Not before this after a failure.
     retry: Option<Instant>,
     backoff: Backoff,
-    /// Why it cannot be written now, and how that was put to the operator.
+    /// Why it cannot be written now, and the cause that the operator was told.
     failure: Option<Error>,
     said: String,
     check_every: Duration,
@@ -265,10 +266,13 @@ impl Directory {
     }
 
     fn say(&mut self, error: &Error, message: &'static str) {
-        let text = Chain(error).to_string();
-        if self.said != text {
-            warn!(error = text; "{message}");
-            self.said = text;
+        // Each try makes a set under a number of its own: another path alone is no news.
+        let cause = error
+            .source()
+            .map_or_else(|| error.to_string(), ToString::to_string);
+        if self.said != cause {
+            warn!(error:% = Chain(error); "{message}");
+            self.said = cause;
         }
     }
 

@@ -178,10 +178,11 @@ impl Publisher {
     /// lock again, if that went with them); what else is missing or foreign, the next publish
     /// makes again, so call it after this. True if there was anything of the kind.
     pub fn check(&mut self) -> Result<bool, Error> {
-        // What cannot be synced is not trusted, and published anew.
+        // Where it cannot be synced, it is still to be seen whether it is all there.
         let _ = self.settle();
         self.suspect = true;
-        let was_done = self.active.as_ref().is_some_and(|active| active.done);
+        let is_intact = |active: &Option<Active>| active.as_ref().is_some_and(Active::is_intact);
+        let was_intact = is_intact(&self.active);
         let held = self.is_held()?;
         if !held {
             self.held = survey::hold(&self.disk, &self.at)?;
@@ -189,8 +190,7 @@ impl Publisher {
         let made = self.furnish()?;
         self.survey()?;
         self.suspect = false;
-        let is_done = self.active.as_ref().is_some_and(|active| active.done);
-        Ok(!held || made || (was_done && !is_done))
+        Ok(!held || made || (was_intact && !is_intact(&self.active)))
     }
 
     // Step 1.

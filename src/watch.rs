@@ -143,6 +143,9 @@ pub struct Watch {
     bookmarked: bool,
     /// The last look failed.
     owed: bool,
+    /// The stream has told of these objects since the last look was asked for, whose answer may be
+    /// older: what that says of them is no word against the stream.
+    told: BTreeSet<String>,
     /// A look differs from the stream: by then it must have told of these objects.
     suspect: Option<(Instant, BTreeSet<String>)>,
 }
@@ -163,6 +166,7 @@ impl Watch {
             next_look,
             bookmarked: false,
             owed: false,
+            told: BTreeSet::new(),
             suspect: None,
         }
     }
@@ -188,6 +192,7 @@ impl Watch {
             return false;
         }
         self.owed = false;
+        self.told.clear();
         match (self.manner, &mut self.state) {
             (Manner::Poll(interval), _) => {
                 // Looks keep their phase, however late one comes.
@@ -320,6 +325,7 @@ impl Watch {
     /// The stream has told of an object. A bookmark tells of none: one that came past a change
     /// which a look has seen was a lie.
     fn clear(&mut self, name: &str) {
+        self.told.insert(name.to_owned());
         self.suspect.take_if(|(_, names)| {
             names.remove(name);
             names.is_empty()
@@ -328,7 +334,9 @@ impl Watch {
 
     fn looked(&mut self, found: Found, now: Instant) {
         let names = self.found.keys().chain(found.keys());
-        let differs = |name: &&String| self.found.get(*name) != found.get(*name);
+        let differs = |name: &&String| {
+            !self.told.contains(*name) && self.found.get(*name) != found.get(*name)
+        };
         let differ: BTreeSet<String> = gather(names.filter(differs).cloned());
         match self.state {
             State::Streaming { .. } => {

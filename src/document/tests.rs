@@ -96,8 +96,20 @@ fn a_long_text_is_judged_by_the_streaming_parser_alone() {
 }
 
 #[test]
+fn what_the_first_reader_gives_up_early_is_not_asked_about_when_it_is_deep() {
+    // yaml_serde alone takes a comment that is glued to what is before it.
+    let (glued, brackets) = ("x: [a]#c\ny: ", |n| "[".repeat(n) + &"]".repeat(n));
+    let of = |depth| verdict("a.yaml", (glued.to_owned() + &brackets(depth)).as_bytes());
+    assert!(matches!(of(NESTING_MAX), Verdict::Doubtful(_)));
+    assert!(matches!(of(NESTING_MAX + 1), Verdict::Bad(_)));
+}
+
+#[test]
 fn a_fault_never_cites_a_value() {
+    // Too long for a key, as libyaml sees it.
+    let long = format!("\"hunter2{}\": x", "-".repeat(1100));
     for (name, text) in [
+        ("a.yaml", long.as_str()),
         ("a.json", "\"hunter2\""),
         ("a.json", "{\"a\": hunter2 x:"),
         ("a.yaml", "hunter2"),

@@ -9,6 +9,7 @@ use super::disk::reason;
 use super::layout::{CURRENT, target};
 use super::sources::{Source, unknown};
 use super::steps::{Staged, ordered};
+use super::survey::make_dir;
 use super::{Active, Publisher};
 use crate::error::Error;
 use crate::resource::FileName;
@@ -55,6 +56,7 @@ impl Publisher {
 
         // 3.
         if is_dir {
+            make_dir(&self.disk, &self.at.current)?; // It may have been closed to others.
             self.retire_live()?;
             let live = self.at.live.clone();
             self.put(CURRENT, &live)?;

@@ -135,13 +135,7 @@ impl Publisher {
             if known {
                 continue;
             }
-            let link = self.at.link(name.as_str());
-            match self.disk.symlink(&target(name.as_str()), &link) {
-                Ok(()) => staged.links.push(link),
-                // Ours, or foreign and replaced in step 5.
-                Err(error) if reason(&error) == Some(ErrorKind::AlreadyExists) => {}
-                Err(error) => return Err(error),
-            }
+            staged.links.extend(self.link_key(name)?);
         }
         let number = staged.number.to_string();
         self.plan_rename(staged, &number, self.at.active.clone())?;
@@ -153,6 +147,17 @@ impl Publisher {
             self.plan_rename(staged, CURRENT, self.at.current.clone())?;
         }
         Ok(())
+    }
+
+    /// The link of a key; `None` where something stands already: ours, or foreign and replaced in
+    /// step 5.
+    pub(super) fn link_key(&self, name: &FileName) -> Result<Option<PathBuf>, Error> {
+        let link = self.at.link(name.as_str());
+        match self.disk.symlink(&target(name.as_str()), &link) {
+            Ok(()) => Ok(Some(link)),
+            Err(error) if reason(&error) == Some(ErrorKind::AlreadyExists) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {

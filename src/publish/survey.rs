@@ -1,6 +1,6 @@
 //! What an earlier life, a failed publish, or somebody else left in the output directory. Owns:
 //! taking the lock, making directories, finding out what may be trusted, clearing leftovers. Must
-//! not: change what Envoy sees.
+//! not: change what Envoy sees, but where that is torn.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -43,8 +43,8 @@ fn make_dirs(disk: &Disk, path: &Path) -> Result<(), Error> {
     make_dir(disk, path).map(drop)
 }
 
-// True if it was not as it should be.
-fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
+/// A directory that everybody can enter. True if it was not as it should be.
+pub fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
     match disk.lstat(path)? {
         Some(found) if found.is_dir() => {
             let open = is_open(&found);
@@ -83,8 +83,31 @@ impl Publisher {
         };
         publisher.furnish()?;
         publisher.survey()?;
+        // Where that cannot be done, the next publish makes it good.
+        let _ = publisher.retreat();
         publisher.probe()?;
         Ok(publisher)
+    }
+
+    // A power loss may have torn the set that was committed and never done. Where that shows, the
+    // last one that is whole is visible until there is another; nobody is told, and the next publish
+    // trusts neither.
+    fn retreat(&mut self) -> Result<(), Error> {
+        let (Some(visible), Some(whole)) = (self.visible, self.whole) else {
+            return Ok(());
+        };
+        if visible <= whole || self.files_of(visible)?.is_some() {
+            return Ok(());
+        }
+        if let Some(files) = self.files_of(whole)? {
+            for name in files.keys() {
+                self.link_key(name)?;
+            }
+            let active = self.at.active.clone();
+            self.put(&whole.to_string(), &active)?;
+            self.visible = Some(whole);
+        }
+        Ok(())
     }
 
     /// Whether the lock we hold is the one that others would find.
@@ -156,7 +179,9 @@ impl Publisher {
         self.foreign = is_dir || (linked && foreign && self.visible <= self.whole);
         // 4. What may be compared with.
         let active = match before {
-            Some(active) if !active.done && self.visible == Some(active.number) => Some(active),
+            Some(active) if !active.done && self.visible == Some(active.number) => {
+                self.files_of(active.number)?.map(|_| active)
+            }
             _ => self.done_set()?,
         };
         let right = |active: &Active| {
@@ -219,6 +244,19 @@ impl Publisher {
         let Some(number) = self.visible.filter(|_| self.visible == self.whole) else {
             return Ok(None);
         };
+        let files = self.files_of(number)?;
+        Ok(files.map(|files| Active {
+            number,
+            files,
+            done: true,
+            unsynced: None,
+            owed: BTreeSet::new(),
+            current_owed: false,
+        }))
+    }
+
+    // What is in a set, if nothing of it is missing.
+    fn files_of(&self, number: u64) -> Result<Option<Sources>, Error> {
         let Some(files) = self.sources_of(number)? else {
             return Ok(None);
         };
@@ -233,14 +271,7 @@ impl Publisher {
                 _ => return Ok(None),
             }
         }
-        Ok(Some(Active {
-            number,
-            files,
-            done: true,
-            unsynced: None,
-            owed: BTreeSet::new(),
-            current_owed: false,
-        }))
+        Ok(Some(files))
     }
 
     /// `N.sources`, if it is as we write it.

@@ -710,7 +710,8 @@ type Harm = (&'static str, Box<dyn Fn(&Path)>);
 
 #[test]
 fn heals_what_others_did_to_the_layout() {
-    let remove = |path: PathBuf| fs::remove_file(path).unwrap();
+    // What was never synced has no link `done`.
+    let remove = |path: PathBuf| assert!(fs::remove_file(&path).is_ok() || path.ends_with("done"));
     let harm: Vec<Harm> = vec![
         (
             "link gone",
@@ -857,19 +858,22 @@ fn heals_what_others_did_to_the_layout() {
         ),
     ];
     for (what, harm) in harm {
-        for restart in [false, true] {
+        for (synced, restart) in [(true, false), (true, true), (false, false)] {
             let temp = tempdir();
             let dir = temp.path().join("x");
             let want = "rds.yaml=1 cds.yaml=1";
             let mut publisher = open(&dir);
-            publish(&mut publisher, want);
-            assert!(!publisher.check().unwrap());
+            publisher.publish_now(&set(want)).unwrap();
+            if synced {
+                assert!(!publisher.check().unwrap());
+            }
             harm(&dir);
             if restart {
                 drop(publisher);
                 publisher = open(&dir);
             } else {
-                assert!(publisher.check().unwrap(), "{what}");
+                let is_amiss = publisher.check().unwrap();
+                assert!(is_amiss || (what == "done gone" && !synced), "{what}");
             }
             publish(&mut publisher, want);
             tidy(&dir, &set(want));
@@ -1092,6 +1096,67 @@ fn a_set_never_done_is_not_carried_over_nor_announced_before_it_is_rewritten() {
 }
 
 #[test]
+fn a_set_that_is_seen_to_be_torn_gives_way_to_the_whole_one_before_it() {
+    let old = "rds.yaml=1 cds.yaml=1 old=1";
+    let new = "rds.yaml=22 cds.yaml=22 new=22";
+    let torn: [Harm; 4] = [
+        ("rds.yaml", Box::new(|path| fs::write(path, "").unwrap())),
+        ("new", Box::new(|path| fs::remove_file(path).unwrap())),
+        (
+            "../2.sources",
+            Box::new(|path| fs::write(path, "{\"rd").unwrap()),
+        ),
+        ("", Box::new(|path| fs::remove_dir_all(path).unwrap())),
+    ];
+    for (what, tear) in torn {
+        let temp = tempdir();
+        publish(&mut open(temp.path()), old);
+        open(temp.path()).publish_now(&set(new)).unwrap().unwrap();
+        assert_eq!(seen(temp.path()), contents(&set(new)));
+        tear(&temp.path().join(".sets/2").join(what));
+
+        let mut publisher = open(temp.path());
+        assert_eq!(seen(temp.path()), contents(&set(old)), "{what}");
+        assert_eq!(publisher.whole_set().unwrap().unwrap(), set(old));
+        assert_eq!(pokes(&publisher), [""; 0]);
+        // Who knows what an Envoy has seen meanwhile: it is told of all.
+        publish(&mut publisher, old).unwrap();
+        assert_eq!(
+            pokes(&publisher),
+            ["cds.yaml", "rds.yaml", "old", "current"]
+        );
+        publish(&mut publisher, new).unwrap();
+        tidy(temp.path(), &set(new));
+    }
+}
+
+#[test]
+fn a_kill_at_any_call_of_giving_way_leaves_the_torn_set_or_the_whole_one() {
+    for n in 1.. {
+        let temp = tempdir();
+        publish(&mut open(temp.path()), "rds.yaml=1 old=1");
+        let new = "rds.yaml=22 new=22";
+        open(temp.path()).publish_now(&set(new)).unwrap().unwrap();
+        fs::write(temp.path().join("current/rds.yaml"), "").unwrap();
+        let torn = seen(temp.path());
+        let (disk, old) = (Disk::default(), contents(&set("rds.yaml=1 old=1")));
+        let fault = disk.fault.clone();
+        fault.arm(How::Kill(n));
+        drop(Publisher::open_on(disk, temp.path()));
+        let now = seen(temp.path());
+        assert!(now == torn || now == old, "call {n}: {now:?}");
+        let mut publisher = open(temp.path());
+        assert_eq!(seen(temp.path()), old, "call {n}");
+        publish(&mut publisher, new).unwrap();
+        tidy(temp.path(), &set(new));
+        if !fault.hit() {
+            assert!(n > 40, "{n}");
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_torn_set_is_not_adopted_for_the_sake_of_a_foreign_file() {
     for directory in [false, true] {
         let temp = tempdir();
@@ -1181,6 +1246,8 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
     let temp = tempdir();
     go(temp.path());
     fs::create_dir(temp.path().join("current/envoy")).unwrap();
+    let closed = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(temp.path().join("current"), closed).unwrap();
     let before = fs::metadata(temp.path().join("current")).unwrap().ino();
     let mut publisher = open(temp.path());
     assert_eq!(publisher.whole_set().unwrap(), None);
@@ -1194,6 +1261,7 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
     assert_eq!(list(&published.removed), ["old.yaml"]);
     fs::remove_dir(temp.path().join("current/envoy")).unwrap();
     tidy(temp.path(), &set("rds.yaml=1 cds.yaml=go-c"));
+    assert_eq!(mode(&temp.path().join("current/")), 0o755);
     assert_eq!(
         fs::metadata(temp.path().join(".live")).unwrap().ino(),
         before

@@ -293,3 +293,24 @@ fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_say
         assert_eq!(watch.wants(now, &mut random), None);
     }
 }
+
+#[test]
+fn what_a_stream_has_told_since_a_look_was_asked_for_is_newer_than_the_look() {
+    let (start, mut random) = (Instant::now(), Random::new(1));
+    for told in [changed("8"), Input::Deleted("a".to_owned(), rv("8"))] {
+        let mut watch = Watch::new(FOLLOW, start);
+        for input in [listed("7"), opened()] {
+            watch.step(input, start, &mut random);
+        }
+        let now = start + INTERVAL;
+        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+        watch.step(told, now, &mut random);
+        watch.step(Input::Looked(found("7")), now, &mut random);
+        assert!(watch.suspect.is_none());
+        // The next look says the same: that is the server's word against the stream's.
+        let now = now + INTERVAL;
+        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+        watch.step(Input::Looked(found("7")), now, &mut random);
+        assert!(watch.suspect.is_some());
+    }
+}

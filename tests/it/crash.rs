@@ -2,7 +2,7 @@
 //! program itself: what Envoy finds is one whole set, and the next start makes it the right one.
 
 use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::{command, program};
+use crate::kit::crossover::{Crossover, command, program};
 use crate::kit::objects::config_map;
 use std::collections::BTreeMap;
 use std::fs;
@@ -228,6 +228,7 @@ fn a_publish_that_is_killed_anywhere_leaves_one_whole_set() {
     let (out, old, new) = prepared(&lab);
     let points = lab.points(&out);
     assert!(points.len() > 50, "{points:#?}");
+    println!("{} points", points.len());
     let (before, after) = (AtomicUsize::new(0), AtomicUsize::new(0));
     in_parallel(&points, |point| {
         let cut = lab.cut(&out, point);
@@ -255,6 +256,7 @@ fn a_first_publish_that_is_killed_anywhere_leaves_all_or_nothing() {
     let new = lab.generation("1", ["added-1.yaml", "added-2.yaml"]);
     let points = lab.points(&out);
     assert!(points.len() > 30, "{points:#?}");
+    println!("{} points", points.len());
     in_parallel(&points, |point| {
         let cut = lab.cut(&out, point);
         let found = visible(&cut);
@@ -282,6 +284,7 @@ fn a_recovery_that_is_killed_anywhere_leaves_one_whole_set() {
         }
     }
     assert!(recoveries.len() > 120, "{}", recoveries.len());
+    println!("{} points", recoveries.len());
     in_parallel(&recoveries, |(cut, first, second)| {
         let again = lab.cut(cut, second);
         let found = visible(&again);
@@ -292,4 +295,23 @@ fn a_recovery_that_is_killed_anywhere_leaves_one_whole_set() {
         );
         lab.assert_converges(&again, &new, &how);
     });
+}
+
+#[test]
+fn a_set_that_a_power_loss_has_torn_is_never_shown_not_even_without_a_server() {
+    let lab = Lab::new();
+    let (out, old, new) = prepared(&lab);
+    let points = lab.points(&out);
+    let first_sync = points.iter().find(|point| point.call == "fsync").unwrap();
+    let cut = lab.cut(&out, first_sync);
+    assert_eq!(visible(&cut), new);
+    fs::write(cut.join("current/rds.yaml"), "").unwrap();
+    let mut arguments = lab.arguments(&cut);
+    arguments[1] = "http://127.0.0.1:1".to_owned();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let process = Crossover::start(&arguments);
+    process.wait_for_line("the API server is away");
+    assert_eq!(visible(&cut), old);
+    process.stop();
+    lab.assert_converges(&cut, &new, "a power loss");
 }

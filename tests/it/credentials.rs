@@ -3,6 +3,7 @@
 
 use crate::kit::apiserver::access::Account;
 use crate::kit::apiserver::faults::{Fault, Misbehaviour};
+use crate::kit::apiserver::request::Request;
 use crate::setup::Setup;
 use std::fs;
 
@@ -195,4 +196,60 @@ fn after_a_401_the_token_is_read_again_before_anything_is_said() {
     assert!(!finished.stderr.contains("WARN"), "{}", finished.stderr);
     let statuses: Vec<u16> = setup.server.requests().iter().map(|r| r.status).collect();
     assert_eq!(statuses, [401, 200]);
+}
+
+#[test]
+fn a_token_file_that_is_gone_for_a_moment_or_empty_leaves_the_last_token_in_use() {
+    let (setup, [ca, token]) = https();
+    setup.server.set_accounts(vec![Account::admin("TOKEN")]);
+    let process = setup.start(&["-watch", "-configmap=a", &ca, &token]);
+    setup.server.wait_for_watches(1);
+    let file = setup.path("token");
+    let harms: [&dyn Fn(); 3] = [
+        &|| fs::remove_file(&file).unwrap(),
+        &|| fs::write(&file, "").unwrap(),
+        &|| fs::write(&file, "half\0a token").unwrap(),
+    ];
+    for (round, harm) in harms.iter().enumerate() {
+        harm();
+        let asked = setup.server.requests().len();
+        setup.server.reset_connections();
+        setup
+            .server
+            .wait_for_requests("a watch", asked + 1, |_| true);
+        let text = format!("a: {}\n", round + 2);
+        setup.put("a", &[("a.yaml", &text)]);
+        setup.until_found(&[("a.yaml", &text)]);
+    }
+    let sent = |request: &Request| request.token.as_deref() == Some("TOKEN");
+    let all = setup.server.requests();
+    assert!(all.iter().all(sent), "{}", all.len());
+    assert!(!process.stop().stderr.contains(" WARN "));
+}
+
+#[test]
+fn a_ca_file_that_was_rotated_is_trusted_at_the_next_connection() {
+    let (setup, [_, token]) = https();
+    let ours = setup.path("ours.crt");
+    fs::copy(setup.path("ca.crt"), &ours).unwrap();
+    let ca = format!("-ca-file={ours}");
+    let process = setup.start(&["-watch", "-configmap=a", &ca, &token]);
+    setup.server.wait_for_watches(1);
+    setup.until_found(&GOOD);
+    setup.server.rotate_ca();
+    setup.server.reset_connections();
+    let line = process.wait_for_line("the API server is away");
+    assert!(line.contains("(is -ca-file the CA of this"), "{line}");
+    setup.put("a", &[("a.yaml", "a: 2\n")]);
+    // What cannot be used is no reason to forget what is trusted, nor to trust another.
+    for text in ["", "no certificate\n"] {
+        fs::write(&ours, text).unwrap();
+    }
+    let asked = setup.server.requests().len();
+    setup.assert_found(&GOOD);
+    fs::copy(setup.path("ca.crt"), &ours).unwrap();
+    setup.until_found(&[("a.yaml", "a: 2\n")]);
+    process.wait_for_line("the API server answers again");
+    // The watch goes on where it was.
+    assert_eq!(setup.server.requests().len(), asked + 1);
 }

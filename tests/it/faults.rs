@@ -204,6 +204,13 @@ fn the_proxy_tears_freezes_refuses_and_resets() {
 
     let mut watch = Line::get(proxy.address(), WATCH);
     watch.read_until(|answered| answered.chunks.len() == 1);
+    proxy.set(Mode::Hold);
+    let mut held = Line::get(proxy.address(), LIST);
+    proxy.wait_for_held(1);
+    server.create(config_map("b", &[]));
+    watch.read_until(|answered| answered.chunks.len() == 2);
+    proxy.set(Mode::Pass);
+    assert!(held.read_until(|answered| answered.complete).complete);
     proxy.reset();
     server.wait_for_watches(0);
     proxy.refuse();

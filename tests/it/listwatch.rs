@@ -7,6 +7,7 @@ use crate::kit::crossover::Crossover;
 use crate::kit::objects::{config_map, in_namespace};
 use crate::scene::Scene;
 use serde_json::json;
+use std::time::Duration;
 
 /// The verbs of all requests so far, a look being another list.
 fn asked(scene: &Scene) -> Vec<String> {
@@ -171,6 +172,40 @@ fn lists_again_after_410_as_an_event() {
     assert_eq!(asked(&scene), want);
     change(&scene, 3);
     scene.until_file_says("a.yaml", "a: 3\n");
+}
+
+#[test]
+fn follows_an_etcd_that_was_restored_within_a_sync_interval() {
+    let scene = Scene::http();
+    let _program = watching(&scene, &["-sync-interval", "500ms"]);
+    for number in 2..5 {
+        change(&scene, number);
+        scene.until_file_says("a.yaml", &format!("a: {number}\n"));
+    }
+    // What is watched from has not happened yet.
+    scene.server.rewind(500);
+    change(&scene, 5);
+    scene.until_file_says("a.yaml", "a: 5\n");
+    change(&scene, 6);
+    scene.until_file_says("a.yaml", "a: 6\n");
+}
+
+#[test]
+fn a_watch_that_ends_at_once_again_and_again_is_reopened_ever_more_slowly() {
+    let scene = Scene::http();
+    let fault = Misbehaviour::new(Fault::EndAtOnce, Request::is_watch);
+    scene.server.misbehave(fault.times(3));
+    let _program = watching(&scene, &[]);
+    scene
+        .server
+        .wait_for_requests("watches", 4, Request::is_watch);
+    // The first time is free; then the waits are drawn from 1.6 s, and from 3.2 s.
+    let asked = scene.server.requests();
+    let span = asked[4].at - asked[1].at;
+    assert!(span > Duration::from_millis(100), "{span:?}");
+    change(&scene, 2);
+    scene.until_file_says("a.yaml", "a: 2\n");
+    assert_eq!(scene.server.requests().len(), 5);
 }
 
 #[test]

@@ -102,37 +102,19 @@ impl Setup {
 
     /// What Envoy finds under `current/`; `None`: nothing is published.
     pub fn found(&self) -> Option<BTreeMap<String, Vec<u8>>> {
-        let entries = fs::read_dir(self.output().join("current")).ok()?;
-        let mut found = BTreeMap::new();
-        for entry in entries {
-            let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?.to_string();
-            found.insert(name, fs::read(path).ok()?);
-        }
-        Some(found)
+        found_in(&self.output())
     }
 
     /// Waits until Envoy finds these files and no others.
     #[track_caller]
     pub fn until_found(&self, want: &[(&str, &str)]) {
-        let want: BTreeMap<String, Vec<u8>> = want
-            .iter()
-            .map(|(name, text)| (name.to_string(), text.as_bytes().to_vec()))
-            .collect();
-        until(&format!("{want:?} to be published"), || {
-            (self.found()? == want).then_some(())
-        });
+        until_found_in(&self.output(), want);
     }
 
     /// Now, Envoy finds these files and no others.
     #[track_caller]
     pub fn assert_found(&self, want: &[(&str, &str)]) {
-        let found = self.found().expect("something is published");
-        let found: Vec<(&str, &str)> = found
-            .iter()
-            .map(|(name, bytes)| (name.as_str(), std::str::from_utf8(bytes).unwrap()))
-            .collect();
-        assert_eq!(found, want);
+        assert_found_in(&self.output(), want);
     }
 
     /// The number of the set that Envoy finds.
@@ -141,6 +123,41 @@ impl Setup {
         let link = fs::read_link(self.output().join(".sets/active")).unwrap();
         link.to_str().unwrap().parse().unwrap()
     }
+}
+
+/// As [`Setup::found`], of any output directory.
+pub fn found_in(output: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
+    let entries = fs::read_dir(output.join("current")).ok()?;
+    let mut found = BTreeMap::new();
+    for entry in entries {
+        let path = entry.ok()?.path();
+        let name = path.file_name()?.to_str()?.to_string();
+        found.insert(name, fs::read(path).ok()?);
+    }
+    Some(found)
+}
+
+/// As [`Setup::until_found`], of any output directory.
+#[track_caller]
+pub fn until_found_in(output: &Path, want: &[(&str, &str)]) {
+    let want: BTreeMap<String, Vec<u8>> = want
+        .iter()
+        .map(|(name, text)| (name.to_string(), text.as_bytes().to_vec()))
+        .collect();
+    until(&format!("{want:?} to be published"), || {
+        (found_in(output)? == want).then_some(())
+    });
+}
+
+/// As [`Setup::assert_found`], of any output directory.
+#[track_caller]
+pub fn assert_found_in(output: &Path, want: &[(&str, &str)]) {
+    let found = found_in(output).expect("something is published");
+    let found: Vec<(&str, &str)> = found
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), std::str::from_utf8(bytes).unwrap()))
+        .collect();
+    assert_eq!(found, want);
 }
 
 /// Lines of `-log-format=json` as objects.

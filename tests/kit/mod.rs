@@ -5,13 +5,17 @@
 pub mod apiserver;
 pub mod arrival;
 pub mod backend;
+pub mod clock;
 pub mod crossover;
 pub mod elf;
 pub mod envoy;
 pub mod examples;
 pub mod exchange;
 pub mod figures;
+pub mod foreign;
 pub mod load;
+pub mod names;
+pub mod namespace;
 pub mod objects;
 pub mod processes;
 pub mod proxy;

@@ -63,9 +63,13 @@ pub async fn pause(time: Duration) {
     }
 }
 
-/// A port of 127.0.0.1.
+/// Makes a socket that listens.
+pub type Bind = Box<dyn Fn(SocketAddr) -> std::net::TcpListener + Send + Sync>;
+
+/// A port, of 127.0.0.1 or of an address in another network.
 pub struct Port {
     address: SocketAddr,
+    bind: Bind,
     runtime: Handle,
     listener: watch::Sender<Option<Arc<TcpListener>>>,
 }
@@ -80,10 +84,24 @@ impl Port {
     where
         Task: Future<Output = ()> + Send + 'static,
     {
-        let (listener, mut current) = watch::channel(None::<Arc<TcpListener>>);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Port::open_by(worker, address, Box::new(bind), serve)
+    }
+
+    /// Listens by sockets that `bind` makes, each time anew: in another network, for one.
+    pub fn open_by<Task>(
+        worker: &Worker,
+        address: SocketAddr,
+        bind: Bind,
+        serve: impl Fn(TcpStream) -> Task + Send + 'static,
+    ) -> Port
+    where
+        Task: Future<Output = ()> + Send + 'static,
+    {
+        let (listener, mut current) = watch::channel(None::<Arc<TcpListener>>);
         let mut port = Port {
             address,
+            bind,
             runtime: worker.runtime.clone(),
             listener,
         };
@@ -116,20 +134,17 @@ impl Port {
 
     /// Refuses connections from now on.
     pub fn close(&self) {
-        self.listener.send_replace(None);
+        let listener = self.listener.send_replace(None);
+        let listener = listener.map(|listener| Arc::downgrade(&listener));
         until("the port to refuse", || {
-            std::net::TcpStream::connect(self.address)
-                .is_err()
-                .then_some(())
+            let is_open = listener.as_ref().is_some_and(|l| l.upgrade().is_some());
+            (!is_open).then_some(())
         });
     }
 
     /// Takes connections again, on the same port.
     pub fn reopen(&self) -> SocketAddr {
-        // Others' connections may have taken it meanwhile, for a moment.
-        let bound = until("the port to be free", || {
-            std::net::TcpListener::bind(self.address).ok()
-        });
+        let bound = (self.bind)(self.address);
         bound
             .set_nonblocking(true)
             .expect("a socket can be made non-blocking");
@@ -139,4 +154,9 @@ impl Port {
         self.listener.send_replace(Some(Arc::new(listener)));
         address
     }
+}
+
+/// A socket that listens in this network.
+pub fn bind(address: SocketAddr) -> std::net::TcpListener {
+    std::net::TcpListener::bind(address).expect("the port is free")
 }

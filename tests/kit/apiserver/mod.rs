@@ -92,6 +92,9 @@ struct State {
     store: Store,
     accounts: Vec<Account>,
     requests: Vec<Request>,
+    /// Requests without an answer's headers: now, and at most.
+    in_flight: usize,
+    most_in_flight: usize,
     script: Vec<Misbehaviour>,
     connections: HashMap<u64, UnboundedSender<Command>>,
     next_connection: u64,

@@ -130,6 +130,7 @@ impl Link {
             body: body.to_bytes().to_vec(),
             status: 0,
         };
+        let _flight = Flight::begin(&self.shared);
         let fault = self.shared.update(|state| {
             request.number = state.requests.len() + 1;
             state.requests.push(request.clone());
@@ -268,6 +269,24 @@ async fn keep(shared: Arc<Shared>, id: u64, time: Duration) {
         state.store.bookmark(Some(id));
     }
     shared.lock().store.end_watch(id);
+}
+
+/// A request counts as in flight until this goes.
+struct Flight(Arc<Shared>);
+
+impl Flight {
+    fn begin(shared: &Arc<Shared>) -> Flight {
+        let mut state = shared.lock();
+        state.in_flight += 1;
+        state.most_in_flight = state.most_in_flight.max(state.in_flight);
+        Flight(shared.clone())
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.lock().in_flight -= 1;
+    }
 }
 
 /// The watch counts as open until this goes.

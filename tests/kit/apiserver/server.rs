@@ -46,6 +46,8 @@ impl Server {
             store,
             accounts: options.accounts,
             requests: Vec::new(),
+            in_flight: 0,
+            most_in_flight: 0,
             script: Vec::new(),
             connections: HashMap::new(),
             next_connection: 0,
@@ -268,6 +270,11 @@ impl Server {
             .iter()
             .filter(|request| take(request))
             .count()
+    }
+
+    /// How many requests at most were waiting for an answer's headers at one time.
+    pub fn most_in_flight(&self) -> usize {
+        self.shared.lock().most_in_flight
     }
 
     /// Waits for a request, now or before, that `take` takes.

@@ -13,8 +13,9 @@ use crate::kit::tear::Tear;
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use rustix::process::Signal;
+use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ pub struct Follower {
     report: Arc<Report>,
     /// What earlier lives have said.
     said: Vec<String>,
-    /// It was damaged since the last calm.
+    /// It was damaged, and is not repaired yet.
     damaged: bool,
 }
 
@@ -170,9 +171,12 @@ impl Follower {
         !self.mortal
     }
 
-    /// The directory is as it should be.
-    pub fn repaired(&mut self) {
-        if self.damaged {
+    /// Looks again once a damaged directory is repaired: a whole set is visible, and done, so that a
+    /// next life finds it.
+    pub fn look_again(&mut self, world: &Mutex<World>) {
+        let link = |name: &str| fs::read_link(self.dir.join(".sets").join(name)).ok();
+        let done = link("done").is_some() && link("done") == link("active");
+        if self.damaged && done && self.snapshot(world).is_ok() {
             self.damaged = false;
             self.eyes.close(false);
         }
@@ -233,10 +237,10 @@ pub fn leftovers(dir: &Path) -> Vec<String> {
     left
 }
 
-/// The bytes that a directory takes, links and directories aside; a file with two names counts once.
-pub fn disk_use(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let mut known = std::collections::HashSet::new();
+/// The bytes that a directory takes, links and directories aside (a file with two names counts once),
+/// and the most that they may be: four sets and what stands beside them.
+pub fn disk_use(dir: &Path) -> [u64; 2] {
+    let mut known = HashSet::new();
     let (mut waiting, mut bytes) = (vec![dir.to_path_buf()], 0);
     while let Some(dir) = waiting.pop() {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -250,5 +254,11 @@ pub fn disk_use(dir: &Path) -> u64 {
             }
         }
     }
-    bytes
+    let visible = fs::read_dir(dir.join("current")).into_iter().flatten();
+    let sizes = visible
+        .flatten()
+        .filter_map(|entry| fs::metadata(entry.path()).ok());
+    // Each file of a set takes a line of some 200 bytes in its list.
+    let set: u64 = sizes.map(|about| about.len() + 300).sum();
+    [bytes, 4 * set]
 }

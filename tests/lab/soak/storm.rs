@@ -31,7 +31,7 @@ const WORD_EVERY: Duration = Duration::from_secs(30);
 pub(super) const CALM_WITHIN: Duration =
     Duration::from_secs(30 + 10 + 2 * SYNC.as_secs() + 2 + 30 + 5 + 10);
 /// And what is usual.
-pub(super) const CALM_USUALLY: Duration = Duration::from_secs(40);
+const CALM_USUALLY: Duration = Duration::from_secs(40);
 /// What is not there by then never comes.
 const HOPELESS: Duration = Duration::from_secs(180);
 /// How long the next changes wait for the last ones.
@@ -58,7 +58,11 @@ pub struct Storm {
     pub(super) made: usize,
     /// How many of them are bad, empty or a deletion.
     pub(super) bad: usize,
-    pub(super) last_good: Option<(usize, usize)>,
+    /// The last change was followed at once; how many were, and how long that took.
+    follows: bool,
+    pub(super) along: usize,
+    pub(super) followed: Duration,
+    last_good: Option<(usize, usize)>,
     /// Each object's resourceVersions: see `stamp`.
     pub(super) stamps: HashSet<(String, String)>,
     pub(super) next_word: Instant,
@@ -105,6 +109,9 @@ impl Storm {
             lively: Vec::new(),
             made: 0,
             bad: 0,
+            follows: true,
+            along: 0,
+            followed: Duration::ZERO,
             last_good: None,
             stamps: HashSet::new(),
             next_word: Instant::now(),
@@ -158,13 +165,23 @@ impl Storm {
         self.report.say("storm", what);
     }
 
-    /// A few changes, and what strikes with them.
+    /// A few changes, and what strikes with them; fewer while they are not followed, as it is how
+    /// they are followed that is of interest.
     fn turn(&mut self) {
-        let count = self.rng.random_range(1..=12);
+        let began = Instant::now();
+        let most = if self.follows { 12 } else { 2 };
+        let (before, count) = (self.made, self.rng.random_range(1..=most));
         for _ in 0..count {
             self.change();
         }
-        self.follow();
+        self.follows = self.follow();
+        if self.follows {
+            self.along += self.made - before;
+            self.followed += began.elapsed();
+        }
+        for follower in &mut self.followers {
+            follower.look_again(&self.world);
+        }
         self.strike();
     }
 
@@ -229,11 +246,11 @@ impl Storm {
         self.stamps.insert((name.to_owned(), version))
     }
 
-    /// Gives the long-lived one time to publish the last good change.
-    fn follow(&self) {
+    /// Gives the long-lived one time to publish the last good change; whether it did.
+    fn follow(&self) -> bool {
         let deadline = Instant::now() + FOLLOW_WITHIN;
         let Some((map, state)) = self.last_good else {
-            return;
+            return true;
         };
         let file = self.followers[0]
             .dir
@@ -245,9 +262,13 @@ impl Storm {
             let read = File::open(&file).and_then(|mut file| file.read_exact(&mut found));
             read.is_ok() && found == head.as_bytes()
         };
-        while !shows() && Instant::now() < deadline {
+        while !shows() {
+            if Instant::now() > deadline {
+                return false;
+            }
             thread::sleep(Duration::from_millis(1));
         }
+        true
     }
 
     /// Ends the faults whose time is over, and begins another.
@@ -256,7 +277,9 @@ impl Storm {
         while let Some(over) = self.strikes.iter().position(|(_, until)| *until <= now) {
             self.heal(over);
         }
-        if now < self.next_strike || self.strikes.len() >= 2 {
+        // Most strike what works; but troubles come together, too.
+        let ready = self.follows || self.rng.random_bool(0.02);
+        if now < self.next_strike || self.strikes.len() >= 2 || !ready {
             return;
         }
         let kind = match self.untried.last() {
@@ -284,7 +307,7 @@ impl Storm {
             // Another one first; this one's time comes.
             self.untried.rotate_right(1);
         }
-        let pause = Duration::from_millis(self.rng.random_range(20..1000));
+        let pause = Duration::from_millis(self.rng.random_range(100..2500));
         self.next_strike = now + pause;
     }
 
@@ -334,7 +357,7 @@ impl Storm {
                     }
                 };
                 match &differs {
-                    None => follower.repaired(),
+                    None => follower.look_again(&self.world),
                     Some(differs) => why = format!("{}: {differs}", follower.name),
                 }
                 differs.is_some()

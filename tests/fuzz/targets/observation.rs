@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: crossover_fuzz::seed("observation"),
+    |bytes: &[u8]| crossover_fuzz::foreign::observation::check(bytes)
+);

@@ -1,0 +1,64 @@
+//! The wall clock jumps by hours while the program runs, for the program alone.
+
+use crate::kit::apiserver::request::Request;
+use crate::kit::clock::Clock;
+use crate::kit::crossover::Crossover;
+use crate::kit::objects::config_map;
+use crate::scene::Scene;
+use std::time::{Duration, Instant};
+
+const HOUR: i64 = 3600;
+
+fn object(number: u32) -> serde_json::Value {
+    config_map("a", &[("a.yaml", &format!("a: {number}\n"))])
+}
+
+/// The hour and minute that a line of the log gives, and those that it should.
+#[track_caller]
+fn assert_told_at(program: &Crossover, line: &str, seconds: i64) {
+    let line = program.wait_for_line(line);
+    let told: jiff::Timestamp = line.split(' ').next().unwrap().parse().unwrap();
+    let now = jiff::Timestamp::now();
+    let ahead = told.duration_since(now).as_secs() - seconds;
+    assert!((-20..=1).contains(&ahead), "{line}: {ahead} at {now}");
+}
+
+#[test]
+fn a_wall_clock_that_jumps_by_hours_changes_nothing_but_the_times_in_the_log() {
+    let scene = Scene::http();
+    scene.server.create(object(0));
+    let more = ["-sync-interval", "500ms"];
+    let (program, clock) = Clock::start(&scene.command(&["a"], &more));
+    scene.server.wait_for_watches(1);
+    scene.until_file_says("a.yaml", "a: 0\n");
+    for (round, hours) in [5, -10, 48].into_iter().enumerate() {
+        clock.set(hours * HOUR);
+        let jumped = Instant::now();
+        let number = round as u32 + 1;
+        scene.server.replace(object(number));
+        scene.until_file_says("a.yaml", &format!("a: {number}\n"));
+        let line = format!(
+            "published configmap=default/a resource_version={}",
+            1001 + number
+        );
+        assert_told_at(&program, &line, hours * HOUR);
+        // It looks as often as before: once in each interval in which the watch says nothing.
+        let later = |r: &Request| r.is_metadata_only() && r.at > jumped;
+        scene.server.wait_for_requests("looks", 3, later);
+        let looks = scene.server.requests();
+        let looks: Vec<_> = looks.iter().filter(|look| later(look)).collect();
+        let span = looks[2].at - looks[0].at;
+        assert!(span > Duration::from_millis(500), "{span:?}");
+    }
+    // Back-off is no wall clock's either.
+    scene.server.go_away();
+    program.wait_for_line("the API server is away");
+    clock.set(-72 * HOUR);
+    scene.server.come_back();
+    assert_told_at(&program, "the API server answers again", -72 * HOUR);
+    let ordinary = |r: &Request| !r.is_metadata_only();
+    let asked = scene.server.count_requests(ordinary);
+    assert_eq!(asked, 3, "one list, one watch, and that one again");
+    // And nobody but the log has read it.
+    assert_eq!(clock.reads(), program.lines().len());
+}

@@ -1,0 +1,228 @@
+//! The API server away while watches are open: how long one request may hold up the others, who
+//! asks meanwhile, and how all come back.
+
+use crate::kit::apiserver::access::{Account, Rule};
+use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
+use crate::kit::apiserver::request::Request;
+use crate::kit::apiserver::watches::Watch;
+use crate::kit::crossover::Crossover;
+use crate::kit::objects::config_map;
+use crate::kit::proxy::{Mode, Proxy};
+use crate::scene::Scene;
+use std::fs;
+use std::time::{Duration, Instant};
+
+const AWAY: &str = "the API server is away: published files stay";
+const BACK: &str = "the API server answers again";
+/// A request is bounded by 5 s; a busy machine has its own.
+const BOUND: Duration = Duration::from_secs(7);
+/// A watch is over, and a list will tell.
+const GONE: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410}}\n";
+
+fn object(name: &str, number: u32) -> serde_json::Value {
+    let (key, text) = (format!("{name}.yaml"), format!("a: {number}\n"));
+    config_map(name, &[(&key, &text)])
+}
+
+#[test]
+fn a_handshake_that_is_stuck_at_the_start_is_given_up_after_five_seconds() {
+    let scene = Scene::https();
+    let proxy = Proxy::start(scene.server.address());
+    scene.server.create(object("a", 1));
+    proxy.set(Mode::Hold);
+    let program = Crossover::spawn(scene.command_to(&proxy.url("https"), &["a"], &[]));
+    proxy.wait_for_held(1);
+    let began = Instant::now();
+    let away = program.wait_for_line(AWAY);
+    let took = began.elapsed();
+    assert!(away.contains("no answer in time"), "{away}");
+    assert!((4..BOUND.as_secs()).contains(&took.as_secs()), "{took:?}");
+    proxy.set(Mode::Pass);
+    scene.until_file_says("a.yaml", "a: 1\n");
+}
+
+#[test]
+fn a_handshake_that_is_stuck_holds_up_an_open_watch_for_five_seconds_at_most() {
+    let scene = Scene::https();
+    let proxy = Proxy::start(scene.server.address());
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let program = Crossover::spawn(scene.command_to(&proxy.url("https"), &["a", "b"], &[]));
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("b.yaml", "a: 1\n");
+    proxy.set(Mode::Hold);
+    let of_a = |watch: &Watch| watch.selection.name.as_deref() == Some("a");
+    scene.server.inject(GONE, of_a);
+    proxy.wait_for_held(1);
+    let began = Instant::now();
+    for number in 2..5 {
+        scene.server.replace(object("b", number));
+    }
+    scene.until_file_says("b.yaml", "a: 4\n");
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    program.wait_for_line(AWAY);
+    // From now on it waits between its tries, and what comes in is not held up for long again.
+    scene.server.replace(object("b", 5));
+    scene.until_file_says("b.yaml", "a: 5\n");
+    scene.server.replace(object("a", 2));
+    proxy.set(Mode::Pass);
+    scene.until_file_says("a.yaml", "a: 2\n");
+    program.wait_for_line(BACK);
+}
+
+/// What holds up nobody else takes its full time: ten seconds.
+#[test]
+fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
+    let scene = Scene::http();
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let program = scene.follow(&["a", "b"], &[]);
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("b.yaml", "a: 1\n");
+    let list_of_a = |request: &Request| request.is_list() && request.names("a");
+    let stall = Fault::After {
+        body_bytes: 150,
+        then: Then::Stall,
+    };
+    scene
+        .server
+        .misbehave(Misbehaviour::new(stall, list_of_a).times(1));
+    scene
+        .server
+        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    scene.server.wait_for_requests("lists", 2, list_of_a);
+    let began = Instant::now();
+    for number in 2..12 {
+        let changed = Instant::now();
+        scene.server.replace(object("b", number));
+        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        assert!(changed.elapsed() < Duration::from_secs(2));
+    }
+    scene.server.replace(object("a", 2));
+    let away = program.wait_for_line(AWAY);
+    assert!(away.contains("no whole answer in time"), "{away}");
+    let took = began.elapsed().as_secs();
+    assert!((9..13).contains(&took), "{took}");
+    scene.until_file_says("a.yaml", "a: 2\n");
+}
+
+#[test]
+fn an_object_that_may_not_be_read_has_a_back_off_of_its_own_and_one_warning() {
+    let scene = Scene::http();
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let rule = Rule::new("", "configmaps", &["list", "watch"]);
+    let allow = |names: &[&str]| {
+        let rules = vec![rule.clone().named(names)];
+        scene.server.set_accounts(vec![Account::anonymous(rules)]);
+    };
+    allow(&["a", "b"]);
+    let program = scene.follow(&["a", "b"], &[]);
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("b.yaml", "a: 1\n");
+    allow(&["b"]);
+    scene
+        .server
+        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    let refused = |request: &Request| request.status == 403;
+    for number in 2..5 {
+        scene
+            .server
+            .wait_for_requests("refusals", number as usize - 1, refused);
+        scene.server.replace(object("b", number));
+        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+    }
+    assert!(scene.server.count_requests(refused) < 8);
+    allow(&["a", "b"]);
+    scene.server.replace(object("a", 2));
+    scene.until_file_says("a.yaml", "a: 2\n");
+    let stderr = program.stop().stderr;
+    let warnings: Vec<&str> = stderr.lines().filter(|l| l.contains(" WARN ")).collect();
+    let [warning] = warnings.as_slice() else {
+        panic!("not one warning: {stderr}");
+    };
+    for part in [
+        "failed to list configmaps default/a",
+        "403",
+        "Role in namespace default",
+        r#"verbs [\"list\", \"watch\"]"#,
+        r#"resourceNames [\"a\"]"#,
+    ] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+}
+
+/// A hundred ConfigMaps, watched.
+fn hundred(scene: &Scene) -> (Vec<String>, Crossover) {
+    let names: Vec<String> = (0..100).map(|i| format!("c{i:02}")).collect();
+    scene.server.change(|cluster| {
+        for name in &names {
+            cluster.create(object(name, 1));
+        }
+    });
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    let program = scene.follow(&known, &[]);
+    scene.server.wait_for_watches(100);
+    scene.until_file_says("c99.yaml", "a: 1\n");
+    (names, program)
+}
+
+#[test]
+fn after_an_outage_a_hundred_watches_are_back_at_once_and_never_more_than_ten_ask_together() {
+    let scene = Scene::http();
+    let (names, program) = hundred(&scene);
+    scene.server.go_away();
+    program.wait_for_line(AWAY);
+    scene.server.change(|cluster| {
+        for name in &names {
+            cluster.replace(object(name, 2));
+        }
+    });
+    assert_eq!(fs::read(scene.file("c00.yaml")).unwrap(), b"a: 1\n");
+    let before = scene.server.requests().len();
+    let late = Fault::Delay(Duration::from_millis(5));
+    scene
+        .server
+        .misbehave(Misbehaviour::new(late, Request::is_watch));
+    scene.server.come_back();
+    program.wait_for_line(BACK);
+    let began = Instant::now();
+    scene.server.wait_for_watches(100);
+    for name in &names {
+        scene.until_file_says(&format!("{name}.yaml"), "a: 2\n");
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let most = scene.server.most_in_flight();
+    assert!((1..=10).contains(&most), "{most}");
+    // Each where it was, and nothing is listed.
+    assert_eq!(scene.server.requests().len() - before, 100);
+}
+
+#[test]
+fn during_an_outage_one_watch_asks_for_all() {
+    let scene = Scene::http();
+    let (names, program) = hundred(&scene);
+    let before = scene.server.requests().len();
+    let refused = Misbehaviour::new(Fault::status(503), |_| true);
+    scene.server.misbehave(refused);
+    scene.server.end_watches();
+    let failed = |request: &Request| request.status == 503;
+    let began = Instant::now();
+    scene.server.wait_for_requests("tries", 3, failed);
+    // As many tries at most as the back-off's spans allow, however short each draw is.
+    let tries = scene.server.count_requests(failed);
+    assert!(tries < 10, "{tries} in {:?}", began.elapsed());
+    program.wait_for_line(AWAY);
+    scene.server.replace(object(&names[7], 2));
+    scene.server.behave();
+    scene.server.wait_for_watches(100);
+    scene.until_file_says("c07.yaml", "a: 2\n");
+    program.wait_for_line(BACK);
+    let all = scene.server.requests().len() - before;
+    assert!(all < 100 + 10, "{all}");
+    assert_eq!(
+        program.lines().iter().filter(|l| l.contains(AWAY)).count(),
+        1
+    );
+}

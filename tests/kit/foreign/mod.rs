@@ -1,0 +1,45 @@
+//! What must hold for foreign bytes, whatever they are, at the three places where they come in. The
+//! fuzz targets (`tests/fuzz`) look for bytes for which it does not; those that were found are
+//! checked again by the tests. Shared by path with both.
+
+pub mod edits;
+pub mod framing;
+pub mod observation;
+pub mod oracle;
+
+use base64::Engine;
+use crossover::resource::{FileName, ObjectName};
+use crossover::route::{Backend, Refused, Split, merge};
+
+/// Stands for a ConfigMap's value: no error text may cite it.
+pub const SECRET: &str = "hunter2";
+
+/// As `binaryData` has it.
+pub fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn name(text: &str) -> ObjectName {
+    ObjectName {
+        namespace: "test".to_owned(),
+        name: text.to_owned(),
+    }
+}
+
+/// Those that fit the seeds.
+fn usual_splits() -> Vec<Split> {
+    let split = |service: &str, backends: [(&str, u64); 2]| Split {
+        name: name(service),
+        service: service.to_owned(),
+        backends: backends
+            .map(|(service, weight)| Backend {
+                service: service.to_owned(),
+                weight,
+            })
+            .into(),
+    };
+    vec![
+        split("podinfo", [("podinfo-primary", 60), ("podinfo-canary", 40)]),
+        split("web", [("web.a", 7), ("podinfo-canary", 0)]),
+    ]
+}

@@ -1,0 +1,265 @@
+//! Objects of the API server: from JSON to what should stand on disk.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::oracle::compare;
+use super::{FileName, Refused, SECRET, Split, base64, merge, name, usual_splits};
+use crossover::decode::{self, WatchEvent};
+use crossover::follow::Observation;
+use crossover::manifest;
+use crossover::merge::Merge;
+use crossover::reconcile::{self, Content, Desired, Latest};
+use crossover::resource::{Body, Bytes, Extent, FileSet, Object, ObjectKind, ResourceVersion};
+use crossover::source::Source;
+use crossover::splits::Splits;
+
+/// Known before: it must outlive whatever is refused.
+const EARLIER: &[u8] = br#"{"type":"ADDED","object":{"kind":"ConfigMap","metadata":
+    {"name":"envoy","uid":"u0","resourceVersion":"1"},"data":{"a.yaml":"a: b\n","b.json":"{}"}}}"#;
+
+/// Routes for whatever a TrafficSplit says.
+const ROUTES: &str = include_str!("../../data/route/block/config.yaml");
+
+/// Checks what is read of JSON, whatever it was asked for.
+pub fn check(bytes: &[u8]) {
+    let tree: Option<Value> = serde_json::from_slice(bytes).ok();
+    let silent = |found: Result<(), String>| {
+        if let Err(text) = found
+            && text.contains(SECRET)
+        {
+            // What kind of object it is, and its keys, may be cited.
+            let cited = tree.as_ref().is_none_or(|tree| cites(tree, None));
+            assert!(cited, "{text}");
+        }
+    };
+    for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+        for extent in [Extent::Objects, Extent::Metadata] {
+            silent(decode::list(bytes, kind, extent).map(|list| {
+                check_version(&list.at);
+                check_objects(bytes, kind, extent, tree.as_ref());
+            }));
+        }
+        silent(decode::event(bytes, kind).map(|event| match event {
+            WatchEvent::Changed(_) => check_objects(bytes, kind, Extent::Objects, tree.as_ref()),
+            WatchEvent::Deleted(_, at) | WatchEvent::Bookmark(at) => check_version(&at),
+            WatchEvent::Failed(_) | WatchEvent::Unknown(_) => {}
+        }));
+    }
+    silent(decode::group(bytes).map(drop));
+    silent(
+        decode::mirrored(bytes).map(|mirrored| check_version(&mirrored.version.resource_version)),
+    );
+    decode::status(bytes);
+}
+
+/// Whether the secret stands where it may be cited.
+fn cites(tree: &Value, key: Option<&str>) -> bool {
+    match tree {
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(key, value)| key.contains(SECRET) || cites(value, Some(key))),
+        Value::Array(items) => items.iter().any(|item| cites(item, None)),
+        Value::String(text) => matches!(key, Some("kind")) && text.contains(SECRET),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// It can stand in a URL.
+fn check_version(version: &ResourceVersion) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    assert!(
+        !version.0.is_empty() && version.0.chars().all(plain),
+        "{version}"
+    );
+}
+
+/// The objects of a list or an event, as often as they are asked for.
+fn objects(bytes: &[u8], kind: ObjectKind, extent: Extent) -> Vec<Object> {
+    if let Ok(list) = decode::list(bytes, kind, extent) {
+        return list.items;
+    }
+    match decode::event(bytes, kind) {
+        Ok(WatchEvent::Changed(object)) => vec![object],
+        _ => Vec::new(),
+    }
+}
+
+fn check_objects(bytes: &[u8], kind: ObjectKind, extent: Extent, tree: Option<&Value>) {
+    let read = || objects(bytes, kind, extent);
+    match kind {
+        ObjectKind::ConfigMap => {
+            let is_list = decode::list(bytes, kind, extent).is_ok();
+            for (number, (first, second)) in read().into_iter().zip(read()).enumerate() {
+                let tree = tree.map(|tree| match is_list {
+                    true => &tree["items"][number],
+                    false => &tree["object"],
+                });
+                check_config_map(first, second, tree);
+            }
+        }
+        ObjectKind::TrafficSplit => check_splits(read(), read()),
+    }
+}
+
+fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
+    check_version(&object.version.resource_version);
+    let files = match &object.body {
+        Body::ConfigMap(files) => files.as_ref().ok().cloned(),
+        Body::TrafficSplit { .. } => unreachable!("a ConfigMap was asked for"),
+    };
+    if let (Some(files), Some(tree)) = (&files, tree) {
+        for (key, text) in entries(tree, "data") {
+            let hidden = entries(tree, "binaryData").any(|(other, _)| other == key);
+            assert!(hidden || files[key][..] == *text.as_bytes(), "{key}");
+        }
+        for (key, text) in entries(tree, "binaryData") {
+            assert_eq!(base64(&files[key]), text, "{key}");
+        }
+    }
+
+    let now = Instant::now();
+    let mut source = Source::new(name("envoy"));
+    for earlier in objects(EARLIER, ObjectKind::ConfigMap, Extent::Objects) {
+        source.take(Observation::Changed(earlier), now);
+    }
+    let before = source.content.clone().expect("it is fit");
+    source.take(Observation::Changed(object), now);
+    let content = source.content.as_ref().expect("what was there stays");
+    match source.latest {
+        Latest::Fit => {
+            let files = files.expect("what is fit could be read");
+            let want = files.iter().map(|(key, bytes)| (key.as_str(), bytes));
+            let found = content.files.iter();
+            assert!(want.eq(found.map(|(name, bytes)| (name.as_str(), bytes))));
+            assert!(!files.is_empty());
+        }
+        Latest::Refused => {
+            assert_eq!(content.files, before.files);
+            assert_eq!(content.origin, before.origin);
+            let reasons = source.refused.as_deref().expect("a reason");
+            let cited = tree.is_none_or(|tree| cites(tree, None));
+            assert!(cited || !reasons.contains(SECRET), "{reasons}");
+        }
+        Latest::Unknown | Latest::Absent => unreachable!("it is there"),
+    }
+    let said = (source.latest, source.refused.clone());
+    let first = desired(&source);
+    source.take(Observation::Changed(again), now);
+    assert_eq!(said, (source.latest, source.refused.clone()));
+    let second = desired(&source);
+    assert_eq!(
+        (&first.set, &first.followed),
+        (&second.set, &second.followed)
+    );
+    source.ask_twice();
+    let content = source.content.as_ref().expect("what was there stays");
+    check_weights(content, &first.set);
+    check_set(content, &first.set);
+}
+
+fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t str)> {
+    let fields = tree.get(key).and_then(Value::as_object);
+    let fields = fields.into_iter().flatten();
+    fields.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+}
+
+fn desired(source: &Source) -> Desired {
+    let splits = usual_splits();
+    let splits: Vec<&Split> = splits.iter().collect();
+    let mut merge = Merge::new(&splits);
+    let desired = reconcile::desired(&[source.known()], &mut merge, |_| None);
+    desired.expect("the one source is known and has content")
+}
+
+/// Every file with the weights that a merge of it alone gives; one that is refused leaves all as they
+/// are.
+fn check_weights(content: &Content, set: &FileSet) {
+    let splits = usual_splits();
+    let splits: Vec<&Split> = splits.iter().collect();
+    let merged = |(name, bytes): (&FileName, &Bytes)| {
+        let text = std::str::from_utf8(bytes).unwrap_or("");
+        let merged = merge(name, text, &splits)?.text;
+        Ok(merged.map_or(bytes.to_vec(), String::into_bytes))
+    };
+    let all: Result<Vec<Vec<u8>>, Refused> = content.files.iter().map(merged).collect();
+    let as_they_are = |_| content.files.values().map(|bytes| bytes.to_vec()).collect();
+    let want = all.unwrap_or_else(as_they_are);
+    assert!(set.values().map(|file| file.bytes.to_vec()).eq(want));
+}
+
+/// What stands on disk: only plain names, and what `kubectl` and we read of its mirror is the same.
+fn check_set(content: &Content, set: &FileSet) {
+    assert!(set.keys().eq(content.files.keys()));
+    for name in set.keys().map(FileName::as_str) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        assert!(
+            name.bytes().all(plain) && (1..=253).contains(&name.len()),
+            "{name}"
+        );
+        assert!(name != "." && !name.starts_with(".."), "{name}");
+    }
+    let files: BTreeMap<&str, &[u8]> = set
+        .iter()
+        .map(|(name, file)| (name.as_str(), &file.bytes[..]))
+        .collect();
+    let version = ResourceVersion("7".to_owned());
+    let mirror = manifest::mirror(&name("envoy"), set, Some(&version)).expect("JSON");
+    let mirror = decode::mirrored(&mirror).expect("our own mirror");
+    let mirror = mirror
+        .files
+        .iter()
+        .map(|(key, bytes)| (key.as_str(), &bytes[..]));
+    assert!(mirror.eq(files.iter().map(|(name, bytes)| (*name, *bytes))));
+
+    let yaml = manifest::manifests(set, false);
+    let document = serde_yaml::Deserializer::from_str(&yaml)
+        .next()
+        .expect("a manifest");
+    let read = Shown::deserialize(document).expect("YAML");
+    let mut shown: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    shown.extend(
+        read.data
+            .iter()
+            .map(|(key, text)| (key.as_str(), text.clone().into_bytes())),
+    );
+    for (key, want) in &files {
+        match read.binary_data.get(*key) {
+            Some(text) => assert_eq!(*text, base64(want), "{yaml}"),
+            None => assert_eq!(shown.get(key).map(Vec::as_slice), Some(*want), "{yaml}"),
+        }
+    }
+    assert_eq!(files.len(), read.data.len() + read.binary_data.len());
+}
+
+/// A manifest.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Shown {
+    data: BTreeMap<String, String>,
+    binary_data: BTreeMap<String, String>,
+}
+
+fn check_splits(first: Vec<Object>, again: Vec<Object>) {
+    let now = Instant::now();
+    let mut splits = Splits::new("test".to_owned(), None);
+    splits.take(Observation::Listed(first), now);
+    let usable: Vec<Split> = splits.usable().into_iter().cloned().collect();
+    for split in &usable {
+        assert!(!split.service.is_empty() && !split.backends.is_empty());
+        assert!(
+            split
+                .backends
+                .iter()
+                .all(|backend| !backend.service.is_empty())
+        );
+    }
+    splits.take(Observation::Listed(again), now);
+    assert!(usable.iter().eq(splits.usable()));
+    let usable: Vec<&Split> = usable.iter().collect();
+    let merged = compare(ROUTES, &usable);
+    assert!(merged.is_ok(), "{merged:?}");
+}
