@@ -73,7 +73,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         if wanted("storm") {
             threads.push(part("storm", &report, move |report| {
                 // The rate's latency is measured meanwhile.
-                let _ = rustix::process::setpriority_process(None, 10);
+                let _ = rustix::process::setpriority_process(None, 5);
                 storm::Storm::start(scale.seed, report, stop).run(scale.changes);
             }));
         }

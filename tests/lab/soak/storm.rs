@@ -35,7 +35,7 @@ const CALM_USUALLY: Duration = Duration::from_secs(40);
 /// What is not there by then never comes.
 const HOPELESS: Duration = Duration::from_secs(180);
 /// How long the next changes wait for the last ones.
-const FOLLOW_WITHIN: Duration = Duration::from_millis(40);
+const FOLLOW_WITHIN: Duration = Duration::from_millis(100);
 
 pub struct Storm {
     pub(super) report: Arc<Report>,
@@ -46,7 +46,8 @@ pub struct Storm {
     pub(super) followers: Vec<Follower>,
     pub(super) tokens: Tokens,
     pub(super) strikes: Vec<(Strike, Instant)>,
-    pub(super) next_strike: Instant,
+    /// When so many changes were followed.
+    next_strike: usize,
     pub(super) struck: BTreeMap<Kind, usize>,
     /// Kinds that have yet to strike for the first time.
     pub(super) untried: Vec<Kind>,
@@ -58,8 +59,7 @@ pub struct Storm {
     pub(super) made: usize,
     /// How many of them are bad, empty or a deletion.
     pub(super) bad: usize,
-    /// The last change was followed at once; how many were, and how long that took.
-    follows: bool,
+    /// How many were followed at once, and how long that took.
     pub(super) along: usize,
     pub(super) followed: Duration,
     last_good: Option<(usize, usize)>,
@@ -102,14 +102,13 @@ impl Storm {
             followers,
             tokens,
             strikes: Vec::new(),
-            next_strike: Instant::now(),
+            next_strike: 0,
             struck: BTreeMap::new(),
             untried: kind::ALL.map(|(kind, ..)| kind).to_vec(),
             calms: Vec::new(),
             lively: Vec::new(),
             made: 0,
             bad: 0,
-            follows: true,
             along: 0,
             followed: Duration::ZERO,
             last_good: None,
@@ -165,17 +164,14 @@ impl Storm {
         self.report.say("storm", what);
     }
 
-    /// A few changes, and what strikes with them; fewer while they are not followed, as it is how
-    /// they are followed that is of interest.
+    /// A few changes, and what strikes with them.
     fn turn(&mut self) {
         let began = Instant::now();
-        let most = if self.follows { 12 } else { 2 };
-        let (before, count) = (self.made, self.rng.random_range(1..=most));
+        let (before, count) = (self.made, self.rng.random_range(1..=12));
         for _ in 0..count {
             self.change();
         }
-        self.follows = self.follow();
-        if self.follows {
+        if self.follow() {
             self.along += self.made - before;
             self.followed += began.elapsed();
         }
@@ -271,17 +267,24 @@ impl Storm {
         true
     }
 
-    /// Ends the faults whose time is over, and begins another.
+    /// Ends the faults whose time is over, and begins others once enough was followed since: most
+    /// strike what works, and troubles come together, too.
     fn strike(&mut self) {
         let now = Instant::now();
         while let Some(over) = self.strikes.iter().position(|(_, until)| *until <= now) {
             self.heal(over);
         }
-        // Most strike what works; but troubles come together, too.
-        let ready = self.follows || self.rng.random_bool(0.02);
-        if now < self.next_strike || self.strikes.len() >= 2 || !ready {
+        if self.along < self.next_strike {
             return;
         }
+        let most = if self.untried.is_empty() { 1500 } else { 50 };
+        self.next_strike = self.along + self.rng.random_range(20..=most);
+        for _ in 0..self.rng.random_range(1..=3) {
+            self.begin(now);
+        }
+    }
+
+    fn begin(&mut self, now: Instant) {
         let kind = match self.untried.last() {
             Some(kind) => *kind,
             None => kind::ALL[self.rng.random_range(0..kind::ALL.len())].0,
@@ -307,8 +310,6 @@ impl Storm {
             // Another one first; this one's time comes.
             self.untried.rotate_right(1);
         }
-        let pause = Duration::from_millis(self.rng.random_range(100..2500));
-        self.next_strike = now + pause;
     }
 
     fn heal(&mut self, at: usize) {

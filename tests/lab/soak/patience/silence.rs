@@ -6,6 +6,7 @@ use crate::kit::apiserver::request::Request;
 use crate::kit::crossover::{Crossover, until_asleep};
 use crate::kit::figures::{idle_for, three_tls_watches};
 use crate::kit::tear::Tear;
+use crate::kit::until;
 use crate::soak::report::{Report, minutes, ms, seconds};
 use crate::stop::Stop;
 use std::fs;
@@ -25,7 +26,6 @@ pub fn frozen_watch(report: &Report, stop: Stop) {
     let figure = "nothing lost: opened again after";
     report.limit("frozen", figure, seconds(after), holds, &seconds(due));
     let scene = &frozen.scene;
-    scene.server.wait_for_watches(2); // Of the frozen one the server does not know yet.
     let before = Instant::now();
     scene.server.replace(object("cds", 1));
     let shown = wait(stop, LATE, || {
@@ -52,7 +52,7 @@ pub fn frozen_watch(report: &Report, stop: Stop) {
 
 /// The same where the frozen watch owes a change: the look in the middle of its time finds that.
 pub fn frozen_change(report: &Report, stop: Stop) {
-    let (frozen, asked) = Frozen::start(|scene| drop(scene.server.replace(object("cds", 1))));
+    let (frozen, asked) = Frozen::start(|scene| drop(scene.server.replace(object("cds", 2))));
     // Two seconds for the watch to bring what the look has seen.
     let due = asked / 2 + Duration::from_secs(2);
     let Some(after) = frozen.opened_again(due, report, stop) else {
@@ -61,7 +61,7 @@ pub fn frozen_change(report: &Report, stop: Stop) {
     let holds = after <= due + LATE;
     let figure = "a change lost: opened again after";
     report.limit("frozen", figure, seconds(after), holds, &seconds(due));
-    let shown = wait(stop, LATE, || frozen.scene.shows("cds", 1).then_some(())).is_some();
+    let shown = wait(stop, LATE, || frozen.scene.shows("cds", 2).then_some(())).is_some();
     report.limit("frozen", "  the change is there", shown, shown, "true");
 }
 
@@ -79,7 +79,9 @@ impl Frozen {
         let tear = Tear::start(scene.server.address());
         let crossover = scene.follow(&tear.url("http"), &["cds"], "12h");
         scene.server.wait_for_watches(1);
-        crossover.wait_for_line("published");
+        // Its answer has begun once it has told something.
+        scene.server.replace(object("cds", 1));
+        until("the first change", || scene.shows("cds", 1).then_some(()));
         until_asleep(crossover.pid());
         tear.arm(10);
         tells(&scene);
