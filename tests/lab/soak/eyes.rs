@@ -2,7 +2,8 @@
 //! promise: at any moment one whole set of states that really were in the cluster.
 
 use super::report::Report;
-use super::world::{Snapshot, World};
+use super::world::{Origin, Snapshot, World};
+use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ pub struct Looker {
     dir: PathBuf,
     /// `current` was there: it comes last in the first publish, and never goes.
     begun: bool,
+    /// The files that were found last, and what they are of.
+    known: HashMap<String, (Vec<u8>, Origin)>,
     merged_alike: bool,
 }
 
@@ -36,6 +39,7 @@ impl Looker {
         Looker {
             dir: dir.to_path_buf(),
             begun: false,
+            known: HashMap::new(),
             merged_alike,
         }
     }
@@ -73,11 +77,17 @@ impl Looker {
         }
         // A single file is whole and right at any moment.
         let mut origins = Vec::new();
-        for (name, bytes) in &files {
-            match world.lock().expect("no panic").origin(name, bytes) {
-                Ok(origin) => origins.push(origin),
-                Err(wrong) => return Found::Wrong(wrong),
-            }
+        for (name, bytes) in files {
+            let known = self.known.get(&name).filter(|(known, _)| *known == bytes);
+            let origin = match known {
+                Some((_, origin)) => origin.clone(),
+                None => match world.lock().expect("no panic").origin(&name, &bytes) {
+                    Ok(origin) => origin,
+                    Err(wrong) => return Found::Wrong(wrong),
+                },
+            };
+            origins.push(origin.clone());
+            self.known.insert(name, (bytes, origin));
         }
         // All of them together, if they were read out of one set.
         if self.active().as_ref() != Some(&before) {

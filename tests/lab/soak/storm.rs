@@ -157,9 +157,9 @@ impl Storm {
         let rss = self.followers[0].crossover().measure().rss_kib;
         let (calms, worst) = (self.calms.len(), self.calms.iter().max());
         let worst = seconds(worst.copied().unwrap_or_default());
-        let made = self.made;
+        let (made, along) = (self.made, self.along);
         let what = format!(
-            "{made} of {total} changes, {strikes} faults, {calms} calms, the longest {worst}; {rss} KiB"
+            "{made} of {total} changes, {along} followed at once, {strikes} faults, {calms} calms, the longest {worst}; {rss} KiB"
         );
         self.report.say("storm", what);
     }

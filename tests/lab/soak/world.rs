@@ -45,6 +45,7 @@ pub struct Snapshot {
 }
 
 /// What one file is of.
+#[derive(Clone)]
 pub struct Origin {
     pub map: usize,
     pub state: usize,
