@@ -124,7 +124,7 @@ impl Storm {
         let began = Instant::now();
         // Every kind of fault has struck once before memory is measured.
         while (self.made < FIRST || !self.untried.is_empty()) && !self.stop.is_set() {
-            self.turns(self.made + FIRST / 2, total);
+            self.turns(self.made + 2 * FIRST, total);
         }
         let after_first = self.made;
         let before = self.rest();
