@@ -7,6 +7,7 @@ mod kit;
 mod absent;
 mod apiserver;
 mod canary;
+mod command;
 mod command_line;
 mod crash;
 mod credentials;
