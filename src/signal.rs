@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use signal_hook::{flag, low_level};
@@ -70,6 +71,8 @@ impl Signals {
         let exit_at_once = Arc::new(AtomicBool::new(false));
         let (read, write) = io::pipe().map_err(failed)?;
         rustix::io::ioctl_fionbio(&read, true).map_err(|errno| failed(errno.into()))?;
+        // A mask that we inherited would hold them back for ever.
+        let _ = SigSet::all().thread_unblock();
         let mut came = Vec::new();
         let handled = if commands {
             &SIGNALS[..]
@@ -131,11 +134,12 @@ impl Signals {
         }
     }
 
-    /// When to attend though no signal has come.
+    /// When to attend though no signal comes any more.
     pub fn due(&self) -> Option<Instant> {
         match &*self.stage() {
+            Stage::Alone => None,
             Stage::Running(command) => command.due(),
-            Stage::Alone | Stage::Stopped | Stage::Ended(_) => None,
+            Stage::Stopped | Stage::Ended(_) => Some(Instant::now()),
         }
     }
 
