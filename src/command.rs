@@ -14,14 +14,12 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use crate::error::Error;
 
 /// A command that has been started and not ended.
-#[derive(Debug)]
 pub struct Running {
     pid: Pid,
     term: Term,
 }
 
 /// What SIGTERM does.
-#[derive(Debug)]
 enum Term {
     /// It is passed on at once.
     Passes,

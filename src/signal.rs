@@ -3,6 +3,7 @@
 //! signals there unless they are handled.
 
 use std::ffi::CString;
+use std::fmt;
 use std::io::{self, PipeReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,7 @@ pub enum Call {
 }
 
 /// All signals that are handled.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Signals {
     /// Readable once a signal has come; every wait includes it, and then asks [`Signals::attend`].
     pub pipe: Arc<PipeReader>,
@@ -52,13 +53,18 @@ pub struct Signals {
     stage: Arc<Mutex<Stage>>,
 }
 
-#[derive(Debug)]
 enum Stage {
     /// No command runs: a signal ends the program.
     Alone,
     Stopped,
     Running(Running),
     Ended(u8),
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signals")
+    }
 }
 
 impl Signals {
