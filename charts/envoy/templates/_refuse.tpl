@@ -1,35 +1,35 @@
 {{/* Values of the chart that the Go program had, and what there is instead. */}}
 {{- define "envoy.refuse" -}}
 {{- $gone := dict
-  "apiserver" "it is known in a cluster; else crossover.extraArgs: [-apiserver=URL]"
-  "args" "extraArgs"
-  "argsTemplate" "extraArgs"
-  "codecType" "listener.httpConnectionManager.codec_type"
-  "command" "image, and extraArgs"
-  "files" "bootstrap, and xds"
-  "initContainersTemplate" "crossover.mode"
-  "livenessProbe" "nothing: Envoy is asked"
-  "ports" "listener.port, admin.port, status.port and extraPorts"
-  "prometheusRule" "nothing: write a PrometheusRule of your own"
-  "rbac.pspEnabled" "nothing: securityContext and containerSecurityContext are \"restricted\""
-  "readinessProbe" "nothing: Envoy is asked"
-  "route" "xds, with an rds.yaml and an lds.yaml of your own"
-  "secretMounts" "volumes and volumeMounts"
-  "service.enabled" "nothing: the Service is always there"
-  "service.name" "fullnameOverride"
-  "service.ports" "service.port and extraPorts"
-  "sidecarContainersTemplate" "crossover.mode"
-  "smi" "upstreams.NAME.smi.enabled; the API server is asked for the version"
-  "templates" "bootstrap, and xds"
-  "terminationGracePeriodSeconds" "drainSeconds"
-  "xdsLoader" "crossover"
+  "apiserver" "it has no successor: a pod knows it; else crossover.extraArgs: [-apiserver=URL]"
+  "args" "use extraArgs"
+  "argsTemplate" "use extraArgs"
+  "codecType" "use listener.httpConnectionManager.codec_type"
+  "command" "use image, and extraArgs"
+  "files" "use bootstrap, and xds"
+  "initContainersTemplate" "use crossover.mode"
+  "livenessProbe" "it has no successor: Envoy is asked"
+  "ports" "use listener.port, admin.port, status.port and extraPorts"
+  "prometheusRule" "it has no successor: write a PrometheusRule of your own"
+  "rbac.pspEnabled" "it has no successor: securityContext and containerSecurityContext are \"restricted\""
+  "readinessProbe" "it has no successor: Envoy is asked"
+  "route" "use xds, with an rds.yaml and an lds.yaml of your own"
+  "secretMounts" "use volumes and volumeMounts"
+  "service.enabled" "it has no successor: the Service is always there"
+  "service.name" "use fullnameOverride"
+  "service.ports" "use service.port and extraPorts"
+  "sidecarContainersTemplate" "use crossover.mode"
+  "smi" "use upstreams.NAME.smi.enabled; the API server is asked for the version"
+  "templates" "use bootstrap, and xds"
+  "terminationGracePeriodSeconds" "use drainSeconds"
+  "xdsLoader" "use crossover"
 -}}
 {{- range $old, $new := $gone -}}
   {{- $path := splitList "." $old -}}
   {{- $at := $.Values -}}
   {{- range initial $path -}}{{- $at = get $at . -}}{{- end -}}
   {{- if hasKey $at (last $path) -}}
-    {{- fail (printf "the value %s is gone; use instead: %s" $old $new) -}}
+    {{- fail (printf "the value %s is gone: %s" $old $new) -}}
   {{- end -}}
 {{- end -}}
 {{- range $name := list "strategy" "podDisruptionBudget" -}}
@@ -41,7 +41,7 @@
   {{- range $service, $backend := $upstream.backends -}}
     {{- range $old, $new := dict "per_filter_config" "typed_per_filter_config" "http2Options" "http2.protocol_options" -}}
       {{- if hasKey $backend $old -}}
-        {{- fail (printf "the value %s of upstream %s, backend %s, is gone; use instead: %s" $old $name $service $new) -}}
+        {{- fail (printf "the value %s of upstream %s, backend %s, is gone: use %s" $old $name $service $new) -}}
       {{- end -}}
     {{- end -}}
   {{- end -}}

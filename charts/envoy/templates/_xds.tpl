@@ -41,7 +41,7 @@ resources:
 
 {{- define "envoy.cds" -}}
 resources:
-{{ include "envoy.clusters" . | fromJsonArray | toYaml }}
+  {{- include "envoy.clusters" . | fromJsonArray | toYaml | nindent 2 }}
 {{- end -}}
 
 {{- define "envoy.rds" -}}
@@ -104,13 +104,13 @@ resources:
 {{- define "envoy.files" -}}
 {{- $files := dict "lds.yaml" "envoy.lds" "cds.yaml" "envoy.cds" "rds.yaml" "envoy.rds" -}}
 {{- range $name, $template := $files }}
-{{- if not (hasKey $.Values.xds $name) }}
+{{- if not (hasKey $.Values.xds $name) -}}
 {{ $name }}: |
   {{- include $template $ | nindent 2 }}
+{{ end }}
 {{- end }}
-{{- end }}
-{{- range $name, $content := .Values.xds }}
+{{- range $name, $content := .Values.xds -}}
 {{ $name }}: |
   {{- tpl (kindIs "string" $content | ternary $content (toYaml $content)) $ | nindent 2 }}
-{{- end }}
+{{ end }}
 {{- end -}}
