@@ -68,7 +68,9 @@ Upstreams with the same domains share a virtual host, and are told apart by pref
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- values $hosts | toJson -}}
+{{- $all := list -}}
+{{- range keys $hosts | sortAlpha -}}{{- $all = append $all (get $hosts .) -}}{{- end -}}
+{{- toJson $all -}}
 {{- end -}}
 
 {{/* A cluster of Envoy's; takes (list name backend). */}}
@@ -112,7 +114,8 @@ load_assignment:
     {{- $_ := set $clusters $cluster.name $cluster -}}
   {{- end -}}
 {{- end -}}
-{{- $all := values $clusters -}}
+{{- $all := list -}}
+{{- range keys $clusters | sortAlpha -}}{{- $all = append $all (get $clusters .) -}}{{- end -}}
 {{- range .Values.clusters -}}
   {{- $all = append $all (merge (dict "@type" "type.googleapis.com/envoy.config.cluster.v3.Cluster") .) -}}
 {{- end -}}
