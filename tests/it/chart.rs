@@ -4,6 +4,7 @@
 use crate::kit::helm::{Job, Rendering, ask, render, render_all};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 pub const MODES: [&str; 3] = ["native", "classic", "embedded"];
 const EXAMPLES: [&str; 6] = [
@@ -61,7 +62,7 @@ fn everything() -> Value {
 }
 
 /// The pods that every test of this file looks at.
-fn matrix() -> Vec<Rendering> {
+static MATRIX: LazyLock<Vec<Rendering>> = LazyLock::new(|| {
     let mut jobs: Vec<Job> = EXAMPLES.map(Job::example).into();
     jobs.push(Job {
         files: vec![
@@ -81,7 +82,7 @@ fn matrix() -> Vec<Rendering> {
     let all = render_all(&jobs).into_iter();
     all.map(|one| one.unwrap_or_else(|refused| panic!("{refused}")))
         .collect()
-}
+});
 
 fn items(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
@@ -89,7 +90,7 @@ fn items(value: &Value) -> Vec<Value> {
 
 #[test]
 fn every_manifest_is_valid_on_every_kubernetes_from_1_29_on() {
-    let all: Vec<Value> = matrix().iter().flat_map(Rendering::objects).collect();
+    let all: Vec<Value> = MATRIX.iter().flat_map(Rendering::objects).collect();
     let kinds: BTreeSet<_> = all.iter().map(|it| it["kind"].to_string()).collect();
     // What is not Kubernetes's own has no schema here.
     let (monitors, mut all): (Vec<Value>, Vec<Value>) = all
@@ -168,7 +169,7 @@ fn another_bootstrap_rolls_the_pods() {
 
 #[test]
 fn every_container_is_as_pod_security_restricted_asks() {
-    for rendering in matrix() {
+    for rendering in MATRIX.iter() {
         let deployments = rendering.objects();
         let deployment = deployments
             .iter()
@@ -283,7 +284,7 @@ fn the_role_names_its_objects_and_only_the_mirror_is_written() {
 
 #[test]
 fn tls_is_always_verified() {
-    for rendering in matrix() {
+    for rendering in MATRIX.iter() {
         let all = rendering.files.values().cloned().collect::<String>();
         assert!(!all.contains("insecure"));
     }

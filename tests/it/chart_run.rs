@@ -39,6 +39,25 @@ pub fn wait_until_loaded(envoy: &Envoy) {
     assert_no_refusal(envoy);
 }
 
+/// Asks the pod's port once; the status and the body.
+#[track_caller]
+pub fn ask(pod: &Pod, host: &str, path: &str) -> (u16, String) {
+    let url = format!("http://{}:10000{path}", pod.address);
+    until("the listener", || fetch(&url, host))
+}
+
+/// `None`: nobody listens.
+fn fetch(url: &str, host: &str) -> Option<(u16, String)> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .build();
+    let agent = ureq::Agent::new_with_config(config);
+    let mut answer = agent.get(url).header("host", host).call().ok()?;
+    let body = answer.body_mut().read_to_string().unwrap();
+    Some((answer.status().as_u16(), body))
+}
+
 #[track_caller]
 fn assert_no_refusal(envoy: &Envoy) {
     let refused = |line: &&str| {
@@ -113,16 +132,9 @@ fn what_envoy_shows_of_itself_is_its_health_and_its_statistics() {
         Some(0)
     );
     let envoy = pod.envoy(&rendering);
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .build();
-    let agent = ureq::Agent::new_with_config(agent);
     let status = |path: &str| {
         let url = format!("http://{}:9902{path}", pod.address);
-        let mut answer = agent.get(&url).call().unwrap();
-        let body = answer.body_mut().read_to_string().unwrap();
-        (answer.status().as_u16(), body)
+        fetch(&url, "status").unwrap()
     };
     assert_eq!(status("/ready"), (200, "LIVE\n".into()));
     assert_eq!(status("/live").0, 200);
@@ -137,7 +149,7 @@ fn what_envoy_shows_of_itself_is_its_health_and_its_statistics() {
         assert_eq!(status(closed).0, 404, "{closed}");
     }
     // Taken out of service by hand: it gets no traffic, and is not restarted.
-    let fail = agent.post(format!("http://{}:9901/healthcheck/fail", pod.address));
+    let fail = ureq::post(format!("http://{}:9901/healthcheck/fail", pod.address));
     assert_eq!(fail.send_empty().unwrap().status().as_u16(), 200);
     assert_eq!((status("/ready").0, status("/live").0), (503, 200));
     drop(envoy);
@@ -257,24 +269,7 @@ fn upstreams_of_one_domain_are_told_apart_by_the_longest_prefix() {
     );
     let envoy = pod.envoy(&rendering);
     wait_until_loaded(&envoy);
-    let agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .build();
-    let agent = ureq::Agent::new_with_config(agent);
-    let ask = |host: &str, path: &str| {
-        let request = agent
-            .get(format!("http://{}:10000{path}", pod.address))
-            .header("host", host);
-        let mut answer = request.call().unwrap();
-        (
-            answer.status().as_u16(),
-            answer.body_mut().read_to_string().unwrap(),
-        )
-    };
-    until("the listener", || {
-        (ask("api.example.com", "/").0 == 200).then_some(())
-    });
+    let ask = |host: &str, path: &str| ask(&pod, host, path);
     assert_eq!(ask("api.example.com", "/orders"), (200, "one".into()));
     assert_eq!(ask("api.example.com", "/users/7"), (200, "two".into()));
     assert_eq!(ask("other.example.com", "/users/7").0, 404);
