@@ -32,6 +32,7 @@ mod looks;
 mod merged;
 mod mirror;
 mod once;
+mod probes;
 mod process;
 mod readme;
 mod recorded;
