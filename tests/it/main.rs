@@ -8,6 +8,7 @@ mod absent;
 mod apiserver;
 mod canary;
 mod chart;
+mod chart_docs;
 mod chart_examples;
 mod chart_refusals;
 mod chart_run;

@@ -1,0 +1,400 @@
+//! What the documents say of the chart is so: each command of "Install it" and "Getting started" is run
+//! as it stands there, the values' table is the values, and the plain manifests are the chart's.
+
+use crate::chart::MODES;
+use crate::kit::crossover::Crossover;
+use crate::kit::envoy::Envoy;
+use crate::kit::examples;
+use crate::kit::helm::{Job, Rendering, ask, documents, render};
+use crate::kit::load::Load;
+use crate::kit::objects::traffic_split;
+use crate::kit::pod::Pod;
+use crate::kit::site::BACKENDS;
+use crate::kit::terminal::{Done, Terminal, commands};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+const README: &str = include_str!("../../README.md");
+const CHART_README: &str = include_str!("../../charts/envoy/README.md");
+
+/// Someone who follows the README.
+struct Reader {
+    pod: Pod,
+    terminal: Terminal,
+    running: Option<(Crossover, Envoy, Load)>,
+    elsewhere: Vec<String>,
+}
+
+impl Reader {
+    fn new(services: &[&str], by: &str) -> Reader {
+        let pod = Pod::new(services);
+        let mut values = pod.values();
+        for service in services {
+            let cluster = pod.cluster(service);
+            values[by]["podinfo"]["backends"][*service]["cluster"] = cluster;
+        }
+        let terminal = Terminal::new(&pod, &values);
+        let (running, elsewhere) = (None, Vec::new());
+        Reader {
+            pod,
+            terminal,
+            running,
+            elsewhere,
+        }
+    }
+
+    /// Runs a command; what it installs is started the first time, and upgraded after it.
+    #[track_caller]
+    fn follow(&mut self, command: &str) {
+        match self.terminal.run(command) {
+            Done::Printed(_) => {}
+            Done::Elsewhere(call) => self.elsewhere.push(call),
+            Done::Rendered(rendering) => {
+                self.pod.install(&rendering);
+                if self.running.is_none() {
+                    let (crossover, envoy) = self.pod.start_native(&rendering);
+                    self.running = Some((crossover, envoy, self.pod.load(500)));
+                }
+            }
+        }
+    }
+
+    /// Waits until only these answer, and all of them do.
+    #[track_caller]
+    fn expect_answers_of(&self, names: &[&str]) {
+        let (_, _, load) = self.running.as_ref().expect("it is installed");
+        let names: BTreeSet<&str> = names.iter().copied().collect();
+        crate::kit::until(&format!("answers of {names:?}"), || {
+            let since = load.tally();
+            let tally = load.wait_for("answers", &since, |tally| tally.total() >= 50);
+            (tally
+                .answers
+                .keys()
+                .map(String::as_str)
+                .collect::<BTreeSet<_>>()
+                == names)
+                .then_some(())
+        });
+    }
+
+    /// No request failed, and nothing was asked for that the Role does not allow.
+    #[track_caller]
+    fn finish(self) {
+        let (_, _, load) = self.running.as_ref().expect("it is installed");
+        assert_eq!(load.tally().failures, Vec::<String>::new());
+        self.pod.assert_within_role();
+    }
+}
+
+#[test]
+fn getting_started_with_a_configmap_alone() {
+    let [install, repo, one, other, ask, first, second, older] =
+        &commands(README, "### With a ConfigMap alone")[..]
+    else {
+        panic!("the section has other commands");
+    };
+    let mut reader = Reader::new(&BACKENDS, "upstreams");
+    reader.follow(install);
+    reader.expect_answers_of(&BACKENDS);
+    for command in [repo, one, other, ask] {
+        reader.follow(command);
+    }
+    // The releases' Services are the backends, the address is Envoy's Service.
+    for (call, service) in reader.elsewhere[1..3].iter().zip(BACKENDS) {
+        let release = service.strip_suffix("-podinfo").unwrap();
+        assert_eq!(
+            *call,
+            format!("helm upgrade --install {release} podinfo/podinfo")
+        );
+    }
+    assert!(
+        reader.elsewhere[3].contains("curl -s http://envoy:10000;"),
+        "{:?}",
+        reader.elsewhere
+    );
+    let service = render(Job::default()).object("Service", "envoy");
+    assert_eq!(service["spec"]["ports"][0]["port"], json!(10000));
+    reader.follow(first);
+    reader.expect_answers_of(&BACKENDS[..1]);
+    reader.follow(second);
+    reader.expect_answers_of(&BACKENDS[1..]);
+    reader.finish();
+
+    let mut reader = Reader::new(&BACKENDS, "services");
+    reader.follow(older);
+    reader.expect_answers_of(&BACKENDS[..1]);
+    reader.finish();
+}
+
+#[test]
+fn getting_started_with_traffic_splits() {
+    let [install, without_a_file, apply] = &commands(README, "### With TrafficSplits")[..] else {
+        panic!("the section has other commands");
+    };
+    for install in [install, without_a_file] {
+        let mut reader = Reader::new(&BACKENDS, "upstreams");
+        reader.follow(install);
+        reader.expect_answers_of(&BACKENDS);
+        reader.follow(apply);
+        reader.expect_answers_of(&BACKENDS[..1]);
+        reader.follow("kubectl apply -f example/podinfo-v4.trafficsplit.yaml");
+        reader.expect_answers_of(&BACKENDS[1..]);
+        reader.finish();
+    }
+}
+
+#[test]
+fn getting_started_with_flagger() {
+    let [install, _, flagger, podinfo, apply, image] = &commands(README, "### With Flagger")[..]
+    else {
+        panic!("the section has other commands");
+    };
+    let (primary, canary) = ("podinfo-primary", "podinfo-canary");
+    let mut reader = Reader::new(&[primary, canary], "upstreams");
+    for kind in ["Canary", "MetricTemplate"] {
+        reader.pod.server.create(flagger_definition(kind));
+    }
+    reader.follow(install);
+    reader.expect_answers_of(&[primary]);
+    for command in [flagger, podinfo, image] {
+        reader.follow(command);
+    }
+    reader.follow(apply);
+    let written = reader.pod.server.get("Canary", "podinfo").unwrap();
+    assert!(reader.elsewhere[0].contains("meshProvider=smi:v1alpha2"));
+    assert_eq!(written["spec"]["provider"], "smi:v1alpha2");
+    // From here on Flagger acts: the Service, and the weights that it begins with and goes on to.
+    let split = |weight: u64| {
+        let backends = [(canary, weight), (primary, 100 - weight)];
+        traffic_split("podinfo", "podinfo", &backends)
+    };
+    reader.pod.server.create(split(0));
+    reader.pod.server.replace(split(50));
+    reader.expect_answers_of(&[primary, canary]);
+    reader.pod.server.replace(split(0));
+    reader.expect_answers_of(&[primary]);
+    reader.finish();
+}
+
+/// Enough of Flagger's definitions for kubectl.
+fn flagger_definition(kind: &str) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = if kind == "Canary" {
+        "canaries".into()
+    } else {
+        format!("{singular}s")
+    };
+    let schema = json!({"openAPIV3Schema": {
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+    }});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.flagger.app")},
+        "spec": {
+            "group": "flagger.app", "scope": "Namespaced",
+            "names": {
+                "kind": kind, "listKind": format!("{kind}List"),
+                "plural": plural, "singular": singular,
+            },
+            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": schema}],
+        },
+    })
+}
+
+#[test]
+fn the_readme_installs_from_the_folder_and_from_the_package() {
+    let [folder, make, package, plain] = &commands(README, "## Install it")[..] else {
+        panic!("the section has other commands");
+    };
+    let reader = Reader::new(&BACKENDS, "upstreams");
+    let rendered = |command: &str| match reader.terminal.run(command) {
+        Done::Rendered(rendering) => rendering.objects(),
+        other => panic!("{command}: {other:?}"),
+    };
+    let (from_folder, printed) = (rendered(folder), reader.terminal.run(make));
+    assert!(matches!(printed, Done::Printed(_)), "{printed:?}");
+    assert_eq!(rendered(package), from_folder);
+    let (_, file) = plain.rsplit_once(' ').unwrap();
+    assert!(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists(),
+        "{plain}"
+    );
+}
+
+#[test]
+fn helm_3_and_helm_4_render_what_the_library_renders() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = [
+        "values.flagger.yaml",
+        "values.gateway.yaml",
+        "values.router.yaml",
+    ];
+    for file in files {
+        let mut want = render(Job::example(file)).objects();
+        want.sort_by_key(Value::to_string);
+        for version in ["3", "4"] {
+            let helm = root.join(format!(".venv/helms/helm{version}"));
+            let output = Command::new(&helm)
+                .args(["template", "envoy", "charts/envoy", "-f"])
+                .arg(examples::path(file))
+                .current_dir(root)
+                .output()
+                .expect("Helm is missing; run: make tools");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "Helm {version}: {said}");
+            let mut all = documents(&String::from_utf8_lossy(&output.stdout));
+            all.sort_by_key(Value::to_string);
+            assert_eq!(all, want, "Helm {version}, {file}");
+        }
+    }
+}
+
+#[test]
+fn equal_sources_give_an_equal_package() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::TempDir::new().unwrap();
+    let package = |name: &str, time: u64| {
+        let chart = dir.path().join(name).join("envoy");
+        fs::create_dir_all(chart.parent().unwrap()).unwrap();
+        let mut copy = Command::new("cp");
+        copy.arg("-r")
+            .arg("charts/envoy")
+            .arg(&chart)
+            .current_dir(root);
+        assert!(copy.status().unwrap().success());
+        let values = fs::File::options()
+            .write(true)
+            .open(chart.join("values.yaml"));
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time);
+        values.unwrap().set_modified(time).unwrap();
+        let output = Command::new(root.join(".venv/bin/python"))
+            .args(["tests/kit/helm.py", "package"])
+            .args([&chart, chart.parent().unwrap()])
+            .current_dir(root)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        fs::read(String::from_utf8(output.stdout).unwrap().trim()).unwrap()
+    };
+    let (one, other) = (
+        package("one", 1_000_000_000),
+        package("other", 1_100_000_000),
+    );
+    assert!(
+        !one.is_empty() && one == other,
+        "two packages of one chart differ"
+    );
+}
+
+#[test]
+fn the_plain_manifests_are_the_charts() {
+    for mode in MODES {
+        let path = examples::path(&format!("kubernetes/{mode}.yaml"));
+        let text = fs::read_to_string(&path).unwrap();
+        let mut values = json!({
+            "crossover": {"mode": mode}, "upstreams": {"podinfo": {"smi": {"enabled": true}}},
+        });
+        if mode == "embedded" {
+            values["image"] = json!({"repository": "envoy-crossover", "tag": "latest"});
+        }
+        let mut want = render(Job::example("values.upstreams.yaml").with(values)).objects();
+        for object in &mut want {
+            let labels = object["metadata"]["labels"].as_object_mut().unwrap();
+            assert!(labels.remove("app.kubernetes.io/managed-by").is_some());
+            assert!(labels.remove("helm.sh/chart").is_some());
+        }
+        assert!(
+            documents(&text) == want,
+            "example/kubernetes/{mode}.yaml is old; run: make manifests"
+        );
+        assert!(text.starts_with("# "), "{mode}");
+    }
+}
+
+/// The rows of the values' table: name, default, meaning.
+fn table() -> Vec<[String; 3]> {
+    let rows = CHART_README.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| {
+        let mut cells = row
+            .trim_matches('|')
+            .splitn(3, " | ")
+            .map(|cell| cell.trim().to_string());
+        let mut next = || cells.next().unwrap_or_else(|| panic!("{row}"));
+        [next(), next(), next()]
+    });
+    cells.collect()
+}
+
+#[test]
+fn every_value_stands_in_the_table_with_its_default_and_a_word_of_what_it_is() {
+    let defaults = ask(Map::new())["defaults"].clone();
+    let mut undocumented = defaults.clone();
+    for [name, default, meaning] in table() {
+        let name = name.trim_matches('`');
+        let default: Value = serde_json::from_str(default.trim_matches('`')).unwrap();
+        let pointer = format!("/{}", name.replace('.', "/"));
+        assert_eq!(defaults.pointer(&pointer), Some(&default), "{name}");
+        assert!(meaning.len() > 3, "{name}");
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let parent = undocumented
+            .pointer_mut(parent)
+            .and_then(Value::as_object_mut)
+            .unwrap();
+        parent.remove(key);
+    }
+    fn is_empty(value: &Value) -> bool {
+        value
+            .as_object()
+            .is_some_and(|map| map.values().all(is_empty))
+    }
+    assert!(is_empty(&undocumented), "not in the table: {undocumented}");
+}
+
+#[test]
+fn the_schema_knows_every_value_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = fs::read_to_string(root.join("charts/envoy/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let defaults = ask(Map::new())["defaults"].clone();
+    let names = |value: &Value| -> BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    let mut known = names(&schema["properties"]);
+    let gone = json!({"$ref": "#/definitions/gone"});
+    known.retain(|name| schema["properties"][name] != gone && name != "global");
+    assert_eq!(known, names(&defaults));
+}
+
+#[test]
+fn the_charts_readme_shows_values_that_helm_takes() {
+    let blocks = CHART_README.split("```yaml\n").skip(1);
+    let blocks: Vec<&str> = blocks
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    let rendered: Vec<Rendering> = blocks
+        .iter()
+        .map(|block| render(Job::of(serde_yaml::from_str(block).unwrap())))
+        .collect();
+    let file = |rendering: &Rendering, name: &str| -> Value {
+        let data = rendering.object("ConfigMap", "envoy-xds")["data"].clone();
+        serde_yaml::from_str(data[name].as_str().unwrap()).unwrap()
+    };
+    let host = &file(&rendered[0], "rds.yaml")["resources"][0]["virtual_hosts"][0];
+    assert_eq!(host["domains"], json!(["podinfo.example"]));
+    assert_eq!(host["routes"][0]["route"]["timeout"], "3s");
+    let listeners = file(&rendered[1], "lds.yaml")["resources"].clone();
+    let names: Vec<_> = listeners
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].clone())
+        .collect();
+    assert_eq!(names, ["http", "more"]);
+}
