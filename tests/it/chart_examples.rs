@@ -17,6 +17,7 @@ use std::net::TcpListener;
 /// names; whatever else it names is nowhere.
 struct Example {
     pod: Pod,
+    job: Job,
     rendering: Rendering,
     envoy: Envoy,
 }
@@ -63,11 +64,12 @@ impl Example {
                 .map(|it| merge(it, &static_cluster("127.0.0.1", 1)));
             local["clusters"] = here.collect();
         }
-        let rendering = render(Job {
+        let job = Job {
             files: files.iter().map(|name| format!("example/{name}")).collect(),
             values: merge(&local, &more(&pod)),
             ..Job::default()
-        });
+        };
+        let rendering = render(job.clone());
         pod.install(&rendering);
         let init = pod.crossover(&rendering, "crossover-init").finish();
         assert_eq!(init.code, Some(0), "{}", init.stderr);
@@ -76,6 +78,7 @@ impl Example {
         assert!(!envoy.log().contains("eprecated"), "{}", envoy.log());
         Example {
             pod,
+            job,
             rendering,
             envoy,
         }
@@ -132,6 +135,7 @@ fn the_gateway_tells_services_apart_by_host_and_path() {
 #[test]
 fn the_canary_gets_its_part_and_more_by_one_flag() {
     let example = Example::start(&["values.canary.yaml"]);
+    let _sidecar = example.pod.crossover(&example.rendering, "crossover");
     let load = example.pod.load(2000);
     let part = |since: &Tally| {
         let tally = load.wait_for("answers", since, |tally| tally.total() >= 1500);
@@ -139,9 +143,17 @@ fn the_canary_gets_its_part_and_more_by_one_flag() {
     };
     let five = part(&Tally::default());
     assert!((0.02..0.09).contains(&five), "{five}");
+    // The flag that the file's first lines tell of, over what is installed.
     let text = fs::read_to_string(examples::path("values.canary.yaml")).unwrap();
-    let flag = "upstreams.checkout.backends.checkout-canary.weight=10";
-    assert!(text.contains(&format!("--set {flag}")), "{text}");
+    let (_, flag) = text.split_once("--set ").unwrap();
+    let mut more = example.job.clone();
+    more.set
+        .push(flag.lines().next().unwrap().replace("=10", "=190"));
+    example.pod.install(&render(more));
+    crate::kit::until("two thirds for the canary", || {
+        (part(&load.tally()) > 0.5).then_some(())
+    });
+    assert_eq!(load.tally().failures, Vec::<String>::new());
 }
 
 #[test]
@@ -191,6 +203,7 @@ fn flaggers_splits_take_the_canary_from_nothing_to_half_and_back() {
         pod,
         rendering,
         envoy,
+        ..
     } = &example;
     let _sidecar = pod.crossover(rendering, "crossover");
     let load = pod.load(1000);

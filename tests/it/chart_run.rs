@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-const BACKENDS: [&str; 2] = ["one", "two"];
+pub const BACKENDS: [&str; 2] = ["one", "two"];
 
 /// The chart with two backends of these weights and more values, fitted to the pod.
 #[track_caller]
-fn chart(pod: &Pod, weights: [u32; 2], more: &Value) -> Rendering {
+pub fn chart(pod: &Pod, weights: [u32; 2], more: &Value) -> Rendering {
     let mut values = merge(&pod.values(), more);
     for (name, weight) in BACKENDS.into_iter().zip(weights) {
         let backend = json!({"port": 9898, "weight": weight, "cluster": pod.cluster(name)});
@@ -70,7 +70,7 @@ fn assert_no_refusal(envoy: &Envoy) {
 }
 
 #[track_caller]
-fn wait_for(load: &Load, backend: &str) {
+pub fn wait_for(load: &Load, backend: &str) {
     load.wait_for(backend, &load.tally(), |tally| {
         tally.answers.contains_key(backend)
     });
@@ -78,7 +78,7 @@ fn wait_for(load: &Load, backend: &str) {
 
 /// An upgrade with other weights: the objects that it changes are applied, and the traffic follows.
 #[track_caller]
-fn upgrade(pod: &Pod, load: &Load, before: &Rendering, after: &Rendering, to: &str) {
+pub fn upgrade(pod: &Pod, load: &Load, before: &Rendering, after: &Rendering, to: &str) {
     let old = before.objects();
     let changed: Vec<Value> = after
         .objects()

@@ -10,6 +10,7 @@ mod canary;
 mod chart;
 mod chart_docs;
 mod chart_examples;
+mod chart_modes;
 mod chart_refusals;
 mod chart_run;
 mod command_line;

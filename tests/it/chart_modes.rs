@@ -1,0 +1,66 @@
+//! The forms of the pod, run in the order that a kubelet would start and stop their containers in, also
+//! while there is no API server.
+
+use crate::chart::mode;
+use crate::chart_run::{BACKENDS, chart, upgrade, wait_for};
+use crate::kit::helm::Rendering;
+use crate::kit::pod::Pod;
+use crate::kit::until;
+use serde_json::Value;
+
+/// A container's probe, as its command.
+fn probe(rendering: &Rendering, container: &str, name: &str) -> Value {
+    rendering.container(container)[name]["exec"]["command"].clone()
+}
+
+#[test]
+fn in_native_mode_an_upgrade_shifts_the_traffic_and_fails_nothing() {
+    let pod = Pod::new(&BACKENDS);
+    let native = mode("native");
+    let first = chart(&pod, [100, 0], &native);
+    pod.install(&first);
+    let (sidecar, envoy) = pod.start_native(&first);
+    let load = pod.load(500);
+    wait_for(&load, "one");
+    let second = chart(&pod, [0, 100], &native);
+    upgrade(&pod, &load, &first, &second, "two");
+    // The sidecar is killed and restarted, as it may be at any time: Envoy does not notice.
+    drop(sidecar);
+    let sidecar = pod.crossover(&second, "crossover");
+    upgrade(&pod, &load, &second, &chart(&pod, [100, 0], &native), "one");
+    assert_eq!(load.tally().failures, Vec::<String>::new());
+    pod.assert_within_role();
+    // The order of the end: Envoy, then the sidecar.
+    drop(load);
+    drop(envoy);
+    assert_eq!(sidecar.stop().code, Some(0));
+}
+
+#[test]
+fn no_probe_restarts_crossover_because_the_api_server_is_away() {
+    let pod = Pod::new(&BACKENDS);
+    let rendering = chart(&pod, [1, 1], &mode("native"));
+    pod.install(&rendering);
+    pod.server.go_away();
+    let sidecar = pod.crossover(&rendering, "crossover");
+    sidecar.wait_for_line("WARN");
+    let exec = |name: &str| {
+        let command = probe(&rendering, "crossover", name);
+        pod.exec(&rendering, "crossover", &command)
+    };
+    // It is alive and not ready, and the startupProbe may fail for an hour.
+    let (liveness, startup) = (exec("livenessProbe"), exec("startupProbe"));
+    assert_eq!(liveness.code, Some(0), "{}", liveness.stderr);
+    assert_eq!(startup.code, Some(1));
+    assert!(!startup.stderr.is_empty());
+    pod.server.come_back();
+    until("the startupProbe to be content", || {
+        (exec("startupProbe").code == Some(0)).then_some(())
+    });
+    pod.server.go_away();
+    sidecar.wait_for_lines(2, "WARN");
+    assert_eq!(exec("livenessProbe").code, Some(0));
+    assert_eq!(exec("startupProbe").code, Some(0));
+    pod.server.come_back();
+    pod.server.wait_for_watches(1);
+}
