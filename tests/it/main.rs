@@ -13,6 +13,8 @@ mod chart_examples;
 mod chart_modes;
 mod chart_refusals;
 mod chart_run;
+mod chart_security;
+mod chart_started;
 mod command_line;
 mod crash;
 mod credentials;

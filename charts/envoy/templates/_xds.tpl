@@ -1,4 +1,4 @@
-{{/* The chart's own xDS files. A template for each: a key of `xds` can include one. */}}
+{{/* Listener, clusters and routes. A template for each xDS file: a key of `xds` can include one. */}}
 
 {{/* A ConfigSource; takes (list $ file). Envoy gets nothing but a path: it then loads just the files that changed. */}}
 {{- define "envoy.source" -}}
@@ -27,16 +27,21 @@ filters:
     {{- toYaml $manager | nindent 4 }}
 {{- end -}}
 
-{{- define "envoy.lds" -}}
+{{/* The listener; it stands in the bootstrap, or in an lds.yaml of the values'. */}}
+{{- define "envoy.listener" -}}
 {{- $chain := mergeOverwrite (include "envoy.filterChain" . | fromYaml) (deepCopy .Values.listener.filterChain) -}}
+name: http
+address:
+  socket_address: {address: {{ .Values.listener.address | quote }}, port_value: {{ int64 .Values.listener.port }}}
+filter_chains:
+-
+  {{- toYaml $chain | nindent 2 }}
+{{- end -}}
+
+{{- define "envoy.lds" -}}
 resources:
 - "@type": type.googleapis.com/envoy.config.listener.v3.Listener
-  name: http
-  address:
-    socket_address: {address: {{ .Values.listener.address | quote }}, port_value: {{ int64 .Values.listener.port }}}
-  filter_chains:
-  -
-    {{- toYaml $chain | nindent 4 }}
+  {{- include "envoy.listener" . | nindent 2 }}
 {{- end -}}
 
 {{- define "envoy.cds" -}}
@@ -102,7 +107,7 @@ resources:
 
 {{/* Every file, as the data of a ConfigMap. */}}
 {{- define "envoy.files" -}}
-{{- $files := dict "lds.yaml" "envoy.lds" "cds.yaml" "envoy.cds" "rds.yaml" "envoy.rds" -}}
+{{- $files := dict "cds.yaml" "envoy.cds" "rds.yaml" "envoy.rds" -}}
 {{- range $name, $template := $files }}
 {{- if not (hasKey $.Values.xds $name) -}}
 {{ $name }}: |
