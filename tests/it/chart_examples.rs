@@ -177,7 +177,7 @@ fn the_router_retries_breaks_circuits_and_traces() {
         })
     });
     for _ in 0..20 {
-        assert_eq!(example.ask("catalog", "/"), (200, "catalog".into()));
+        assert_eq!(example.ask("catalog:10000", "/"), (200, "catalog".into()));
     }
     let stat = |name: &str| example.envoy.stat(name);
     assert!(stat("cluster.catalog.upstream_rq_retry_success") > 5);

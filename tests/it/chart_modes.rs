@@ -3,10 +3,12 @@
 
 use crate::chart::mode;
 use crate::chart_run::{BACKENDS, chart, upgrade, wait_for};
+use crate::kit::apiserver::request::Request;
 use crate::kit::helm::Rendering;
-use crate::kit::pod::Pod;
+use crate::kit::objects::{config_map, traffic_split};
+use crate::kit::pod::{Pod, merge};
 use crate::kit::until;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A container's probe, as its command.
 fn probe(rendering: &Rendering, container: &str, name: &str) -> Value {
@@ -63,4 +65,29 @@ fn no_probe_restarts_crossover_because_the_api_server_is_away() {
     assert_eq!(exec("startupProbe").code, Some(0));
     pod.server.come_back();
     pod.server.wait_for_watches(1);
+}
+
+#[test]
+fn beside_pods_of_the_go_program_their_configmap_is_left_alone() {
+    let pod = Pod::new(&BACKENDS);
+    let more = json!({"upstreams": {"podinfo": {"smi": {"enabled": true}}}});
+    let rendering = chart(&pod, [1, 0], &merge(&mode("native"), &more));
+    pod.install(&rendering);
+    // What the Go program made of another split, and reads its own files from.
+    let gen_name = "envoy-xds-gen";
+    let theirs = config_map(gen_name, &[("rds.yaml", "resources: []\n")]);
+    let version = pod.server.create(theirs);
+    pod.server
+        .create(traffic_split("podinfo", "podinfo", &[("two", 1)]));
+    let (_sidecar, _envoy) = pod.start_native(&rendering);
+    let load = pod.load(500);
+    wait_for(&load, "two");
+    pod.server
+        .replace(traffic_split("podinfo", "podinfo", &[("one", 1)]));
+    wait_for(&load, "one");
+    let theirs = pod.server.get("ConfigMap", gen_name).unwrap();
+    assert_eq!(theirs["metadata"]["resourceVersion"], version);
+    let about = |request: &Request| request.target.contains(gen_name);
+    assert_eq!(pod.server.count_requests(about), 0);
+    pod.assert_within_role();
 }

@@ -54,6 +54,8 @@ resources:
 resources:
 - "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
   name: http
+  # example.com:8080 is example.com, too.
+  ignore_port_in_host_matching: true
   virtual_hosts:
   {{- range include "envoy.virtualHosts" . | fromJsonArray }}
   - name: {{ .name }}
