@@ -245,3 +245,35 @@ fn the_versions_are_those_of_the_program_and_of_the_envoy_that_the_tests_run() {
         format!("envoyproxy/envoy:distroless-v{version}")
     );
 }
+
+#[test]
+fn upstreams_as_the_go_programs_chart_had_them_are_taken_as_they_are() {
+    let backend = |number: &str| {
+        json!({
+            "port": 9898, "weight": 50, "http2": {"enabled": false, "protocol_options": {}},
+            "request_headers_to_add": [{"header": {"key": "x-cluster-id", "value": number}}],
+        })
+    };
+    let backends = json!({"eerie.octopus": backend("123"), "bold-olm": backend("456")});
+    let upstream = json!({"smi": {"enabled": false}, "backends": backends});
+    let [older, newer] = ["services", "upstreams"].map(|name| {
+        let values = json!({ name: { "podinfo": upstream } });
+        render(Job::of(values)).object("ConfigMap", "envoy-xds")
+    });
+    assert_eq!(older, newer);
+    let routes: Value = serde_yaml::from_str(newer["data"]["rds.yaml"].as_str().unwrap()).unwrap();
+    let host = &routes["resources"][0]["virtual_hosts"][0];
+    assert_eq!(
+        (&host["name"], &host["domains"]),
+        (&json!("podinfo"), &json!(["*"]))
+    );
+    let clusters = items(&host["routes"][0]["route"]["weighted_clusters"]["clusters"]);
+    let names: Vec<_> = clusters.iter().map(|it| it["name"].clone()).collect();
+    assert_eq!(names, ["bold-olm", "eerie_octopus"]);
+    assert_eq!(
+        clusters[0]["request_headers_to_add"][0]["header"]["value"],
+        "456"
+    );
+    let clusters = newer["data"]["cds.yaml"].as_str().unwrap();
+    assert!(clusters.contains("address: eerie.octopus"), "{clusters}");
+}

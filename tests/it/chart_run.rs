@@ -170,28 +170,14 @@ fn the_stop_hook_drains_envoy_and_then_ends() {
     let closed = || envoy.stat("http.http.downstream_cx_drain_close");
     assert_eq!(closed(), 0);
     let started = Instant::now();
-    let mut hook = pod.hook(&rendering);
-    let hook = hook
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut hook = pod.hook(&rendering).stdin(Stdio::null()).spawn().unwrap();
     // Clients are told to go, and yet whoever comes is served.
     until("connections to be drained", || {
         (closed() > 10).then_some(())
     });
-    let output = hook.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let status = until("the hook to end", || hook.try_wait().unwrap());
+    assert!(status.success(), "{status}");
     assert!(started.elapsed() >= Duration::from_secs(1));
-    assert!(
-        started.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        started.elapsed()
-    );
     let since = load.tally();
     load.wait_for("answers", &since, |tally| tally.total() > 20);
     assert_eq!(load.tally().failures, Vec::<String>::new());
