@@ -15,6 +15,7 @@ mod chart_refusals;
 mod chart_run;
 mod chart_security;
 mod chart_started;
+mod command;
 mod command_line;
 mod crash;
 mod credentials;
