@@ -2,12 +2,13 @@
 //! while there is no API server.
 
 use crate::chart::mode;
-use crate::chart_run::{BACKENDS, chart, upgrade, wait_for};
+use crate::chart_run::{BACKENDS, chart, fetch, upgrade, wait_for};
 use crate::kit::apiserver::request::Request;
 use crate::kit::helm::Rendering;
 use crate::kit::objects::{config_map, traffic_split};
 use crate::kit::pod::{Pod, merge};
 use crate::kit::until;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A container's probe, as its command.
@@ -89,5 +90,42 @@ fn beside_pods_of_the_go_program_their_configmap_is_left_alone() {
     assert_eq!(theirs["metadata"]["resourceVersion"], version);
     let about = |request: &Request| request.target.contains(gen_name);
     assert_eq!(pod.server.count_requests(about), 0);
+    pod.assert_within_role();
+}
+
+#[test]
+fn in_embedded_mode_one_process_publishes_starts_envoy_and_drains_it() {
+    let pod = Pod::new(&BACKENDS);
+    let embedded = merge(&mode("embedded"), &json!({"drainSeconds": 1}));
+    let first = chart(&pod, [100, 0], &embedded);
+    pod.install(&first);
+    let both = pod.crossover(&first, "envoy");
+    until("Envoy to be ready", || {
+        let (status, _) = fetch(&format!("http://{}:9902/ready", pod.address), "status")?;
+        (status == 200).then_some(())
+    });
+    let load = pod.load(500);
+    wait_for(&load, "one");
+    let second = chart(&pod, [0, 100], &embedded);
+    upgrade(&pod, &load, &first, &second, "two");
+    // SIGTERM: clients are told to go while all is still served, and only then does Envoy end.
+    let stats = format!(
+        "http://{}:9901/stats?filter=http.http.downstream_cx_drain_close",
+        pod.address
+    );
+    let closed = || {
+        let (_, text) = fetch(&stats, "admin")?;
+        text.trim().rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    assert_eq!(closed(), Some(0));
+    both.signal(Signal::TERM);
+    until("connections to be drained", || {
+        closed().filter(|it| *it > 10)
+    });
+    let tally = load.tally();
+    assert_eq!(tally.failures, Vec::<String>::new());
+    drop(load);
+    let finished = both.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     pod.assert_within_role();
 }

@@ -43,7 +43,7 @@ pub fn ask(pod: &Pod, host: &str, path: &str) -> (u16, String) {
 }
 
 /// `None`: nobody listens.
-fn fetch(url: &str, host: &str) -> Option<(u16, String)> {
+pub fn fetch(url: &str, host: &str) -> Option<(u16, String)> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
