@@ -171,15 +171,18 @@ fn another_bootstrap_rolls_the_pods() {
 #[test]
 fn a_value_of_xds_is_templated_and_stands_in_for_the_charts_file() {
     let routes = "name: {{ include \"envoy.fullname\" . }}\nof: {{ .Values.listener.port }}\n";
-    let values = json!({"xds": {"rds.yaml": routes, "more.json": "{}"}});
+    // Whatever it looks like, it is the text that was given.
+    let odd = "   indented first\n\n\tand a tab: 'quoted' \"twice\" # no newline at the end";
+    let values = json!({"xds": {"rds.yaml": routes, "more.json": "{}", "odd": odd}});
     let rendering = render(Job::of(values));
     let files = rendering.object("ConfigMap", "envoy-xds")["data"].clone();
     assert_eq!(files["rds.yaml"], "name: envoy\nof: 10000\n");
-    assert_eq!(files["more.json"], "{}\n");
+    assert_eq!(files["more.json"], "{}");
+    assert_eq!(files["odd"], odd);
     let files = files.as_object().unwrap();
     assert_eq!(
         files.keys().collect::<Vec<_>>(),
-        ["cds.yaml", "more.json", "rds.yaml"]
+        ["cds.yaml", "more.json", "odd", "rds.yaml"]
     );
     let bootstrap = rendering.object("ConfigMap", "envoy-bootstrap").to_string();
     assert!(

@@ -257,7 +257,10 @@ fn what_cannot_run_is_refused_before_it_is_installed() {
     refuses(&[
         (
             json!({"crossover": {"mode": "embedded"}}),
-            &["an image that holds both", "image.repository"],
+            &[
+                "an image that holds both envoy and crossover",
+                "image.repository",
+            ],
         ),
         (
             json!({"volumes": [{"name": "xds"}]}),

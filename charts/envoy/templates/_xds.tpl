@@ -109,15 +109,9 @@ resources:
 
 {{/* Every file, as the data of a ConfigMap. */}}
 {{- define "envoy.files" -}}
-{{- $files := dict "cds.yaml" "envoy.cds" "rds.yaml" "envoy.rds" -}}
-{{- range $name, $template := $files }}
-{{- if not (hasKey $.Values.xds $name) -}}
-{{ $name }}: |
-  {{- include $template $ | nindent 2 }}
-{{ end }}
-{{- end }}
+{{- $files := dict "cds.yaml" (include "envoy.cds" . | println) "rds.yaml" (include "envoy.rds" . | println) -}}
 {{- range $name, $content := .Values.xds -}}
-{{ $name }}: |
-  {{- tpl (kindIs "string" $content | ternary $content (toYaml $content)) $ | nindent 2 }}
-{{ end }}
+{{- $_ := set $files $name (tpl (kindIs "string" $content | ternary $content (toYaml $content | println)) $) -}}
+{{- end -}}
+{{- toYaml $files -}}
 {{- end -}}
