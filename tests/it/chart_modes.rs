@@ -73,6 +73,14 @@ fn beside_pods_of_the_go_program_their_configmap_is_left_alone() {
     let pod = Pod::new(&BACKENDS);
     let more = json!({"upstreams": {"podinfo": {"smi": {"enabled": true}}}});
     let rendering = chart(&pod, [1, 0], &merge(&mode("native"), &more));
+    let arguments = &rendering.container("crossover")["args"];
+    assert!(
+        arguments
+            .as_array()
+            .unwrap()
+            .contains(&json!("-publish=false")),
+        "{arguments}"
+    );
     pod.install(&rendering);
     // What the Go program made of another split, and reads its own files from.
     let gen_name = "envoy-xds-gen";
