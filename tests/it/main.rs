@@ -37,6 +37,7 @@ mod looks;
 mod merged;
 mod mirror;
 mod once;
+mod one_container;
 mod probes;
 mod process;
 mod readme;
