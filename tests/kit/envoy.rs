@@ -59,7 +59,7 @@ impl Envoy {
     /// Waits for an Envoy that somebody else starts by [`words`], with this admin address.
     #[track_caller]
     pub fn attach(dir: TempDir, admin: SocketAddr) -> Envoy {
-        Envoy::ready(None, dir, admin)
+        Envoy::ready(None, dir, || Some(admin))
     }
 
     /// Starts Envoy on a bootstrap without an `admin` part (it gets one) and waits until it is
@@ -68,41 +68,58 @@ impl Envoy {
     pub fn start(bootstrap: &str) -> Envoy {
         let dir = TempDir::new().expect("a directory can be made");
         let words = words(dir.path(), bootstrap, ([127, 0, 0, 1], 0).into(), 1);
-        let (log, admin) = (dir.path().join("log"), dir.path().join("admin"));
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
-            .arg("--admin-address-path")
-            .arg(&admin)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("the directory is ours"))
-            .spawn()
-            .map(Killed)
-            .expect("Envoy can be run");
-        let admin = until("Envoy to tell its admin port", || {
-            if let Some(status) = child.0.try_wait().expect("the process is ours") {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                panic!("Envoy does not start: {status}\n{log}");
-            }
+        let admin = dir.path().join("admin");
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command.arg("--admin-address-path").arg(&admin);
+        Envoy::run(command, dir, || {
             fs::read_to_string(&admin).ok()?.parse().ok()
-        });
-        Envoy::ready(Some(child), dir, admin)
+        })
+    }
+
+    /// Starts Envoy with these arguments, on a bootstrap whose admin port this is, and waits until
+    /// it is ready.
+    #[track_caller]
+    pub fn with_arguments(arguments: &[String], admin: SocketAddr) -> Envoy {
+        let dir = TempDir::new().expect("a directory can be made");
+        let mut command = Command::new(program());
+        command.args(arguments);
+        Envoy::run(command, dir, || Some(admin))
     }
 
     #[track_caller]
-    fn ready(child: Option<Killed>, dir: TempDir, admin: SocketAddr) -> Envoy {
+    fn run(mut command: Command, dir: TempDir, admin: impl Fn() -> Option<SocketAddr>) -> Envoy {
+        let log = File::create(dir.path().join("log")).expect("the directory is ours");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map(Killed)
+            .expect("Envoy can be run");
+        Envoy::ready(Some(child), dir, admin)
+    }
+
+    /// Waits for it; `admin` says where it can be asked, once that is known.
+    #[track_caller]
+    fn ready(child: Option<Killed>, dir: TempDir, admin: impl Fn() -> Option<SocketAddr>) -> Envoy {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        let agent = Agent::new_with_config(config);
-        let envoy = Envoy {
+        let mut envoy = Envoy {
             child,
-            admin,
-            agent,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            agent: Agent::new_with_config(config),
             dir,
         };
         until("Envoy to be ready", || {
+            let child = envoy.child.as_mut();
+            let ended = child.and_then(|it| it.0.try_wait().expect("the process is ours"));
+            if let Some(status) = ended {
+                panic!("Envoy does not start: {status}\n{}", envoy.log());
+            }
+            envoy.admin = admin()?;
             envoy.try_get("/ready").filter(|text| text == "LIVE\n")
         });
         envoy
