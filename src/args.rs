@@ -4,15 +4,19 @@
 
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pico_args::Arguments;
 
 use crate::error::Error;
+use crate::probe::Probe;
 use crate::resource::ObjectName;
-use values::{NamespaceChoice, apiserver, is_label, objects, refuse_mirrors, sync_interval};
+use values::{
+    NamespaceChoice, apiserver, duration, is_label, objects, refuse_mirrors, sync_interval, url,
+};
 
 /// Where Kubernetes mounts a pod's own identity.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -22,6 +26,8 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub enum Command {
     /// Do the work.
     Run(Box<Config>),
+    /// Answer a probe about this output directory.
+    Probe(Probe, PathBuf),
     /// Print the usage.
     Help,
     /// Print the version.
@@ -57,6 +63,26 @@ pub struct Config {
     pub publish: bool,
     /// Log lines as JSON objects.
     pub log_json: bool,
+    /// What to run beside.
+    pub wrapped: Option<Wrapped>,
+}
+
+/// A command to be run once Envoy can find its files.
+#[derive(Debug)]
+pub struct Wrapped {
+    /// Its words, at least one.
+    pub words: Vec<CString>,
+    /// Whether the Envoy that it is gets time to drain.
+    pub drain: Option<Drain>,
+}
+
+/// What happens before SIGTERM is passed on.
+#[derive(Debug)]
+pub struct Drain {
+    /// How long listeners drain.
+    pub lasts: Duration,
+    /// The base URL of Envoy's admin port.
+    pub admin: String,
 }
 
 /// TrafficSplits whose weights are merged.
@@ -104,16 +130,34 @@ const FLAGS: &[Flag] = &[
         "a ConfigMap whose keys become files; required, repeatable;\na later one's files win over equal names of an earlier one",
     ),
     Flag(
+        "drain",
+        "DURATION",
+        "",
+        "with a command: on SIGTERM have Envoy drain, wait so long, then pass the signal on",
+    ),
+    Flag(
         "dry-run",
         "",
         "",
         "print the resulting ConfigMaps as manifests and write nothing; with -watch: at each change",
     ),
     Flag(
+        "envoy-admin",
+        "URL",
+        "http://127.0.0.1:9901",
+        "where -drain finds Envoy's admin port",
+    ),
+    Flag(
         "insecure",
         "",
         "",
         "do not verify the API server's certificate",
+    ),
+    Flag(
+        "live",
+        "",
+        "",
+        "a probe: exit 0 while the crossover that holds the output directory turns",
     ),
     Flag(
         "log-format",
@@ -144,6 +188,12 @@ const FLAGS: &[Flag] = &[
         "",
         "",
         "with TrafficSplits: show the result in the cluster as NAME-gen (default true)",
+    ),
+    Flag(
+        "ready",
+        "",
+        "",
+        "a probe: exit 0 once an Envoy can start on the output directory",
     ),
     Flag(
         "smi",
@@ -181,7 +231,7 @@ const FLAGS: &[Flag] = &[
 
 /// The text of `-h`.
 pub fn usage() -> String {
-    let mut text = String::from("Usage of crossover:\n");
+    let mut text = String::from("Usage of crossover: crossover [flags] [-- command [arguments]]\n");
     for Flag(name, value, default, help) in FLAGS {
         text += "  -";
         text += name;
@@ -208,7 +258,10 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, Error> {
-    let flags = go_args(args)?;
+    let mut args = args.into_iter();
+    let (flags, wraps) = go_args(&mut args)?;
+    let word = |word: OsString| CString::new(word.into_vec()).ok();
+    let words: Vec<CString> = args.filter_map(word).collect();
     if flags.iter().any(|flag| flag == "--help") {
         return Ok(Command::Help);
     }
@@ -216,6 +269,25 @@ pub fn parse(
     if switch(&mut args, "--version") {
         return Ok(Command::Version);
     }
+    let output_dir = path(&mut args, "--output-dir").unwrap_or_else(|| "/srv/runtime".into());
+    let (once, dry_run) = (
+        switch(&mut args, "--onetime"),
+        switch(&mut args, "--dry-run"),
+    );
+    // Other flags may stand beside them: a pod's container and its probes can share their own.
+    let probe = match (switch(&mut args, "--ready"), switch(&mut args, "--live")) {
+        (false, false) => None,
+        (true, false) => Some(Probe::Ready),
+        (false, true) => Some(Probe::Live),
+        (true, true) => {
+            return Err(Error::Usage("-ready and -live are two questions".into()));
+        }
+    };
+    let excluded = once || dry_run || probe.is_some();
+    if let (Some(probe), false) = (probe, wraps) {
+        return Ok(Command::Probe(probe, output_dir));
+    }
+    let wrapped = wrapped(&mut args, wraps, words, excluded)?;
 
     let namespace = last(&mut args, "--namespace");
     let namespace = NamespaceChoice {
@@ -262,38 +334,75 @@ pub fn parse(
         Some("json") => true,
         Some(other) => return Err(bad("log-format", other, "text and json are known")),
     };
-    let (once, watch) = (switch(&mut args, "--onetime"), switch(&mut args, "--watch"));
+    let watch = last(&mut args, "--watch").map_or(wrapped.is_some(), |value| value == "true");
     let config = Config {
         apiserver,
         ca_file: path(&mut args, "--ca-file"),
         insecure: switch(&mut args, "--insecure"),
         token_file,
         configmaps,
-        output_dir: path(&mut args, "--output-dir").unwrap_or_else(|| "/srv/runtime".into()),
+        output_dir,
         mode: match (once, watch) {
             (true, _) => Mode::Once,
             (false, true) => Mode::Follow,
             (false, false) => Mode::Poll,
         },
         sync_interval,
-        dry_run: switch(&mut args, "--dry-run"),
+        dry_run,
         splits,
         split_version,
         publish: last(&mut args, "--publish").is_none_or(|value| value == "true"),
         log_json,
+        wrapped,
     };
     Ok(Command::Run(Box::new(config)))
 }
 
-/// Turns Go's syntax (`-x`, `--x`, `-x=v`, `-x v`) into the `--x v` pairs that pico-args reads.
-fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Error> {
+/// What stands after `--`. `excluded`: a flag is given that leaves no room for it.
+fn wrapped(
+    args: &mut Arguments,
+    wraps: bool,
+    words: Vec<CString>,
+    excluded: bool,
+) -> Result<Option<Wrapped>, Error> {
+    let usage = |what: &str| Err(Error::Usage(what.into()));
+    let drain = last(args, "--drain");
+    let admin = last(args, "--envoy-admin");
+    if !wraps {
+        return match drain {
+            Some(_) => usage("-drain is for a command: give one after --"),
+            None => Ok(None),
+        };
+    }
+    if excluded {
+        return usage("a command stays: -onetime, -dry-run, -ready and -live do not go with --");
+    }
+    if words.is_empty() {
+        return usage("no command follows --");
+    }
+    let admin = admin.unwrap_or_else(|| "http://127.0.0.1:9901".into());
+    let drain = match drain {
+        Some(text) => Some(Drain {
+            lasts: duration("drain", &text)?,
+            admin: url("envoy-admin", admin, &["http"])?,
+        }),
+        None => None,
+    };
+    Ok(Some(Wrapped { words, drain }))
+}
+
+/// Turns Go's syntax (`-x`, `--x`, `-x=v`, `-x v`) into the `--x v` pairs that pico-args reads, up
+/// to a `--`. True: there is one.
+fn go_args(args: &mut impl Iterator<Item = OsString>) -> Result<(Vec<OsString>, bool), Error> {
     let usage = |what: String| Err(Error::Usage(what));
     let mut pairs = Vec::new();
-    let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let Some(arg) = arg.to_str() else {
             return usage(format!("an argument is not UTF-8: {arg:?}"));
         };
+        if arg == "--" {
+            return Ok((pairs, true));
+        }
         let dashed = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
         let Some(body) = dashed.filter(|body| !body.is_empty()) else {
             return usage(format!("unexpected argument: {arg:?}"));
@@ -303,7 +412,7 @@ fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Er
             None => (body, None),
         };
         if matches!(name, "h" | "help") {
-            return Ok(vec!["--help".into()]);
+            return Ok((vec!["--help".into()], false));
         }
         let Some(flag) = FLAGS.iter().find(|flag| flag.0 == name) else {
             let given = format!("-{name}");
@@ -329,7 +438,7 @@ fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Er
         pairs.push(format!("--{name}").into());
         pairs.push(value.into());
     }
-    Ok(pairs)
+    Ok((pairs, false))
 }
 
 fn bad(name: &str, value: &str, why: &str) -> Error {

@@ -37,7 +37,7 @@ impl Server {
         }
     }
 
-    /// Whether a signal has come: requests fail from then on.
+    /// Whether a signal calls us away: requests fail from then on.
     pub fn is_stopped(&self) -> bool {
         self.client.is_stopped()
     }
@@ -60,6 +60,11 @@ impl Server {
     /// Since when every answer has been 401.
     pub fn unauthorized(&self) -> Option<Instant> {
         self.unauthorized
+    }
+
+    /// Why nothing can be asked, while that is so.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref().filter(|_| self.next_try().is_some())
     }
 
     /// The last failure that held for all.
@@ -100,7 +105,7 @@ impl Server {
     /// A request failed for a reason that holds for all.
     pub fn failed(&mut self, error: Error, now: Instant) {
         if self.client.is_stopped() {
-            // A signal cut it short; the next wait ends the program.
+            // A signal cut it short; the next wait does what it asks for.
             return;
         }
         let wish = error.retry_after();

@@ -70,8 +70,8 @@ pub struct Shared {
     latest: Mutex<Option<Arc<Socket>>>,
     /// For the next connection.
     tls: Mutex<Option<Arc<ClientConfig>>>,
-    /// The API server's addresses; empty: look them up.
-    addresses: Mutex<Vec<SocketAddr>>,
+    /// The API server's addresses; false: they have failed since, so look them up.
+    addresses: Mutex<(Vec<SocketAddr>, bool)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,31 +105,35 @@ impl Shared {
         lock(&self.latest).take()
     }
 
-    /// Whether a signal has come.
+    /// Whether a signal calls us away.
     pub fn is_stopped(&self) -> bool {
-        let mut fds = [PollFd::new(&*self.signals.pipe, PollFlags::IN)];
-        poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
+        self.signals.attend().is_some()
     }
 
-    /// Waits until `socket` is ready, the deadline has passed or a signal has come.
+    /// Waits until `socket` is ready, the deadline has passed or a signal calls us away.
     fn wait(&self, socket: impl AsFd, flags: PollFlags) -> io::Result<()> {
         let deadline = *lock(&self.deadline);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let now = Instant::now();
+            if now >= deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
             }
+            let until = self.signals.due().map_or(deadline, |at| at.min(deadline));
+            let left = until.saturating_duration_since(now);
             let mut fds = [
                 PollFd::new(&socket, flags),
                 PollFd::new(&*self.signals.pipe, PollFlags::IN),
             ];
             match poll(&mut fds, Some(&timespec(left))) {
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) if !fds[1].revents().is_empty() => {
-                    return Err(io::Error::other("a signal ends the program"));
-                }
-                Ok(_) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
+            }
+            let ready = !fds[0].revents().is_empty();
+            if self.is_stopped() {
+                return Err(io::Error::other("a signal calls the program away"));
+            }
+            if ready {
+                return Ok(());
             }
         }
     }
@@ -159,7 +163,7 @@ pub fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// Looks a name up only when no known address is left: the call cannot be interrupted.
+/// Looks a name up only when no known address works: the call cannot be interrupted.
 #[derive(Debug)]
 pub struct CachingResolver(pub Arc<Shared>);
 
@@ -170,10 +174,15 @@ impl Resolver for CachingResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
-        let mut known = lock(&self.0.addresses);
-        if known.is_empty() {
+        let (known, good) = &mut *lock(&self.0.addresses);
+        if !*good {
             let look_up = || DefaultResolver::default().resolve(uri, config, timeout);
-            *known = self.0.signals.uninterrupted(look_up)?.to_vec();
+            match self.0.signals.uninterrupted(look_up) {
+                Ok(found) => (*known, *good) = (found.to_vec(), true),
+                // Names may be gone for longer than the server is.
+                Err(_) if !known.is_empty() => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut addresses = self.empty();
         known.iter().for_each(|address| addresses.push(*address));
@@ -194,13 +203,9 @@ impl Connector<()> for PollConnector {
         _: Option<()>,
     ) -> Result<Option<PollTransport>, Error> {
         let shared = &self.0;
-        let stream = match connect_any(shared, &details.addrs) {
-            Ok(stream) => stream,
-            Err(e) => {
-                lock(&shared.addresses).clear();
-                return Err(e.into());
-            }
-        };
+        let stream = connect_any(shared, &details.addrs);
+        lock(&shared.addresses).1 = stream.is_ok();
+        let stream = stream?;
         let mut tls = None;
         if details.needs_tls() {
             let host = details.uri.host().unwrap_or_default();

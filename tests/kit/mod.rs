@@ -13,15 +13,18 @@ pub mod examples;
 pub mod exchange;
 pub mod figures;
 pub mod foreign;
+pub mod helm;
 pub mod load;
 pub mod names;
 pub mod namespace;
 pub mod objects;
+pub mod pod;
 pub mod processes;
 pub mod proxy;
 pub mod replay;
 pub mod site;
 pub mod tear;
+pub mod terminal;
 pub mod worker;
 pub mod xds;
 

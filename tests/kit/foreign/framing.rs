@@ -126,7 +126,7 @@ struct Job {
 
 impl Wire {
     fn open() -> Wire {
-        let signals = Signals::install().unwrap();
+        let signals = Signals::install(false).unwrap();
         // A signal ends this program as if nobody had asked for it.
         for signal in [SIGINT, SIGTERM] {
             let always = Arc::new(AtomicBool::new(true));
