@@ -156,6 +156,11 @@ impl Follower {
         true
     }
 
+    /// The set that is visible.
+    pub fn visible(&self) -> Option<PathBuf> {
+        fs::read_link(self.dir.join(".sets/active")).ok()
+    }
+
     /// What stands on disk now, if that is a whole set.
     pub fn snapshot(&mut self, world: &Mutex<World>) -> Result<Snapshot, String> {
         match self.looker.look(world) {

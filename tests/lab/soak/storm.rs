@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 /// After so many changes the memory is measured that the end is compared with.
 const FIRST: usize = 1000;
-const CALM_EVERY: usize = 5000;
+const CALM_EVERY: usize = 10_000;
 const WORD_EVERY: Duration = Duration::from_secs(30);
 /// In a calm, at worst all of this comes one after the other: the longest back-off of the server's,
 /// a look whose answer stalls, the next one, what it is given until it is believed, the longest
@@ -35,7 +35,7 @@ const CALM_USUALLY: Duration = Duration::from_secs(40);
 /// What is not there by then never comes.
 const HOPELESS: Duration = Duration::from_secs(180);
 /// How long the next changes wait for the last ones.
-const FOLLOW_WITHIN: Duration = Duration::from_millis(100);
+const FOLLOW_WITHIN: Duration = Duration::from_millis(40);
 
 pub struct Storm {
     pub(super) report: Arc<Report>,
@@ -59,7 +59,7 @@ pub struct Storm {
     pub(super) made: usize,
     /// How many of them are bad, empty or a deletion.
     pub(super) bad: usize,
-    /// How many were followed at once, and how long that took.
+    /// How many were made while they were followed, and how long that took.
     pub(super) along: usize,
     pub(super) followed: Duration,
     last_good: Option<(usize, usize)>,
@@ -159,7 +159,7 @@ impl Storm {
         let worst = seconds(worst.copied().unwrap_or_default());
         let (made, along) = (self.made, self.along);
         let what = format!(
-            "{made} of {total} changes, {along} followed at once, {strikes} faults, {calms} calms, the longest {worst}; {rss} KiB"
+            "{made} of {total} changes, {along} while followed, {strikes} faults, {calms} calms, the longest {worst}; {rss} KiB"
         );
         self.report.say("storm", what);
     }
@@ -171,7 +171,9 @@ impl Storm {
         for _ in 0..count {
             self.change();
         }
-        if self.follow() {
+        let visible = self.followers[0].visible();
+        let at_once = self.follow();
+        if at_once || self.followers[0].visible() != visible {
             self.along += self.made - before;
             self.followed += began.elapsed();
         }
