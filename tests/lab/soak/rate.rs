@@ -2,7 +2,7 @@
 //! that wait go into one set, the last one is soon there, and nothing grows.
 
 use super::follower::{disk_use, leftovers};
-use super::report::{Report, ms, percentile};
+use super::report::{EQUAL, Report, equal, ms, percentile};
 use crate::kit::crossover::{Crossover, Measured, until_asleep};
 use crate::kit::figures::{Bench, LARGEST};
 use crate::kit::objects::config_map;
@@ -254,8 +254,7 @@ impl Stream {
         report.limit(part, &figure, last.0.rss_kib, flat, "flat");
         report.row(part, "RSS at its highest, KiB", last.0.peak_rss_kib, "");
         let text = format!("{} and {}", first.0.descriptors, last.0.descriptors);
-        let equal = first.0.descriptors == last.0.descriptors;
-        report.limit(part, "descriptors", text, equal, "equal");
+        report.limit(part, "descriptors", text, equal(&first.0, &last.0), EQUAL);
         let ([old, _], [new, most]) = (first.1, last.1);
         let text = format!("{} and {}", old >> 10, new >> 10);
         let goal = format!("{} at most", most >> 10);

@@ -1,5 +1,6 @@
 //! What a soak has seen: violations as they happen, a line now and then, a table at the end.
 
+use crate::kit::crossover::Measured;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard};
@@ -89,6 +90,14 @@ impl Report {
         }
         state.violations.is_empty()
     }
+}
+
+/// What [`equal`] asks for.
+pub const EQUAL: &str = "equal, but for one idle connection";
+
+/// Whether as many descriptors are open; a connection may wait for the next request, which ends it.
+pub fn equal(one: &Measured, other: &Measured) -> bool {
+    one.descriptors.abs_diff(other.descriptors) <= 1
 }
 
 /// 12m34s

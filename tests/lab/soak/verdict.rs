@@ -1,7 +1,7 @@
 //! What the storm is measured by: both crossovers at rest, after the first changes and at the end.
 
 use super::follower::{Follower, disk_use};
-use super::report::{minutes, percentile, seconds};
+use super::report::{EQUAL, equal, minutes, percentile, seconds};
 use super::shapes::{MAPS, SPLITS};
 use super::storm::{CALM_WITHIN, Storm};
 use super::world::Form;
@@ -114,8 +114,13 @@ impl Storm {
         report.limit(long.name, "RSS grown by, KiB", grown, holds, "200");
         report.row(long.name, "RSS at its highest, KiB", new.peak_rss_kib, "");
         let descriptors = format!("{} and {}", old.descriptors, new.descriptors);
-        let equal = old.descriptors == new.descriptors;
-        report.limit(long.name, "descriptors", descriptors, equal, "equal");
+        report.limit(
+            long.name,
+            "descriptors",
+            descriptors,
+            equal(old, new),
+            EQUAL,
+        );
         report.limit(long.name, "threads", new.threads, new.threads == 1, "1");
         let cpu = Duration::from_nanos(new.cpu_ns - old.cpu_ns);
         report.row(long.name, "CPU", seconds(cpu), "");

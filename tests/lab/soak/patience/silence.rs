@@ -7,7 +7,7 @@ use crate::kit::crossover::{Crossover, until_asleep};
 use crate::kit::figures::{idle_for, three_tls_watches};
 use crate::kit::tear::Tear;
 use crate::kit::until;
-use crate::soak::report::{Report, minutes, ms, seconds};
+use crate::soak::report::{EQUAL, Report, equal, minutes, ms, seconds};
 use crate::stop::Stop;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -208,11 +208,5 @@ pub fn idle_watches(report: &Report, stop: Stop) {
     let level = last.rss_kib <= first.rss_kib + 100;
     report.limit("idle", "RSS, KiB", text, level, "level");
     let text = format!("{} and {}", first.descriptors, last.descriptors);
-    report.limit(
-        "idle",
-        "descriptors",
-        text,
-        first.descriptors == last.descriptors,
-        "equal",
-    );
+    report.limit("idle", "descriptors", text, equal(&first, &last), EQUAL);
 }
