@@ -2,6 +2,7 @@
 //! the storm, a steady rate for ten minutes, and the faults that take minutes to be over. They run
 //! side by side where they leave each other alone.
 
+mod calm;
 mod eyes;
 mod follower;
 mod kind;

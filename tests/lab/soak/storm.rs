@@ -2,7 +2,7 @@
 //! then in which the disk has to become what the cluster says. One crossover lives through all of
 //! it, so that its memory can be compared; another one is killed, and its directory damaged.
 
-use super::follower::{Follower, SYNC};
+use super::follower::Follower;
 use super::kind::{self, Kind};
 use super::report::{Report, seconds};
 use super::shapes::{MAPS, SPLITS, file_name};
@@ -14,7 +14,7 @@ use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -25,15 +25,6 @@ use tempfile::TempDir;
 const FIRST: usize = 1000;
 const CALM_EVERY: usize = 10_000;
 const WORD_EVERY: Duration = Duration::from_secs(30);
-/// In a calm, at worst all of this comes one after the other: the longest back-off of the server's,
-/// a look whose answer stalls, the next one, what it is given until it is believed, the longest
-/// back-off of the object's, a list without an answer, the weights of a split that is gone.
-pub(super) const CALM_WITHIN: Duration =
-    Duration::from_secs(30 + 10 + 2 * SYNC.as_secs() + 2 + 30 + 5 + 10);
-/// And what is usual.
-const CALM_USUALLY: Duration = Duration::from_secs(40);
-/// What is not there by then never comes.
-const HOPELESS: Duration = Duration::from_secs(180);
 /// How long the next changes wait for the last ones.
 const FOLLOW_WITHIN: Duration = Duration::from_millis(40);
 
@@ -167,11 +158,11 @@ impl Storm {
     /// A few changes, and what strikes with them.
     fn turn(&mut self) {
         let began = Instant::now();
+        let visible = self.followers[0].visible();
         let (before, count) = (self.made, self.rng.random_range(1..=12));
         for _ in 0..count {
             self.change();
         }
-        let visible = self.followers[0].visible();
         let at_once = self.follow();
         if at_once || self.followers[0].visible() != visible {
             self.along += self.made - before;
@@ -314,7 +305,7 @@ impl Storm {
         }
     }
 
-    fn heal(&mut self, at: usize) {
+    pub(super) fn heal(&mut self, at: usize) {
         let (strike, _) = self.strikes.swap_remove(at);
         let mut field = Field {
             server: &self.server,
@@ -322,67 +313,5 @@ impl Storm {
             tokens: &mut self.tokens,
         };
         strike::heal(&strike, &mut field);
-    }
-
-    /// For who wants to know why.
-    fn keep_logs(&self) {
-        for follower in &self.followers {
-            let path = std::env::temp_dir().join(format!("soak-{}.log", follower.name));
-            let text = follower.lines().join("\n");
-            if fs::write(&path, text).is_ok() {
-                self.report.say("storm", format!("log: {}", path.display()));
-            }
-        }
-    }
-
-    /// The server is well again, and quiet: now the disk has to become what the cluster says.
-    pub(super) fn calm(&mut self) {
-        while !self.strikes.is_empty() {
-            self.heal(0);
-        }
-        let began = Instant::now();
-        let mut waiting: Vec<usize> = (0..self.followers.len()).collect();
-        let (mut unusual, mut late) = (false, false);
-        while !waiting.is_empty() && !self.stop.is_set() {
-            let mut why = String::new();
-            waiting.retain(|&at| {
-                let follower = &mut self.followers[at];
-                let differs = match follower.snapshot(&self.world) {
-                    Err(wrong) => Some(wrong),
-                    Ok(found) => {
-                        let world = self.world.lock().expect("no panic");
-                        let known = follower.knows_own_weights();
-                        let differs = world.differs(&found, &self.floors[at], known);
-                        if differs.is_none() {
-                            self.floors[at] = found;
-                        }
-                        differs
-                    }
-                };
-                match &differs {
-                    None => follower.look_again(&self.world),
-                    Some(differs) => why = format!("{}: {differs}", follower.name),
-                }
-                differs.is_some()
-            });
-            if began.elapsed() > CALM_USUALLY && !unusual && !waiting.is_empty() {
-                unusual = true;
-                self.report.say("storm", format!("a calm lasts: {why}"));
-                self.keep_logs();
-            }
-            if began.elapsed() > CALM_WITHIN && !late && !waiting.is_empty() {
-                late = true;
-                let rule = "in a calm the disk equals the cluster in time";
-                self.report
-                    .violated("storm", rule, format!("after {} changes, {why}", self.made));
-            }
-            if began.elapsed() > HOPELESS {
-                self.report
-                    .violated("storm", "in a calm the disk equals the cluster ever", why);
-                break;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        self.calms.push(began.elapsed());
     }
 }

@@ -1,9 +1,10 @@
 //! What the storm is measured by: both crossovers at rest, after the first changes and at the end.
 
+use super::calm::CALM_WITHIN;
 use super::follower::{Follower, disk_use};
 use super::report::{EQUAL, equal, minutes, percentile, seconds};
 use super::shapes::{MAPS, SPLITS};
-use super::storm::{CALM_WITHIN, Storm};
+use super::storm::Storm;
 use super::world::Form;
 use crate::kit::crossover::{Measured, until_asleep};
 use std::collections::BTreeMap;
