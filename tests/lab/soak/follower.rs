@@ -227,7 +227,10 @@ pub fn leftovers(dir: &Path) -> Vec<String> {
     };
     left.extend(of("", known(names(dir), &["current", ".live", ".sets"])));
     left.extend(of(".sets/.links/", names(&sets.join(".links"))));
-    let numbered = known(names(&sets), &[".life", ".links", ".lock", "active", "done"]);
+    let numbered = known(
+        names(&sets),
+        &[".life", ".links", ".lock", "active", "done"],
+    );
     let (sets, other): (Vec<String>, Vec<String>) = numbered
         .into_iter()
         .partition(|name| name.bytes().all(|b| b.is_ascii_digit()));
