@@ -124,6 +124,7 @@ impl Stream {
             let mut next = Instant::now();
             let (mut changed, mut delay) = (next, Duration::ZERO);
             while next < minute && !stop.is_set() {
+                thread::sleep(next.saturating_duration_since(Instant::now()));
                 (changed, delay) = (Instant::now(), self.delay());
                 let at = self.made % self.names.len();
                 self.change(at);
@@ -131,7 +132,6 @@ impl Stream {
                     thread::sleep(Duration::from_millis(1));
                 }
                 next = (next + interval).max(Instant::now());
-                thread::sleep(next.saturating_duration_since(Instant::now()));
             }
             let at = (self.made - 1) % self.names.len();
             self.until_visible(at, report);
