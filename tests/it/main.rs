@@ -6,6 +6,7 @@ mod kit;
 
 mod absent;
 mod apiserver;
+mod bench;
 mod canary;
 mod clock;
 mod command_line;

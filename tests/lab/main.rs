@@ -3,7 +3,6 @@
 
 mod bench;
 mod demo;
-mod figures;
 mod hands;
 #[path = "../kit/mod.rs"]
 mod kit;
@@ -11,6 +10,8 @@ mod screen;
 mod serve;
 mod stage;
 mod stop;
+mod table;
+mod timing;
 
 use pico_args::Arguments;
 use std::error::Error;
@@ -19,9 +20,11 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: lab COMMAND
 
+  bench [--baseline PROGRAM] [--json FILE] [--quick]
+                                     measure the release binary, the floors and another crossover
+                                     side by side; --quick: only that it can be done
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
-  figures                            measure the release binary
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";
@@ -38,8 +41,8 @@ fn main() -> ExitCode {
 
 fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments.subcommand()?.as_deref() {
+        Some("bench") => bench::run(arguments),
         Some("demo") => demo::run(arguments),
-        Some("figures") => figures::run(arguments),
         Some("serve") => serve::run(arguments).map(|()| ExitCode::SUCCESS),
         Some(other) => Err(format!("unknown command {other}").into()),
         None => Err("a command is missing".into()),
