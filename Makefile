@@ -14,7 +14,7 @@ IMAGE   := crossover
 FUZZ    := framing observation edits
 FUZZ_ON := x86_64-unknown-linux-gnu
 
-.PHONY: help build check audit test properties fuzz demo run image bench floor tools target clean
+.PHONY: help build check audit test properties fuzz soak demo run image bench floor tools target clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each ta
 	       END { print name ": " runs " executions, " cov " places of the code reached" }' \
 	    target/fuzz/$$target.log; \
 	done; exit $$status
+
+soak: build ## 100,000 changes with random faults, and what takes minutes: make soak ARGS="-seed 7".
+	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- soak $(ARGS)
 
 demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap and TrafficSplits change.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)

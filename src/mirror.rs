@@ -82,8 +82,12 @@ impl Mirror {
         } else {
             random.up_to(SETTLE_WITHIN)
         };
-        let earliest = self.written.map_or(now, |written| written + WRITE_EVERY);
+        let earliest = self.earliest(now);
         self.due.get_or_insert((now + settle).max(earliest));
+    }
+
+    fn earliest(&self, now: Instant) -> Instant {
+        self.written.map_or(now, |written| written + WRITE_EVERY)
     }
 
     /// Shows what is published, or lets what is there stand.
@@ -226,6 +230,8 @@ impl Mirror {
         };
         self.target.verb = verb;
         drop(existing);
+        // One that seems to fail may have arrived.
+        self.written = Some(Instant::now());
         let answer = server.try_ask(method, &self.target, &path, Extent::Objects)?;
         let now = Instant::now();
         if matches!(answer.status, 200 | 201) {
@@ -321,7 +327,7 @@ impl Mirror {
         if error.kind() == Kind::Transient && !self.once {
             let wish = error.retry_after().unwrap_or_default();
             let wait = self.backoff.failed(now, &mut server.random).max(wish);
-            self.due = Some(now + wait);
+            self.due = Some((now + wait).max(self.earliest(now)));
         }
         self.say(
             "the mirror cannot be written: the files go on",

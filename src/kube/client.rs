@@ -239,3 +239,35 @@ impl AsFd for Body {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wish: &str, date: Option<&str>, want: Option<u64>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, wish.parse().unwrap());
+        if let Some(date) = date {
+            headers.insert(DATE, date.parse().unwrap());
+        }
+        assert_eq!(retry_after(&headers), want.map(Duration::from_secs));
+    }
+
+    #[test]
+    fn the_server_s_wish_is_seconds_or_a_date_and_believed_for_five_minutes() {
+        let now = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        check("0", None, Some(0));
+        check("17", None, Some(17));
+        check("86400", None, Some(300));
+        check("Sun, 06 Nov 1994 08:50:07 GMT", now, Some(30));
+        check("Sunday, 06-Nov-94 08:50:07 GMT", now, Some(30));
+        check("Sun Nov  6 08:50:07 1994", now, Some(30));
+        check("Sun, 06 Nov 1994 12:00:00 GMT", now, Some(300));
+        check("Sun, 06 Nov 1994 08:00:00 GMT", now, None);
+        check("Sun, 06 Nov 1994 08:50:07 GMT", None, None);
+        for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999"] {
+            check(nonsense, now, None);
+        }
+    }
+}

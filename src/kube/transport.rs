@@ -70,8 +70,8 @@ pub struct Shared {
     latest: Mutex<Option<Arc<Socket>>>,
     /// For the next connection.
     tls: Mutex<Option<Arc<ClientConfig>>>,
-    /// The API server's addresses; empty: look them up.
-    addresses: Mutex<Vec<SocketAddr>>,
+    /// The API server's addresses; false: they have failed since, so look them up.
+    addresses: Mutex<(Vec<SocketAddr>, bool)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -159,7 +159,7 @@ pub fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// Looks a name up only when no known address is left: the call cannot be interrupted.
+/// Looks a name up only when no known address works: the call cannot be interrupted.
 #[derive(Debug)]
 pub struct CachingResolver(pub Arc<Shared>);
 
@@ -170,10 +170,15 @@ impl Resolver for CachingResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
-        let mut known = lock(&self.0.addresses);
-        if known.is_empty() {
+        let (known, good) = &mut *lock(&self.0.addresses);
+        if !*good {
             let look_up = || DefaultResolver::default().resolve(uri, config, timeout);
-            *known = self.0.signals.uninterrupted(look_up)?.to_vec();
+            match self.0.signals.uninterrupted(look_up) {
+                Ok(found) => (*known, *good) = (found.to_vec(), true),
+                // Names may be gone for longer than the server is.
+                Err(_) if !known.is_empty() => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut addresses = self.empty();
         known.iter().for_each(|address| addresses.push(*address));
@@ -194,13 +199,9 @@ impl Connector<()> for PollConnector {
         _: Option<()>,
     ) -> Result<Option<PollTransport>, Error> {
         let shared = &self.0;
-        let stream = match connect_any(shared, &details.addrs) {
-            Ok(stream) => stream,
-            Err(e) => {
-                lock(&shared.addresses).clear();
-                return Err(e.into());
-            }
-        };
+        let stream = connect_any(shared, &details.addrs);
+        lock(&shared.addresses).1 = stream.is_ok();
+        let stream = stream?;
         let mut tls = None;
         if details.needs_tls() {
             let host = details.uri.host().unwrap_or_default();

@@ -107,6 +107,22 @@ fn while_name_and_server_are_gone_files_stay_and_each_try_looks_the_name_up_once
 }
 
 #[test]
+fn a_server_that_is_back_before_its_name_is_found_where_it_was() {
+    let named = Named::new(HERE);
+    let program = named.follow(&["a"]);
+    named.scene.until_file_says("a.yaml", "a: 1\n");
+    named.scene.server.wait_for_watches(1);
+    named.names.set(Reply::Unknown);
+    named.proxy.refuse();
+    named.proxy.reset();
+    program.wait_for_line(AWAY);
+    named.scene.server.replace(object(2));
+    named.proxy.accept();
+    program.wait_for_line(BACK);
+    named.scene.until_file_says("a.yaml", "a: 2\n");
+}
+
+#[test]
 fn a_signal_ends_a_look_up_that_nobody_answers() {
     // A busy machine may take its time, so the best of a few tries counts.
     for signal in [Signal::TERM, Signal::INT] {

@@ -55,6 +55,11 @@ impl Contender {
         Contender::crossover("crossover", &release("crossover"))
     }
 
+    /// The same in another namespace.
+    pub fn within(self, name: &'static str) -> Contender {
+        Contender { name, ..self }
+    }
+
     /// Another crossover, of whatever age.
     pub fn crossover(name: &'static str, program: &Path) -> Contender {
         let mut help = command_of(program, &["-h"]);
@@ -95,7 +100,7 @@ impl Contender {
 
 /// A server, and what programs on it need.
 pub struct Bench {
-    /// https. Of itself it says nothing to anybody.
+    /// https.
     pub server: Server,
     dir: TempDir,
 }
@@ -103,10 +108,15 @@ pub struct Bench {
 impl Bench {
     /// Starts a server.
     pub fn start() -> Bench {
+        Bench::with_bookmarks(Duration::from_secs(60))
+    }
+
+    /// Starts a server that tells of bookmarks so often, and else nothing of itself.
+    pub fn with_bookmarks(interval: Duration) -> Bench {
         let dir = TempDir::new().expect("a directory can be made");
         fs::write(dir.path().join("token"), "none").expect("the directory is ours");
         let server = Server::start(Options {
-            bookmark_interval: Duration::from_secs(3600),
+            bookmark_interval: interval,
             ..Options::tls(dir.path())
         });
         Bench { server, dir }

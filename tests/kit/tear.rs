@@ -59,6 +59,11 @@ impl Tear {
         format!("{scheme}://{}", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The next bytes towards a client, on whatever connection, stop after so many; there the rest
     /// waits for [`Tear::let_go`].
     pub fn arm(&self, after: usize) {
@@ -83,6 +88,14 @@ impl Tear {
         self.shared
             .wait("bytes to go", |state| state.permitted == 0);
         self.shared.lock().waiting
+    }
+
+    /// Stops nothing from now on, and lets everything on that waits.
+    pub fn mend(&self) {
+        let mut state = self.shared.lock();
+        (state.armed, state.permitted) = (None, state.waiting);
+        drop(state);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -160,19 +173,23 @@ fn pass(shared: &Shared, from: &mut TcpStream, to: &mut TcpStream) -> std::io::R
         if count == 0 {
             return Ok(());
         }
-        let mut rest = &buffer[..count];
-        let mut go = shared.admit(count);
-        to.write_all(&rest[..go])?;
-        rest = &rest[go..];
+        let go = shared.admit(count);
+        let (first, mut rest) = buffer[..count].split_at(go);
+        let mut written = to.write_all(first);
         shared.changed.notify_all();
-        while !rest.is_empty() {
+        while written.is_ok() && !rest.is_empty() {
             let Some(permitted) = shared.next_permitted() else {
                 return Ok(());
             };
-            go = permitted.min(rest.len());
-            to.write_all(&rest[..go])?;
-            rest = &rest[go..];
-            shared.gone(go);
+            let (next, later) = rest.split_at(permitted.min(rest.len()));
+            written = to.write_all(next);
+            rest = later;
+            shared.gone(next.len());
+        }
+        if written.is_err() {
+            // The client is gone: nothing waits for it any more.
+            shared.gone(rest.len());
+            return written;
         }
     }
 }

@@ -172,7 +172,7 @@ struct Idle {
 
 impl Idle {
     fn start(all: &[Contender], hello: &Path, table: &mut Table) -> Idle {
-        let bench = Bench::start();
+        let bench = Bench::with_bookmarks(Duration::from_secs(3600));
         let follow = |who: &Contender| (who.name, follow_small(&bench, who, 3));
         let followers: Vec<_> = all.iter().map(follow).collect();
         let measured = followers.iter().map(|(name, p)| (*name, p.measure()));

@@ -8,6 +8,7 @@ mod hands;
 mod kit;
 mod screen;
 mod serve;
+mod soak;
 mod stage;
 mod stop;
 mod table;
@@ -25,6 +26,8 @@ usage: lab COMMAND
                                      side by side; --quick: only that it can be done
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
+  soak [-seed N] [-changes N] [-minutes N] [-only storm|rate|patience]
+                                     many changes, faults, and much time; N minutes: of each rate
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";
@@ -43,6 +46,7 @@ fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments.subcommand()?.as_deref() {
         Some("bench") => bench::run(arguments),
         Some("demo") => demo::run(arguments),
+        Some("soak") => soak::run(arguments),
         Some("serve") => serve::run(arguments).map(|()| ExitCode::SUCCESS),
         Some(other) => Err(format!("unknown command {other}").into()),
         None => Err("a command is missing".into()),

@@ -209,8 +209,13 @@ impl Server {
     /// Writes these bytes into the open watches that `into` takes, as one chunk each.
     #[track_caller]
     pub fn inject(&self, bytes: &[u8], into: impl Fn(&Watch) -> bool) {
-        let count = self.shared.update(|state| state.store.inject(bytes, into));
+        let count = self.try_inject(bytes, into);
         assert!(count > 0, "no open watch takes the injected bytes");
+    }
+
+    /// The same where there may be no such watch; returns into how many they went.
+    pub fn try_inject(&self, bytes: &[u8], into: impl Fn(&Watch) -> bool) -> usize {
+        self.shared.update(|state| state.store.inject(bytes, into))
     }
 
     /// Adds to the script of misbehaviour.

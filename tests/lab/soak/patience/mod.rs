@@ -1,0 +1,138 @@
+//! What takes minutes to show, in real time and beside the rest, each with a server and a crossover
+//! of its own: long silences, long outages, long waits.
+
+mod outage;
+mod silence;
+
+use super::part;
+use super::report::Report;
+use crate::kit::apiserver::request::Request;
+use crate::kit::apiserver::{Options, Server};
+use crate::kit::contender::release;
+use crate::kit::crossover::{Crossover, command_of};
+use crate::kit::objects::config_map;
+use crate::stop::Stop;
+use jiff::Timestamp;
+use std::fs;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A deadline's margin on a busy machine.
+const LATE: Duration = Duration::from_secs(2);
+const MINUTE: Duration = Duration::from_secs(60);
+const NAMES: [&str; 3] = ["cds", "lds", "rds"];
+
+/// Starts all of them.
+pub fn start(report: &Arc<Report>, stop: Stop) -> Vec<JoinHandle<()>> {
+    vec![
+        part("frozen", report, move |report| {
+            silence::frozen_watch(&report, stop)
+        }),
+        part("frozen", report, move |report| {
+            silence::frozen_change(&report, stop)
+        }),
+        part("outage", report, move |report| {
+            outage::long_outage(&report, stop)
+        }),
+        part("token", report, move |report| {
+            silence::rotated_token(&report, stop)
+        }),
+        part("retry", report, move |report| {
+            outage::retry_after(&report, stop)
+        }),
+        part("back-off", report, move |report| {
+            outage::backoff_reset(&report, stop)
+        }),
+        part("idle", report, move |report| {
+            silence::idle_watches(&report, stop)
+        }),
+    ]
+}
+
+/// A server, a directory, and a crossover on both.
+struct Scene {
+    server: Server,
+    dir: TempDir,
+}
+
+impl Scene {
+    fn start(names: &[&str]) -> Scene {
+        let dir = TempDir::new().expect("a directory can be made");
+        fs::write(dir.path().join("token"), "token-1").expect("the directory is ours");
+        let server = Server::start(Options::default());
+        for name in names {
+            server.create(object(name, 0));
+        }
+        Scene { server, dir }
+    }
+
+    fn follow(&self, url: &str, names: &[&str], interval: &str) -> Crossover {
+        let mut command = command_of(&release("crossover"), &["-watch", "-namespace", "default"]);
+        command.args(["-apiserver", url, "-sync-interval", interval]);
+        command
+            .arg("-token-file")
+            .arg(self.dir.path().join("token"));
+        command.arg("-output-dir").arg(self.dir.path().join("out"));
+        for name in names {
+            command.args(["-configmap", name]);
+        }
+        command.env("RUST_LOG", "debug");
+        Crossover::spawn(command)
+    }
+
+    fn shows(&self, name: &str, number: u32) -> bool {
+        let path = self
+            .dir
+            .path()
+            .join("out/current")
+            .join(format!("{name}.yaml"));
+        fs::read_to_string(path).is_ok_and(|text| text == format!("number: {number}\n"))
+    }
+}
+
+fn object(name: &str, number: u32) -> serde_json::Value {
+    let text = format!("number: {number}\n");
+    config_map(name, &[(&format!("{name}.yaml"), &text)])
+}
+
+/// Waits for something that takes longer than the kit's patience; `None`: in vain.
+fn wait<T>(stop: Stop, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() > deadline || stop.is_set() {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The watch requests so far, and how long each was asked to last.
+fn watches(server: &Server) -> Vec<(Request, Duration)> {
+    let requests = server.requests().into_iter().filter(Request::is_watch);
+    let asked = |request: &Request| {
+        let text = request.query("timeoutSeconds").unwrap_or_default();
+        Duration::from_secs(text.parse().unwrap_or_default())
+    };
+    requests
+        .map(|request| (request.clone(), asked(&request)))
+        .collect()
+}
+
+/// When a line was logged, and what it says.
+fn logged(crossover: &Crossover, text: &str) -> Vec<(Timestamp, String)> {
+    let lines = crossover
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains(text));
+    let at = |line: &str| line.split(' ').next()?.parse().ok();
+    lines.filter_map(|line| Some((at(&line)?, line))).collect()
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    to.duration_since(from).try_into().unwrap_or_default()
+}

@@ -1,0 +1,214 @@
+//! Watches on which nothing comes: because nothing changes, or because something is wrong.
+
+use super::{LATE, MINUTE, NAMES, Scene, object, wait, watches};
+use crate::kit::apiserver::access::Account;
+use crate::kit::apiserver::request::Request;
+use crate::kit::contender::{Contender, Mode};
+use crate::kit::crossover::{Crossover, until_asleep};
+use crate::kit::figures::{idle_for, three_tls_watches};
+use crate::kit::tear::Tear;
+use crate::soak::report::{Report, minutes, ms, seconds};
+use crate::stop::Stop;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// No reset, nothing but silence, keepalive answered, hours between looks. Before it freezes, the
+/// watch has lost nothing, so that only its own deadline can tell: a look in the middle of its time
+/// finds nothing.
+pub fn frozen_watch(report: &Report, stop: Stop) {
+    let (frozen, asked) = Frozen::start(|scene| scene.server.bookmark());
+    report.row("frozen", "watch asked to last", minutes(asked), "");
+    let due = asked + Duration::from_secs(10);
+    let Some(after) = frozen.opened_again(due, report, stop) else {
+        return;
+    };
+    let holds = after >= due && after <= due + LATE;
+    let figure = "nothing lost: opened again after";
+    report.limit("frozen", figure, seconds(after), holds, &seconds(due));
+    let scene = &frozen.scene;
+    scene.server.wait_for_watches(2); // Of the frozen one the server does not know yet.
+    let before = Instant::now();
+    scene.server.replace(object("cds", 1));
+    let shown = wait(stop, LATE, || {
+        scene.shows("cds", 1).then(|| before.elapsed())
+    });
+    let shown = shown.unwrap_or(LATE);
+    let holds = shown < LATE;
+    report.limit(
+        "frozen",
+        "  the next change is there in",
+        seconds(shown),
+        holds,
+        "2 s",
+    );
+    let requests = scene.server.count_requests(|_| true);
+    report.limit(
+        "frozen",
+        "  requests until then",
+        requests,
+        requests <= 4,
+        "4",
+    );
+}
+
+/// The same where the frozen watch owes a change: the look in the middle of its time finds that.
+pub fn frozen_change(report: &Report, stop: Stop) {
+    let (frozen, asked) = Frozen::start(|scene| drop(scene.server.replace(object("cds", 1))));
+    // Two seconds for the watch to bring what the look has seen.
+    let due = asked / 2 + Duration::from_secs(2);
+    let Some(after) = frozen.opened_again(due, report, stop) else {
+        return;
+    };
+    let holds = after <= due + LATE;
+    let figure = "a change lost: opened again after";
+    report.limit("frozen", figure, seconds(after), holds, &seconds(due));
+    let shown = wait(stop, LATE, || frozen.scene.shows("cds", 1).then_some(())).is_some();
+    report.limit("frozen", "  the change is there", shown, shown, "true");
+}
+
+/// A watch that stopped in the middle of a line.
+struct Frozen {
+    scene: Scene,
+    _tear: Tear,
+    _crossover: Crossover,
+}
+
+impl Frozen {
+    /// Freezes a watch in what `tells` makes it tell; for how long it was to last.
+    fn start(tells: impl Fn(&Scene)) -> (Frozen, Duration) {
+        let scene = Scene::start(&["cds"]);
+        let tear = Tear::start(scene.server.address());
+        let crossover = scene.follow(&tear.url("http"), &["cds"], "12h");
+        scene.server.wait_for_watches(1);
+        crossover.wait_for_line("published");
+        until_asleep(crossover.pid());
+        tear.arm(10);
+        tells(&scene);
+        tear.wait_until_torn();
+        let (_, asked) = watches(&scene.server).remove(0);
+        let frozen = Frozen {
+            scene,
+            _tear: tear,
+            _crossover: crossover,
+        };
+        (frozen, asked)
+    }
+
+    /// Waits for the next watch; how long after the first one it was asked for.
+    fn opened_again(&self, due: Duration, report: &Report, stop: Stop) -> Option<Duration> {
+        let server = &self.scene.server;
+        let again = wait(stop, due + MINUTE, || watches(server).into_iter().nth(1));
+        if again.is_none() && !stop.is_set() {
+            report.violated("frozen", "a frozen watch is noticed", "never opened again");
+        }
+        Some(again?.0.at - watches(server).remove(0).0.at)
+    }
+}
+
+/// A token that is rotated while a watch is idle is that of the next request.
+pub fn rotated_token(report: &Report, stop: Stop) {
+    let scene = Scene::start(&["cds"]);
+    scene.server.set_accounts(vec![Account::admin("token-1")]);
+    let _crossover = scene.follow(&scene.server.url(), &["cds"], "12h");
+    scene.server.wait_for_watches(1);
+    // As a cluster does it: the old one is taken for a while.
+    scene
+        .server
+        .set_accounts(["token-1", "token-2"].map(Account::admin).into());
+    fs::write(scene.dir.path().join("token"), "token-2").expect("the directory is ours");
+    let (_, asked) = watches(&scene.server).remove(0);
+    let again = wait(stop, asked + MINUTE, || {
+        watches(&scene.server).into_iter().nth(1)
+    });
+    let used = again.and_then(|(request, _)| request.token);
+    let refused = scene.server.count_requests(|request| request.status == 401);
+    let holds = (used.as_deref() == Some("token-2") && refused == 0) || stop.is_set();
+    let text = format!("{}, {refused} 401s", used.unwrap_or_default());
+    report.limit(
+        "token",
+        "the next request's, after rotation",
+        text,
+        holds,
+        "token-2, 0 401s",
+    );
+}
+
+/// Watches on which nothing comes but a bookmark a minute.
+pub fn idle_watches(report: &Report, stop: Stop) {
+    const LASTS: u32 = 15;
+    const NAMES: [&str; 3] = ["small-0", "small-1", "small-2"];
+    let (bench, _hourly) = three_tls_watches();
+    drop(_hourly);
+    bench.server.wait_for_watches(0);
+    let before = bench.server.count_requests(|_| true);
+    let mut command = bench.command(&Contender::ours(), Mode::Watch, &NAMES, None);
+    command.args(["-sync-interval", "1m"]);
+    let crossover = Crossover::spawn(command);
+    bench.server.wait_for_watches(3);
+    stop.pause(MINUTE);
+    let first = crossover.measure();
+    let mut last = first;
+    for minute in 0..LASTS {
+        if stop.is_set() {
+            return;
+        }
+        last = idle_for(MINUTE, &crossover);
+        if minute % 5 == 4 {
+            let (rss, switches) = (last.rss_kib, last.context_switches);
+            report.say(
+                "idle",
+                format!("{rss} KiB, {switches} context switches in a minute"),
+            );
+        }
+    }
+    let all = crossover.measure();
+    let requests: Vec<Request> = bench.server.requests().into_iter().skip(before).collect();
+    let mut most = 0;
+    for name in NAMES {
+        let of: Vec<_> = requests
+            .iter()
+            .filter(|request| request.names(name))
+            .collect();
+        most = most.max(of.len() - 2);
+        for pair in of[1..].windows(2) {
+            let apart = pair[1].at - pair[0].at;
+            // The clock begins with the answer.
+            if apart < 4 * MINUTE - LATE {
+                let what = format!("{name}: {} after {}", pair[1].line(), seconds(apart));
+                report.violated("idle", "a request in four minutes at most", what);
+            }
+        }
+    }
+    let figure = format!("requests for an object in {} minutes", LASTS + 1);
+    report.limit(
+        "idle",
+        &figure,
+        most,
+        most <= (LASTS as usize + 1) / 4,
+        "one in 4 minutes",
+    );
+    let switches = all.context_switches - first.context_switches;
+    // A minute: three bookmarks, three looks that are not needed, one look at the directory. A new
+    // watch: the old one's end, connecting, a handshake, headers, a ticket.
+    let due = u64::from(LASTS) * 7 + (requests.len() as u64 - 6) * 15;
+    report.limit(
+        "idle",
+        "context switches",
+        switches,
+        switches <= due,
+        &format!("{due}"),
+    );
+    let cpu = Duration::from_nanos(all.cpu_ns - first.cpu_ns);
+    report.row("idle", "CPU in 15 minutes", ms(cpu), "");
+    let text = format!("{} and {}", first.rss_kib, last.rss_kib);
+    let level = last.rss_kib <= first.rss_kib + 100;
+    report.limit("idle", "RSS, KiB", text, level, "level");
+    let text = format!("{} and {}", first.descriptors, last.descriptors);
+    report.limit(
+        "idle",
+        "descriptors",
+        text,
+        first.descriptors == last.descriptors,
+        "equal",
+    );
+}
