@@ -1,6 +1,6 @@
 //! Watches on which nothing comes: because nothing changes, or because something is wrong.
 
-use super::{LATE, MINUTE, NAMES, Scene, object, wait, watches};
+use super::{LATE, MINUTE, Scene, object, wait, watches};
 use crate::kit::apiserver::access::Account;
 use crate::kit::apiserver::request::Request;
 use crate::kit::contender::{Contender, Mode};
