@@ -1574,7 +1574,6 @@ fn live(
     let fault = Rc::new(Fault::default());
     let disk = || Disk {
         fault: fault.clone(),
-        ..Disk::default()
     };
     if scenario.warm.is_empty() {
         let old = seen(dir);
