@@ -19,7 +19,7 @@ IMAGE   := crossover
 FUZZ    := framing observation edits
 FUZZ_ON := x86_64-unknown-linux-gnu
 
-.PHONY: help build check audit test properties fuzz soak demo run image figures chart manifests tools target clean
+.PHONY: help build check audit test properties fuzz soak demo run image bench floor chart manifests tools target clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,16 +29,16 @@ build: target ## The static release binary.
 	@ls -l $(BINARY)
 
 check: target ## Formatting, lints and documentation, with warnings denied.
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
 
 audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-deny).
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked check --config .cargo/deny.toml
 
-test: build tools ## Everything that can be proven on this machine.
+test: build floor tools ## Everything that can be proven on this machine.
 	$(CARGO) test
 
 properties: target ## The merge on many more random documents: make properties CASES=1000000.
@@ -74,8 +74,12 @@ run: build ## The program itself: make run ARGS="-h".
 image: build ## A scratch image with nothing but the binary.
 	docker build -f Dockerfile.scratch -t $(IMAGE) target/$(TARGET)/release
 
-figures: build tools ## Size, memory, latency and CPU of the release binary.
-	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
+bench: build floor tools ## Size, memory, latency and CPU, beside their floors: make bench BASELINE=path/to/crossover.
+	$(CARGO) run --quiet --profile lab --example lab -- bench --json target/bench.json \
+	  $(if $(BASELINE),--baseline $(BASELINE)) $(ARGS)
+
+floor: target ## What the bench compares with: hello world, and a loop that reads and renames.
+	$(CARGO) build --release --package floor
 
 chart: $(VENV)/done ## The chart's .tgz, in target/package; equal sources give equal bytes.
 	@mkdir -p target/package
