@@ -27,6 +27,7 @@ mod logging;
 mod looks;
 mod merged;
 mod mirror;
+mod network;
 mod once;
 mod process;
 mod readme;

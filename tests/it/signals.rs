@@ -2,7 +2,7 @@
 
 use crate::kit::apiserver::faults::{Fault, Misbehaviour};
 use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::{Crossover, until_asleep};
+use crate::kit::crossover::{Crossover, until_asleep, wrapped};
 use crate::kit::exchange::Recording;
 use crate::kit::objects::config_map;
 use crate::kit::proxy::{Mode, Proxy};
@@ -230,13 +230,7 @@ fn ends_at_once_as_process_1(signal: Signal) {
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let command = wrapped(command, &inner);
     let tried = Command::new("unshare").arg("--version").output();
     assert!(
         tried.is_ok(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A running crossover; it is killed when this is dropped.
 pub struct Crossover {
@@ -80,6 +80,18 @@ pub fn command_of(program: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// A command behind another one that runs it, such as `unshare`.
+pub fn wrapped(mut outer: Command, inner: &Command) -> Command {
+    outer.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
+}
+
 impl Crossover {
     /// Starts the program with these arguments.
     #[track_caller]
@@ -124,8 +136,14 @@ impl Crossover {
     /// Waits for a line on stderr, now or before, that holds this text.
     #[track_caller]
     pub fn wait_for_line(&self, text: &str) -> String {
+        self.wait_long_for_line(text, PATIENCE)
+    }
+
+    /// The same for what takes its time even on an idle machine.
+    #[track_caller]
+    pub fn wait_long_for_line(&self, text: &str, patience: Duration) -> String {
         self.stderr
-            .wait_for(&format!("a line with {text:?}"), |lines| {
+            .wait_for(&format!("a line with {text:?}"), patience, |lines| {
                 lines.iter().find(|line| line.contains(text)).cloned()
             })
     }
@@ -134,7 +152,7 @@ impl Crossover {
     #[track_caller]
     pub fn wait_for_lines(&self, count: usize, text: &str) {
         self.stderr
-            .wait_for(&format!("{count} lines with {text:?}"), |lines| {
+            .wait_for(&format!("{count} lines with {text:?}"), PATIENCE, |lines| {
                 (lines.iter().filter(|line| line.contains(text)).count() >= count).then_some(())
             });
     }
@@ -147,8 +165,9 @@ impl Crossover {
     /// Waits until stdout so far is such as is wanted.
     #[track_caller]
     pub fn wait_for_stdout(&self, what: &str, want: impl Fn(&str) -> bool) -> String {
-        self.stdout
-            .wait_for(what, |lines| Some(text(lines)).filter(|text| want(text)))
+        self.stdout.wait_for(what, PATIENCE, |lines| {
+            Some(text(lines)).filter(|text| want(text))
+        })
     }
 
     /// Sends a signal.
@@ -168,7 +187,7 @@ impl Crossover {
             if nap(deadline).is_none() {
                 panic!("waited for its end; stderr:\n{}", text(&self.lines()));
             }
-            thread::sleep(std::time::Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         };
         for reader in self.readers.drain(..) {
             let _ = reader.join();
@@ -253,8 +272,13 @@ impl Lines {
     }
 
     #[track_caller]
-    fn wait_for<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait_for<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        look: impl Fn(&[String]) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + patience;
         let mut lines = self.lines.lock().expect("no panic");
         loop {
             if let Some(found) = look(&lines) {

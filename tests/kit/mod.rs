@@ -12,6 +12,7 @@ pub mod examples;
 pub mod exchange;
 pub mod figures;
 pub mod load;
+pub mod namespace;
 pub mod objects;
 pub mod processes;
 pub mod proxy;

@@ -1,7 +1,7 @@
-//! A TCP proxy on loopback: the network's own faults, switched while connections run.
+//! A TCP proxy, on loopback or in a network of a test's own: the network's own faults, switched while connections run.
 
 use super::worker::{self, Port, Worker};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,11 +46,20 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one that passes everything to `server`.
     pub fn start(server: SocketAddr) -> Proxy {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Proxy::start_on(
+            TcpListener::bind(loopback).expect("there is a free port"),
+            server,
+        )
+    }
+
+    /// The same on a socket that listens in another network.
+    pub fn start_on(listener: TcpListener, server: SocketAddr) -> Proxy {
         let worker = Worker::start();
         let modes = watch::Sender::new(Mode::Pass);
         let resets = watch::Sender::new(0);
         let (mode, reset) = (modes.clone(), resets.clone());
-        let port = Port::open(&worker, 0, move |client| {
+        let port = Port::take(&worker, listener, move |client| {
             connect(client, server, mode.subscribe(), reset.subscribe())
         });
         Proxy {

@@ -80,14 +80,26 @@ impl Port {
     where
         Task: Future<Output = ()> + Send + 'static,
     {
-        let (listener, mut current) = watch::channel(None::<Arc<TcpListener>>);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut port = Port {
-            address,
+        Port::take(worker, bind(address), serve)
+    }
+
+    /// Takes over a socket that listens, wherever that was made: there it cannot be opened again.
+    pub fn take<Task>(
+        worker: &Worker,
+        bound: std::net::TcpListener,
+        serve: impl Fn(TcpStream) -> Task + Send + 'static,
+    ) -> Port
+    where
+        Task: Future<Output = ()> + Send + 'static,
+    {
+        let (listener, mut current) = watch::channel(None::<Arc<TcpListener>>);
+        let port = Port {
+            address: bound.local_addr().expect("a bound socket has an address"),
             runtime: worker.runtime.clone(),
             listener,
         };
-        port.address = port.reopen();
+        port.accept_from(bound);
         worker.spawn(async move {
             loop {
                 let listener = current.borrow_and_update().clone();
@@ -125,15 +137,20 @@ impl Port {
     }
 
     /// Takes connections again, on the same port.
-    pub fn reopen(&self) -> SocketAddr {
-        let bound = std::net::TcpListener::bind(self.address).expect("the port is free");
+    pub fn reopen(&self) {
+        self.accept_from(bind(self.address));
+    }
+
+    fn accept_from(&self, bound: std::net::TcpListener) {
         bound
             .set_nonblocking(true)
             .expect("a socket can be made non-blocking");
-        let address = bound.local_addr().expect("a bound socket has an address");
         let _runtime = self.runtime.enter();
         let listener = TcpListener::from_std(bound).expect("the runtime takes the socket");
         self.listener.send_replace(Some(Arc::new(listener)));
-        address
     }
+}
+
+fn bind(address: SocketAddr) -> std::net::TcpListener {
+    std::net::TcpListener::bind(address).expect("the port is free")
 }

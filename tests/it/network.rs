@@ -1,0 +1,100 @@
+//! Packets that are dropped without a word, in networks of the test's own: nobody resets anything,
+//! and the program has to find out by itself.
+
+use crate::kit::apiserver::faults::{Fault, Misbehaviour};
+use crate::kit::apiserver::request::Request;
+use crate::kit::crossover::Crossover;
+use crate::kit::namespace::Cable;
+use crate::kit::objects::config_map;
+use crate::kit::proxy::Proxy;
+use crate::scene::Scene;
+use std::fs;
+use std::time::{Duration, Instant};
+
+const AWAY: &str = "the API server is away: published files stay";
+const BACK: &str = "the API server answers again";
+
+fn object(number: u32) -> serde_json::Value {
+    config_map("a", &[("a.yaml", &format!("a: {number}\n"))])
+}
+
+/// A server whose way to the program is a cable.
+struct Line {
+    scene: Scene,
+    proxy: Proxy,
+    cable: Cable,
+}
+
+impl Line {
+    fn new() -> Line {
+        let (scene, cable) = (Scene::http(), Cable::new());
+        let proxy = Proxy::start_on(cable.listen(), scene.server.address());
+        scene.server.create(object(1));
+        Line {
+            scene,
+            proxy,
+            cable,
+        }
+    }
+
+    /// The program at the near end, looking hourly.
+    fn follow(&self) -> Crossover {
+        let mut command = self.scene.command_to(&self.proxy.url("http"), &["a"], &[]);
+        command.env("RUST_LOG", "debug");
+        Crossover::spawn(self.cable.near.command(&command))
+    }
+}
+
+/// It takes about half a minute: what is to be shown is that time.
+#[test]
+fn a_watch_whose_packets_are_dropped_is_found_dead_within_thirty_seconds() {
+    let line = Line::new();
+    let program = line.follow();
+    line.scene.server.wait_for_watches(1);
+    line.scene.until_file_says("a.yaml", "a: 1\n");
+    line.cable.cut();
+    let cut = Instant::now();
+    line.scene.server.replace(object(2));
+    let broke = program.wait_long_for_line("an answer broke", Duration::from_secs(30));
+    let noticed = cut.elapsed();
+    assert!(broke.contains("timed out"), "{broke}");
+    // Two probes must have been lost, or one lost packet would end a watch.
+    assert!(noticed > Duration::from_secs(15), "{noticed:?}");
+    program.wait_for_line(AWAY);
+    assert_eq!(fs::read(line.scene.file("a.yaml")).unwrap(), b"a: 1\n");
+    line.cable.mend();
+    line.scene.until_file_says("a.yaml", "a: 2\n");
+    program.wait_for_line(BACK);
+    let asked = line.scene.server.requests();
+    assert!(
+        asked.len() == 3 && asked[2].is_watch(),
+        "no look has found it, and no list is needed"
+    );
+}
+
+#[test]
+fn a_request_whose_packets_are_dropped_is_given_up_after_five_seconds() {
+    let line = Line::new();
+    let late = Fault::Delay(Duration::from_secs(1));
+    let script = Misbehaviour::new(late, Request::is_list).times(1);
+    line.scene.server.misbehave(script);
+    let began = Instant::now();
+    let unanswered = line.follow();
+    let server = &line.scene.server;
+    server.wait_for_request("a list", Request::is_list);
+    line.cable.cut();
+    // One has sent its request, the other one cannot even connect.
+    let other = Line::new();
+    other.cable.cut();
+    let unconnected = other.follow();
+    for program in [&unanswered, &unconnected] {
+        let away = program.wait_for_line(AWAY);
+        assert!(away.contains("no answer in time"), "{away}");
+    }
+    let took = began.elapsed();
+    assert!((5..10).contains(&took.as_secs()), "{took:?}");
+    for line in [line, other] {
+        line.cable.mend();
+        line.scene.until_file_says("a.yaml", "a: 1\n");
+    }
+}

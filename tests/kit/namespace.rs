@@ -1,0 +1,169 @@
+//! Namespaces of the kernel: a network, or mounts, of a test's own. Each lives as long as a process
+//! that this one holds, so nothing is left of it however the test ends. To make one takes root.
+
+use super::crossover;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+/// Namespaces of the sorts that it was made with; the others are ours.
+pub struct Namespace {
+    /// It ends when our end of its stdin does, also where we are killed.
+    holder: Child,
+}
+
+impl Namespace {
+    /// `sorts` as unshare(1) has them: `--net`, `--mount`.
+    #[track_caller]
+    pub fn new(sorts: &[&str]) -> Namespace {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test makes namespaces: run it as root"
+        );
+        let mut command = Command::new("unshare");
+        command.args(sorts).args(["sh", "-c", "echo; exec cat"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let holder = command.spawn();
+        let mut holder = holder.expect("unshare is missing: apt-get install util-linux");
+        let stdout = holder.stdout.as_mut().expect("it is piped");
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        assert!(matches!(read, Ok(1)), "no namespace {sorts:?} can be made");
+        Namespace { holder }
+    }
+
+    /// A network whose loopback is up.
+    #[track_caller]
+    pub fn network(sorts: &[&str]) -> Namespace {
+        let namespace = Namespace::new(&[sorts, &["--net"]].concat());
+        namespace.run("ip link set lo up");
+        namespace
+    }
+
+    /// The process that holds it.
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// A command as it runs in here, as the same process.
+    pub fn command(&self, inner: &Command) -> Command {
+        let mut outer = Command::new("nsenter");
+        let target = self.pid().to_string();
+        outer.args(["--target", &target, "--net", "--mount", "--"]);
+        crossover::wrapped(outer, inner)
+    }
+
+    /// Runs a line of words in here.
+    #[track_caller]
+    pub fn run(&self, line: &str) {
+        let (program, words) = line.split_once(' ').expect("a program and its arguments");
+        let mut inner = Command::new(program);
+        inner.args(words.split(' '));
+        let output = self.command(&inner).output();
+        let output = output.expect("nsenter is missing: apt-get install util-linux");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {said}");
+    }
+
+    /// Where we find a file as it stands in here.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        root.join(path.strip_prefix("/").expect("an absolute path"))
+    }
+
+    /// Puts a file of ours in the place of one that is there, for who is in here alone.
+    #[track_caller]
+    pub fn cover(&self, file: &Path, by: &Path) {
+        self.run(&format!("mount --bind {} {}", by.display(), file.display()));
+    }
+
+    /// A socket that listens in here.
+    #[track_caller]
+    pub fn listen(&self, address: SocketAddr) -> TcpListener {
+        self.inside(move || TcpListener::bind(address).expect("the address is free"))
+    }
+
+    /// A socket for datagrams in here.
+    #[track_caller]
+    pub fn bind(&self, address: SocketAddr) -> UdpSocket {
+        self.inside(move || UdpSocket::bind(address).expect("the address is free"))
+    }
+
+    /// Runs `work` on a thread that goes in here: a socket stays where it was made.
+    fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let file = File::open(format!("/proc/{}/ns/net", self.pid())).expect("it is held");
+        let thread = thread::spawn(move || {
+            rustix::thread::move_into_link_name_space(file.as_fd(), None).expect("we are root");
+            work()
+        });
+        thread.join().expect("the work is done")
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// The ends of every cable: nobody else is in these networks.
+const NEAR: &str = "10.0.0.1";
+const FAR: &str = "10.0.0.2";
+
+/// Two networks with a cable between them that can be cut without anybody's notice.
+pub struct Cable {
+    /// Where the program runs.
+    pub near: Namespace,
+    /// Where the server is.
+    pub far: Namespace,
+}
+
+impl Cable {
+    /// Packets go through.
+    #[track_caller]
+    pub fn new() -> Cable {
+        let (near, far) = (Namespace::network(&[]), Namespace::network(&[]));
+        let pid = far.pid();
+        near.run(&format!(
+            "ip link add cable type veth peer name cable netns {pid}"
+        ));
+        for (namespace, address) in [(&near, NEAR), (&far, FAR)] {
+            namespace.run(&format!("ip address add {address}/24 dev cable"));
+            namespace.run("ip link set cable up");
+        }
+        Cable { near, far }
+    }
+
+    /// A socket that listens at the far end.
+    #[track_caller]
+    pub fn listen(&self) -> TcpListener {
+        let address = format!("{FAR}:0").parse().expect("an address");
+        self.far.listen(address)
+    }
+
+    /// From now on every packet is lost, in both directions: it goes to a neighbour that nobody is.
+    #[track_caller]
+    pub fn cut(&self) {
+        let to = |address: &str| {
+            format!(
+                "ip neighbour replace {address} dev cable lladdr 02:00:00:00:00:99 nud permanent"
+            )
+        };
+        self.near.run(&to(FAR));
+        self.far.run(&to(NEAR));
+    }
+
+    /// Packets go through again.
+    #[track_caller]
+    pub fn mend(&self) {
+        self.far
+            .run(&format!("ip neighbour delete {NEAR} dev cable"));
+        self.near
+            .run(&format!("ip neighbour delete {FAR} dev cable"));
+    }
+}
