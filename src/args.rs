@@ -11,6 +11,7 @@ use std::time::Duration;
 use pico_args::Arguments;
 
 use crate::error::Error;
+use crate::probe::Probe;
 use crate::resource::ObjectName;
 use values::{NamespaceChoice, apiserver, is_label, objects, refuse_mirrors, sync_interval};
 
@@ -22,6 +23,8 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub enum Command {
     /// Do the work.
     Run(Box<Config>),
+    /// Answer a probe about this output directory.
+    Probe(Probe, PathBuf),
     /// Print the usage.
     Help,
     /// Print the version.
@@ -116,6 +119,12 @@ const FLAGS: &[Flag] = &[
         "do not verify the API server's certificate",
     ),
     Flag(
+        "live",
+        "",
+        "",
+        "a probe: exit 0 while the crossover that holds the output directory turns",
+    ),
+    Flag(
         "log-format",
         "text|json",
         "text",
@@ -144,6 +153,12 @@ const FLAGS: &[Flag] = &[
         "",
         "",
         "with TrafficSplits: show the result in the cluster as NAME-gen (default true)",
+    ),
+    Flag(
+        "ready",
+        "",
+        "",
+        "a probe: exit 0 once an Envoy can start on the output directory",
     ),
     Flag(
         "smi",
@@ -216,6 +231,16 @@ pub fn parse(
     if switch(&mut args, "--version") {
         return Ok(Command::Version);
     }
+    let output_dir = path(&mut args, "--output-dir").unwrap_or_else(|| "/srv/runtime".into());
+    // Other flags may stand beside them: a pod's container and its probes can share their own.
+    match (switch(&mut args, "--ready"), switch(&mut args, "--live")) {
+        (false, false) => {}
+        (true, false) => return Ok(Command::Probe(Probe::Ready, output_dir)),
+        (false, true) => return Ok(Command::Probe(Probe::Live, output_dir)),
+        (true, true) => {
+            return Err(Error::Usage("-ready and -live are two questions".into()));
+        }
+    }
 
     let namespace = last(&mut args, "--namespace");
     let namespace = NamespaceChoice {
@@ -269,7 +294,7 @@ pub fn parse(
         insecure: switch(&mut args, "--insecure"),
         token_file,
         configmaps,
-        output_dir: path(&mut args, "--output-dir").unwrap_or_else(|| "/srv/runtime".into()),
+        output_dir,
         mode: match (once, watch) {
             (true, _) => Mode::Once,
             (false, true) => Mode::Follow,

@@ -9,7 +9,8 @@
 //!
 //! - Pure core, without files, network, clock or log: [`resource`], [`watch`], [`backoff`],
 //!   [`document`], [`route`], [`reconcile`], [`manifest`].
-//! - Edges, one outside thing each: [`args`], [`kube`], [`publish`], [`signal`], [`logging`].
+//! - Edges, one outside thing each: [`args`], [`kube`], [`publish`], [`signal`], [`logging`];
+//!   [`probe`] asks what [`publish`] has left.
 //! - On top: [`run`] (the loop, which owns all state) with its parts [`follow`], [`server`] and
 //!   [`output`]; [`error`].
 //!
@@ -38,6 +39,7 @@ pub mod manifest;
 pub mod merge;
 pub mod mirror;
 pub mod output;
+pub mod probe;
 pub mod publish;
 pub mod reconcile;
 pub mod resource;

@@ -23,6 +23,13 @@ fn main() -> ExitCode {
             let result = Signals::install().and_then(|signals| run::run(*config, signals));
             return exit_code(result);
         }
+        Ok(Command::Probe(probe, dir)) => {
+            let Err(reason) = crossover::probe::ask(probe, &dir) else {
+                return ExitCode::SUCCESS;
+            };
+            let _ = writeln!(io::stderr(), "crossover: {reason}");
+            return ExitCode::FAILURE;
+        }
         Ok(Command::Help) => io::stdout().write_all(args::usage().as_bytes()),
         Ok(Command::Version) => writeln!(io::stdout(), "crossover {}", env!("CARGO_PKG_VERSION")),
         Err(error) => {

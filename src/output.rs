@@ -14,6 +14,8 @@ use crate::manifest;
 use crate::publish::{Published, Publisher};
 use crate::resource::FileSet;
 
+/// A loop that has not turned for so long, or for three checks if that is longer, is dead.
+const TURNS_WITHIN: Duration = Duration::from_secs(120);
 /// Another crossover's directory is asked for this often.
 const LOCK_EVERY: Duration = Duration::from_secs(1);
 
@@ -108,6 +110,14 @@ impl Output {
     }
 
     /// Why it cannot be written now.
+    pub fn failure(&self) -> Option<&Error> {
+        match self {
+            Output::Stdout { .. } => None,
+            Output::Directory(directory) => directory.failure.as_ref(),
+        }
+    }
+
+    /// The same, given away.
     pub fn take_failure(&mut self) -> Option<Error> {
         match self {
             Output::Stdout { .. } => None,
@@ -212,6 +222,19 @@ impl Output {
                 directory.say(&error, "what is published cannot be synced: trying again");
                 false
             }
+        }
+    }
+
+    /// Tells probes that the loop turns, and how far it is.
+    pub fn tell(&mut self, state: &str) {
+        let Output::Directory(directory) = self else {
+            return;
+        };
+        let limit = TURNS_WITHIN.max(3 * directory.check_every);
+        let told = directory.publisher.as_mut().map(|p| p.tell(state, limit));
+        // Why nothing can be written at all is said already.
+        if let (Some(Err(error)), None) = (told, &directory.failure) {
+            directory.say(&error, "probes get no answer: trying again");
         }
     }
 

@@ -10,6 +10,7 @@
 mod adopt;
 mod disk;
 mod layout;
+pub mod life;
 mod sources;
 mod steps;
 mod survey;
@@ -26,6 +27,7 @@ use crate::error::Error;
 use crate::resource::{Bytes, File, FileName, FileSet};
 use disk::Disk;
 use layout::Layout;
+use life::Life;
 use sources::{Source, Sources};
 
 /// Sets kept beside the active one: an Envoy may still be reading the last two.
@@ -37,6 +39,8 @@ pub struct Publisher {
     disk: Disk,
     at: Layout,
     held: Held,
+    /// `None`: nothing is told yet, or it is gone.
+    life: Option<Life>,
     /// What `active` names, as far as it may be compared with; else the next publish writes and
     /// announces everything.
     active: Option<Active>,
@@ -54,11 +58,14 @@ pub struct Publisher {
     next_link: u64,
 }
 
+/// Device and number: which file it is, whatever its name.
+type Inode = (u64, u64);
+
 /// The lock, which file it is, and the directory to sync.
 #[derive(Debug)]
 struct Held {
     _lock: fs::File,
-    inode: (u64, u64),
+    inode: Inode,
     sets: fs::File,
 }
 
@@ -185,6 +192,11 @@ impl Publisher {
         let held = self.is_held()?;
         if !held {
             self.held = survey::hold(&self.disk, &self.at)?;
+        }
+        if let Some(life) = &self.life
+            && !self.stands(&self.at.life, life.inode)?
+        {
+            self.life = None;
         }
         let made = self.furnish()?;
         self.survey()?;

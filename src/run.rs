@@ -6,6 +6,7 @@
 
 mod once;
 mod publish;
+mod supervise;
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -41,6 +42,8 @@ use crate::watch::Manner;
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// A change is not held back longer than this for others that may come with it.
 const GATHER_FOR: Duration = Duration::from_millis(10);
+/// An API server that has told nothing for so long is silent.
+const SILENT_FOR: Duration = Duration::from_secs(10);
 /// How long nothing goes out for want of a word about the splits.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
@@ -99,6 +102,10 @@ struct Loop {
     /// The states that the output was last brought in step with.
     shown: Vec<Rc<Origin>>,
     started: Instant,
+    /// An Envoy can start, or could once.
+    ready: bool,
+    /// Until then the API server may take its time.
+    patient: Option<Instant>,
     /// There was no word of the splits for too long.
     gave_up_splits: bool,
     /// And there was nothing on disk either.
@@ -174,6 +181,8 @@ impl Loop {
             warnings: BTreeSet::new(),
             shown: Vec::new(),
             started: now,
+            ready: false,
+            patient: (!once).then(|| now + SILENT_FOR),
             gave_up_splits: false,
             goes_without_splits: false,
             first: 0,
@@ -195,6 +204,7 @@ impl Loop {
             if self.once && self.changed.is_none() && self.is_finished(now)? {
                 return Ok(());
             }
+            self.tell();
             let mirroring = !self.mirrors_are_settled();
             self.request(now);
             if self.once && mirroring && self.mirrors_are_settled() {
@@ -297,13 +307,15 @@ impl Loop {
         let next = next
             .chain(self.server.next_notice())
             .chain(self.output.deadline())
-            .chain(self.settles);
+            .chain(self.settles)
+            .chain(self.patient.filter(|_| !self.ready));
         let patience = self.once.then(|| self.patience());
         next.chain(patience).min()
     }
 
     fn tick(&mut self, now: Instant) {
         self.server.tick(now);
+        self.patient.take_if(|at| *at <= now);
         if self.settles.take_if(|at| *at <= now).is_some() {
             self.sources.iter_mut().for_each(Source::ask_twice);
             self.sync(now);

@@ -62,6 +62,11 @@ impl Server {
         self.unauthorized
     }
 
+    /// Why nothing can be asked, while that is so.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref().filter(|_| self.next_try().is_some())
+    }
+
     /// The last failure that held for all.
     pub fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()

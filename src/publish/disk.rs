@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, fcntl_lock, renameat_with};
 
+use super::Inode;
 use crate::error::Error;
 
 /// Files are read and compared in pieces of this size, on the stack.
@@ -48,6 +49,11 @@ pub fn reason(error: &Error) -> Option<ErrorKind> {
 pub fn is_open(found: &Metadata) -> bool {
     let needed = if found.is_dir() { DIRECTORY } else { FILE };
     found.mode() & needed == needed
+}
+
+/// Which file it is.
+pub fn inode_of(found: &Metadata) -> Inode {
+    (found.dev(), found.ino())
 }
 
 /// No such entry is an answer, not a failure.
@@ -190,6 +196,19 @@ impl Disk {
             let _ = file.write(&bytes[..bytes.len() / 2]);
         }
         self.call("write", path, || file.write_all(bytes))
+    }
+
+    /// A record lock on all of `file`, until any descriptor of it is closed; which file it is.
+    pub fn lock_record(&self, file: &File, path: &Path) -> Result<Inode, Error> {
+        self.call("lock", path, || {
+            fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(inode_of(&file.metadata()?))
+        })
+    }
+
+    /// All of `bytes`, in the place of those at the start of `file`.
+    pub fn write_over(&self, file: &File, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.call("write", path, || file.write_all_at(bytes, 0))
     }
 
     /// On stable storage, where the file system knows such a thing.

@@ -10,6 +10,7 @@
 //! DIR/.sets/done -> 42                               committed, poked and synced: whole
 //! DIR/.sets/.links/7                                 temporary links, under names no key can take
 //! DIR/.sets/.lock                                    held by the publisher for life
+//! DIR/.sets/.life                                    what it says of itself, for probes
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub struct Layout {
     pub sets: PathBuf,
     pub links: PathBuf,
     pub lock: PathBuf,
+    pub life: PathBuf,
     pub active: PathBuf,
     pub done: PathBuf,
 }
@@ -42,6 +44,7 @@ impl Layout {
             live: dir.join(CURRENT),
             links: sets.join(".links"),
             lock: sets.join(".lock"),
+            life: sets.join(".life"),
             active: sets.join("active"),
             done: sets.join("done"),
             sets,

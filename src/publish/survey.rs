@@ -4,13 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::disk::{Disk, is_open, reason};
+use super::disk::{Disk, inode_of, is_open, reason};
 use super::layout::{CURRENT, Layout, number, target};
 use super::sources::{self, Sources};
-use super::{Active, Held, OLDER, Publisher};
+use super::{Active, Held, Inode, OLDER, Publisher};
 use crate::error::Error;
 use crate::gather;
 use crate::resource::FileName;
@@ -27,7 +26,7 @@ pub fn hold(disk: &Disk, at: &Layout) -> Result<Held, Error> {
     let sets = disk.open(&at.sets)?;
     Ok(Held {
         _lock: lock,
-        inode: (found.dev(), found.ino()),
+        inode: inode_of(&found),
         sets,
     })
 }
@@ -72,6 +71,7 @@ impl Publisher {
             disk,
             at,
             held,
+            life: None,
             active: None,
             visible: None,
             whole: None,
@@ -89,8 +89,13 @@ impl Publisher {
 
     /// Whether the lock we hold is the one that others would find.
     pub(super) fn is_held(&self) -> Result<bool, Error> {
-        let found = self.disk.lstat(&self.at.lock)?;
-        Ok(found.is_some_and(|found| (found.dev(), found.ino()) == self.held.inode))
+        self.stands(&self.at.lock, self.held.inode)
+    }
+
+    /// Whether this very file is at `path`.
+    pub(super) fn stands(&self, path: &Path, inode: Inode) -> Result<bool, Error> {
+        let found = self.disk.lstat(path)?;
+        Ok(found.is_some_and(|found| inode_of(&found) == inode))
     }
 
     /// Makes directories that are missing; true if any was.

@@ -37,44 +37,52 @@ impl Envoy {
         let admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}";
         let config = dir.path().join("bootstrap.yaml");
         fs::write(&config, format!("{admin}\n{bootstrap}")).expect("the directory is ours");
-        let (log, admin) = (dir.path().join("log"), dir.path().join("admin"));
-        let mut child = Command::new(program())
-            .arg("--config-path")
-            .arg(&config)
-            .arg("--admin-address-path")
-            .arg(&admin)
-            .args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--drain-time-s",
-                "1",
-            ])
+        let admin = dir.path().join("admin");
+        let mut command = Command::new(program());
+        command.arg("--config-path").arg(&config);
+        command.arg("--admin-address-path").arg(&admin);
+        command.args(["--concurrency", "1", "--disable-hot-restart"]);
+        command.args(["--drain-time-s", "1"]);
+        Envoy::run(command, dir, || {
+            fs::read_to_string(&admin).ok()?.parse().ok()
+        })
+    }
+
+    /// Starts Envoy with these arguments, on a bootstrap whose admin port this is, and waits until
+    /// it is ready.
+    #[track_caller]
+    pub fn with_arguments(arguments: &[String], admin: SocketAddr) -> Envoy {
+        let dir = TempDir::new().expect("a directory can be made");
+        let mut command = Command::new(program());
+        command.args(arguments);
+        Envoy::run(command, dir, || Some(admin))
+    }
+
+    #[track_caller]
+    fn run(mut command: Command, dir: TempDir, admin: impl Fn() -> Option<SocketAddr>) -> Envoy {
+        let log = dir.path().join("log");
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("the directory is ours"))
             .spawn()
             .map(Killed)
             .expect("Envoy can be run");
-        let admin = until("Envoy to tell its admin port", || {
-            if let Some(status) = child.0.try_wait().expect("the process is ours") {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                panic!("Envoy does not start: {status}\n{log}");
-            }
-            fs::read_to_string(&admin).ok()?.parse().ok()
-        });
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        let agent = Agent::new_with_config(config);
-        let envoy = Envoy {
+        let mut envoy = Envoy {
             child,
-            admin,
-            agent,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            agent: Agent::new_with_config(config),
             dir,
         };
         until("Envoy to be ready", || {
+            if let Some(status) = envoy.child.0.try_wait().expect("the process is ours") {
+                panic!("Envoy does not start: {status}\n{}", envoy.log());
+            }
+            envoy.admin = admin()?;
             envoy.try_get("/ready").filter(|text| text == "LIVE\n")
         });
         envoy

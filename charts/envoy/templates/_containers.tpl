@@ -1,0 +1,195 @@
+{{/* The containers of the pod. */}}
+
+{{/* The flags that every crossover of the pod has, as a YAML list. */}}
+{{- define "envoy.crossover.flags" -}}
+{{- $crossover := .Values.crossover -}}
+{{- $splits := include "envoy.trafficSplits" . | fromJsonArray -}}
+- -configmap={{ include "envoy.fullname" . }}-xds
+{{- range $crossover.configMaps }}
+- -configmap={{ . }}
+{{- end }}
+{{- range $splits }}
+- -trafficsplit={{ . }}
+{{- end }}
+{{- if and $splits (not $crossover.publish) }}
+- -publish=false
+{{- end }}
+- -output-dir={{ $crossover.outputDir }}
+- -sync-interval={{ $crossover.syncInterval }}
+- -log-format={{ $crossover.logFormat }}
+{{- with $crossover.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "envoy.crossover.env" -}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: RUST_LOG
+  value: {{ .Values.crossover.logLevel }}
+{{- end -}}
+
+{{- define "envoy.crossover.mounts" -}}
+- name: xds
+  mountPath: {{ .Values.crossover.outputDir }}
+# Envoy, which strangers talk to, is not given the token.
+- name: token
+  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+  readOnly: true
+{{- end -}}
+
+{{/* What a container of crossover is but for its name, arguments and probes. */}}
+{{- define "envoy.crossover.container" -}}
+{{- $crossover := .Values.crossover -}}
+image: "{{ $crossover.image.repository }}:{{ $crossover.image.tag | default .Chart.AppVersion }}"
+imagePullPolicy: {{ $crossover.image.pullPolicy }}
+command: [crossover]
+env:
+{{ include "envoy.crossover.env" . }}
+volumeMounts:
+{{ include "envoy.crossover.mounts" . }}
+resources:
+  {{- toYaml $crossover.resources | nindent 2 }}
+securityContext:
+  {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+{{- end -}}
+
+{{/* Asks whether its loop still turns. An API server that is away is no reason to restart it. */}}
+{{- define "envoy.crossover.liveness" -}}
+livenessProbe:
+  exec:
+    command: [crossover, -live, -output-dir={{ .Values.crossover.outputDir }}]
+  periodSeconds: 60
+  timeoutSeconds: 10
+  failureThreshold: 3
+{{- end -}}
+
+{{/* The one that goes on: the sidecar. */}}
+{{- define "envoy.crossover.sidecar" -}}
+- name: crossover
+  {{- include "envoy.crossover.container" . | nindent 2 }}
+  args:
+  - -watch
+  {{- include "envoy.crossover.flags" . | nindent 2 }}
+  {{- include "envoy.crossover.liveness" . | nindent 2 }}
+  {{- if eq .Values.crossover.mode "native" }}
+  restartPolicy: Always
+  # Envoy starts once its files are there. An hour, as an API server that is away must not restart anything.
+  startupProbe:
+    exec:
+      command: [crossover, -ready, -output-dir={{ .Values.crossover.outputDir }}]
+    periodSeconds: 1
+    timeoutSeconds: 10
+    failureThreshold: 3600
+  {{- end }}
+{{- end -}}
+
+{{/* The one that ends before Envoy starts. */}}
+{{- define "envoy.crossover.init" -}}
+- name: crossover-init
+  {{- include "envoy.crossover.container" . | nindent 2 }}
+  args:
+  - -onetime
+  {{- include "envoy.crossover.flags" . | nindent 2 }}
+{{- end -}}
+
+{{- define "envoy.args" -}}
+- -c
+- /etc/envoy/envoy.yaml
+- --service-node
+- $(POD_NAME)
+- --service-cluster
+- {{ include "envoy.fullname" . }}
+- --concurrency
+- {{ int64 .Values.concurrency | quote }}
+- --log-level
+- {{ .Values.logLevel }}
+# Nothing starts a second Envoy on the same listeners.
+- --disable-hot-restart
+# While draining, every answer says so, not just ever more of them.
+- --drain-strategy
+- immediate
+{{- with .Values.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "envoy.container" -}}
+{{- $embedded := eq .Values.crossover.mode "embedded" -}}
+{{- if and $embedded (eq .Values.image.repository "envoyproxy/envoy") -}}
+{{- fail "crossover.mode embedded needs an image that holds both Envoy and crossover: set image.repository and image.tag" -}}
+{{- end -}}
+- name: envoy
+  image: "{{ .Values.image.repository }}:{{ .Values.image.tag }}"
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  {{- if $embedded }}
+  command: [crossover]
+  args:
+  - -watch
+  {{- include "envoy.crossover.flags" . | nindent 2 }}
+  - -drain={{ int64 .Values.drainSeconds }}s
+  - -envoy-admin=http://{{ .Values.admin.address }}:{{ int64 .Values.admin.port }}
+  - --
+  - envoy
+  {{- else }}
+  args:
+  {{- end }}
+  {{- include "envoy.args" . | nindent 2 }}
+  env:
+  - name: POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  {{- if $embedded }}
+  {{- include "envoy.crossover.env" . | nindent 2 }}
+  {{- end }}
+  {{- range $name, $value := .Values.env }}
+  - name: {{ $name }}
+    {{- toYaml (kindIs "map" $value | ternary $value (dict "value" (toString $value))) | nindent 4 }}
+  {{- end }}
+  ports:
+  - name: http
+    containerPort: {{ int64 .Values.listener.port }}
+  - name: status
+    containerPort: {{ int64 .Values.status.port }}
+  {{- range .Values.extraPorts }}
+  - name: {{ .name }}
+    containerPort: {{ int64 .port }}
+  {{- end }}
+  # In embedded mode Envoy waits for its files here, so this is patient for as long as the API server may be away.
+  startupProbe:
+    httpGet: {path: /ready, port: status}
+    periodSeconds: 1
+    failureThreshold: 3600
+  readinessProbe:
+    httpGet: {path: /ready, port: status}
+    periodSeconds: 5
+    timeoutSeconds: 3
+  livenessProbe:
+    httpGet: {path: /live, port: status}
+    periodSeconds: 10
+    timeoutSeconds: 5
+    failureThreshold: 6
+  {{- if not $embedded }}
+  lifecycle:
+    preStop:
+      exec:
+        command: [envoy, -c, /etc/envoy/drain.yaml, --concurrency, "1", --disable-hot-restart, --log-level, error]
+  {{- end }}
+  volumeMounts:
+  - name: bootstrap
+    mountPath: /etc/envoy
+    readOnly: true
+  {{- if $embedded }}
+  {{- include "envoy.crossover.mounts" . | nindent 2 }}
+  {{- else }}
+  - name: xds
+    mountPath: {{ .Values.crossover.outputDir }}
+    readOnly: true
+  {{- end }}
+  {{- with .Values.volumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  resources:
+    {{- toYaml .Values.resources | nindent 4 }}
+  securityContext:
+    {{- toYaml .Values.containerSecurityContext | nindent 4 }}
+{{- end -}}

@@ -1,0 +1,54 @@
+{{/* Values of the chart that the Go program had, and what there is instead. */}}
+{{- define "envoy.refuse" -}}
+{{- $gone := dict
+  "apiserver" "it has no successor: a pod knows it; else crossover.extraArgs: [-apiserver=URL]"
+  "args" "use extraArgs"
+  "argsTemplate" "use extraArgs"
+  "codecType" "use listener.httpConnectionManager.codec_type"
+  "command" "use image, and extraArgs"
+  "files" "use bootstrap, and xds"
+  "initContainersTemplate" "use crossover.mode"
+  "livenessProbe" "it has no successor: Envoy is asked"
+  "ports" "use listener.port, admin.port, status.port and extraPorts"
+  "prometheusRule" "it has no successor: write a PrometheusRule of your own"
+  "rbac.pspEnabled" "it has no successor: securityContext and containerSecurityContext are \"restricted\""
+  "readinessProbe" "it has no successor: Envoy is asked"
+  "route" "use xds, with an rds.yaml and an lds.yaml of your own"
+  "secretMounts" "use volumes and volumeMounts"
+  "service.enabled" "it has no successor: the Service is always there"
+  "service.name" "use fullnameOverride"
+  "service.ports" "use service.port and extraPorts"
+  "sidecarContainersTemplate" "use crossover.mode"
+  "smi" "use upstreams.NAME.smi.enabled; the API server is asked for the version"
+  "templates" "use bootstrap, and xds"
+  "terminationGracePeriodSeconds" "use drainSeconds"
+  "xdsLoader" "use crossover"
+-}}
+{{- range $old, $new := $gone -}}
+  {{- $path := splitList "." $old -}}
+  {{- $at := $.Values -}}
+  {{- range initial $path -}}{{- $at = get $at . -}}{{- end -}}
+  {{- if hasKey $at (last $path) -}}
+    {{- fail (printf "the value %s is gone: %s" $old $new) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name := list "strategy" "podDisruptionBudget" -}}
+  {{- if kindIs "string" (get $.Values $name) -}}
+    {{- fail (printf "the value %s is no text any more: write the same as YAML, without the \"|\"" $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name, $upstream := include "envoy.upstreams" . | fromJson -}}
+  {{- range $service, $backend := $upstream.backends -}}
+    {{- range $old, $new := dict "per_filter_config" "typed_per_filter_config" "http2Options" "http2.protocol_options" -}}
+      {{- if hasKey $backend $old -}}
+        {{- fail (printf "the value %s of upstream %s, backend %s, is gone: use %s" $old $name $service $new) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range .Values.volumes -}}
+  {{- if has .name (list "bootstrap" "token" "xds") -}}
+    {{- fail (printf "the chart has a volume %s of its own: leave it out of volumes" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}

