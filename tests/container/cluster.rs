@@ -66,14 +66,7 @@ impl Cluster {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let account = dir.path().join("account");
         fs::create_dir(&account).unwrap();
-        let rules = vec![
-            Rule::new("", "configmaps", &["list", "watch"]).named(&[CONFIG_MAP]),
-            Rule::new("split.smi-spec.io", "trafficsplits", &["list", "watch"]),
-        ];
-        let server = Server::start(Options {
-            accounts: vec![Account::service(TOKEN, "envoy", rules)],
-            ..Options::tls(&account)
-        });
+        let server = Server::start(Options::tls(&account));
         fs::write(account.join("token"), TOKEN).unwrap();
         fs::write(account.join("namespace"), "default").unwrap();
         let network = Network::new();
@@ -83,14 +76,19 @@ impl Cluster {
         };
         let backends = BACKENDS.map(Backend::start);
         let to_backends = [&backends[0], &backends[1]];
-        Cluster {
+        let cluster = Cluster {
             api: Proxy::start_on(listen(443), server.address()),
             to_backends: to_backends.map(|backend| Proxy::start_on(listen(0), backend.address())),
             server,
             network,
             dir,
             _backends: backends,
-        }
+        };
+        cluster.allow(vec![
+            Rule::new("", "configmaps", &["list", "watch"]).named(&[CONFIG_MAP]),
+            Rule::new("split.smi-spec.io", "trafficsplits", &["list", "watch"]),
+        ]);
+        cluster
     }
 
     /// A directory of this machine with an owning group and a mode, for containers to mount.
@@ -107,13 +105,33 @@ impl Cluster {
         self.volume("empty-dir", 0, 0o777)
     }
 
-    /// Options of a container in the cluster's network, with the service account and a name for the
-    /// API server.
+    /// What the service account may do from now on.
+    pub fn allow(&self, rules: Vec<Rule>) {
+        let account = Account::service(TOKEN, "envoy", rules);
+        self.server.set_accounts(vec![account]);
+    }
+
+    /// The files of the service account.
+    pub fn account(&self) -> PathBuf {
+        self.dir.path().join("account")
+    }
+
+    /// Where containers find a backend.
+    pub fn backend(&self, at: usize) -> SocketAddr {
+        self.to_backends[at].address()
+    }
+
+    /// Options of a container in the cluster's network, where the API server has a name.
+    pub fn network_options(&self) -> Vec<String> {
+        let network = format!("--network={}", self.network.name());
+        let host = format!("--add-host=kubernetes:{}", self.network.gateway());
+        vec![network, host]
+    }
+
+    /// The same with the service account.
     pub fn options(&self, more: &[&str]) -> Vec<String> {
-        let account = self.dir.path().join("account");
-        let mut all = vec!["--network".into(), self.network.name().into()];
-        all.push(format!("--add-host=kubernetes:{}", self.network.gateway()));
-        all.push(format!("--volume={}:{ACCOUNT}:ro", account.display()));
+        let mut all = self.network_options();
+        all.push(mount(&self.account(), ACCOUNT, "ro"));
         all.extend(more.iter().map(|option| option.to_string()));
         all
     }
@@ -151,7 +169,7 @@ impl Cluster {
 
     /// The ConfigMap with routes of this version and weights.
     pub fn config_map(&self, version: &str, weights: [u32; 2]) -> Value {
-        let to = |at: usize| (BACKENDS[at], self.to_backends[at].address());
+        let to = |at: usize| (BACKENDS[at], self.backend(at));
         let listeners = xds::listeners("first", Path::new(RUNTIME), Watching::PathOnly);
         let any = format!("{{address: 0.0.0.0, port_value: {PORT}}}");
         let free = "{address: 127.0.0.1, port_value: 0}";
@@ -213,6 +231,16 @@ pub fn wait_for_answers(load: &Load, version: &str, backend: &str) {
     load.wait_for(&what, &Tally::default(), |tally| {
         let answers = tally.versions.get(version).map(|v| &v.answers);
         answers.is_some_and(|answers| answers.contains_key(backend))
+    });
+}
+
+/// Waits until only one backend answers.
+#[track_caller]
+pub fn until_all_from(load: &Load, backend: &str) {
+    until(&format!("nobody but {backend} to answer"), || {
+        let before = load.tally();
+        let new = load.wait_for("20 answers", &before, |tally| tally.total() >= 20);
+        (new.answers.len() == 1 && new.answers.contains_key(backend)).then_some(())
     });
 }
 

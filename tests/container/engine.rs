@@ -122,6 +122,11 @@ impl Container {
         Container::start(what, options, image, arguments).finish()
     }
 
+    /// Its name in the engine.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What its main process does, as we see it.
     #[track_caller]
     pub fn process(&self) -> &Crossover {

@@ -1,42 +1,58 @@
-//! The three forms in which it runs beside an Envoy, container for container as Kubernetes starts
-//! them: traffic is shifted in each, and no request fails.
+//! The three forms in which it runs beside an Envoy, by the manifests of `example/kubernetes/` and in
+//! the order in which Kubernetes starts their containers: weights are shifted in each, and no
+//! request fails.
 
-use crate::cluster::{
-    Cluster, ENVOY_ARGUMENTS, FOLLOW, assert_no_failure, load, until_published, wait_for_answers,
-};
+use crate::cluster::{Cluster, assert_no_failure, load, until_all_from};
 use crate::engine::Container;
-use crate::images::{CROSSOVER, EMBEDDED};
+use crate::kit::objects::traffic_split;
 use crate::kit::site::BACKENDS;
 use crate::kit::until;
-use crate::kit::xds::CONFIG_MAP;
-use std::time::Duration;
+use crate::manifest::{Pod, texts};
 
-const READY: [&str; 2] = ["/crossover", "-ready"];
+/// The TrafficSplit that the manifests name.
+fn split(cluster: &Cluster, [one, other]: [u64; 2]) {
+    let backends = [(BACKENDS[0], one), (BACKENDS[1], other)];
+    cluster
+        .server
+        .apply(traffic_split("podinfo", "podinfo", &backends));
+}
 
-/// Shifts all traffic to and fro, and a part of it.
+/// Runs a probe of a container's until it succeeds.
+#[track_caller]
+fn until_probed(pod: &Pod<'_>, container: &Container, name: &str, probe: &str) {
+    let command = texts(&pod.container(name)[probe]["exec"]["command"]);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    until(&format!("{command:?}"), || {
+        container.exec(&command).status.success().then_some(())
+    });
+}
+
+/// Shifts all traffic to and fro.
 #[track_caller]
 fn shifts_traffic(cluster: &Cluster, envoy: &Container) {
     let load = load(envoy);
-    wait_for_answers(&load, "first", BACKENDS[0]);
-    cluster.shift("second", [0, 100]);
-    wait_for_answers(&load, "second", BACKENDS[1]);
-    cluster.shift("third", [50, 50]);
-    wait_for_answers(&load, "third", BACKENDS[0]);
-    wait_for_answers(&load, "third", BACKENDS[1]);
+    for weights in [[100, 0], [0, 100], [100, 0]] {
+        split(cluster, weights);
+        until_all_from(&load, BACKENDS[usize::from(weights[0] == 0)]);
+    }
+    split(cluster, [50, 50]);
+    let before = load.tally();
+    load.wait_for("answers of both", &before, |tally| tally.answers.len() == 2);
     assert_no_failure(&load);
 }
 
 #[test]
 fn an_init_container_then_envoy_and_a_sidecar() {
     let cluster = Cluster::start();
-    cluster.shift("first", [100, 0]);
-    let volume = cluster.empty_dir();
-    let once = ["-configmap", CONFIG_MAP, "-onetime"];
-    let init = Container::run("init", &cluster.locked(&volume), *CROSSOVER, &once);
+    let pod = Pod::install(&cluster, "classic.yaml");
+    pod.publish();
+    split(&cluster, [100, 0]);
+    let init = pod.start("crossover-init").finish();
     assert_eq!(init.code, Some(0), "{}", init.stderr);
-    let envoy = cluster.envoy(&volume);
-    let mut sidecar = cluster.crossover(&volume, &FOLLOW);
-    cluster.server.wait_for_watches(1);
+    let envoy = pod.start("envoy");
+    let mut sidecar = pod.start("crossover");
+    cluster.server.wait_for_watches(2);
+    until_probed(&pod, &sidecar, "crossover", "livenessProbe");
     shifts_traffic(&cluster, &envoy);
     assert_eq!(sidecar.stop().0.code, Some(0));
 }
@@ -44,22 +60,18 @@ fn an_init_container_then_envoy_and_a_sidecar() {
 #[test]
 fn a_native_sidecar_that_is_ready_then_envoy() {
     let cluster = Cluster::start();
-    let volume = cluster.empty_dir();
-    let mut sidecar = cluster.crossover(&volume, &FOLLOW);
-    sidecar.wait_for_line("WARN"); // There is no ConfigMap.
-    let early = sidecar.exec(&READY);
-    assert_eq!(
-        early.status.code(),
-        Some(1),
-        "ready without anything to be ready with"
-    );
-    cluster.shift("first", [100, 0]);
-    until("the startup probe to succeed", || {
-        sidecar.exec(&READY).status.success().then_some(())
-    });
-    until_published(&volume, "first");
-    let mut envoy = cluster.envoy(&volume);
+    let pod = Pod::install(&cluster, "native.yaml");
+    let mut sidecar = pod.start("crossover");
+    let line = sidecar.wait_for_line("WARN");
+    assert!(line.contains("envoy-xds"), "{line}");
+    let early = sidecar.exec(&["crossover", "-ready"]);
+    let said = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert_eq!(early.status.code(), Some(1), "ready with nothing: {said}");
+    pod.publish();
+    until_probed(&pod, &sidecar, "crossover", "startupProbe");
+    let mut envoy = pod.start("envoy");
     shifts_traffic(&cluster, &envoy);
+    until_probed(&pod, &sidecar, "crossover", "livenessProbe");
     // As Kubernetes ends a pod: the sidecar last.
     assert_eq!(envoy.stop().0.code, Some(0));
     assert_eq!(sidecar.stop().0.code, Some(0));
@@ -68,31 +80,23 @@ fn a_native_sidecar_that_is_ready_then_envoy() {
 #[test]
 fn one_container_that_starts_envoy_when_there_are_files() {
     let cluster = Cluster::start();
-    let volume = cluster.empty_dir();
-    let mut options = cluster.options(&["--read-only", "--cap-drop=ALL", "--user=65532"]);
-    options.push(crate::cluster::mount(
-        &volume,
-        crate::cluster::RUNTIME,
-        "rw",
-    ));
-    options.push(cluster.bootstrap());
-    let mut arguments = vec!["-configmap", CONFIG_MAP, "-sync-interval=1h", "--"];
-    arguments.push("/usr/local/bin/envoy");
-    arguments.extend(ENVOY_ARGUMENTS);
-    let mut pod = Container::start("embedded", &options, *EMBEDDED, &arguments);
-    pod.wait_for_line("WARN"); // There is no ConfigMap, so there is no Envoy.
-    assert!(
-        pod.process()
+    let pod = Pod::install(&cluster, "embedded.yaml");
+    let mut envoy = pod.start("envoy");
+    let line = envoy.wait_for_line("WARN");
+    assert!(line.contains("envoy-xds"), "{line}");
+    let begun = |container: &Container| {
+        container
+            .process()
             .lines()
-            .iter()
-            .all(|line| !line.contains("initializing epoch"))
-    );
-    cluster.shift("first", [100, 0]);
-    shifts_traffic(&cluster, &pod);
-    let (finished, took) = pod.stop();
+            .join("\n")
+            .contains("initializing epoch")
+    };
+    assert!(!begun(&envoy), "Envoy runs without files");
+    pod.publish();
+    shifts_traffic(&cluster, &envoy);
+    assert!(begun(&envoy));
+    // Not by `docker stop`, which would not wait for the whole drain.
+    crate::engine::docker(&["kill", "--signal=TERM", envoy.name()]);
+    let finished = envoy.finish();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    assert!(
-        took < Duration::from_secs(8),
-        "the signal was not passed on: {took:?}"
-    );
 }

@@ -10,6 +10,7 @@ mod failures;
 mod forms;
 mod images;
 mod locked_down;
+mod manifest;
 mod packages;
 mod seed;
 mod volumes;
