@@ -66,3 +66,30 @@ fn without_a_place_to_write_a_sidecar_tries_until_there_is_one() {
     fs::set_permissions(&volume, Permissions::from_mode(0o777)).unwrap();
     until_published(&volume, "first");
 }
+
+#[test]
+fn a_hundred_exec_probes_within_the_limits_disturb_nothing() {
+    let cluster = Cluster::start();
+    cluster.shift("first", ALL_TO_ONE);
+    let volume = cluster.empty_dir();
+    let container = cluster.crossover(&volume, &FOLLOW);
+    until_published(&volume, "first");
+    for number in 0..100 {
+        let probe = container.exec(&["/crossover", "-ready"]);
+        let said = String::from_utf8_lossy(&probe.stderr);
+        assert_eq!(probe.status.code(), Some(0), "probe {number}: {said}");
+        assert_eq!(said, "", "probe {number}");
+    }
+    cluster.shift("second", ALL_TO_ONE);
+    until_published(&volume, "second");
+    let lines = container.process().lines();
+    assert_eq!(
+        lines.iter().filter(|line| !line.contains("INFO")).count(),
+        0,
+        "{lines:?}"
+    );
+    assert_eq!(
+        container.inspect("{{.RestartCount}} {{.State.OOMKilled}}"),
+        "0 false"
+    );
+}
