@@ -67,29 +67,38 @@ fn without_a_place_to_write_a_sidecar_tries_until_there_is_one() {
     until_published(&volume, "first");
 }
 
-#[test]
-fn a_hundred_exec_probes_within_the_limits_disturb_nothing() {
+/// Asks a hundred times whether it is ready; returns how each probe ended, and whether the container
+/// is as it was.
+#[track_caller]
+fn probe_a_hundred_times(more: &[&str]) -> Vec<Option<i32>> {
     let cluster = Cluster::start();
     cluster.shift("first", ALL_TO_ONE);
     let volume = cluster.empty_dir();
-    let container = cluster.crossover(&volume, &FOLLOW);
+    let mut options = cluster.locked(&volume);
+    options.extend(more.iter().map(|option| option.to_string()));
+    let container = Container::start("probed", &options, *CROSSOVER, &FOLLOW);
     until_published(&volume, "first");
-    for number in 0..100 {
-        let probe = container.exec(&["/crossover", "-ready"]);
-        let said = String::from_utf8_lossy(&probe.stderr);
-        assert_eq!(probe.status.code(), Some(0), "probe {number}: {said}");
-        assert_eq!(said, "", "probe {number}");
-    }
+    let probe = |_| container.exec(&["/crossover", "-ready"]).status.code();
+    let codes = (0..100).map(probe).collect();
     cluster.shift("second", ALL_TO_ONE);
     until_published(&volume, "second");
     let lines = container.process().lines();
-    assert_eq!(
-        lines.iter().filter(|line| !line.contains("INFO")).count(),
-        0,
-        "{lines:?}"
-    );
-    assert_eq!(
-        container.inspect("{{.RestartCount}} {{.State.OOMKilled}}"),
-        "0 false"
-    );
+    assert!(lines.iter().all(|line| line.contains("INFO")), "{lines:?}");
+    assert_eq!(container.inspect("{{.State.OOMKilled}}"), "false");
+    codes
+}
+
+#[test]
+fn a_hundred_exec_probes_with_room_for_the_engine_all_succeed() {
+    // The engine's own program is in the container, with some threads, before it becomes the probe.
+    let codes = probe_a_hundred_times(&["--pids-limit=16"]);
+    assert!(codes.iter().all(|code| *code == Some(0)), "{codes:?}");
+}
+
+#[test]
+fn a_hundred_exec_probes_without_room_for_the_engine_disturb_nothing() {
+    // 126: the engine could not start the probe.
+    let codes = probe_a_hundred_times(&[]);
+    let known = codes.iter().all(|code| [Some(0), Some(126)].contains(code));
+    assert!(known && codes.contains(&Some(0)), "{codes:?}");
 }
