@@ -6,5 +6,5 @@ FROM $CROSSOVER AS crossover
 FROM $ENVOY
 COPY --from=crossover /crossover /usr/local/bin/crossover
 # Flags of crossover, then `--`, then the command that it starts once the first files are there.
-ENTRYPOINT ["/usr/local/bin/crossover"]
-CMD ["-configmap", "envoy-xds", "--", "/usr/local/bin/envoy", "-c", "/etc/envoy/envoy.yaml"]
+ENTRYPOINT ["crossover"]
+CMD ["-configmap", "envoy-xds", "--", "envoy", "-c", "/etc/envoy/envoy.yaml"]

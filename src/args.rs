@@ -4,7 +4,8 @@
 
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use pico_args::Arguments;
 use crate::error::Error;
 use crate::probe::Probe;
 use crate::resource::ObjectName;
-use values::{NamespaceChoice, apiserver, is_label, objects, refuse_mirrors, sync_interval};
+use values::{
+    NamespaceChoice, apiserver, duration, is_label, objects, refuse_mirrors, sync_interval, url,
+};
 
 /// Where Kubernetes mounts a pod's own identity.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -60,6 +63,26 @@ pub struct Config {
     pub publish: bool,
     /// Log lines as JSON objects.
     pub log_json: bool,
+    /// What to run beside.
+    pub wrapped: Option<Wrapped>,
+}
+
+/// A command to be run once Envoy can find its files.
+#[derive(Debug)]
+pub struct Wrapped {
+    /// Its words, at least one.
+    pub words: Vec<CString>,
+    /// Whether the Envoy that it is gets time to drain.
+    pub drain: Option<Drain>,
+}
+
+/// What happens before SIGTERM is passed on.
+#[derive(Debug)]
+pub struct Drain {
+    /// How long listeners drain.
+    pub lasts: Duration,
+    /// The base URL of Envoy's admin port.
+    pub admin: String,
 }
 
 /// TrafficSplits whose weights are merged.
@@ -107,10 +130,22 @@ const FLAGS: &[Flag] = &[
         "a ConfigMap whose keys become files; required, repeatable;\na later one's files win over equal names of an earlier one",
     ),
     Flag(
+        "drain",
+        "DURATION",
+        "",
+        "with a command: on SIGTERM have Envoy drain, wait so long, then pass the signal on",
+    ),
+    Flag(
         "dry-run",
         "",
         "",
         "print the resulting ConfigMaps as manifests and write nothing; with -watch: at each change",
+    ),
+    Flag(
+        "envoy-admin",
+        "URL",
+        "http://127.0.0.1:9901",
+        "where -drain finds Envoy's admin port",
     ),
     Flag(
         "insecure",
@@ -196,7 +231,7 @@ const FLAGS: &[Flag] = &[
 
 /// The text of `-h`.
 pub fn usage() -> String {
-    let mut text = String::from("Usage of crossover:\n");
+    let mut text = String::from("Usage of crossover: crossover [flags] [-- command [arguments]]\n");
     for Flag(name, value, default, help) in FLAGS {
         text += "  -";
         text += name;
@@ -223,7 +258,10 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, Error> {
-    let flags = go_args(args)?;
+    let mut args = args.into_iter();
+    let (flags, wraps) = go_args(&mut args)?;
+    let word = |word: OsString| CString::new(word.into_vec()).ok();
+    let words: Vec<CString> = args.filter_map(word).collect();
     if flags.iter().any(|flag| flag == "--help") {
         return Ok(Command::Help);
     }
@@ -232,14 +270,22 @@ pub fn parse(
         return Ok(Command::Version);
     }
     let output_dir = path(&mut args, "--output-dir").unwrap_or_else(|| "/srv/runtime".into());
+    let (once, dry_run) = (
+        switch(&mut args, "--onetime"),
+        switch(&mut args, "--dry-run"),
+    );
     // Other flags may stand beside them: a pod's container and its probes can share their own.
-    match (switch(&mut args, "--ready"), switch(&mut args, "--live")) {
-        (false, false) => {}
-        (true, false) => return Ok(Command::Probe(Probe::Ready, output_dir)),
-        (false, true) => return Ok(Command::Probe(Probe::Live, output_dir)),
+    let probe = match (switch(&mut args, "--ready"), switch(&mut args, "--live")) {
+        (false, false) => None,
+        (true, false) => Some(Probe::Ready),
+        (false, true) => Some(Probe::Live),
         (true, true) => {
             return Err(Error::Usage("-ready and -live are two questions".into()));
         }
+    };
+    let wrapped = wrapped(&mut args, wraps, words, once || dry_run || probe.is_some())?;
+    if let Some(probe) = probe {
+        return Ok(Command::Probe(probe, output_dir));
     }
 
     let namespace = last(&mut args, "--namespace");
@@ -287,7 +333,7 @@ pub fn parse(
         Some("json") => true,
         Some(other) => return Err(bad("log-format", other, "text and json are known")),
     };
-    let (once, watch) = (switch(&mut args, "--onetime"), switch(&mut args, "--watch"));
+    let watch = last(&mut args, "--watch").map_or(wrapped.is_some(), |value| value == "true");
     let config = Config {
         apiserver,
         ca_file: path(&mut args, "--ca-file"),
@@ -301,24 +347,61 @@ pub fn parse(
             (false, false) => Mode::Poll,
         },
         sync_interval,
-        dry_run: switch(&mut args, "--dry-run"),
+        dry_run,
         splits,
         split_version,
         publish: last(&mut args, "--publish").is_none_or(|value| value == "true"),
         log_json,
+        wrapped,
     };
     Ok(Command::Run(Box::new(config)))
 }
 
-/// Turns Go's syntax (`-x`, `--x`, `-x=v`, `-x v`) into the `--x v` pairs that pico-args reads.
-fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Error> {
+/// What stands after `--`. `excluded`: a flag is given that leaves no room for it.
+fn wrapped(
+    args: &mut Arguments,
+    wraps: bool,
+    words: Vec<CString>,
+    excluded: bool,
+) -> Result<Option<Wrapped>, Error> {
+    let usage = |what: &str| Err(Error::Usage(what.into()));
+    let drain = last(args, "--drain");
+    let admin = last(args, "--envoy-admin");
+    if !wraps {
+        return match drain {
+            Some(_) => usage("-drain is for a command: give one after --"),
+            None => Ok(None),
+        };
+    }
+    if excluded {
+        return usage("a command stays: -onetime, -dry-run, -ready and -live do not go with --");
+    }
+    if words.is_empty() {
+        return usage("no command follows --");
+    }
+    let admin = admin.unwrap_or_else(|| "http://127.0.0.1:9901".into());
+    let drain = match drain {
+        Some(text) => Some(Drain {
+            lasts: duration("drain", &text)?,
+            admin: url("envoy-admin", admin, &["http"])?,
+        }),
+        None => None,
+    };
+    Ok(Some(Wrapped { words, drain }))
+}
+
+/// Turns Go's syntax (`-x`, `--x`, `-x=v`, `-x v`) into the `--x v` pairs that pico-args reads, up
+/// to a `--`. True: there is one.
+fn go_args(args: &mut impl Iterator<Item = OsString>) -> Result<(Vec<OsString>, bool), Error> {
     let usage = |what: String| Err(Error::Usage(what));
     let mut pairs = Vec::new();
-    let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let Some(arg) = arg.to_str() else {
             return usage(format!("an argument is not UTF-8: {arg:?}"));
         };
+        if arg == "--" {
+            return Ok((pairs, true));
+        }
         let dashed = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
         let Some(body) = dashed.filter(|body| !body.is_empty()) else {
             return usage(format!("unexpected argument: {arg:?}"));
@@ -328,7 +411,7 @@ fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Er
             None => (body, None),
         };
         if matches!(name, "h" | "help") {
-            return Ok(vec!["--help".into()]);
+            return Ok((vec!["--help".into()], false));
         }
         let Some(flag) = FLAGS.iter().find(|flag| flag.0 == name) else {
             let given = format!("-{name}");
@@ -354,7 +437,7 @@ fn go_args(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Er
         pairs.push(format!("--{name}").into());
         pairs.push(value.into());
     }
-    Ok(pairs)
+    Ok((pairs, false))
 }
 
 fn bad(name: &str, value: &str, why: &str) -> Error {

@@ -78,10 +78,8 @@ pub struct Outage {
 
 #[derive(Debug)]
 struct Down {
-    since: Instant,
     next_try: Instant,
-    /// When to say again that it goes on.
-    next_notice: Instant,
+    notices: Notices,
 }
 
 /// What the operator should be told of an outage.
@@ -105,7 +103,7 @@ impl Outage {
     pub fn lasts(&self, now: Instant) -> Option<Duration> {
         self.down
             .as_ref()
-            .map(|down| now.saturating_duration_since(down.since))
+            .map(|down| now.saturating_duration_since(down.notices.since))
     }
 
     /// No request may go out before this.
@@ -115,7 +113,7 @@ impl Outage {
 
     /// When something is to be said.
     pub fn next_notice(&self) -> Option<Instant> {
-        self.down.as_ref().map(|down| down.next_notice)
+        self.down.as_ref().map(|down| down.notices.next)
     }
 
     /// A request failed for a reason that holds for all. `retry_after`: the server's own wish.
@@ -137,9 +135,8 @@ impl Outage {
             }
             None => {
                 self.down = Some(Down {
-                    since: now,
                     next_try,
-                    next_notice: now + NOTICES[0],
+                    notices: Notices::new(now, NOTICES[0]),
                 });
                 Some(Notice::Began)
             }
@@ -156,17 +153,42 @@ impl Outage {
     /// A request was answered.
     pub fn answered(&mut self, now: Instant) -> Option<Notice> {
         let down = self.down.take()?;
-        Some(Notice::Over(now.saturating_duration_since(down.since)))
+        Some(Notice::Over(
+            now.saturating_duration_since(down.notices.since),
+        ))
     }
 
-    /// What is to be said by now: after 1, 5 and 15 minutes, then hourly.
+    /// What is to be said by now.
     pub fn notice(&mut self, now: Instant) -> Option<Notice> {
-        let down = self.down.as_mut().filter(|down| down.next_notice <= now)?;
-        let lasts = now.saturating_duration_since(down.since);
+        self.down.as_mut()?.notices.due(now).map(Notice::GoesOn)
+    }
+}
+
+/// When to say again that something goes on: after 1, 5 and 15 minutes, then hourly.
+#[derive(Debug)]
+pub struct Notices {
+    since: Instant,
+    /// The next time.
+    pub next: Instant,
+}
+
+impl Notices {
+    /// Of something that goes on since then, and is said for the first time `first` later.
+    pub fn new(since: Instant, first: Duration) -> Notices {
+        let next = since + first;
+        Notices { since, next }
+    }
+
+    /// How long it has gone on, when that is to be said.
+    pub fn due(&mut self, now: Instant) -> Option<Duration> {
+        if now < self.next {
+            return None;
+        }
+        let lasts = now.saturating_duration_since(self.since);
         let next = NOTICES.into_iter().find(|after| *after > lasts);
         let hours = (lasts.as_secs() / 3600 + 1) * 3600;
-        down.next_notice = down.since + next.unwrap_or(Duration::from_secs(hours));
-        Some(Notice::GoesOn(lasts))
+        self.next = self.since + next.unwrap_or(Duration::from_secs(hours));
+        Some(lasts)
     }
 }
 

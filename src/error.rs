@@ -76,6 +76,13 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The command cannot be started; exit 126, or 127 where there is none of that name.
+    Command {
+        /// Its first word.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// Another crossover holds the output directory.
     Held {
         /// The lock file.
@@ -158,7 +165,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Usage(_) => Kind::Usage,
-            Error::File { .. } | Error::System { .. } => Kind::Fatal,
+            Error::File { .. } | Error::System { .. } | Error::Command { .. } => Kind::Fatal,
             Error::Request { .. } => Kind::Transient,
             Error::Status { code, .. } => match code {
                 401 => Kind::Unauthorized,
@@ -175,9 +182,14 @@ impl Error {
         }
     }
 
-    /// 1 failed, 2 usage.
+    /// 1 failed, 2 usage; as shells have it, 126 and 127 for a command.
     pub fn exit_code(&self) -> u8 {
-        if self.kind() == Kind::Usage { 2 } else { 1 }
+        match self {
+            Error::Usage(_) => 2,
+            Error::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
+            Error::Command { .. } => 126,
+            _ => 1,
+        }
     }
 }
 
@@ -239,6 +251,7 @@ impl fmt::Display for Error {
             ),
             Error::Refused { object, why } => write!(f, "refused ConfigMap {object}: {why}"),
             Error::Disk { verb, path, .. } => write!(f, "failed to {verb} {}", path.display()),
+            Error::Command { name, .. } => write!(f, "failed to start {name}"),
             Error::Held { path } => write!(
                 f,
                 "another crossover holds {} (stop it, or give this one another -output-dir)",
@@ -253,6 +266,7 @@ impl error::Error for Error {
         match self {
             Error::File { source, .. }
             | Error::System { source, .. }
+            | Error::Command { source, .. }
             | Error::Disk { source, .. } => Some(source),
             Error::Request { source, .. } => Some(&**source),
             Error::Usage(_)

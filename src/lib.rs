@@ -9,13 +9,13 @@
 //!
 //! - Pure core, without files, network, clock or log: [`resource`], [`watch`], [`backoff`],
 //!   [`document`], [`route`], [`reconcile`], [`manifest`].
-//! - Edges, one outside thing each: [`args`], [`kube`], [`publish`], [`signal`], [`logging`];
-//!   [`probe`] asks what [`publish`] has left.
+//! - Edges, one outside thing each: [`args`], [`kube`], [`publish`], [`signal`], [`command`],
+//!   [`admin`], [`logging`]; [`probe`] asks what [`publish`] has left.
 //! - On top: [`run`] (the loop, which owns all state) with its parts [`follow`], [`server`] and
 //!   [`output`]; [`error`].
 //!
 //! What holds always: one thread; every wait is a poll(2) that includes the signal pipe and the next
-//! deadline; Envoy sees whole sets only; a secret never reaches a log.
+//! deadline, so that a command gets its signals whatever is going on; Envoy sees whole sets only; a secret never reaches a log.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -26,8 +26,10 @@ fn gather<T, C: Default + Extend<T>>(items: impl IntoIterator<Item = T>) -> C {
     gathered
 }
 
+pub mod admin;
 pub mod args;
 pub mod backoff;
+pub mod command;
 pub mod decode;
 pub mod discovery;
 pub mod document;

@@ -10,18 +10,22 @@ use crossover::signal::Signals;
 use crossover::{logging, run};
 
 fn main() -> ExitCode {
-    // As PID 1 an abort cannot end us: the kernel drops the signal.
-    std::panic::set_hook(Box::new(|panic| {
-        let _ = writeln!(io::stderr(), "crossover: a bug ends the program: {panic}");
-        std::process::exit(1);
-    }));
+    on_panic(None);
     let args = std::env::args_os().skip(1);
     let command = args::parse(args, |name| std::env::var(name).ok());
     let printed = match command {
         Ok(Command::Run(config)) => {
             logging::install(config.log_json);
-            let result = Signals::install().and_then(|signals| run::run(*config, signals));
-            return exit_code(result);
+            let signals = match Signals::install(config.wrapped.is_some()) {
+                Ok(signals) => signals,
+                Err(error) => return ExitCode::from(told(&error)),
+            };
+            on_panic(Some(signals.clone()));
+            let code = run::run(*config, signals.clone()).unwrap_or_else(|error| {
+                let code = told(&error);
+                signals.outlive().unwrap_or(code)
+            });
+            return ExitCode::from(code);
         }
         Ok(Command::Probe(probe, dir)) => {
             let Err(reason) = crossover::probe::ask(probe, &dir) else {
@@ -44,13 +48,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Errors that end the program are told here, and nowhere else.
-fn exit_code(result: Result<(), Error>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{}", Chain(&error));
-            ExitCode::from(error.exit_code())
-        }
-    }
+/// Errors that end the program, or all of it but the command, are told here, and nowhere else.
+fn told(error: &Error) -> u8 {
+    log::error!("{}", Chain(error));
+    error.exit_code()
+}
+
+/// As PID 1 an abort cannot end us: the kernel drops the signal. And a command goes on.
+fn on_panic(signals: Option<Signals>) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = writeln!(io::stderr(), "crossover: a bug ends the program: {panic}");
+        let code = signals.as_ref().and_then(Signals::outlive);
+        std::process::exit(code.unwrap_or(1).into());
+    }));
 }

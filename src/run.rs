@@ -19,7 +19,7 @@ use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::args::{Config, Mode};
+use crate::args::{Config, Drain, Mode};
 use crate::backoff::Random;
 use crate::error::Error;
 use crate::follow::Followed;
@@ -33,10 +33,11 @@ use crate::output::Output;
 use crate::reconcile::Override;
 use crate::resource::{ObjectKind, ObjectName, Origin};
 use crate::server::Server;
-use crate::signal::Signals;
+use crate::signal::{Call, Signals};
 use crate::smi::Smi;
 use crate::source::Source;
 use crate::watch::Manner;
+use supervise::Waiting;
 
 /// The service account's CA, where a pod has one.
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -47,8 +48,8 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 /// How long nothing goes out for want of a word about the splits.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
-/// Does what `config` asks for, until it is done or a signal comes.
-pub fn run(config: Config, signals: Signals) -> Result<(), Error> {
+/// Does what `config` asks for, until it is done, a signal comes or the command ends; the exit code.
+pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
     let token = config
         .token_file
         .as_deref()
@@ -106,6 +107,9 @@ struct Loop {
     ready: bool,
     /// Until then the API server may take its time.
     patient: Option<Instant>,
+    /// The command that has yet to start.
+    waiting: Option<Waiting>,
+    drain: Option<Drain>,
     /// There was no word of the splits for too long.
     gave_up_splits: bool,
     /// And there was nothing on disk either.
@@ -128,6 +132,7 @@ impl Loop {
             splits,
             split_version,
             publish,
+            wrapped,
             ..
         } = config;
         let now = Instant::now();
@@ -154,6 +159,7 @@ impl Loop {
             now,
             &mut server,
         );
+        let (waiting, drain) = Waiting::new(wrapped, now);
         let mirrored = configmaps
             .iter()
             .filter(|_| smi.is_some() && publish && !dry_run);
@@ -182,6 +188,8 @@ impl Loop {
             shown: Vec::new(),
             started: now,
             ready: false,
+            waiting,
+            drain,
             patient: (!once).then(|| now + SILENT_FOR),
             gave_up_splits: false,
             goes_without_splits: false,
@@ -189,7 +197,7 @@ impl Loop {
         }
     }
 
-    fn run(mut self) -> Result<(), Error> {
+    fn run(mut self) -> Result<u8, Error> {
         loop {
             let now = Instant::now();
             if self.output.open(self.once, now, &mut self.server.random)? {
@@ -202,19 +210,29 @@ impl Loop {
             }
             // What has just been read must have been published, or recalled, before it is judged.
             if self.once && self.changed.is_none() && self.is_finished(now)? {
-                return Ok(());
+                return Ok(0);
             }
             self.tell();
+            self.start_command(now)?;
             let mirroring = !self.mirrors_are_settled();
             self.request(now);
             if self.once && mirroring && self.mirrors_are_settled() {
                 // That was the last thing to do: nothing comes in that would tell.
                 continue;
             }
-            if self.wait()? {
-                self.output.settle();
-                info!("stopped by a signal");
-                return Ok(());
+            match self.wait()? {
+                None => {}
+                Some(Call::Drain) => self.drain(),
+                Some(Call::Stop) => {
+                    self.output.settle();
+                    info!("stopped by a signal");
+                    return Ok(0);
+                }
+                Some(Call::Ended(code)) => {
+                    self.output.settle();
+                    info!(code; "the command has ended");
+                    return Ok(code);
+                }
             }
             self.read();
         }
@@ -242,8 +260,8 @@ impl Loop {
         }
     }
 
-    /// Waits for input or the next deadline. True: a signal has come.
-    fn wait(&mut self) -> Result<bool, Error> {
+    /// Waits for input or the next deadline. Something: a signal calls us away.
+    fn wait(&mut self) -> Result<Option<Call>, Error> {
         let exchanges = || self.exchanges();
         let at_once = self.changed.is_some() || exchanges().any(|exchange| exchange.more);
         let timeout = match at_once {
@@ -270,7 +288,7 @@ impl Loop {
         }
         let idle = self.exchanges().all(|exchange| !exchange.more);
         self.idle = idle;
-        Ok(ready[0])
+        Ok(self.signals.attend())
     }
 
     fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
@@ -308,7 +326,9 @@ impl Loop {
             .chain(self.server.next_notice())
             .chain(self.output.deadline())
             .chain(self.settles)
-            .chain(self.patient.filter(|_| !self.ready));
+            .chain(self.patient.filter(|_| !self.ready))
+            .chain(self.waiting.as_ref().map(|waiting| waiting.notices.next))
+            .chain(self.signals.due());
         let patience = self.once.then(|| self.patience());
         next.chain(patience).min()
     }

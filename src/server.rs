@@ -37,7 +37,7 @@ impl Server {
         }
     }
 
-    /// Whether a signal has come: requests fail from then on.
+    /// Whether a signal calls us away: requests fail from then on.
     pub fn is_stopped(&self) -> bool {
         self.client.is_stopped()
     }
@@ -107,7 +107,7 @@ impl Server {
     /// A request failed for a reason that holds for all.
     pub fn failed(&mut self, error: Error, retry_after: Option<Duration>, now: Instant) {
         if self.client.is_stopped() {
-            // A signal cut it short; the next wait ends the program.
+            // A signal cut it short; the next wait does what it asks for.
             return;
         }
         let notice = self.outage.failed(now, retry_after, &mut self.random);

@@ -29,21 +29,27 @@ pub fn apiserver(
             _ => "https://kubernetes".into(),
         }
     });
+    self::url("apiserver", url, &["http", "https"])
+}
+
+/// A base URL of such a scheme, without a slash at its end.
+pub fn url(flag: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
     let why = match url.parse::<Uri>() {
         Err(_) => "it is no URL",
         Ok(uri) => match (uri.scheme_str(), uri.authority()) {
             (_, Some(authority)) if authority.as_str().contains('@') => {
                 // Not echoed: it may be a password.
-                let what = "-apiserver names a user: use -token-file instead";
-                return Err(Error::Usage(what.into()));
+                let what = format!("-{flag} names a user: use -token-file instead");
+                return Err(Error::Usage(what));
             }
-            (Some("http" | "https"), Some(_)) if uri.query().is_none() => {
+            (Some(scheme), Some(_)) if schemes.contains(&scheme) && uri.query().is_none() => {
                 return Ok(url.trim_end_matches('/').to_owned());
             }
-            _ => "it must be http://HOST[:PORT] or https://HOST[:PORT]",
+            _ if schemes.len() > 1 => "it must be http://HOST[:PORT] or https://HOST[:PORT]",
+            _ => "it must be http://HOST[:PORT]",
         },
     };
-    Err(bad("apiserver", &url, why))
+    Err(bad(flag, &url, why))
 }
 
 /// The namespace of objects that are named without one, found only when it is needed.
@@ -144,17 +150,16 @@ fn is_dns_part(text: &str) -> bool {
 }
 
 pub fn sync_interval(text: &str) -> Result<Duration, Error> {
-    let interval = go_duration(text).ok_or_else(|| {
-        bad(
-            "sync-interval",
-            text,
-            "a duration is 90s, 1m30s, 1.5h or 300ms",
-        )
-    })?;
+    let interval = duration("sync-interval", text)?;
     if interval < SHORTEST_SYNC_INTERVAL {
         return Err(bad("sync-interval", text, "it is at least 100ms"));
     }
     Ok(interval)
+}
+
+pub fn duration(flag: &str, text: &str) -> Result<Duration, Error> {
+    let why = "a duration is 90s, 1m30s, 1.5h or 300ms";
+    go_duration(text).ok_or_else(|| bad(flag, text, why))
 }
 
 /// Go's `time.ParseDuration`, for durations that are not negative and fit a century.

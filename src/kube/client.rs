@@ -45,6 +45,25 @@ pub enum Method<'a> {
     Put(&'a [u8]),
 }
 
+/// Makes requests over our own connections.
+pub fn agent(shared: &Arc<Shared>) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .max_idle_connections(1)
+        .max_idle_connections_per_host(1)
+        .max_idle_age(REUSE_WITHIN)
+        .input_buffer_size(INPUT_BUFFER)
+        .output_buffer_size(OUTPUT_BUFFER)
+        .user_agent(concat!("crossover/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let connector = PollConnector(shared.clone());
+    let resolver = CachingResolver(shared.clone());
+    Agent::with_parts(config, connector, resolver)
+}
+
 /// The one API server that we talk to.
 pub struct Client {
     agent: Agent,
@@ -85,23 +104,8 @@ impl Client {
         if let Some(config) = trust.as_mut().map(Trust::refresh).transpose()?.flatten() {
             shared.set_tls(config);
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            .max_idle_age(REUSE_WITHIN)
-            .input_buffer_size(INPUT_BUFFER)
-            .output_buffer_size(OUTPUT_BUFFER)
-            .user_agent(concat!("crossover/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let connector = PollConnector(shared.clone());
-        let resolver = CachingResolver(shared.clone());
-        let agent = Agent::with_parts(config, connector, resolver);
         Ok(Client {
-            agent,
+            agent: agent(&shared),
             shared,
             apiserver: apiserver.to_owned(),
             token,
@@ -109,8 +113,8 @@ impl Client {
         })
     }
 
-    /// Sends a request for `path` (with its query). Takes up to 5 s; a signal ends
-    /// it at once.
+    /// Sends a request for `path` (with its query). Takes up to 5 s; a signal that ends the program
+    /// ends it at once.
     pub fn ask(
         &mut self,
         method: Method,
@@ -126,7 +130,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Whether a signal has come: requests fail from then on.
+    /// Whether a signal calls us away: requests fail from then on.
     pub fn is_stopped(&self) -> bool {
         self.shared.is_stopped()
     }

@@ -105,31 +105,35 @@ impl Shared {
         lock(&self.latest).take()
     }
 
-    /// Whether a signal has come.
+    /// Whether a signal calls us away.
     pub fn is_stopped(&self) -> bool {
-        let mut fds = [PollFd::new(&*self.signals.pipe, PollFlags::IN)];
-        poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
+        self.signals.attend().is_some()
     }
 
-    /// Waits until `socket` is ready, the deadline has passed or a signal has come.
+    /// Waits until `socket` is ready, the deadline has passed or a signal calls us away.
     fn wait(&self, socket: impl AsFd, flags: PollFlags) -> io::Result<()> {
         let deadline = *lock(&self.deadline);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let now = Instant::now();
+            if now >= deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
             }
+            let until = self.signals.due().map_or(deadline, |at| at.min(deadline));
+            let left = until.saturating_duration_since(now);
             let mut fds = [
                 PollFd::new(&socket, flags),
                 PollFd::new(&*self.signals.pipe, PollFlags::IN),
             ];
             match poll(&mut fds, Some(&timespec(left))) {
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) if !fds[1].revents().is_empty() => {
-                    return Err(io::Error::other("a signal ends the program"));
-                }
-                Ok(_) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
+            }
+            let ready = !fds[0].revents().is_empty();
+            if self.is_stopped() {
+                return Err(io::Error::other("a signal calls the program away"));
+            }
+            if ready {
+                return Ok(());
             }
         }
     }

@@ -1,12 +1,87 @@
-//! Who rests on the output. Owns: when it can be rested on, and what is said until then.
+//! Who rests on the output: probes, and the command. Owns: when it can be rested on, what is said
+//! until then, and how the command's Envoy is drained.
+
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
 
 use super::Loop;
+use crate::admin;
+use crate::args::{Drain, Wrapped};
+use crate::backoff::Notices;
 use crate::error::{Chain, Error};
 use crate::probe::READY;
 use crate::reconcile::Latest;
 use crate::source::Source;
 
+/// How long the API server has before the command starts on what an earlier life published.
+const FRESH_WITHIN: Duration = Duration::from_secs(5);
+
+/// A command that has yet to start.
+pub struct Waiting {
+    words: Vec<CString>,
+    /// Of the wait, from its fifth second on.
+    pub notices: Notices,
+}
+
+impl Waiting {
+    /// Nothing is there yet.
+    pub fn new(wrapped: Option<Wrapped>, now: Instant) -> (Option<Waiting>, Option<Drain>) {
+        let Some(Wrapped { words, drain }) = wrapped else {
+            return (None, None);
+        };
+        let notices = Notices::new(now, FRESH_WITHIN);
+        (Some(Waiting { words, notices }), drain)
+    }
+}
+
 impl Loop {
+    /// Starts the command once Envoy finds all that it needs.
+    pub(super) fn start_command(&mut self, now: Instant) -> Result<(), Error> {
+        let Some(Waiting { words, mut notices }) = self.waiting.take() else {
+            return Ok(());
+        };
+        let late = now >= self.started + FRESH_WITHIN;
+        let earlier = !self.in_step && late && self.output.whole_set().is_some();
+        if self.in_step || earlier {
+            // What has come until now is not for the command.
+            if self.signals.attend().is_some() {
+                return Ok(());
+            }
+            if earlier {
+                let reason = self.obstacle();
+                warn!(reason; "the command starts on files of an earlier life");
+            }
+            self.signals.start(&words, self.drain.is_some())?;
+            info!(command:% = words[0].to_string_lossy(); "started the command");
+            return Ok(());
+        }
+        if let Some(lasts) = notices.due(now) {
+            let (seconds, reason) = (lasts.as_secs(), self.obstacle());
+            warn!(seconds, reason; "the command waits for its first files");
+        }
+        self.waiting = Some(Waiting { words, notices });
+        Ok(())
+    }
+
+    /// SIGTERM has come: the command gets it once its Envoy has had time to drain.
+    pub(super) fn drain(&mut self) {
+        let Some(Drain { lasts, admin }) = &self.drain else {
+            return;
+        };
+        // So that what is waited for below is not called away by this very signal.
+        let now = Instant::now();
+        self.signals.pass_at(now + admin::ANSWERS_WITHIN + *lasts);
+        match admin::drain(admin, self.signals.clone()) {
+            Ok(()) => info!(wait:? = lasts; "told Envoy to drain"),
+            Err(error) => {
+                warn!(error:% = error, wait:? = lasts; "Envoy cannot be told to drain: waiting all the same");
+            }
+        }
+        self.signals.pass_at(Instant::now() + *lasts);
+    }
+
     /// Tells probes how far it is.
     pub(super) fn tell(&mut self) {
         if self.once {

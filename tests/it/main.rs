@@ -11,6 +11,7 @@ mod chart;
 mod chart_examples;
 mod chart_refusals;
 mod chart_run;
+mod command;
 mod command_line;
 mod crash;
 mod credentials;

@@ -58,7 +58,7 @@ fn an_argument_that_is_no_flag() {
     refuses(&["envoy"], "unexpected argument: \"envoy\"");
     refuses(&["-watch", "false"], "unexpected argument: \"false\"");
     refuses(&["-configmap=default/a", "-"], "unexpected argument: \"-\"");
-    refuses(&["--"], "unexpected argument: \"--\"");
+    refuses(&["--"], "no command follows --");
     refuses(&[""], "unexpected argument: \"\"");
 }
 

@@ -1,6 +1,6 @@
 //! The program under test, as a process: started, listened to, measured, ended.
 
-use super::{PATIENCE, nap, until};
+use super::{PATIENCE, nap, processes, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A running crossover; it is killed when this is dropped.
+/// A running crossover; it is killed when this is dropped, and what it has started.
 pub struct Crossover {
     child: Child,
     stderr: Arc<Lines>,
@@ -216,7 +216,16 @@ impl Crossover {
 
 impl Drop for Crossover {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Once it is waited for, its number may be another's.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let started = processes::children(self.pid());
+            let _ = self.child.kill();
+            for pid in started {
+                // It may be gone, and nobody's any more; nothing else gets its number so soon.
+                let pid = Pid::from_raw(pid as i32).expect("it is no 0");
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
         let _ = self.child.wait();
         for reader in self.readers.drain(..) {
             let _ = reader.join();

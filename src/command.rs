@@ -1,0 +1,137 @@
+//! The command that runs beside us, such as Envoy. Owns: starting it as if nobody stood between,
+//! what is passed on to it, its exit code; also reaping whoever else is our child, as PID 1 must.
+
+use std::env;
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Instant;
+
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
+use nix::sys::signal::SigSet;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+
+use crate::error::Error;
+
+/// A command that has been started and not ended.
+#[derive(Debug)]
+pub struct Running {
+    pid: Pid,
+    term: Term,
+}
+
+/// What SIGTERM does.
+#[derive(Debug)]
+enum Term {
+    /// It is passed on at once.
+    Passes,
+    /// It begins the drain.
+    Drains,
+    /// It has come, and nobody has begun the drain yet.
+    Wanted,
+    /// It is passed on then, or when it comes again.
+    At(Instant),
+}
+
+impl Running {
+    /// Starts it: with the default for every signal, none blocked, and no descriptor but the
+    /// standard three. The path is searched.
+    pub fn start(words: &[CString], drains: bool) -> Result<Running, Error> {
+        let name = words.first().cloned().unwrap_or_default();
+        let pid = spawn(&name, words).map_err(|errno| Error::Command {
+            name: name.to_string_lossy().into_owned(),
+            source: errno.into(),
+        })?;
+        let term = if drains { Term::Drains } else { Term::Passes };
+        Ok(Running { pid, term })
+    }
+
+    /// A signal has come.
+    pub fn take(&mut self, signal: Signal) {
+        match self.term {
+            Term::Drains if signal == Signal::TERM => self.term = Term::Wanted,
+            _ => self.pass(signal),
+        }
+    }
+
+    fn pass(&mut self, signal: Signal) {
+        if signal == Signal::TERM {
+            self.term = Term::Passes;
+        }
+        // It is there, if dead, until it is waited for.
+        let _ = kill_process(self.pid, signal);
+    }
+
+    /// Whether SIGTERM has come, and [`Running::pass_at`] is to be said.
+    pub fn asks_to_drain(&self) -> bool {
+        matches!(self.term, Term::Wanted)
+    }
+
+    /// When to pass SIGTERM on, if it has come and has not been passed on yet.
+    pub fn pass_at(&mut self, at: Instant) {
+        if matches!(self.term, Term::Wanted | Term::At(_)) {
+            self.term = Term::At(at);
+        }
+    }
+
+    /// When there is something to do without a signal.
+    pub fn due(&self) -> Option<Instant> {
+        match self.term {
+            Term::At(at) => Some(at),
+            Term::Passes | Term::Drains | Term::Wanted => None,
+        }
+    }
+
+    /// Passes on what is due, and reaps. Its exit code, once it has ended.
+    pub fn attend(&mut self, now: Instant) -> Option<u8> {
+        if self.due().is_some_and(|at| at <= now) {
+            self.pass(Signal::TERM);
+        }
+        let mut ended = None;
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if pid == self.pid {
+                ended = Some(exit_code(status));
+            }
+        }
+        ended
+    }
+}
+
+/// As a shell has it.
+fn exit_code(status: WaitStatus) -> u8 {
+    let signal = status.terminating_signal().map(|signal| 128 + signal);
+    let code = status.exit_status().or(signal);
+    code.and_then(|code| code.try_into().ok())
+        .unwrap_or(u8::MAX)
+}
+
+// std's own would leave what we inherited: ignored signals and open descriptors.
+fn spawn(name: &CString, words: &[CString]) -> nix::Result<Pid> {
+    let mut actions = PosixSpawnFileActions::init()?;
+    for entry in fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        if let Some(3..) = number {
+            actions.add_close(number.unwrap_or_default())?;
+        }
+    }
+    let mut attributes = PosixSpawnAttr::init()?;
+    attributes.set_sigdefault(&SigSet::all())?;
+    attributes.set_sigmask(&SigSet::empty())?;
+    let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
+    attributes.set_flags(flags)?;
+    let variable = |(mut name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        name.push("=");
+        name.push(value);
+        CString::new(name.into_vec()).ok()
+    };
+    let environment: Vec<CString> = env::vars_os().filter_map(variable).collect();
+    let pid = posix_spawnp(name, &actions, &attributes, words, &environment)?;
+    Pid::from_raw(pid.as_raw()).ok_or(nix::errno::Errno::ESRCH)
+}
