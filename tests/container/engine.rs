@@ -122,11 +122,6 @@ impl Container {
         Container::start(what, options, image, arguments).finish()
     }
 
-    /// Its name in the engine.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// What its main process does, as we see it.
     #[track_caller]
     pub fn process(&self) -> &Crossover {
@@ -157,6 +152,12 @@ impl Container {
         docker(&["stop", &self.name]);
         let took = started.elapsed();
         (self.finish(), took)
+    }
+
+    /// A signal for its main process.
+    #[track_caller]
+    pub fn signal(&self, signal: &str) {
+        docker(&["kill", "--signal", signal, &self.name]);
     }
 
     /// `docker kill`, then its end.

@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, FOLLOW, assert_no_failure, load, until_published, wait_for_answers};
 use crate::kit::load::Tally;
 use crate::kit::site::BACKENDS;
+use crate::manifest::Pod;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -95,5 +96,24 @@ fn an_envoy_that_restarts_runs_on_the_newest_files() {
     wait_for_answers(&load, "third", BACKENDS[0]);
     let tally = load.tally().since(&Tally::default());
     assert!(!tally.versions.contains_key("first"), "{tally:?}");
+    assert_no_failure(&load);
+}
+
+#[test]
+fn one_container_that_restarts_while_the_api_server_is_away_runs_on_the_files_it_has() {
+    let cluster = Cluster::start();
+    let pod = Pod::install(&cluster, "embedded.yaml");
+    cluster.shift("first", [100, 0]);
+    let mut envoy = pod.start("envoy");
+    wait_for_answers(&load(&envoy), "first", BACKENDS[0]);
+    cluster.api.refuse();
+    cluster.api.reset();
+    envoy.kill();
+    cluster.shift("second", [0, 100]);
+    envoy.start_again();
+    let load = load(&envoy);
+    wait_for_answers(&load, "first", BACKENDS[0]);
+    cluster.api.accept();
+    wait_for_answers(&load, "second", BACKENDS[1]);
     assert_no_failure(&load);
 }

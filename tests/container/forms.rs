@@ -95,8 +95,17 @@ fn one_container_that_starts_envoy_when_there_are_files() {
     pod.publish();
     shifts_traffic(&cluster, &envoy);
     assert!(begun(&envoy));
-    // Not by `docker stop`, which would not wait for the whole drain.
-    crate::engine::docker(&["kill", "--signal=TERM", envoy.name()]);
+    // It drains, and answers all the while; a second signal cuts that short.
+    let load = load(&envoy);
+    envoy.signal("TERM");
+    envoy.wait_for_line("drain");
+    let before = load.tally();
+    load.wait_for("answers while it drains", &before, |tally| {
+        tally.total() >= 50
+    });
+    assert_no_failure(&load);
+    drop(load);
+    envoy.signal("TERM");
     let finished = envoy.finish();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
 }
