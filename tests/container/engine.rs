@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{self, Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Asks the engine; what it answers to is the same for every test.
 static ENGINE: LazyLock<()> = LazyLock::new(|| {
@@ -145,13 +145,33 @@ impl Container {
             .finish()
     }
 
-    /// `docker stop`, which kills after ten seconds: how it ended and how long that took.
+    /// `docker stop`, which kills after ten seconds: how it ended, and how long after the signal by
+    /// the engine's own clock.
     #[track_caller]
     pub fn stop(&mut self) -> (Finished, Duration) {
-        let started = Instant::now();
         docker(&["stop", &self.name]);
-        let took = started.elapsed();
-        (self.finish(), took)
+        let finished = self.finish();
+        let filter = format!("container={}", self.name);
+        let format = "{{.TimeNano}} {{.Action}}";
+        let all = [
+            "events",
+            "--since=1h",
+            "--until=0s",
+            "--filter",
+            &filter,
+            "--format",
+            format,
+        ];
+        // The engine tells of whole seconds that are over.
+        let took = until("the engine to tell of the signal and of the end", || {
+            let events = docker(&all);
+            let last = |action: &str| -> Option<u64> {
+                let mut lines = events.lines().rev();
+                lines.find_map(|line| line.strip_suffix(action)?.trim().parse().ok())
+            };
+            Some(last(" die")? - last(" kill")?)
+        });
+        (finished, Duration::from_nanos(took))
     }
 
     /// A signal for its main process.
