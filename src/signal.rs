@@ -3,11 +3,13 @@
 //! signals there unless they are handled.
 
 use std::ffi::CString;
+use std::fmt;
 use std::io::{self, PipeReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use signal_hook::{flag, low_level};
@@ -38,7 +40,7 @@ pub enum Call {
 }
 
 /// All signals that are handled.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Signals {
     /// Readable once a signal has come; every wait includes it, and then asks [`Signals::attend`].
     pub pipe: Arc<PipeReader>,
@@ -51,13 +53,18 @@ pub struct Signals {
     stage: Arc<Mutex<Stage>>,
 }
 
-#[derive(Debug)]
 enum Stage {
     /// No command runs: a signal ends the program.
     Alone,
     Stopped,
     Running(Running),
     Ended(u8),
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signals")
+    }
 }
 
 impl Signals {
@@ -70,6 +77,8 @@ impl Signals {
         let exit_at_once = Arc::new(AtomicBool::new(false));
         let (read, write) = io::pipe().map_err(failed)?;
         rustix::io::ioctl_fionbio(&read, true).map_err(|errno| failed(errno.into()))?;
+        // A mask that we inherited would hold them back for ever.
+        let _ = SigSet::all().thread_unblock();
         let mut came = Vec::new();
         let handled = if commands {
             &SIGNALS[..]
@@ -131,11 +140,12 @@ impl Signals {
         }
     }
 
-    /// When to attend though no signal has come.
+    /// When to attend though no signal comes any more.
     pub fn due(&self) -> Option<Instant> {
         match &*self.stage() {
+            Stage::Alone => None,
             Stage::Running(command) => command.due(),
-            Stage::Alone | Stage::Stopped | Stage::Ended(_) => None,
+            Stage::Stopped | Stage::Ended(_) => Some(Instant::now()),
         }
     }
 

@@ -12,8 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::disk::{Disk, failed, reason};
 use super::layout::Layout;
@@ -48,7 +48,8 @@ pub struct Told {
 }
 
 fn now() -> u64 {
-    clock_gettime(ClockId::Monotonic).tv_sec.unsigned_abs()
+    // This clock is always there.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| time.tv_sec().unsigned_abs())
 }
 
 impl Publisher {

@@ -17,14 +17,21 @@ use std::net::TcpListener;
 /// names; whatever else it names is nowhere.
 struct Example {
     pod: Pod,
+    job: Job,
     rendering: Rendering,
     envoy: Envoy,
 }
 
 impl Example {
+    /// Of values files.
+    #[track_caller]
+    fn start(files: &[&str]) -> Example {
+        Example::start_with(files, |_| json!({}))
+    }
+
     /// Of values files, under more values.
     #[track_caller]
-    fn start(files: &[&str], more: &Value) -> Example {
+    fn start_with(files: &[&str], more: impl Fn(&Pod) -> Value) -> Example {
         let values = files.iter().fold(json!({}), |all, name| {
             merge(&all, &examples::read(&examples::path(name)))
         });
@@ -57,11 +64,12 @@ impl Example {
                 .map(|it| merge(it, &static_cluster("127.0.0.1", 1)));
             local["clusters"] = here.collect();
         }
-        let rendering = render(Job {
+        let job = Job {
             files: files.iter().map(|name| format!("example/{name}")).collect(),
-            values: merge(&local, more),
+            values: merge(&local, &more(&pod)),
             ..Job::default()
-        });
+        };
+        let rendering = render(job.clone());
         pod.install(&rendering);
         let init = pod.crossover(&rendering, "crossover-init").finish();
         assert_eq!(init.code, Some(0), "{}", init.stderr);
@@ -70,6 +78,7 @@ impl Example {
         assert!(!envoy.log().contains("eprecated"), "{}", envoy.log());
         Example {
             pod,
+            job,
             rendering,
             envoy,
         }
@@ -83,7 +92,7 @@ impl Example {
 #[test]
 fn the_services_and_the_upstreams_route_alike_whatever_the_other_values() {
     for file in ["values.services.yaml", "values.upstreams.yaml"] {
-        let example = Example::start(&["values.yaml", file], &json!({}));
+        let example = Example::start(&["values.yaml", file]);
         let load = example.pod.load(500);
         load.wait_for("both backends", &Tally::default(), |tally| {
             tally.answers.len() == 2
@@ -94,7 +103,7 @@ fn the_services_and_the_upstreams_route_alike_whatever_the_other_values() {
 
 #[test]
 fn the_gateway_tells_services_apart_by_host_and_path() {
-    let example = Example::start(&["values.gateway.yaml"], &json!({}));
+    let example = Example::start(&["values.gateway.yaml"]);
     assert_eq!(example.ask("shop.example.com", "/"), (200, "shop".into()));
     assert_eq!(
         example.ask("shop.example.com", "/api/orders/7"),
@@ -125,7 +134,8 @@ fn the_gateway_tells_services_apart_by_host_and_path() {
 
 #[test]
 fn the_canary_gets_its_part_and_more_by_one_flag() {
-    let example = Example::start(&["values.canary.yaml"], &json!({}));
+    let example = Example::start(&["values.canary.yaml"]);
+    let _sidecar = example.pod.crossover(&example.rendering, "crossover");
     let load = example.pod.load(2000);
     let part = |since: &Tally| {
         let tally = load.wait_for("answers", since, |tally| tally.total() >= 1500);
@@ -133,9 +143,17 @@ fn the_canary_gets_its_part_and_more_by_one_flag() {
     };
     let five = part(&Tally::default());
     assert!((0.02..0.09).contains(&five), "{five}");
+    // The flag that the file's first lines tell of, over what is installed.
     let text = fs::read_to_string(examples::path("values.canary.yaml")).unwrap();
-    let flag = "upstreams.checkout.backends.checkout-canary.weight=10";
-    assert!(text.contains(&format!("--set {flag}")), "{text}");
+    let (_, flag) = text.split_once("--set ").unwrap();
+    let mut more = example.job.clone();
+    more.set
+        .push(flag.lines().next().unwrap().replace("=10", "=190"));
+    example.pod.install(&render(more));
+    crate::kit::until("two thirds for the canary", || {
+        (part(&load.tally()) > 0.5).then_some(())
+    });
+    assert_eq!(load.tally().failures, Vec::<String>::new());
 }
 
 #[test]
@@ -145,37 +163,29 @@ fn the_router_retries_breaks_circuits_and_traces() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let example = Example::start(&["values.router.yaml"], &json!({}));
-    let values = |more: &Value| {
-        let sampled = json!({"listener": {"httpConnectionManager": {"tracing": {
-            "random_sampling": {"value": 100},
-        }}}});
-        merge(&sampled, more)
-    };
-    let live = example.pod.cluster("catalog");
-    let live = &live["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
     let dead = static_cluster("127.0.0.1", dead.port());
-    let dead = &dead["load_assignment"]["endpoints"][0]["lb_endpoints"][0];
-    let both = json!({"upstreams": {"catalog": {"backends": {"catalog": {"cluster": {
-        "load_assignment": {"endpoints": [{"lb_endpoints": [dead, live]}]},
-        "outlier_detection": {"enforcing_consecutive_gateway_failure": 0},
-    }}}}}});
-    drop(example.envoy);
-    let example = Example::start(&["values.router.yaml"], &values(&both));
+    let example = Example::start_with(&["values.router.yaml"], |pod| {
+        let endpoint =
+            |cluster: &Value| cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0].clone();
+        let endpoints = [endpoint(&dead), endpoint(&pod.cluster("catalog"))];
+        json!({
+            "upstreams": {"catalog": {"backends": {"catalog": {"cluster": {
+                "load_assignment": {"endpoints": [{"lb_endpoints": endpoints}]},
+                "outlier_detection": {"enforcing_consecutive_gateway_failure": 0},
+            }}}}},
+            "listener": {"httpConnectionManager": {"tracing": {"random_sampling": {"value": 100}}}},
+        })
+    });
     for _ in 0..20 {
-        assert_eq!(example.ask("catalog", "/"), (200, "catalog".into()));
+        assert_eq!(example.ask("catalog:10000", "/"), (200, "catalog".into()));
     }
     let stat = |name: &str| example.envoy.stat(name);
     assert!(stat("cluster.catalog.upstream_rq_retry_success") > 5);
-    let budget = "cluster.catalog.circuit_breakers.default.remaining_retries";
     assert_eq!(stat("cluster.catalog.circuit_breakers.default.rq_open"), 0);
     let config = example
         .envoy
         .get("/config_dump?resource=dynamic_active_clusters");
-    assert!(
-        config.contains("\"max_pending_requests\": 100"),
-        "{budget}: {config}"
-    );
+    assert!(config.contains("\"max_pending_requests\": 100"), "{config}");
     assert!(stat("http.http.tracing.random_sampling") >= 20);
     // They are on their way to the collector, which is nowhere.
     until("spans to be sent", || {
@@ -188,11 +198,12 @@ fn the_router_retries_breaks_circuits_and_traces() {
 
 #[test]
 fn flaggers_splits_take_the_canary_from_nothing_to_half_and_back() {
-    let example = Example::start(&["values.flagger.yaml"], &json!({}));
+    let example = Example::start(&["values.flagger.yaml"]);
     let Example {
         pod,
         rendering,
         envoy,
+        ..
     } = &example;
     let _sidecar = pod.crossover(rendering, "crossover");
     let load = pod.load(1000);
@@ -225,7 +236,7 @@ fn flaggers_splits_take_the_canary_from_nothing_to_half_and_back() {
 
 #[test]
 fn flaggers_queries_ask_for_what_envoy_tells_prometheus() {
-    let example = Example::start(&["values.flagger.yaml"], &json!({}));
+    let example = Example::start(&["values.flagger.yaml"]);
     example.ask("podinfo", "/");
     let annotations =
         example.rendering.object("Deployment", "envoy")["spec"]["template"]["metadata"].clone();

@@ -238,6 +238,10 @@ fn upstreams_that_contradict_each_other_are_refused_by_name() {
             &["upstream b has smi.enabled, but its name is a domain of upstream c"],
         ),
         (
+            two(x(), json!({"domains": ["y:8080"]})),
+            &["upstream b: write the domain \"y:8080\" without its port"],
+        ),
+        (
             backend(json!({"weight": 0})),
             &["podinfo: the weights of its backends add up to 0"],
         ),
@@ -253,7 +257,10 @@ fn what_cannot_run_is_refused_before_it_is_installed() {
     refuses(&[
         (
             json!({"crossover": {"mode": "embedded"}}),
-            &["an image that holds both", "image.repository"],
+            &[
+                "an image that holds both envoy and crossover",
+                "image.repository",
+            ],
         ),
         (
             json!({"volumes": [{"name": "xds"}]}),

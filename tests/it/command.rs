@@ -328,7 +328,7 @@ fn it_starts_with_default_dispositions_an_empty_mask_and_no_inherited_descriptor
         os.dup2(os.open('/dev/null', os.O_RDONLY), 7); os.dup2(7, 100)\n\
         for s in signal.valid_signals():\n\
         \x20   if s not in (9, 19): signal.signal(s, signal.SIG_IGN)\n\
-        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.valid_signals()) - {15})\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n\
         os.execv(sys.argv[1], sys.argv[1:])";
     let mut command = Command::new("python3");
     command
@@ -358,6 +358,9 @@ fn it_starts_with_default_dispositions_an_empty_mask_and_no_inherited_descriptor
     open.sort();
     assert_eq!(open, ["0", "1", "2"]);
     assert!(fs::exists(format!("/proc/{}/fd/100", process.pid())).unwrap());
+    // What was blocked for the program is passed on, and its end is noticed.
+    process.signal(Signal::USR1);
+    ends_with(process, 128 + 10);
 }
 
 #[test]

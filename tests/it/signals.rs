@@ -128,6 +128,20 @@ fn while_a_watch_is_idle() {
 }
 
 #[test]
+fn while_a_mirror_is_asked_for() {
+    ends_at_once(|| {
+        let scene = Scene::http();
+        scene.server.create(object(1));
+        let mirror = |request: &Request| request.path().ends_with("/a-gen");
+        let freeze = Misbehaviour::new(Fault::Freeze, mirror);
+        scene.server.misbehave(freeze);
+        let program = scene.follow(&["a"], &["-smi"]);
+        scene.server.wait_for_request("the mirror's", mirror);
+        reached(program, scene)
+    });
+}
+
+#[test]
 fn while_the_server_is_away() {
     ends_at_once(|| {
         let scene = Scene::http();

@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use ureq::Agent;
 
-/// A running Envoy; it is killed when this is dropped.
+/// A running Envoy; it is killed when this is dropped, unless somebody else has started it.
 pub struct Envoy {
-    child: Killed,
+    child: Option<Killed>,
     admin: SocketAddr,
     agent: Agent,
     dir: TempDir,
@@ -28,21 +28,50 @@ pub fn program() -> PathBuf {
         .expect("Envoy is missing; run: make tools")
 }
 
+/// The words that start Envoy on a bootstrap without an `admin` part, which gets this address.
+pub fn words(dir: &Path, bootstrap: &str, admin: SocketAddr, drain_seconds: u32) -> Vec<String> {
+    let config = dir.join("bootstrap.yaml");
+    let (ip, port) = (admin.ip(), admin.port());
+    let admin =
+        format!("admin: {{address: {{socket_address: {{address: {ip}, port_value: {port}}}}}}}");
+    fs::write(&config, format!("{admin}\n{bootstrap}")).expect("the directory is ours");
+    let drain = drain_seconds.to_string();
+    let words = [
+        "--config-path",
+        path(&config),
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+    ];
+    let program = program();
+    let words = [path(&program)].into_iter().chain(words);
+    words
+        .chain(["--drain-time-s", &drain])
+        .map(String::from)
+        .collect()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("no odd path")
+}
+
 impl Envoy {
+    /// Waits for an Envoy that somebody else starts by [`words`], with this admin address.
+    #[track_caller]
+    pub fn attach(dir: TempDir, admin: SocketAddr) -> Envoy {
+        Envoy::ready(None, dir, || Some(admin))
+    }
+
     /// Starts Envoy on a bootstrap without an `admin` part (it gets one) and waits until it is
     /// ready.
     #[track_caller]
     pub fn start(bootstrap: &str) -> Envoy {
         let dir = TempDir::new().expect("a directory can be made");
-        let admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}";
-        let config = dir.path().join("bootstrap.yaml");
-        fs::write(&config, format!("{admin}\n{bootstrap}")).expect("the directory is ours");
+        let words = words(dir.path(), bootstrap, ([127, 0, 0, 1], 0).into(), 1);
         let admin = dir.path().join("admin");
-        let mut command = Command::new(program());
-        command.arg("--config-path").arg(&config);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.arg("--admin-address-path").arg(&admin);
-        command.args(["--concurrency", "1", "--disable-hot-restart"]);
-        command.args(["--drain-time-s", "1"]);
         Envoy::run(command, dir, || {
             fs::read_to_string(&admin).ok()?.parse().ok()
         })
@@ -60,14 +89,20 @@ impl Envoy {
 
     #[track_caller]
     fn run(mut command: Command, dir: TempDir, admin: impl Fn() -> Option<SocketAddr>) -> Envoy {
-        let log = dir.path().join("log");
+        let log = File::create(dir.path().join("log")).expect("the directory is ours");
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("the directory is ours"))
+            .stderr(log)
             .spawn()
             .map(Killed)
             .expect("Envoy can be run");
+        Envoy::ready(Some(child), dir, admin)
+    }
+
+    /// Waits for it; `admin` says where it can be asked, once that is known.
+    #[track_caller]
+    fn ready(child: Option<Killed>, dir: TempDir, admin: impl Fn() -> Option<SocketAddr>) -> Envoy {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -79,7 +114,9 @@ impl Envoy {
             dir,
         };
         until("Envoy to be ready", || {
-            if let Some(status) = envoy.child.0.try_wait().expect("the process is ours") {
+            let child = envoy.child.as_mut();
+            let ended = child.and_then(|it| it.0.try_wait().expect("the process is ours"));
+            if let Some(status) = ended {
                 panic!("Envoy does not start: {status}\n{}", envoy.log());
             }
             envoy.admin = admin()?;
@@ -90,7 +127,8 @@ impl Envoy {
 
     /// The process's id.
     pub fn pid(&self) -> u32 {
-        self.child.0.id()
+        let child = self.child.as_ref().expect("it was started here");
+        child.0.id()
     }
 
     /// A GET on the admin port.

@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod replay;
 pub mod site;
 pub mod tear;
+pub mod terminal;
 pub mod worker;
 pub mod xds;
 

@@ -1,4 +1,4 @@
-{{/* What Envoy starts with. All that may change while it runs is in the xDS files. */}}
+{{/* What Envoy starts with. */}}
 
 {{- define "envoy.admin" -}}
 socket_address: {address: {{ .Values.admin.address | quote }}, port_value: {{ int64 .Values.admin.port }}}
@@ -27,8 +27,10 @@ admin:
 dynamic_resources:
   cds_config:
     {{- include "envoy.source" (list . "cds.yaml") | nindent 4 }}
+  {{- if hasKey .Values.xds "lds.yaml" }}
   lds_config:
     {{- include "envoy.source" (list . "lds.yaml") | nindent 4 }}
+  {{- end }}
 static_resources:
   clusters:
   - name: envoy-admin
@@ -40,6 +42,11 @@ static_resources:
       {{- include "envoy.endpoint" (list "drain-hook" (include "envoy.pipe" (list . "hook"))) | nindent 6 }}
   {{- end }}
   listeners:
+  {{- /* Here, so that another port, or one that Envoy does not take, rolls the pods one by one, or not at all. */}}
+  {{- if not (hasKey .Values.xds "lds.yaml") }}
+  -
+    {{- include "envoy.listener" . | nindent 4 }}
+  {{- end }}
   {{- if ne .Values.crossover.mode "embedded" }}
   {{- include "envoy.drain.listener" . | nindent 2 }}
   {{- end }}

@@ -117,7 +117,7 @@ livenessProbe:
 {{- define "envoy.container" -}}
 {{- $embedded := eq .Values.crossover.mode "embedded" -}}
 {{- if and $embedded (eq .Values.image.repository "envoyproxy/envoy") -}}
-{{- fail "crossover.mode embedded needs an image that holds both Envoy and crossover: set image.repository and image.tag" -}}
+{{- fail "crossover.mode embedded needs an image that holds both envoy and crossover, on its PATH: set image.repository and image.tag" -}}
 {{- end -}}
 - name: envoy
   image: "{{ .Values.image.repository }}:{{ .Values.image.tag }}"

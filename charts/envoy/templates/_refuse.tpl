@@ -13,7 +13,7 @@
   "prometheusRule" "it has no successor: write a PrometheusRule of your own"
   "rbac.pspEnabled" "it has no successor: securityContext and containerSecurityContext are \"restricted\""
   "readinessProbe" "it has no successor: Envoy is asked"
-  "route" "use xds, with an rds.yaml and an lds.yaml of your own"
+  "route" "use xds, with an rds.yaml of your own"
   "secretMounts" "use volumes and volumeMounts"
   "service.enabled" "it has no successor: the Service is always there"
   "service.name" "use fullnameOverride"

@@ -44,6 +44,9 @@ Upstreams with the same domains share a virtual host, and are told apart by pref
     {{- end -}}
   {{- end -}}
   {{- range $domains -}}
+    {{- if regexMatch ":[0-9*]+$" . -}}
+      {{- fail (printf "upstream %s: write the domain %q without its port, as it is compared without one" $name .) -}}
+    {{- end -}}
     {{- $owner := get $owners . | default $key -}}
     {{- if ne $owner $key -}}
       {{- fail (printf "upstream %s has the domain %q, as upstream %s does, but not all of its domains" $name . (get $hosts $owner).name) -}}

@@ -1,4 +1,4 @@
-{{/* The chart's own xDS files. A template for each: a key of `xds` can include one. */}}
+{{/* Listener, clusters and routes. A template for each xDS file: a key of `xds` can include one. */}}
 
 {{/* A ConfigSource; takes (list $ file). Envoy gets nothing but a path: it then loads just the files that changed. */}}
 {{- define "envoy.source" -}}
@@ -27,16 +27,21 @@ filters:
     {{- toYaml $manager | nindent 4 }}
 {{- end -}}
 
-{{- define "envoy.lds" -}}
+{{/* The listener; it stands in the bootstrap, or in an lds.yaml of the values'. */}}
+{{- define "envoy.listener" -}}
 {{- $chain := mergeOverwrite (include "envoy.filterChain" . | fromYaml) (deepCopy .Values.listener.filterChain) -}}
+name: http
+address:
+  socket_address: {address: {{ .Values.listener.address | quote }}, port_value: {{ int64 .Values.listener.port }}}
+filter_chains:
+-
+  {{- toYaml $chain | nindent 2 }}
+{{- end -}}
+
+{{- define "envoy.lds" -}}
 resources:
 - "@type": type.googleapis.com/envoy.config.listener.v3.Listener
-  name: http
-  address:
-    socket_address: {address: {{ .Values.listener.address | quote }}, port_value: {{ int64 .Values.listener.port }}}
-  filter_chains:
-  -
-    {{- toYaml $chain | nindent 4 }}
+  {{- include "envoy.listener" . | nindent 2 }}
 {{- end -}}
 
 {{- define "envoy.cds" -}}
@@ -49,6 +54,8 @@ resources:
 resources:
 - "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
   name: http
+  # example.com:8080 is example.com, too.
+  ignore_port_in_host_matching: true
   virtual_hosts:
   {{- range include "envoy.virtualHosts" . | fromJsonArray }}
   - name: {{ .name }}
@@ -102,15 +109,9 @@ resources:
 
 {{/* Every file, as the data of a ConfigMap. */}}
 {{- define "envoy.files" -}}
-{{- $files := dict "lds.yaml" "envoy.lds" "cds.yaml" "envoy.cds" "rds.yaml" "envoy.rds" -}}
-{{- range $name, $template := $files }}
-{{- if not (hasKey $.Values.xds $name) -}}
-{{ $name }}: |
-  {{- include $template $ | nindent 2 }}
-{{ end }}
-{{- end }}
+{{- $files := dict "cds.yaml" (include "envoy.cds" . | println) "rds.yaml" (include "envoy.rds" . | println) -}}
 {{- range $name, $content := .Values.xds -}}
-{{ $name }}: |
-  {{- tpl (kindIs "string" $content | ternary $content (toYaml $content)) $ | nindent 2 }}
-{{ end }}
+{{- $_ := set $files $name (tpl (kindIs "string" $content | ternary $content (toYaml $content | println)) $) -}}
+{{- end -}}
+{{- toYaml $files -}}
 {{- end -}}

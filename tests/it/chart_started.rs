@@ -1,0 +1,221 @@
+//! "Install it" and "Getting started" of the README: each command is run as it stands there, and what it
+//! promises is seen.
+
+use crate::kit::crossover::Crossover;
+use crate::kit::envoy::Envoy;
+use crate::kit::helm::{Job, render};
+use crate::kit::load::Load;
+use crate::kit::objects::traffic_split;
+use crate::kit::pod::Pod;
+use crate::kit::site::BACKENDS;
+use crate::kit::terminal::{Done, Terminal, commands};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const README: &str = include_str!("../../README.md");
+
+/// Someone who follows the README.
+struct Reader {
+    pod: Pod,
+    terminal: Terminal,
+    running: Option<(Crossover, Envoy, Load)>,
+    elsewhere: Vec<String>,
+}
+
+impl Reader {
+    fn new(services: &[&str], by: &str) -> Reader {
+        let pod = Pod::new(services);
+        let mut values = pod.values();
+        for service in services {
+            let cluster = pod.cluster(service);
+            values[by]["podinfo"]["backends"][*service]["cluster"] = cluster;
+        }
+        let terminal = Terminal::new(&pod, &values);
+        let (running, elsewhere) = (None, Vec::new());
+        Reader {
+            pod,
+            terminal,
+            running,
+            elsewhere,
+        }
+    }
+
+    /// Runs a command; what it installs is started the first time, and upgraded after it.
+    #[track_caller]
+    fn follow(&mut self, command: &str) {
+        match self.terminal.run(command) {
+            Done::Printed(_) => {}
+            Done::Elsewhere(call) => self.elsewhere.push(call),
+            Done::Rendered(rendering) => {
+                self.pod.install(&rendering);
+                if self.running.is_none() {
+                    let (crossover, envoy) = self.pod.start_native(&rendering);
+                    self.running = Some((crossover, envoy, self.pod.load(500)));
+                }
+            }
+        }
+    }
+
+    /// Waits until only these answer, and all of them do.
+    #[track_caller]
+    fn expect_answers_of(&self, names: &[&str]) {
+        let (_, _, load) = self.running.as_ref().expect("it is installed");
+        let names: BTreeSet<&str> = names.iter().copied().collect();
+        crate::kit::until(&format!("answers of {names:?}"), || {
+            let since = load.tally();
+            let tally = load.wait_for("answers", &since, |tally| tally.total() >= 50);
+            (tally
+                .answers
+                .keys()
+                .map(String::as_str)
+                .collect::<BTreeSet<_>>()
+                == names)
+                .then_some(())
+        });
+    }
+
+    /// No request failed, and nothing was asked for that the Role does not allow.
+    #[track_caller]
+    fn finish(self) {
+        let (_, _, load) = self.running.as_ref().expect("it is installed");
+        assert_eq!(load.tally().failures, Vec::<String>::new());
+        self.pod.assert_within_role();
+    }
+}
+
+#[test]
+fn getting_started_with_a_configmap_alone() {
+    let [install, repo, one, other, ask, first, second, older] =
+        &commands(README, "### With a ConfigMap alone")[..]
+    else {
+        panic!("the section has other commands");
+    };
+    let mut reader = Reader::new(&BACKENDS, "upstreams");
+    reader.follow(install);
+    reader.expect_answers_of(&BACKENDS);
+    for command in [repo, one, other, ask] {
+        reader.follow(command);
+    }
+    // The releases' Services are the backends, the address is Envoy's Service.
+    for (call, service) in reader.elsewhere[1..3].iter().zip(BACKENDS) {
+        let release = service.strip_suffix("-podinfo").unwrap();
+        assert_eq!(
+            *call,
+            format!("helm upgrade --install {release} podinfo/podinfo")
+        );
+    }
+    assert!(
+        reader.elsewhere[3].contains("curl -s http://envoy:10000;"),
+        "{:?}",
+        reader.elsewhere
+    );
+    let service = render(Job::default()).object("Service", "envoy");
+    assert_eq!(service["spec"]["ports"][0]["port"], json!(10000));
+    reader.follow(first);
+    reader.expect_answers_of(&BACKENDS[..1]);
+    reader.follow(second);
+    reader.expect_answers_of(&BACKENDS[1..]);
+    reader.finish();
+
+    let mut reader = Reader::new(&BACKENDS, "services");
+    reader.follow(older);
+    reader.expect_answers_of(&BACKENDS[..1]);
+    reader.finish();
+}
+
+#[test]
+fn getting_started_with_traffic_splits() {
+    let [install, without_a_file, apply] = &commands(README, "### With TrafficSplits")[..] else {
+        panic!("the section has other commands");
+    };
+    for install in [install, without_a_file] {
+        let mut reader = Reader::new(&BACKENDS, "upstreams");
+        reader.follow(install);
+        reader.expect_answers_of(&BACKENDS);
+        reader.follow(apply);
+        reader.expect_answers_of(&BACKENDS[..1]);
+        reader.follow("kubectl apply -f example/podinfo-v4.trafficsplit.yaml");
+        reader.expect_answers_of(&BACKENDS[1..]);
+        reader.finish();
+    }
+}
+
+#[test]
+fn getting_started_with_flagger() {
+    let [install, _, flagger, podinfo, apply, image] = &commands(README, "### With Flagger")[..]
+    else {
+        panic!("the section has other commands");
+    };
+    let (primary, canary) = ("podinfo-primary", "podinfo-canary");
+    let mut reader = Reader::new(&[primary, canary], "upstreams");
+    for kind in ["Canary", "MetricTemplate"] {
+        reader.pod.server.create(flagger_definition(kind));
+    }
+    reader.follow(install);
+    reader.expect_answers_of(&[primary]);
+    for command in [flagger, podinfo, image] {
+        reader.follow(command);
+    }
+    reader.follow(apply);
+    let written = reader.pod.server.get("Canary", "podinfo").unwrap();
+    assert!(reader.elsewhere[0].contains("meshProvider=smi:v1alpha2"));
+    assert_eq!(written["spec"]["provider"], "smi:v1alpha2");
+    // From here on Flagger acts: the Service, and the weights that it begins with and goes on to.
+    let split = |weight: u64| {
+        let backends = [(canary, weight), (primary, 100 - weight)];
+        traffic_split("podinfo", "podinfo", &backends)
+    };
+    reader.pod.server.create(split(0));
+    reader.pod.server.replace(split(50));
+    reader.expect_answers_of(&[primary, canary]);
+    reader.pod.server.replace(split(0));
+    reader.expect_answers_of(&[primary]);
+    reader.finish();
+}
+
+/// Enough of Flagger's definitions for kubectl.
+fn flagger_definition(kind: &str) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = if kind == "Canary" {
+        "canaries".into()
+    } else {
+        format!("{singular}s")
+    };
+    let schema = json!({"openAPIV3Schema": {
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+    }});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.flagger.app")},
+        "spec": {
+            "group": "flagger.app", "scope": "Namespaced",
+            "names": {
+                "kind": kind, "listKind": format!("{kind}List"),
+                "plural": plural, "singular": singular,
+            },
+            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": schema}],
+        },
+    })
+}
+
+#[test]
+fn the_readme_installs_from_the_folder_and_from_the_package() {
+    let [folder, make, package, plain] = &commands(README, "## Install it")[..] else {
+        panic!("the section has other commands");
+    };
+    let reader = Reader::new(&BACKENDS, "upstreams");
+    let rendered = |command: &str| match reader.terminal.run(command) {
+        Done::Rendered(rendering) => rendering.objects(),
+        other => panic!("{command}: {other:?}"),
+    };
+    let (from_folder, printed) = (rendered(folder), reader.terminal.run(make));
+    assert!(matches!(printed, Done::Printed(_)), "{printed:?}");
+    assert_eq!(rendered(package), from_folder);
+    let (_, file) = plain.rsplit_once(' ').unwrap();
+    assert!(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists(),
+        "{plain}"
+    );
+}
