@@ -123,6 +123,7 @@ manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people witho
 tools: $(VENV)/done ## What the tests need: a real Envoy, Helm, kubectl, strace.
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
+	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2"; exit 1; }
 
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)

@@ -13,7 +13,7 @@ use crate::kit::xds::{self, CONFIG_MAP, Watching};
 use crate::kit::{until, until_file};
 use serde_json::Value;
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -70,15 +70,12 @@ impl Cluster {
         fs::write(account.join("token"), TOKEN).unwrap();
         fs::write(account.join("namespace"), "default").unwrap();
         let network = Network::new();
-        let listen = |port| {
-            let address = SocketAddr::from((network.gateway(), port));
-            TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"))
-        };
+        let at = |port| SocketAddr::from((network.gateway(), port));
         let backends = BACKENDS.map(Backend::start);
         let to_backends = [&backends[0], &backends[1]];
         let cluster = Cluster {
-            api: Proxy::start_on(listen(443), server.address()),
-            to_backends: to_backends.map(|backend| Proxy::start_on(listen(0), backend.address())),
+            api: Proxy::start_at(at(443), server.address()),
+            to_backends: to_backends.map(|backend| Proxy::start_at(at(0), backend.address())),
             server,
             network,
             dir,

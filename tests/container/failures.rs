@@ -1,6 +1,8 @@
 //! Containers that are killed and started again, with traffic flowing and changes going on.
 
-use crate::cluster::{Cluster, FOLLOW, assert_no_failure, load, until_published, wait_for_answers};
+use crate::cluster::{
+    Cluster, FOLLOW, assert_no_failure, load, until_all_from, until_published, wait_for_answers,
+};
 use crate::kit::load::Tally;
 use crate::kit::site::BACKENDS;
 use crate::manifest::Pod;
@@ -103,17 +105,18 @@ fn an_envoy_that_restarts_runs_on_the_newest_files() {
 fn one_container_that_restarts_while_the_api_server_is_away_runs_on_the_files_it_has() {
     let cluster = Cluster::start();
     let pod = Pod::install(&cluster, "embedded.yaml");
-    cluster.shift("first", [100, 0]);
+    pod.publish();
+    pod.split([100, 0]);
     let mut envoy = pod.start("envoy");
-    wait_for_answers(&load(&envoy), "first", BACKENDS[0]);
+    until_all_from(&load(&envoy), BACKENDS[0]);
     cluster.api.refuse();
     cluster.api.reset();
     envoy.kill();
-    cluster.shift("second", [0, 100]);
+    pod.split([0, 100]);
     envoy.start_again();
     let load = load(&envoy);
-    wait_for_answers(&load, "first", BACKENDS[0]);
+    until_all_from(&load, BACKENDS[0]);
     cluster.api.accept();
-    wait_for_answers(&load, "second", BACKENDS[1]);
+    until_all_from(&load, BACKENDS[1]);
     assert_no_failure(&load);
 }

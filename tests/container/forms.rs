@@ -4,18 +4,9 @@
 
 use crate::cluster::{Cluster, assert_no_failure, load, until_all_from};
 use crate::engine::Container;
-use crate::kit::objects::traffic_split;
 use crate::kit::site::BACKENDS;
 use crate::kit::until;
 use crate::manifest::{Pod, texts};
-
-/// The TrafficSplit that the manifests name.
-fn split(cluster: &Cluster, [one, other]: [u64; 2]) {
-    let backends = [(BACKENDS[0], one), (BACKENDS[1], other)];
-    cluster
-        .server
-        .apply(traffic_split("podinfo", "podinfo", &backends));
-}
 
 /// Runs a probe of a container's until it succeeds.
 #[track_caller]
@@ -29,13 +20,13 @@ fn until_probed(pod: &Pod<'_>, container: &Container, name: &str, probe: &str) {
 
 /// Shifts all traffic to and fro.
 #[track_caller]
-fn shifts_traffic(cluster: &Cluster, envoy: &Container) {
+fn shifts_traffic(pod: &Pod<'_>, envoy: &Container) {
     let load = load(envoy);
     for weights in [[100, 0], [0, 100], [100, 0]] {
-        split(cluster, weights);
+        pod.split(weights);
         until_all_from(&load, BACKENDS[usize::from(weights[0] == 0)]);
     }
-    split(cluster, [50, 50]);
+    pod.split([50, 50]);
     let before = load.tally();
     load.wait_for("answers of both", &before, |tally| tally.answers.len() == 2);
     assert_no_failure(&load);
@@ -46,14 +37,14 @@ fn an_init_container_then_envoy_and_a_sidecar() {
     let cluster = Cluster::start();
     let pod = Pod::install(&cluster, "classic.yaml");
     pod.publish();
-    split(&cluster, [100, 0]);
+    pod.split([100, 0]);
     let init = pod.start("crossover-init").finish();
     assert_eq!(init.code, Some(0), "{}", init.stderr);
     let envoy = pod.start("envoy");
     let mut sidecar = pod.start("crossover");
     cluster.server.wait_for_watches(2);
     until_probed(&pod, &sidecar, "crossover", "livenessProbe");
-    shifts_traffic(&cluster, &envoy);
+    shifts_traffic(&pod, &envoy);
     assert_eq!(sidecar.stop().0.code, Some(0));
 }
 
@@ -70,7 +61,7 @@ fn a_native_sidecar_that_is_ready_then_envoy() {
     pod.publish();
     until_probed(&pod, &sidecar, "crossover", "startupProbe");
     let mut envoy = pod.start("envoy");
-    shifts_traffic(&cluster, &envoy);
+    shifts_traffic(&pod, &envoy);
     until_probed(&pod, &sidecar, "crossover", "livenessProbe");
     // As Kubernetes ends a pod: the sidecar last.
     assert_eq!(envoy.stop().0.code, Some(0));
@@ -93,7 +84,7 @@ fn one_container_that_starts_envoy_when_there_are_files() {
     };
     assert!(!begun(&envoy), "Envoy runs without files");
     pod.publish();
-    shifts_traffic(&cluster, &envoy);
+    shifts_traffic(&pod, &envoy);
     assert!(begun(&envoy));
     // It drains, and answers all the while; a second signal cuts that short.
     let load = load(&envoy);

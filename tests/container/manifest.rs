@@ -5,6 +5,7 @@ use crate::cluster::{ACCOUNT, Cluster, RUNTIME, mount};
 use crate::engine::Container;
 use crate::images::{CROSSOVER, EMBEDDED, ENVOY, root};
 use crate::kit::apiserver::access::Rule;
+use crate::kit::objects::traffic_split;
 use crate::kit::site::BACKENDS;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ pub struct Pod<'a> {
     cluster: &'a Cluster,
     objects: Vec<Value>,
     /// The emptyDir that the containers share.
-    pub volume: PathBuf,
+    volume: PathBuf,
     bootstrap: PathBuf,
 }
 
@@ -68,6 +69,14 @@ impl<'a> Pod<'a> {
         }
         map["data"]["cds.yaml"] = json!(clusters.to_string());
         self.cluster.server.apply(map);
+    }
+
+    /// Creates or changes the TrafficSplit that the manifests name.
+    #[track_caller]
+    pub fn split(&self, [one, other]: [u64; 2]) {
+        let backends = [(BACKENDS[0], one), (BACKENDS[1], other)];
+        let split = traffic_split("podinfo", "podinfo", &backends);
+        self.cluster.server.apply(split);
     }
 
     /// An object of the manifest.

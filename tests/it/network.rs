@@ -28,7 +28,7 @@ struct Line {
 impl Line {
     fn new() -> Line {
         let (scene, cable) = (Scene::http(), Cable::new());
-        let proxy = Proxy::start_on(cable.listen(), scene.server.address());
+        let proxy = cable.proxy(scene.server.address());
         scene.server.create(object(1));
         Line {
             scene,

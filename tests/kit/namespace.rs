@@ -2,9 +2,11 @@
 //! that this one holds, so nothing is left of it however the test ends. To make one takes root.
 
 use super::crossover;
+use super::proxy::Proxy;
+use super::worker::{self, Bind};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,27 +83,29 @@ impl Namespace {
         self.run(&format!("mount --bind {} {}", by.display(), file.display()));
     }
 
-    /// A socket that listens in here.
-    #[track_caller]
-    pub fn listen(&self, address: SocketAddr) -> TcpListener {
-        self.inside(move || TcpListener::bind(address).expect("the address is free"))
+    /// What makes sockets that listen in here.
+    pub fn bind_by(&self) -> Bind {
+        let pid = self.pid();
+        Box::new(move |address| inside(pid, move || worker::bind(address)))
     }
 
     /// A socket for datagrams in here.
     #[track_caller]
     pub fn bind(&self, address: SocketAddr) -> UdpSocket {
-        self.inside(move || UdpSocket::bind(address).expect("the address is free"))
+        inside(self.pid(), move || {
+            UdpSocket::bind(address).expect("the address is free")
+        })
     }
+}
 
-    /// Runs `work` on a thread that goes in here: a socket stays where it was made.
-    fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let file = File::open(format!("/proc/{}/ns/net", self.pid())).expect("it is held");
-        let thread = thread::spawn(move || {
-            rustix::thread::move_into_link_name_space(file.as_fd(), None).expect("we are root");
-            work()
-        });
-        thread.join().expect("the work is done")
-    }
+/// Runs `work` on a thread in the network of a process: a socket stays where it was made.
+fn inside<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let file = File::open(format!("/proc/{pid}/ns/net")).expect("it is held");
+    let thread = thread::spawn(move || {
+        rustix::thread::move_into_link_name_space(file.as_fd(), None).expect("we are root");
+        work()
+    });
+    thread.join().expect("the work is done")
 }
 
 impl Drop for Namespace {
@@ -139,11 +143,10 @@ impl Cable {
         Cable { near, far }
     }
 
-    /// A socket that listens at the far end.
-    #[track_caller]
-    pub fn listen(&self) -> TcpListener {
+    /// A proxy that listens at the far end, in front of a server of our own network.
+    pub fn proxy(&self, server: SocketAddr) -> Proxy {
         let address = format!("{FAR}:0").parse().expect("an address");
-        self.far.listen(address)
+        Proxy::start_in(&self.far, address, server)
     }
 
     /// From now on every packet is lost, in both directions: it goes to a neighbour that nobody is.

@@ -1,7 +1,9 @@
 //! A TCP proxy, on loopback or in a network of a test's own: the network's own faults, switched while connections run.
 
-use super::worker::{self, Port, Worker};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use super::namespace::Namespace;
+use super::until;
+use super::worker::{self, Bind, Port, Worker};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,6 +25,9 @@ pub enum Mode {
     /// They stay here, in both directions; nothing is closed. New connections are taken, and reach
     /// the server when this is over.
     Freeze,
+    /// They go through on open connections. New ones are taken, and get no further until this is
+    /// over.
+    Hold,
 }
 
 impl Mode {
@@ -39,6 +44,7 @@ impl Mode {
 pub struct Proxy {
     modes: watch::Sender<Mode>,
     resets: watch::Sender<u64>,
+    held: watch::Sender<usize>,
     port: Port,
     _worker: Worker,
 }
@@ -46,25 +52,38 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one that passes everything to `server`.
     pub fn start(server: SocketAddr) -> Proxy {
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Proxy::start_on(
-            TcpListener::bind(loopback).expect("there is a free port"),
-            server,
-        )
+        Proxy::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), server)
     }
 
-    /// The same on a socket that listens in another network.
-    pub fn start_on(listener: TcpListener, server: SocketAddr) -> Proxy {
+    /// The same at another address of this machine.
+    pub fn start_at(address: SocketAddr, server: SocketAddr) -> Proxy {
+        Proxy::start_by(address, Box::new(worker::bind), server)
+    }
+
+    /// The same at an address in another network.
+    pub fn start_in(network: &Namespace, address: SocketAddr, server: SocketAddr) -> Proxy {
+        Proxy::start_by(address, network.bind_by(), server)
+    }
+
+    fn start_by(address: SocketAddr, bind: Bind, server: SocketAddr) -> Proxy {
         let worker = Worker::start();
         let modes = watch::Sender::new(Mode::Pass);
         let resets = watch::Sender::new(0);
-        let (mode, reset) = (modes.clone(), resets.clone());
-        let port = Port::take(&worker, listener, move |client| {
-            connect(client, server, mode.subscribe(), reset.subscribe())
+        let held = watch::Sender::new(0);
+        let (mode, reset, holds) = (modes.clone(), resets.clone(), held.clone());
+        let port = Port::open_by(&worker, address, bind, move |client| {
+            connect(
+                client,
+                server,
+                mode.subscribe(),
+                reset.subscribe(),
+                holds.clone(),
+            )
         });
         Proxy {
             modes,
             resets,
+            held,
             port,
             _worker: worker,
         }
@@ -83,6 +102,14 @@ impl Proxy {
     /// From now on, for open connections and new ones.
     pub fn set(&self, mode: Mode) {
         self.modes.send_replace(mode);
+    }
+
+    /// Waits until so many connections were taken that get no further.
+    #[track_caller]
+    pub fn wait_for_held(&self, count: usize) {
+        until("held connections", || {
+            (*self.held.borrow() == count).then_some(())
+        });
     }
 
     /// Resets (RST) all open connections.
@@ -106,9 +133,14 @@ async fn connect(
     server: SocketAddr,
     mut modes: watch::Receiver<Mode>,
     mut resets: watch::Receiver<u64>,
+    held: watch::Sender<usize>,
 ) {
     let run = async {
-        if modes.wait_for(|mode| *mode != Mode::Freeze).await.is_err() {
+        let passes = |mode: &Mode| !matches!(mode, Mode::Freeze | Mode::Hold);
+        held.send_modify(|count| *count += 1);
+        let passed = modes.wait_for(passes).await.is_ok();
+        held.send_modify(|count| *count -= 1);
+        if !passed {
             return;
         }
         let Ok(mut server) = TcpStream::connect(server).await else {
@@ -156,7 +188,9 @@ async fn pump(
                     piece += 1;
                     (sizes[(piece - 1) % sizes.len()].min(rest.len()), gap)
                 }
-                Mode::Pass | Mode::Torn { .. } | Mode::Freeze => (rest.len(), Duration::ZERO),
+                Mode::Pass | Mode::Torn { .. } | Mode::Freeze | Mode::Hold => {
+                    (rest.len(), Duration::ZERO)
+                }
             };
             if to.write_all(&rest[..size]).await.is_err() {
                 return;

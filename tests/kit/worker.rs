@@ -63,9 +63,13 @@ pub async fn pause(time: Duration) {
     }
 }
 
-/// A port of 127.0.0.1.
+/// Makes a socket that listens.
+pub type Bind = Box<dyn Fn(SocketAddr) -> std::net::TcpListener + Send + Sync>;
+
+/// A port, of 127.0.0.1 or of an address in another network.
 pub struct Port {
     address: SocketAddr,
+    bind: Bind,
     runtime: Handle,
     listener: watch::Sender<Option<Arc<TcpListener>>>,
 }
@@ -81,25 +85,27 @@ impl Port {
         Task: Future<Output = ()> + Send + 'static,
     {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Port::take(worker, bind(address), serve)
+        Port::open_by(worker, address, Box::new(bind), serve)
     }
 
-    /// Takes over a socket that listens, wherever that was made: there it cannot be opened again.
-    pub fn take<Task>(
+    /// Listens by sockets that `bind` makes, each time anew: in another network, for one.
+    pub fn open_by<Task>(
         worker: &Worker,
-        bound: std::net::TcpListener,
+        address: SocketAddr,
+        bind: Bind,
         serve: impl Fn(TcpStream) -> Task + Send + 'static,
     ) -> Port
     where
         Task: Future<Output = ()> + Send + 'static,
     {
         let (listener, mut current) = watch::channel(None::<Arc<TcpListener>>);
-        let port = Port {
-            address: bound.local_addr().expect("a bound socket has an address"),
+        let mut port = Port {
+            address,
+            bind,
             runtime: worker.runtime.clone(),
             listener,
         };
-        port.accept_from(bound);
+        port.address = port.reopen();
         worker.spawn(async move {
             loop {
                 let listener = current.borrow_and_update().clone();
@@ -128,29 +134,29 @@ impl Port {
 
     /// Refuses connections from now on.
     pub fn close(&self) {
-        self.listener.send_replace(None);
+        let listener = self.listener.send_replace(None);
+        let listener = listener.map(|listener| Arc::downgrade(&listener));
         until("the port to refuse", || {
-            std::net::TcpStream::connect(self.address)
-                .is_err()
-                .then_some(())
+            let is_open = listener.as_ref().is_some_and(|l| l.upgrade().is_some());
+            (!is_open).then_some(())
         });
     }
 
     /// Takes connections again, on the same port.
-    pub fn reopen(&self) {
-        self.accept_from(bind(self.address));
-    }
-
-    fn accept_from(&self, bound: std::net::TcpListener) {
+    pub fn reopen(&self) -> SocketAddr {
+        let bound = (self.bind)(self.address);
         bound
             .set_nonblocking(true)
             .expect("a socket can be made non-blocking");
+        let address = bound.local_addr().expect("a bound socket has an address");
         let _runtime = self.runtime.enter();
         let listener = TcpListener::from_std(bound).expect("the runtime takes the socket");
         self.listener.send_replace(Some(Arc::new(listener)));
+        address
     }
 }
 
-fn bind(address: SocketAddr) -> std::net::TcpListener {
+/// A socket that listens in this network.
+pub fn bind(address: SocketAddr) -> std::net::TcpListener {
     std::net::TcpListener::bind(address).expect("the port is free")
 }
