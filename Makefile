@@ -99,7 +99,7 @@ sbom: $(TOOLS)/cyclonedx-$(CYCLONEDX) target ## The crates that are in the binar
 reproducible: target ## Builds the last commit in two folders and compares the bytes (slow).
 	set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; unset CARGO_TARGET_DIR; \
 	for copy in one another/place; do \
-	  mkdir -p "$$dir/$$copy"; git archive HEAD | tar -x -C "$$dir/$$copy"; \
+	  mkdir -p "$$dir/$$copy"; git archive $(REVISION) | tar -x -C "$$dir/$$copy"; \
 	  nice $(MAKE) --no-print-directory -C "$$dir/$$copy" build ARCH=$(ARCH); \
 	done; \
 	cmp "$$dir/one/$(BINARY)" "$$dir/another/place/$(BINARY)"; sha256sum <"$$dir/one/$(BINARY)"
