@@ -283,10 +283,11 @@ pub fn parse(
             return Err(Error::Usage("-ready and -live are two questions".into()));
         }
     };
-    let wrapped = wrapped(&mut args, wraps, words, once || dry_run || probe.is_some())?;
-    if let Some(probe) = probe {
+    let excluded = once || dry_run || probe.is_some();
+    if let (Some(probe), false) = (probe, wraps) {
         return Ok(Command::Probe(probe, output_dir));
     }
+    let wrapped = wrapped(&mut args, wraps, words, excluded)?;
 
     let namespace = last(&mut args, "--namespace");
     let namespace = NamespaceChoice {

@@ -2,7 +2,7 @@
 //! what is passed on to it, its exit code; also reaping whoever else is our child, as PID 1 must.
 
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Instant;
@@ -106,6 +106,7 @@ fn exit_code(status: WaitStatus) -> u8 {
 }
 
 // std's own would leave what we inherited: ignored signals and open descriptors.
+// 32 to 34 stay as they were: they are the C library's own, and musl's calls refuse them.
 fn spawn(name: &CString, words: &[CString]) -> nix::Result<Pid> {
     let mut actions = PosixSpawnFileActions::init()?;
     for entry in fs::read_dir("/proc/self/fd")
@@ -117,8 +118,8 @@ fn spawn(name: &CString, words: &[CString]) -> nix::Result<Pid> {
             .file_name()
             .to_str()
             .and_then(|name| name.parse().ok());
-        if let Some(3..) = number {
-            actions.add_close(number.unwrap_or_default())?;
+        if let Some(fd @ 3..) = number {
+            actions.add_close(fd)?;
         }
     }
     let mut attributes = PosixSpawnAttr::init()?;
@@ -126,7 +127,7 @@ fn spawn(name: &CString, words: &[CString]) -> nix::Result<Pid> {
     attributes.set_sigmask(&SigSet::empty())?;
     let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
     attributes.set_flags(flags)?;
-    let variable = |(mut name, value): (std::ffi::OsString, std::ffi::OsString)| {
+    let variable = |(mut name, value): (OsString, OsString)| {
         name.push("=");
         name.push(value);
         CString::new(name.into_vec()).ok()

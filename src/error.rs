@@ -184,12 +184,11 @@ impl Error {
 
     /// 1 failed, 2 usage; as shells have it, 126 and 127 for a command.
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Usage(_) => 2,
-            Error::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
-            Error::Command { .. } => 126,
-            _ => 1,
+        if let Error::Command { source, .. } = self {
+            let missing = source.kind() == io::ErrorKind::NotFound;
+            return if missing { 127 } else { 126 };
         }
+        if self.kind() == Kind::Usage { 2 } else { 1 }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Signals as a readable pipe, and what becomes of each: it ends the program, or is passed on once a
-//! command runs. Owns: signal dispositions. As PID 1 nobody else would end us: the kernel ignores
-//! signals there unless they are handled.
+//! Signals as a readable pipe, and what becomes of each: it ends the program or, once a command
+//! runs, is passed on. Owns: signal dispositions. As PID 1 nobody else would end us: the kernel
+//! ignores signals there unless they are handled.
 
 use std::ffi::CString;
 use std::fmt;

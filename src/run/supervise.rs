@@ -76,7 +76,8 @@ impl Loop {
         match admin::drain(admin, self.signals.clone()) {
             Ok(()) => info!(wait:? = lasts; "told Envoy to drain"),
             Err(error) => {
-                warn!(error:% = error, wait:? = lasts; "Envoy cannot be told to drain: waiting all the same");
+                let message = "Envoy cannot be told to drain: waiting all the same";
+                warn!(error:% = error, wait:? = lasts; "{message}");
             }
         }
         self.signals.pass_at(Instant::now() + *lasts);
@@ -99,13 +100,13 @@ impl Loop {
     /// whole set of an earlier life where the cluster says nothing better.
     fn is_ready(&mut self) -> bool {
         let lost = |source: &Source| matches!(source.latest, Latest::Absent | Latest::Refused);
-        let silent = self.patient.is_none() && self.is_unread().is_some();
+        let silent = self.patient.is_none() && self.unread().is_some();
         let stands = silent || self.sources.iter().any(lost);
         self.in_step || stands && self.output.whole_set().is_some()
     }
 
     /// What the cluster has not spoken of yet.
-    fn is_unread(&self) -> Option<String> {
+    fn unread(&self) -> Option<String> {
         let unread = |source: &&Source| source.latest == Latest::Unknown;
         let source = self.sources.iter().find(unread);
         let source = source.map(|source| format!("ConfigMap {}", source.object));
@@ -122,7 +123,7 @@ impl Loop {
             denied.or_else(|| Some(format!("refused ConfigMap {}: {}", source.object, refused?)))
         });
         let failure = self.server.failure().or(self.output.failure()).map(error);
-        let unread = || Some(format!("{} has not been read yet", self.is_unread()?));
+        let unread = || Some(format!("{} has not been read yet", self.unread()?));
         let obstacle = denied.or(failure).or_else(unread);
         obstacle.unwrap_or_else(|| "what was read is being published".to_owned())
     }

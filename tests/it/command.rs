@@ -178,6 +178,23 @@ fn before_it_runs_signals_end_the_program_at_once_but_those_that_only_it_knows()
     ends_with(process, 128 + 15);
 }
 
+#[test]
+fn before_it_runs_a_signal_cuts_a_request_short() {
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let setup = with_a();
+        let freeze = Misbehaviour::new(Fault::Freeze, Request::is_list);
+        setup.server.misbehave(freeze);
+        let process = start(&setup, &[], &SLEEPS);
+        setup.server.wait_for_request("a list", Request::is_list);
+        let began = Instant::now();
+        process.signal(Signal::QUIT);
+        ends_with(process, 0);
+        best = best.min(began.elapsed());
+    }
+    assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
 /// A shell that says which signal it got, and goes on; `read` waits without a child of its own.
 fn traps(signals: &str) -> String {
     let traps = signals

@@ -343,7 +343,7 @@ fn other_flags_may_stand_beside_them_and_nothing_else_is_needed() {
     fs::remove_file(setup.path("token")).unwrap();
     for probe in ["-ready", "--ready", "-ready=true", "-live", "--live"] {
         assert_eq!(
-            Crossover::run(&[&flags[..], &[probe]].concat()).code,
+            Crossover::run(&[&flags[..], &[probe, "-drain=9s"]].concat()).code,
             Some(0)
         );
     }
