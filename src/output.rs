@@ -239,6 +239,15 @@ impl Output {
         }
     }
 
+    /// Makes what the next set will need, once what was written last is on stable storage.
+    pub fn prepare(&mut self) {
+        if let Output::Directory(directory) = self
+            && let Some(publisher) = &mut directory.publisher
+        {
+            publisher.prepare();
+        }
+    }
+
     /// Checks the layout, when it is time to. True: something was amiss, so write again.
     pub fn check(&mut self, now: Instant, random: &mut Random) -> bool {
         let Output::Directory(directory) = self else {

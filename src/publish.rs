@@ -19,7 +19,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -56,6 +56,11 @@ pub struct Publisher {
     suspect: bool,
     next_set: u64,
     next_link: u64,
+    /// The files that the last publish changed: the next one may well change the same.
+    likely: Vec<FileName>,
+    /// Made ahead for the next publish: its set's empty directory, and links after their targets.
+    ahead: Option<u64>,
+    spare: Vec<(String, PathBuf)>,
 }
 
 /// Device and number: which file it is, whatever its name.
@@ -163,6 +168,7 @@ impl Publisher {
     /// 6. Unlink keys that are gone.
     /// 7. Sweep old sets.
     /// 8. Later, in [`Publisher::settle`]: sync what is new, then rename onto `done`.
+    /// 9. Later still, in [`Publisher::prepare`]: make what the next one would make in 2 and 3.
     pub fn publish_now(&mut self, desired: &FileSet) -> Result<Option<Published>, Error> {
         if self.suspect || !self.is_held()? {
             self.check()?;

@@ -85,8 +85,7 @@ impl Publisher {
 
     // Synced, but not committed.
     fn take(&mut self, from: &Path, staged: &mut Staged) -> Result<(), Error> {
-        let dir = self.at.set(staged.number);
-        self.disk.create_dir(&dir)?;
+        let dir = self.make_set(staged.number)?;
         // A file that replaces one of ours keeps that one's origin: its key is still somebody's.
         let known = match self.whole {
             Some(number) => self.sources_of(number)?.unwrap_or_default(),

@@ -20,9 +20,6 @@ const FILE: u32 = 0o644;
 /// The disk as it is or, in tests, one that fails on demand.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// New files and directories get fewer permissions than asked for (umask, a default ACL), so
-    /// each needs one more call. Neither changes while we run.
-    pub trims: bool,
     /// What is to fail, and what was called.
     #[cfg(test)]
     pub fault: std::rc::Rc<super::tests::Fault>,
@@ -109,15 +106,14 @@ impl Disk {
         }))
     }
 
-    /// A directory with our mode, whatever the umask. It must not exist.
+    /// A directory with our mode, whatever the umask or a default ACL. It must not exist.
     pub fn create_dir(&self, path: &Path) -> Result<(), Error> {
         self.call("create", path, || {
             rustix::fs::mkdir(path, Mode::from_raw_mode(DIRECTORY)).map_err(io::Error::from)
         })?;
-        if self.trims {
-            self.open_up(path)
-        } else {
-            Ok(())
+        match self.lstat(path)? {
+            Some(found) if !is_open(&found) => self.open_up(path),
+            _ => Ok(()),
         }
     }
 
@@ -127,11 +123,11 @@ impl Disk {
         self.call("set the mode of", path, || fs::set_permissions(path, mode))
     }
 
-    /// A new file with our mode, whatever the umask. It must not exist, not even as a link.
+    /// A new file with our mode, as a directory. It must not exist, not even as a link.
     pub fn create(&self, path: &Path) -> Result<File, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = self.open_with("create", path, flags)?;
-        if self.trims {
+        if !is_open(&self.stat(&file, path)?) {
             let mode = Permissions::from_mode(FILE);
             self.call("set the mode of", path, || file.set_permissions(mode))?;
         }

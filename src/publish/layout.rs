@@ -5,6 +5,7 @@
 //! DIR/current -> .live                               what Envoy is told; renamed last
 //! DIR/.live/rds.yaml -> ../.sets/active/rds.yaml     one link per key; never a new directory
 //! DIR/.sets/42/rds.yaml                              one set; never changed once committed
+//! DIR/.sets/43/                                      empty, made ahead for the next
 //! DIR/.sets/42.sources                               which ConfigMap each file came from
 //! DIR/.sets/active -> 42                             the commit point
 //! DIR/.sets/done -> 42                               committed, poked and synced: whole

@@ -14,6 +14,9 @@ use crate::error::Error;
 use crate::gather;
 use crate::resource::{File, FileName, FileSet};
 
+/// So many keys get a link ahead: a first set has them all, later ones change few.
+const LIKELY: usize = 4;
+
 /// What a publish has made so far.
 #[derive(Default)]
 pub struct Staged {
@@ -58,6 +61,7 @@ impl Publisher {
                 .insert(old.number, old.files.into_keys().collect());
         }
         self.visible = Some(number);
+        self.likely.clone_from(&plan.changed);
 
         if let Err(error) = self.announce(&mut plan, trusted, &mut staged) {
             self.unlink_all(&staged);
@@ -85,6 +89,15 @@ impl Publisher {
         }
     }
 
+    /// The directory of a new set.
+    pub(super) fn make_set(&mut self, number: u64) -> Result<PathBuf, Error> {
+        let dir = self.at.set(number);
+        if self.ahead.take() != Some(number) {
+            self.disk.create_dir(&dir)?;
+        }
+        Ok(dir)
+    }
+
     // Steps 2 to 4, or nothing.
     fn commit(&mut self, desired: &FileSet, plan: &Plan) -> Result<Staged, Error> {
         let mut staged = self.begin();
@@ -101,13 +114,12 @@ impl Publisher {
     // Steps 2 and 3.
     fn stage(&mut self, desired: &FileSet, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
         // 2. A copy is made where linking fails: of the desired bytes, which are the same.
-        let dir = self.at.set(staged.number);
+        let dir = self.make_set(staged.number)?;
         let active = self.active.as_ref().filter(|active| active.is_intact());
         let old = active.map(|active| self.at.set(active.number));
         let unsynced = active
             .and_then(|active| active.unsynced.clone())
             .unwrap_or_default();
-        self.disk.create_dir(&dir)?;
         for (name, File { bytes, origin }) in desired {
             let path = dir.join(name.as_str());
             let kept = old
@@ -188,6 +200,9 @@ impl Publisher {
 
     /// A link to `target` under a name of its own.
     pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
+        if let Some(at) = self.spare.iter().position(|(to, _)| to == target) {
+            return Ok(self.spare.swap_remove(at).1);
+        }
         self.next_link += 1;
         let link = self.at.links.join(self.next_link.to_string());
         self.disk.symlink(target, &link)?;
@@ -287,6 +302,40 @@ impl Publisher {
         }
         // The set that was done before may go now; if it does not, the next publish tells of it.
         let _ = self.sweep(OLDER);
+        Ok(())
+    }
+
+    // Step 9.
+    /// Makes what the next publish will need, while Envoy does not wait for it: a busy disk takes
+    /// its time for each new name. What fails here is made, or told, by the next publish.
+    pub fn prepare(&mut self) {
+        if self.active.as_ref().is_some_and(|active| active.done) && !self.suspect {
+            self.suspect = self.make_ahead().is_err();
+        }
+    }
+
+    fn make_ahead(&mut self) -> Result<(), Error> {
+        let number = self.next_set;
+        self.make_set(number)?;
+        self.ahead = Some(number);
+        let likely = self.likely.iter().take(LIKELY);
+        let mut targets: Vec<_> = likely.map(|name| target(name.as_str())).collect();
+        targets.extend([number.to_string(), CURRENT.to_owned()]);
+        let mut spare = Vec::new();
+        for (target, link) in std::mem::take(&mut self.spare) {
+            match targets.iter().position(|wanted| *wanted == target) {
+                Some(at) => {
+                    targets.swap_remove(at);
+                    spare.push((target, link));
+                }
+                None => self.disk.unlink(&link)?,
+            }
+        }
+        for target in targets {
+            let link = self.temporary(&target)?;
+            spare.push((target, link));
+        }
+        self.spare = spare;
         Ok(())
     }
 }

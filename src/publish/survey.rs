@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, inode_of, is_open, reason};
 use super::layout::{CURRENT, Layout, number, target};
@@ -63,8 +63,7 @@ pub fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
 }
 
 impl Publisher {
-    pub(super) fn open_on(mut disk: Disk, dir: &Path) -> Result<Publisher, Error> {
-        disk.trims = true;
+    pub(super) fn open_on(disk: Disk, dir: &Path) -> Result<Publisher, Error> {
         let at = Layout::new(dir);
         let held = hold(&disk, &at)?;
         let mut publisher = Publisher {
@@ -80,12 +79,14 @@ impl Publisher {
             suspect: false,
             next_set: 1,
             next_link: 0,
+            likely: Vec::new(),
+            ahead: None,
+            spare: Vec::new(),
         };
         publisher.furnish()?;
         publisher.survey()?;
         // Where that cannot be done, the next publish makes it good.
         let _ = publisher.retreat();
-        publisher.probe()?;
         Ok(publisher)
     }
 
@@ -136,24 +137,19 @@ impl Publisher {
         Ok(self.disk.lstat(path)?.is_some_and(|found| found.is_dir()))
     }
 
-    // Whether new things get all the permissions asked for; saves a call for each.
-    fn probe(&mut self) -> Result<(), Error> {
-        let path = self.at.links.join("0");
-        self.disk.trims = false;
-        self.disk.create_dir(&path)?;
-        let found = self.disk.lstat(&path)?;
-        self.disk.remove_dir(&path)?;
-        self.disk.trims = !found.is_some_and(|found| is_open(&found));
-        Ok(())
-    }
-
     /// Finds out what is there. Afterwards, everything of ours that neither `active` nor `done`
     /// leads to is gone, older sets aside.
     pub(super) fn survey(&mut self) -> Result<(), Error> {
         let before = self.active.take();
         // 1. Temporary links.
-        for name in self.disk.list(&self.at.links)?.unwrap_or_default() {
-            self.disk.remove_all(&self.at.links.join(name))?;
+        let found = self.disk.list(&self.at.links)?.unwrap_or_default();
+        let is_there = |link: &PathBuf| found.iter().any(|name| link.ends_with(name));
+        self.spare.retain(|(_, link)| is_there(link));
+        for name in &found {
+            let link = self.at.links.join(name);
+            if !self.spare.iter().any(|(_, spare)| *spare == link) {
+                self.disk.remove_all(&link)?;
+            }
         }
         // 2. Sets that were not committed.
         self.visible = self.numbered(&self.at.active)?;
@@ -162,7 +158,11 @@ impl Publisher {
         let stem = |name: &String| number(name.strip_suffix(".sources").unwrap_or(name));
         let numbers: BTreeSet<u64> = gather(names.iter().filter_map(stem));
         let mut known = std::mem::take(&mut self.older);
+        self.ahead = self.ahead.filter(|ahead| numbers.contains(ahead));
         for number in numbers {
+            if Some(number) == self.ahead {
+                continue;
+            }
             if Some(number) > self.visible.max(self.whole) {
                 self.remove_set(number, &[])?;
             } else {

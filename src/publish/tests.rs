@@ -653,6 +653,113 @@ fn an_error_names_the_call_and_the_path() {
     );
 }
 
+/// The names of the links that were made ahead.
+fn spare(publisher: &Publisher) -> BTreeSet<String> {
+    let links = publisher.spare.iter().map(|(_, link)| link);
+    links
+        .map(|link| link.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_is_made_ahead_leaves_envoy_to_wait_for_what_is_new_alone() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
+    for number in ["2", "3", "4"] {
+        publisher.prepare();
+        rearm(&publisher);
+        publisher.prepare();
+        assert_eq!(*publisher.disk.fault.log.borrow(), [], "all is there");
+        publish(&mut publisher, &format!("rds.yaml={number} cds.yaml=1"));
+        let log = publisher.disk.fault.log.borrow();
+        let announced = log
+            .iter()
+            .position(|(verb, on)| *verb == "replace" && *on == publisher.at.current);
+        let made = log[..announced.unwrap()].iter();
+        let made: Vec<_> = made
+            .filter(|(verb, _)| *verb == "create")
+            .map(|(_, path)| path.strip_prefix(&publisher.at.sets).unwrap())
+            .collect();
+        let new = [format!("{number}/rds.yaml"), format!("{number}.sources")];
+        assert_eq!(made, [Path::new(&new[0]), Path::new(&new[1])]);
+    }
+    drop(publisher);
+    drop(open(temp.path()));
+    tidy(temp.path(), &set("rds.yaml=4 cds.yaml=1"));
+}
+
+#[test]
+fn what_is_made_ahead_is_kept_by_a_check_and_not_by_the_next_life() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=1");
+    publisher.prepare();
+    assert_eq!(spare(&publisher).len(), 3);
+    rearm(&publisher);
+    assert!(!publisher.check().unwrap());
+    publisher.prepare();
+    let looks = ["look at", "read link", "list", "open", "read"];
+    let log = std::mem::take(&mut *publisher.disk.fault.log.borrow_mut());
+    assert!(log.iter().all(|(verb, _)| looks.contains(verb)), "{log:?}");
+    assert_eq!(names(&publisher.at.links), spare(&publisher));
+    assert!(publisher.at.set(2).exists());
+    drop(publisher);
+    drop(open(temp.path()));
+    tidy(temp.path(), &set("rds.yaml=1"));
+}
+
+#[test]
+fn what_others_did_to_what_was_made_ahead_is_made_good() {
+    let harm: Vec<Harm> = vec![
+        (
+            "set gone",
+            Box::new(|at| fs::remove_dir(at.join("2")).unwrap()),
+        ),
+        (
+            "set closed",
+            Box::new(|at| {
+                fs::remove_dir(at.join("2")).unwrap();
+                fs::write(at.join("2"), "no set").unwrap();
+            }),
+        ),
+        (
+            "set used",
+            Box::new(|at| fs::write(at.join("2/rds.yaml"), "foreign").unwrap()),
+        ),
+        (
+            "links gone",
+            Box::new(|at| {
+                fs::remove_dir_all(at.join(".links")).unwrap();
+                fs::create_dir(at.join(".links")).unwrap();
+            }),
+        ),
+    ];
+    for (what, harm) in harm {
+        for checked in [false, true] {
+            let temp = tempdir();
+            let mut publisher = open(temp.path());
+            publish(&mut publisher, "rds.yaml=1");
+            publisher.prepare();
+            harm(&publisher.at.sets);
+            if checked {
+                publisher.check().unwrap();
+            }
+            let want = set("rds.yaml=2");
+            let first = publisher.publish(&want);
+            assert!(
+                first.is_ok() || publisher.publish(&want).unwrap().is_some(),
+                "{what}"
+            );
+            assert_eq!(seen(temp.path()), contents(&want), "{what}");
+            publisher.prepare();
+            drop(publisher);
+            drop(open(temp.path()));
+            tidy(temp.path(), &want);
+        }
+    }
+}
+
 #[test]
 fn modes_do_not_depend_on_the_umask() {
     const DIR: &str = "CROSSOVER_TEST_UMASK_DIR";
@@ -1356,7 +1463,7 @@ fn what_stands_beside_a_directory_current_is_an_error_and_not_removed() {
 struct Scenario {
     name: &'static str,
     prepare: fn(&Path),
-    /// Published by the life before, if it is to be the same one.
+    /// Published before, if the same life is to prepare and publish what is wanted.
     warm: &'static [&'static str],
     want: &'static str,
 }
@@ -1467,7 +1574,6 @@ fn live(
     let fault = Rc::new(Fault::default());
     let disk = || Disk {
         fault: fault.clone(),
-        ..Disk::default()
     };
     if scenario.warm.is_empty() {
         let old = seen(dir);
@@ -1486,6 +1592,7 @@ fn live(
         }
         let old = seen(dir);
         fault.arm(how);
+        publisher.prepare();
         let result = publisher.publish(&set(scenario.want));
         (fault, old, Some(publisher), result)
     }
@@ -1512,6 +1619,7 @@ fn a_kill_at_any_call_leaves_one_whole_set_and_the_next_life_converges() {
             drop(publisher);
             if !fault.hit() {
                 result.unwrap();
+                drop(open(temp.path()));
                 tidy(temp.path(), &want);
                 break;
             }
@@ -1598,14 +1706,19 @@ fn an_error_at_any_call_leaves_one_whole_set_and_a_retry_converges() {
                     assert_eq!(seen(temp.path()), contents(&want), "{at}");
                 }
                 if let Some(publisher) = &publisher {
-                    assert_eq!(names(&publisher.at.links), BTreeSet::new(), "{at}");
-                }
-                if result.is_err() && publisher.is_some() {
-                    clean(temp.path(), 3 + OLDER);
+                    assert_eq!(names(&publisher.at.links), spare(publisher), "{at}");
+                    if result.is_err() && publisher.spare.is_empty() && publisher.ahead.is_none() {
+                        clean(temp.path(), 3 + OLDER);
+                    }
                 }
                 fault.arm(How::Never);
                 let mut publisher = publisher.unwrap_or_else(|| open(temp.path()));
                 publish(&mut publisher, scenario.want);
+                assert_eq!(names(&publisher.at.links), spare(&publisher), "{at}");
+                if !scenario.warm.is_empty() {
+                    drop(publisher);
+                    publisher = open(temp.path());
+                }
                 tidy(temp.path(), &want);
                 assert!(publish(&mut publisher, scenario.want).is_none(), "{at}");
                 assert!(!publisher.check().unwrap(), "{at}");

@@ -103,6 +103,8 @@ impl Loop {
         self.synced = Some(now);
         if !self.output.settle() {
             self.settles = Some(now + SETTLE_AGAIN);
+        } else if !self.once {
+            self.output.prepare();
         }
     }
 

@@ -18,7 +18,7 @@ struct Demo {
 }
 
 /// `target/.../debug/examples/lab`: cargo builds it beside the tests, but not with `--test`.
-fn lab() -> PathBuf {
+pub fn lab() -> PathBuf {
     let test = env::current_exe().unwrap();
     let lab = test.ancestors().nth(2).unwrap().join("examples/lab");
     let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();

@@ -1,18 +1,19 @@
-//! What the release binary may take of a machine. `make figures` measures the same, and more.
+//! What the release binary may take of a machine. `make bench` measures the same, and more.
 
+use crate::kit::contender::{Contender, release};
 use crate::kit::elf::Elf;
 use crate::kit::figures::{self, Broken};
 use std::time::Duration;
 
 #[test]
 fn the_release_binary_is_small() {
-    let size = Elf::read(&figures::release()).size;
+    let size = Elf::read(&release("crossover")).size;
     assert!(size < 2_300_000, "{size} bytes");
 }
 
 #[test]
 fn the_release_binary_is_a_static_pie_without_symbols() {
-    let elf = Elf::read(&figures::release());
+    let elf = Elf::read(&release("crossover"));
     assert!(
         elf.position_independent && !elf.interpreter && !elf.symbols,
         "{elf:?}"
@@ -49,6 +50,6 @@ fn a_config_map_of_1_mib_that_is_bad_at_its_beginning_needs_no_more() {
 
 #[test]
 fn weights_merged_into_1_mib_need_less_than_9000_kib() {
-    let measured = figures::largest_merge();
+    let measured = figures::merge_into(&Contender::ours(), figures::LARGEST, 10).unwrap();
     assert!(measured.peak_rss_kib <= 9000, "{measured:?}");
 }

@@ -6,6 +6,7 @@ mod kit;
 
 mod absent;
 mod apiserver;
+mod bench;
 mod canary;
 mod chart;
 mod chart_docs;

@@ -66,14 +66,20 @@ impl Arrivals {
     /// Waits until the file holds such content; returns when it could be read.
     #[track_caller]
     pub fn wait_for(&mut self, want: impl Fn(&[u8]) -> bool) -> Instant {
+        let arrived = self.may_arrive(want);
+        arrived.unwrap_or_else(|| panic!("waited for {} to change", self.path.display()))
+    }
+
+    /// The same where it may never come: not every program follows every change.
+    pub fn may_arrive(&mut self, want: impl Fn(&[u8]) -> bool) -> Option<Instant> {
         let deadline = Instant::now() + PATIENCE;
         while let Some(nap) = nap(deadline) {
             match self.arrived.recv_timeout(nap) {
-                Ok(new) if want(&new.bytes) => return new.at,
+                Ok(new) if want(&new.bytes) => return Some(new.at),
                 Ok(_) | Err(_) => {}
             }
         }
-        panic!("waited for {} to change", self.path.display());
+        None
     }
 
     /// When the file first held such content, from some moment on, if it has by now.

@@ -237,26 +237,38 @@ impl Drop for Crossover {
 pub fn measure(pid: u32) -> Measured {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let status = fs::read_to_string(proc.join("status")).expect("the process runs");
-    let number = |key: &str| -> u64 {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        let word = line.and_then(|line| line.split_whitespace().next());
-        word.and_then(|word| word.parse().ok()).unwrap_or_default()
-    };
-    let schedule = fs::read_to_string(proc.join("schedstat")).unwrap_or_default();
+    let tasks = fs::read_dir(proc.join("task")).expect("the process runs");
+    let tasks: Vec<PathBuf> = tasks.flatten().map(|task| task.path()).collect();
     Measured {
-        rss_kib: number("VmRSS"),
-        peak_rss_kib: number("VmHWM"),
-        threads: number("Threads"),
-        context_switches: number("voluntary_ctxt_switches") + number("nonvoluntary_ctxt_switches"),
+        rss_kib: number(&status, "VmRSS"),
+        peak_rss_kib: number(&status, "VmHWM"),
+        threads: number(&status, "Threads"),
+        context_switches: tasks.iter().map(|task| context_switches(task)).sum(),
         descriptors: fs::read_dir(proc.join("fd")).map_or(0, Iterator::count),
-        cpu_ns: schedule
-            .split(' ')
-            .next()
-            .and_then(|ns| ns.parse().ok())
-            .unwrap_or_default(),
+        cpu_ns: tasks.iter().map(|task| cpu_ns(task)).sum(),
     }
+}
+
+/// Of a thread.
+fn context_switches(task: &Path) -> u64 {
+    let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+    number(&status, "voluntary_ctxt_switches") + number(&status, "nonvoluntary_ctxt_switches")
+}
+
+/// Of a thread.
+fn cpu_ns(task: &Path) -> u64 {
+    let schedule = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+    let ns = schedule.split(' ').next();
+    ns.and_then(|ns| ns.parse().ok()).unwrap_or_default()
+}
+
+/// Of a line of `/proc/PID/status`.
+fn number(status: &str, key: &str) -> u64 {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
 /// Waits until a process sleeps: it has done what it had to do.

@@ -1,96 +1,37 @@
-//! The figures that the project is held to, each measured in one place: `make figures` prints them,
-//! the tests hold them at their limits. All of the release binary.
+//! The figures that the project is held to, each measured in one place: `make bench` prints them,
+//! the tests hold them at their limits.
 
-use super::apiserver::{Options, Server};
-use super::crossover::{Crossover, Measured, command_of, until_asleep};
+use super::arrival::Arrivals;
+use super::contender::{Bench, Contender};
+use super::crossover::{Crossover, Measured, until_asleep};
 use super::objects::{config_map, traffic_split};
-use super::xds;
+use super::{until, xds};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// What Kubernetes allows in one ConfigMap.
 pub const LARGEST: usize = 1 << 20;
 
-/// The release binary.
-pub fn release() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join("target/x86_64-unknown-linux-musl/release/crossover");
-    assert!(path.exists(), "there is no release binary; run: make build");
-    path
-}
-
-/// An API server and what a crossover on it needs.
-pub struct Bench {
-    /// https, or http.
-    pub server: Server,
-    dir: TempDir,
-}
-
-impl Bench {
-    /// Starts a server.
-    pub fn start(https: bool) -> Bench {
-        let dir = TempDir::new().expect("a directory can be made");
-        std::fs::write(dir.path().join("token"), "none").expect("the directory is ours");
-        let options = match https {
-            true => Options::tls(dir.path()),
-            false => Options::default(),
+/// Has a program follow so many small ConfigMaps over TLS, the first with a `rds.yaml`: what is
+/// measured is the watches.
+pub fn follow_small(bench: &Bench, who: &Contender, count: u32) -> Crossover {
+    let names: Vec<String> = (0..count).map(|number| format!("small-{number}")).collect();
+    for (name, number) in names.iter().zip(0..) {
+        let key = match number {
+            0 => "rds.yaml".to_string(),
+            _ => format!("{name}.yaml"),
         };
-        let server = Server::start(options);
-        Bench { server, dir }
+        let text = xds::large_routes(1 << 10, number);
+        bench.apply(who, config_map(name, &[(&key, &text)]));
     }
-
-    /// The output directory.
-    pub fn output(&self) -> PathBuf {
-        self.dir.path().join("output")
-    }
-
-    /// The release binary, to follow or fetch these ConfigMaps.
-    pub fn command(&self, mode: &str, names: &[&str]) -> std::process::Command {
-        let mut command = command_of(&release(), &[]);
-        command.args([
-            "-apiserver",
-            &self.server.url(),
-            "-namespace",
-            "default",
-            mode,
-        ]);
-        command.args(["-sync-interval", "1h", "-output-dir"]);
-        command.arg(self.output());
-        if self.server.url().starts_with("https:") {
-            command.arg("-ca-file").arg(self.server.ca_file());
-            command
-                .arg("-token-file")
-                .arg(self.dir.path().join("token"));
-        }
-        for name in names {
-            command.args(["-configmap", name]);
-        }
-        command
-    }
-
-    /// Starts it, and waits until it follows all of them and rests.
-    pub fn follow(&self, names: &[&str]) -> Crossover {
-        let crossover = Crossover::spawn(self.command("-watch", names));
-        self.server.wait_for_watches(names.len());
-        crossover.wait_for_line("published");
-        until_asleep(crossover.pid());
-        crossover
-    }
+    bench.follow(who, &names, None)
 }
 
-/// Three small ConfigMaps, each followed over TLS: what is measured is the watches.
+/// The release binary with three TLS watches.
 pub fn three_tls_watches() -> (Bench, Crossover) {
-    let bench = Bench::start(true);
-    let names = ["cds", "lds", "rds"];
-    for (name, seed) in names.iter().zip(0..) {
-        let text = xds::large_routes(1 << 10, seed);
-        let key = format!("{name}.yaml");
-        bench.server.create(config_map(name, &[(&key, &text)]));
-    }
-    let crossover = bench.follow(&names);
+    let bench = Bench::start();
+    let crossover = follow_small(&bench, &Contender::ours(), 3);
     (bench, crossover)
 }
 
@@ -99,6 +40,11 @@ pub fn three_tls_watches() -> (Bench, Crossover) {
 pub fn idle_for(time: Duration, crossover: &Crossover) -> Measured {
     let before = crossover.measure();
     thread::sleep(time);
+    since(before, crossover)
+}
+
+/// What a process took of the machine since it was measured.
+pub fn since(before: Measured, crossover: &Crossover) -> Measured {
     let after = crossover.measure();
     Measured {
         context_switches: after.context_switches - before.context_switches,
@@ -117,16 +63,12 @@ pub enum Broken {
 }
 
 /// Peak memory over a ConfigMap of 1 MiB, read, changed ten times, once of them bad, over TLS; and
-/// memory at the end.
+/// memory at the end. Of the release binary.
 pub fn largest_config_map(broken: Broken) -> Measured {
-    let bench = Bench::start(true);
-    let apply = |text: &str| {
-        bench
-            .server
-            .apply(config_map("large", &[("rds.yaml", text)]))
-    };
+    let (bench, ours) = (Bench::start(), Contender::ours());
+    let apply = |text: &str| bench.apply(&ours, config_map("large", &[("rds.yaml", text)]));
     apply(&xds::large_routes(LARGEST, 0));
-    let crossover = bench.follow(&["large"]);
+    let crossover = bench.follow(&ours, &["large"], None);
     for change in 1..=10 {
         if change == 5 {
             apply(&bad(broken));
@@ -140,36 +82,48 @@ pub fn largest_config_map(broken: Broken) -> Measured {
     crossover.measure()
 }
 
-/// The split of one of the services in [`xds::large_routes`].
-pub fn split_of_a_service(weight: u64) -> Value {
-    let backends = [
-        ("service-0-primary", weight),
-        ("service-0-canary", 1000 - weight),
-    ];
-    traffic_split("service-0", "service-0", &backends)
+/// The split of one of the services in [`xds::large_routes`], and what a file holds only by its
+/// first weight, be it YAML or JSON.
+pub fn split_of_a_service(change: u32) -> (Value, String) {
+    let [first, other] = [700_000 + change, 300_000 - change].map(u64::from);
+    let backends = [("service-0-primary", first), ("service-0-canary", other)];
+    let split = traffic_split("service-0", "service-0", &backends);
+    (split, first.to_string())
 }
 
-/// Peak memory over ten merges of a TrafficSplit's weights into a ConfigMap of 1 MiB whose mirror
-/// is written, over TLS; and memory at the end.
-pub fn largest_merge() -> Measured {
-    let bench = Bench::start(true);
+/// Peak memory over merges of a TrafficSplit's weights into a ConfigMap of this size (1 MiB is the
+/// largest) whose mirror is written, over TLS; and memory at the end. `None`: it does not follow
+/// what is so large.
+pub fn merge_into(who: &Contender, bytes: usize, changes: u32) -> Option<Measured> {
+    let bench = Bench::start();
     // The mirror, with longer weights, is not larger than what Kubernetes takes.
-    let text = xds::large_routes(LARGEST - 64, 0);
-    bench
-        .server
-        .create(config_map("large", &[("rds.yaml", &text)]));
-    bench.server.create(split_of_a_service(0));
-    let mut command = bench.command("-watch", &["large"]);
-    command.args(["-trafficsplit", "service-0"]);
-    let crossover = Crossover::spawn(command);
-    bench.server.wait_for_watches(2);
-    for change in 1..=10 {
-        bench.server.apply(split_of_a_service(change));
-        crossover.wait_for_line(&format!("service-0-primary {}->{change} ", change - 1));
+    let text = xds::large_routes(bytes - 64, 0);
+    bench.apply(who, config_map("large", &[("rds.yaml", &text)]));
+    bench.apply(who, split_of_a_service(0).0);
+    let process = bench.follow(who, &["large"], Some("service-0"));
+    let mut arrivals = Arrivals::watch(&bench.output(who), "rds.yaml");
+    for change in 1..=changes {
+        let (split, mark) = split_of_a_service(change);
+        bench.apply(who, split);
+        arrivals.may_arrive(|bytes| holds(bytes, &mark))?;
     }
-    crossover.wait_for_line("mirrored");
-    until_asleep(crossover.pid());
-    crossover.measure()
+    if who.shows_splits() {
+        let (_, mark) = split_of_a_service(changes);
+        until("the mirror to be written", || {
+            let mirror = bench.config_map(who, "large-gen")?;
+            let text = mirror["data"]["rds.yaml"].as_str()?;
+            text.contains(&mark).then_some(())
+        });
+    }
+    until_asleep(process.pid());
+    Some(process.measure())
+}
+
+/// Whether a text is somewhere in a file.
+pub fn holds(bytes: &[u8], mark: &str) -> bool {
+    bytes
+        .windows(mark.len())
+        .any(|part| part == mark.as_bytes())
 }
 
 fn bad(broken: Broken) -> String {

@@ -1,4 +1,4 @@
-//! The test kit: everything the tests, the demo and the figures are proven with. Shared by path, so
+//! The test kit: everything the tests, the demo and the bench are proven with. Shared by path, so
 //! each user compiles it whole and uses a part.
 #![allow(dead_code)] // The tests and the lab each use a part of it.
 
@@ -6,6 +6,7 @@ pub mod apiserver;
 pub mod arrival;
 pub mod backend;
 pub mod clock;
+pub mod contender;
 pub mod crossover;
 pub mod elf;
 pub mod envoy;

@@ -52,8 +52,12 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one that passes everything to `server`.
     pub fn start(server: SocketAddr) -> Proxy {
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Proxy::start_by(loopback, Box::new(worker::bind), server)
+        Proxy::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), server)
+    }
+
+    /// The same at another address of this machine.
+    pub fn start_at(address: SocketAddr, server: SocketAddr) -> Proxy {
+        Proxy::start_by(address, Box::new(worker::bind), server)
     }
 
     /// The same at an address in another network.

@@ -1,4 +1,4 @@
-//! The scene of the end-to-end tests, the demo and the figures: an API server with one ConfigMap of
+//! The scene of the end-to-end tests, the demo and the bench: an API server with one ConfigMap of
 //! Envoy's files, two backends, and the directory that crossover and Envoy share.
 
 use super::apiserver::{Options, Server};

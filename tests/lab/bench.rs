@@ -1,179 +1,300 @@
-//! What `lab figures` times: changes, whole processes, and the floors under them.
+//! `lab bench`: what the release binary takes of a machine, beside the floors under it and, where
+//! one is named, beside another crossover; and what it is to reach.
 
-use crate::kit::arrival::Arrivals;
-use crate::kit::crossover::{Crossover, command_of, until_asleep};
-use crate::kit::figures::{Bench, release, split_of_a_service};
-use crate::kit::objects::config_map;
-use crate::kit::site::BACKENDS;
-use crate::kit::xds::{self, CONFIG_MAP};
-use rustix::process::Signal;
-use serde_json::Value;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use crate::kit::contender::{Bench, Contender, release};
+use crate::kit::crossover::{Crossover, Measured};
+use crate::kit::elf::Elf;
+use crate::kit::figures::{LARGEST, follow_small, merge_into, since};
+use crate::stop::Stop;
+use crate::table::Goal::{AtMost, TimesOf};
+use crate::table::Unit::{Bytes, Kib, Ms, Number};
+use crate::table::{BASELINE, HELLO, LOOP, OURS, Row, Table};
+use crate::timing::{self, Lane, Runner, changes, in_turn, ms};
+use pico_args::Arguments;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 use tempfile::TempDir;
 
-/// What a number of changes took.
-pub struct Changes {
-    /// Each, from just before the cluster has it until the file can be read, sorted.
-    pub latencies: Vec<Duration>,
-    /// On a processor, for one.
-    pub cpu: Duration,
+/// How much is measured.
+struct Effort {
+    /// Changes, and runs of whole processes.
+    rounds: u32,
+    /// The same where many objects are watched, and under strace.
+    few: u32,
+    /// A change of an object comes no sooner than this after its last.
+    pace: Duration,
+    /// How long nothing is asked of processes that should do nothing.
+    idle: Duration,
+    /// How many objects are watched.
+    objects: &'static [u32],
+    /// How large a ConfigMap is merged into.
+    large: usize,
 }
 
-/// A set of usual size: only its routes differ from change to change.
-fn set(change: u32) -> Value {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-    let weights = [change % 101, 100 - change % 101];
-    let weights: Vec<_> = BACKENDS.into_iter().zip(weights).collect();
-    xds::set(
-        &xds::listeners("first", Path::new("/srv/runtime"), xds::Watching::PathOnly),
-        &xds::clusters("first", &BACKENDS.map(|name| (name, address))),
-        &xds::routes(&format!("change-{change}"), &weights),
-    )
-}
+/// Under three minutes.
+const FULL: Effort = Effort {
+    rounds: 100,
+    few: 30,
+    // By then what a change leaves to be done later is done.
+    pace: Duration::from_millis(300),
+    idle: Duration::from_secs(30),
+    objects: &[1, 10, 100],
+    large: LARGEST,
+};
+/// That it can be measured, no more.
+const QUICK: Effort = Effort {
+    rounds: 2,
+    few: 1,
+    pace: Duration::ZERO,
+    idle: Duration::from_millis(100),
+    objects: &[1, 4],
+    large: LARGEST / 16,
+};
 
-fn follow(https: bool) -> (Bench, Crossover) {
-    let bench = Bench::start(https);
-    bench.server.create(set(0));
-    let crossover = bench.follow(&[CONFIG_MAP]);
-    (bench, crossover)
-}
-
-/// Changes the ConfigMap so often, each time when the one before is done.
-pub fn changes(https: bool, count: u32) -> Changes {
-    let (bench, crossover) = follow(https);
-    time(&bench, &crossover, count, set, |change, bytes| {
-        bytes.starts_with(format!("version_info: \"change-{change}\"\n").as_bytes())
-    })
-}
-
-/// The same of a TrafficSplit, whose weights are merged into a ConfigMap of usual size.
-pub fn split_changes(count: u32) -> Changes {
-    let bench = Bench::start(false);
-    let text = xds::large_routes(1 << 10, 0);
-    let template = config_map(CONFIG_MAP, &[("rds.yaml", &text)]);
-    bench.server.create(template);
-    bench.server.create(split_of_a_service(0));
-    let mut command = bench.command("-watch", &[CONFIG_MAP]);
-    command.args(["-trafficsplit", "service-0"]);
-    let crossover = Crossover::spawn(command);
-    bench.server.wait_for_watches(2);
-    crossover.wait_for_line("mirrored");
-    until_asleep(crossover.pid());
-    let split = |change| split_of_a_service(u64::from(change));
-    time(&bench, &crossover, count, split, |change, bytes| {
-        let mark = format!("weight: {}\n", 1000 - change).into_bytes();
-        bytes.windows(mark.len()).any(|part| part == mark)
-    })
-}
-
-/// Puts one object after the other into the cluster, each when the file shows the one before.
-fn time(
-    bench: &Bench,
-    crossover: &Crossover,
-    count: u32,
-    object: impl Fn(u32) -> Value,
-    shows: impl Fn(u32, &[u8]) -> bool,
-) -> Changes {
-    let mut arrivals = Arrivals::watch(&bench.output(), "rds.yaml");
-    let mut latencies = Vec::new();
-    let before = crossover.measure().cpu_ns;
-    for change in 1..=count {
-        let object = object(change);
-        let start = Instant::now();
-        bench.server.replace(object);
-        latencies.push(arrivals.wait_for(|bytes| shows(change, bytes)) - start);
-        until_asleep(crossover.pid());
+/// Prints the table.
+pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let baseline: Option<PathBuf> = arguments.opt_value_from_str("--baseline")?;
+    let json: Option<PathBuf> = arguments.opt_value_from_str("--json")?;
+    let effort = match arguments.contains("--quick") {
+        true => QUICK,
+        false => FULL,
+    };
+    let rest = arguments.finish();
+    if !rest.is_empty() {
+        return Err(format!("unexpected {rest:?}").into());
     }
-    let cpu = crossover.measure().cpu_ns - before;
-    latencies.sort();
-    Changes {
-        latencies,
-        cpu: Duration::from_nanos(cpu / u64::from(count)),
-    }
-}
-
-/// System calls for one change, by strace's count over so many.
-pub fn system_calls(https: bool, count: u32) -> u64 {
-    let (bench, crossover) = follow(https);
-    let mut arrivals = Arrivals::watch(&bench.output(), "rds.yaml");
-    let summary = TempDir::new().expect("a directory can be made");
-    let summary = summary.path().join("summary");
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-c", "-p", &crossover.pid().to_string(), "-o"])
-        .arg(&summary);
-    let strace = Crossover::spawn(strace);
-    strace.wait_for_line("attached");
-    for change in 1..=count {
-        let mark = format!("version_info: \"change-{change}\"\n").into_bytes();
-        bench.server.replace(set(change));
-        arrivals.wait_for(|bytes| bytes.starts_with(&mark));
-        until_asleep(crossover.pid());
-    }
-    strace.signal(Signal::INT);
-    strace.finish();
-    let table = fs::read_to_string(&summary).expect("strace leaves its summary");
-    // % time, seconds, usecs/call, calls, total
-    let total = table.lines().find(|line| line.ends_with(" total"));
-    let calls = total.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
-    calls.expect("strace counts") / u64::from(count)
-}
-
-/// `-onetime` into a new directory, from before its start until after its end, sorted.
-pub fn onetime(https: bool, count: u32) -> Vec<Duration> {
-    let bench = Bench::start(https);
-    bench.server.create(set(0));
-    sorted(count, || {
-        let _ = fs::remove_dir_all(bench.output());
-        run(bench.command("-onetime", &[CONFIG_MAP]))
-    })
-}
-
-/// The same of a program that does nothing.
-pub fn version(count: u32) -> Vec<Duration> {
-    sorted(count, || run(command_of(&release(), &["-version"])))
-}
-
-fn run(mut command: Command) -> Duration {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let start = Instant::now();
-    let status = command.status().expect("it can be run");
-    let time = start.elapsed();
-    assert!(status.success(), "{status}");
-    time
-}
-
-/// A file of usual size written aside and renamed; `sync`: made to last before that.
-pub fn rename(count: u32, sync: bool) -> Vec<Duration> {
-    let dir = TempDir::new().expect("a directory can be made");
-    let (aside, name) = (dir.path().join("aside"), dir.path().join("rds.yaml"));
-    let text = set(0)["data"]["rds.yaml"].to_string();
-    sorted(count, || {
-        let start = Instant::now();
-        fs::write(&aside, &text).expect("the directory is ours");
-        if sync {
-            let file = fs::File::open(&aside).expect("it was just written");
-            file.sync_all().expect("the disk takes it");
+    let stop = Stop::install()?;
+    Ok(stop.guard(|| {
+        let programs = Programs::copy(baseline.as_deref());
+        let table = measure(&programs, &effort);
+        if let Some(path) = json {
+            let text = format!("{:#}\n", table.json());
+            fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
-        fs::rename(&aside, &name).expect("the directory is ours");
-        start.elapsed()
-    })
+        ExitCode::SUCCESS
+    }))
 }
 
-fn sorted(count: u32, mut measure: impl FnMut() -> Duration) -> Vec<Duration> {
-    let mut times: Vec<Duration> = (0..count).map(|_| measure()).collect();
-    times.sort();
-    times
+/// All that is measured. A linker leaves a file in small pieces of the page cache, which costs time
+/// at each exec; these are copies, each written in one go, as images are unpacked.
+struct Programs {
+    /// The release binary first.
+    contenders: Vec<Contender>,
+    hello: PathBuf,
+    _dir: TempDir,
 }
 
-/// Of sorted times.
-pub fn percentile(times: &[Duration], percent: usize) -> Duration {
-    times[(times.len() * percent / 100).min(times.len() - 1)]
+impl Programs {
+    fn copy(baseline: Option<&Path>) -> Programs {
+        let mut contenders = vec![Contender::ours(), Contender::floor()];
+        contenders.extend(baseline.map(|program| Contender::crossover(BASELINE, program)));
+        let dir = TempDir::new().expect("a directory can be made");
+        let copy = |name: &str, from: &Path| {
+            let to = dir.path().join(name);
+            fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+            to
+        };
+        for contender in &mut contenders {
+            contender.program = copy(contender.name, &contender.program);
+        }
+        Programs {
+            contenders,
+            hello: copy(HELLO, &release("floor-hello")),
+            _dir: dir,
+        }
+    }
+}
+
+fn measure(programs: &Programs, effort: &Effort) -> Table {
+    let (all, hello) = (&programs.contenders, &programs.hello);
+    let mut columns = vec![OURS, HELLO];
+    columns.extend(all[1..].iter().map(|who| who.name));
+    let mut table = Table::new(columns);
+    sizes(all, hello, &mut table);
+    let idle = Idle::start(all, hello, &mut table);
+    large(all, effort, &mut table);
+    processes(all, hello, effort, &mut table);
+    single_changes(all, effort, &mut table);
+    for count in effort.objects {
+        objects(all, *count, effort, &mut table);
+    }
+    idle.finish(effort, &mut table);
+    table
+}
+
+fn row<'a, T: 'a>(
+    what: impl IntoIterator<Item = &'a T>,
+    value: impl Fn(&'a T) -> (&'static str, f64),
+) -> Vec<(&'static str, f64)> {
+    what.into_iter().map(value).collect()
+}
+
+fn sizes(all: &[Contender], hello: &Path, table: &mut Table) {
+    let size = |path: &Path| Elf::read(path).size as f64;
+    let mut sizes = row(all, |who| (who.name, size(&who.program)));
+    sizes.push((HELLO, size(hello)));
+    let binary = sizes[0].1;
+    table.push(Row::new("binary, bytes", Bytes, sizes).goal(AtMost(2_000_000.0)));
+    let (image, what) = match image(&all[0]) {
+        Some(bytes) => (bytes, "image, bytes"),
+        None => (binary, "image, bytes (no Docker here: the binary)"),
+    };
+    table.push(Row::new(what, Bytes, vec![(OURS, image)]));
+}
+
+/// Has Docker make the image, asks it for the size, and removes it.
+fn image(ours: &Contender) -> Option<f64> {
+    let context = TempDir::new().expect("a directory can be made");
+    fs::copy(&ours.program, context.path().join("crossover")).expect("the directory is ours");
+    let docker = |arguments: &[&str]| {
+        let output = Command::new("docker").args(arguments).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        output.status.success().then_some(text)
+    };
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile.scratch");
+    let context = context.path().to_string_lossy();
+    let id = docker(&["build", "--quiet", "-f", file, &context])?;
+    let size = docker(&["image", "inspect", "--format", "{{.Size}}", &id]);
+    docker(&["image", "rm", &id]);
+    size?.parse().ok()
+}
+
+/// Programs with three TLS watches, which nobody asks anything.
+struct Idle {
+    _bench: Bench,
+    followers: Vec<(&'static str, Crossover)>,
+    settled: Instant,
+    before: Vec<Measured>,
+}
+
+impl Idle {
+    fn start(all: &[Contender], hello: &Path, table: &mut Table) -> Idle {
+        let bench = Bench::with_bookmarks(Duration::from_secs(3600));
+        let follow = |who: &Contender| (who.name, follow_small(&bench, who, 3));
+        let followers: Vec<_> = all.iter().map(follow).collect();
+        let measured = followers.iter().map(|(name, p)| (*name, p.measure()));
+        let mut measured: Vec<_> = measured.collect();
+        measured.push((HELLO, timing::at_rest(hello)));
+        let rss = row(&measured, |(name, m)| (*name, m.rss_kib as f64));
+        let peak = row(&measured, |(name, m)| (*name, m.peak_rss_kib as f64));
+        let threads = row(&measured, |(name, m)| (*name, m.threads as f64));
+        table.push(Row::new("RSS, 3 idle TLS watches", Kib, rss).goal(AtMost(2300.0)));
+        table.push(Row::new("  peak", Kib, peak));
+        table.push(Row::new("  threads", Number, threads));
+        // What a start leaves to be done later is done by then.
+        thread::sleep(Duration::from_secs(1));
+        let before = followers.iter().map(|(_, p)| p.measure()).collect();
+        Idle {
+            _bench: bench,
+            followers,
+            settled: Instant::now(),
+            before,
+        }
+    }
+
+    /// At least so long; given for 30 s. The time is the measure here; nothing is waited for.
+    fn finish(self, effort: &Effort, table: &mut Table) {
+        thread::sleep(effort.idle.saturating_sub(self.settled.elapsed()));
+        let share = 30.0 / self.settled.elapsed().as_secs_f64();
+        let idle = self.followers.iter().zip(&self.before);
+        let idle = idle.map(|((name, process), before)| (*name, since(*before, process)));
+        let idle: Vec<_> = idle.collect();
+        let switches = row(&idle, |(name, m)| {
+            (*name, m.context_switches as f64 * share)
+        });
+        let cpu = row(&idle, |(name, m)| {
+            (*name, ms(Duration::from_nanos(m.cpu_ns)) * share)
+        });
+        table.push(Row::new("wake-ups in 30 s idle", Number, switches).goal(AtMost(0.0)));
+        table.push(Row::new("  CPU", Ms, cpu));
+    }
+}
+
+fn large(all: &[Contender], effort: &Effort, table: &mut Table) {
+    let able = all.iter().filter(|who| who.knows_splits());
+    let measured = able.filter_map(|who| Some((who.name, merge_into(who, effort.large, 10)?)));
+    let measured: Vec<_> = measured.collect();
+    let peak = row(&measured, |(name, m)| (*name, m.peak_rss_kib as f64));
+    let rss = row(&measured, |(name, m)| (*name, m.rss_kib as f64));
+    let figure = format!("peak RSS, {} KiB merged", effort.large >> 10);
+    table.push(Row::new(&figure, Kib, peak));
+    table.push(Row::new("  RSS afterwards", Kib, rss));
+}
+
+/// From exec to somewhere, beside hello world.
+fn processes(all: &[Contender], hello: &Path, effort: &Effort, table: &mut Table) {
+    let bench = Bench::start();
+    for who in all {
+        drop(Lane::of_config_map(&bench, who));
+    }
+    let all = all.iter().map(Runner::Client);
+    let all: Vec<Runner> = all.chain([Runner::Hello(hello)]).collect();
+    let names: Vec<_> = all.iter().map(Runner::name).collect();
+    let named = |values: Vec<f64>| names.iter().copied().zip(values).collect();
+    let times = in_turn(&all, effort.rounds, |who| who.first_byte(&bench));
+    let goal = TimesOf(HELLO, 2.5);
+    table.push(Row::new("exec to first byte sent, median", Ms, named(times)).goal(goal));
+    let times = in_turn(&all, effort.rounds, |who| who.onetime(&bench));
+    table.push(Row::new(
+        "-onetime, whole process, median",
+        Ms,
+        named(times),
+    ));
+    let counts = all.iter().zip(&names);
+    let counts = counts.filter_map(|(who, name)| Some((*name, who.instructions(&bench)?)));
+    let counts: Vec<_> = counts.collect();
+    if !counts.is_empty() {
+        table.push(Row::new("  instructions", Number, counts));
+    }
+}
+
+/// One object, changed now and then.
+fn single_changes(all: &[Contender], effort: &Effort, table: &mut Table) {
+    let (config_maps, splits) = (Bench::start(), Bench::start());
+    let mut lanes: Vec<Lane> = all
+        .iter()
+        .map(|who| Lane::of_config_map(&config_maps, who))
+        .collect();
+    let able = all.iter().filter(|who| who.knows_splits());
+    lanes.extend(able.map(|who| Lane::of_split(&splits, who)));
+    changes(&mut lanes, effort.rounds, effort.pace);
+    let (config_maps, splits) = lanes.split_at_mut(all.len());
+    for (what, lanes) in [("ConfigMap", config_maps), ("TrafficSplit", splits)] {
+        let figure = format!("{what} changed -> file, median");
+        let latencies = |percent| row(&*lanes, |lane| (lane.who.name, lane.latency(percent)));
+        table.push(Row::new(&figure, Ms, latencies(50)).goal(TimesOf(LOOP, 2.0)));
+        table.push(Row::new("  99th percentile", Ms, latencies(99)));
+        let cpu = row(&*lanes, |lane| (lane.who.name, lane.cpu()));
+        table.push(Row::new("  CPU for one change", Ms, cpu));
+        let calls = lanes.iter_mut();
+        let calls = calls.map(|lane| {
+            let calls = lane.system_calls(effort.few.min(5), effort.pace);
+            (lane.who.name, calls)
+        });
+        table.push(Row::new(
+            "  system calls for one change",
+            Number,
+            calls.collect(),
+        ));
+    }
+}
+
+/// Many small objects, of which one changes now and then.
+fn objects(all: &[Contender], count: u32, effort: &Effort, table: &mut Table) {
+    let bench = Bench::start();
+    let follow = |who| Lane::of_small(&bench, who, follow_small(&bench, who, count));
+    let mut lanes: Vec<Lane> = all.iter().map(follow).collect();
+    let rss = row(&lanes, |lane| {
+        (lane.who.name, lane.process.measure().rss_kib as f64)
+    });
+    let figure = format!("RSS, {count} watched");
+    table.push(Row::new(&figure, Kib, rss));
+    changes(&mut lanes, effort.few, effort.pace);
+    let latencies = row(&lanes, |lane| (lane.who.name, lane.latency(50)));
+    table.push(Row::new("  changed -> file, median", Ms, latencies));
+    let cpu = row(&lanes, |lane| (lane.who.name, lane.cpu()));
+    table.push(Row::new("  CPU for one change", Ms, cpu));
 }

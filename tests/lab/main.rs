@@ -3,7 +3,6 @@
 
 mod bench;
 mod demo;
-mod figures;
 mod hands;
 #[path = "../kit/mod.rs"]
 mod kit;
@@ -12,6 +11,8 @@ mod serve;
 mod soak;
 mod stage;
 mod stop;
+mod table;
+mod timing;
 
 use pico_args::Arguments;
 use std::error::Error;
@@ -20,9 +21,11 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: lab COMMAND
 
+  bench [--baseline PROGRAM] [--json FILE] [--quick]
+                                     measure the release binary, the floors and another crossover
+                                     side by side; --quick: only that it can be done
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
-  figures                            measure the release binary
   soak [-seed N] [-changes N] [-minutes N] [-only storm|rate|patience]
                                      many changes, faults, and much time; N minutes: of each rate
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
@@ -41,8 +44,8 @@ fn main() -> ExitCode {
 
 fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments.subcommand()?.as_deref() {
+        Some("bench") => bench::run(arguments),
         Some("demo") => demo::run(arguments),
-        Some("figures") => figures::run(arguments),
         Some("soak") => soak::run(arguments),
         Some("serve") => serve::run(arguments).map(|()| ExitCode::SUCCESS),
         Some(other) => Err(format!("unknown command {other}").into()),

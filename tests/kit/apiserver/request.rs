@@ -3,6 +3,9 @@
 use super::watches::Selection;
 use std::time::Instant;
 
+/// `/api/v1/watch/...`: deprecated, but still served, and what the Go program uses.
+const OLD_WATCH: &str = "watch";
+
 /// One request, as the log keeps it.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -69,7 +72,9 @@ impl Request {
 
     /// Asks for a stream of events.
     pub fn is_watch(&self) -> bool {
-        self.method == "GET" && self.flag("watch")
+        let old = |path: &str| path.split('/').any(|part| part == OLD_WATCH);
+        let prefix = self.path().split("/namespaces/").next();
+        self.method == "GET" && (self.flag("watch") || prefix.is_some_and(old))
     }
 
     /// Asks for a collection, once.
@@ -131,6 +136,9 @@ impl Request {
             _ => return None,
         }
         place.version = parts.remove(0);
+        if parts[0] == OLD_WATCH && parts.len() > 1 {
+            parts.remove(0);
+        }
         if parts[0] == "namespaces" && parts.len() > 2 {
             place.namespace = parts.drain(..2).nth(1)?;
         }

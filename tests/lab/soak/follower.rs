@@ -6,8 +6,8 @@ use super::report::Report;
 use super::shapes::{MAPS, SPLITS, file_name};
 use super::world::{Snapshot, World};
 use crate::kit::apiserver::Server;
+use crate::kit::contender::release;
 use crate::kit::crossover::{Crossover, command_of};
-use crate::kit::figures::release;
 use crate::kit::proxy::Proxy;
 use crate::kit::tear::Tear;
 use proptest::prelude::RngExt;
@@ -80,7 +80,7 @@ impl Follower {
     }
 
     fn live(&mut self) {
-        let mut command = command_of(&release(), &["-watch", "-namespace", "default"]);
+        let mut command = command_of(&release("crossover"), &["-watch", "-namespace", "default"]);
         command.args(["-apiserver", &self.proxy.url("https")]);
         command.args(["-sync-interval", &format!("{}s", SYNC.as_secs())]);
         command.arg("-ca-file").arg(self.files.join("ca.crt"));

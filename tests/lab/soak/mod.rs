@@ -15,7 +15,7 @@ mod strike;
 mod verdict;
 mod world;
 
-use crate::kit::figures::release;
+use crate::kit::contender::release;
 use crate::stop::Stop;
 use pico_args::Arguments;
 use report::Report;
@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     let stop = Stop::install()?;
     let code = stop.guard(|| {
-        println!("{}, seed {}", release().display(), scale.seed);
+        println!("{}, seed {}", release("crossover").display(), scale.seed);
         let report = Arc::new(Report::new());
         let mut threads = Vec::new();
         if wanted("patience") {

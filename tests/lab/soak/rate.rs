@@ -3,8 +3,9 @@
 
 use super::follower::{disk_use, leftovers};
 use super::report::{EQUAL, Report, equal, ms, percentile};
+use crate::kit::contender::{Bench, Contender};
 use crate::kit::crossover::{Crossover, Measured, until_asleep};
-use crate::kit::figures::{Bench, LARGEST};
+use crate::kit::figures::LARGEST;
 use crate::kit::objects::config_map;
 use crate::kit::xds;
 use crate::stop::Stop;
@@ -31,6 +32,7 @@ const HOPELESS: Duration = Duration::from_secs(30);
 struct Stream {
     part: &'static str,
     bench: Bench,
+    who: Contender,
     crossover: Crossover,
     names: Vec<String>,
     body: String,
@@ -91,7 +93,8 @@ fn object(name: &str, number: usize, body: &str) -> serde_json::Value {
 
 impl Stream {
     fn start(part: &'static str, names: Vec<String>, bytes: usize) -> Stream {
-        let bench = Bench::start(true);
+        let bench = Bench::start();
+        let who = Contender::ours().within("default");
         let body = xds::large_routes(bytes - 12, 1);
         bench.server.change(|cluster| {
             for name in &names {
@@ -99,10 +102,11 @@ impl Stream {
             }
         });
         let known: Vec<&str> = names.iter().map(String::as_str).collect();
-        let crossover = bench.follow(&known);
+        let crossover = bench.follow(&who, &known, None);
         Stream {
             part,
             bench,
+            who,
             crossover,
             last: vec![0; names.len()],
             names,
@@ -151,7 +155,7 @@ impl Stream {
 
     fn file(&self, at: usize) -> PathBuf {
         let name = format!("{}.yaml", self.names[at]);
-        self.bench.output().join("current").join(name)
+        self.bench.output(&self.who).join("current").join(name)
     }
 
     /// The number of the change that a file shows.
@@ -192,7 +196,7 @@ impl Stream {
         // What is published is synced after a moment.
         thread::sleep(Duration::from_secs(1));
         until_asleep(self.crossover.pid());
-        for left in leftovers(&self.bench.output()) {
+        for left in leftovers(&self.bench.output(&self.who)) {
             report.violated(self.part, "nothing is left over", left);
         }
         let measured = self.crossover.measure();
@@ -205,7 +209,7 @@ impl Stream {
         );
         report.say(self.part, what);
         self.measured
-            .push((measured, disk_use(&self.bench.output())));
+            .push((measured, disk_use(&self.bench.output(&self.who))));
     }
 
     /// For how long the program has waited for a processor.

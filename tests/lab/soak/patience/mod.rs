@@ -8,8 +8,8 @@ use super::part;
 use super::report::Report;
 use crate::kit::apiserver::request::Request;
 use crate::kit::apiserver::{Options, Server};
+use crate::kit::contender::release;
 use crate::kit::crossover::{Crossover, command_of};
-use crate::kit::figures::release;
 use crate::kit::objects::config_map;
 use crate::stop::Stop;
 use jiff::Timestamp;
@@ -69,7 +69,7 @@ impl Scene {
     }
 
     fn follow(&self, url: &str, names: &[&str], interval: &str) -> Crossover {
-        let mut command = command_of(&release(), &["-watch", "-namespace", "default"]);
+        let mut command = command_of(&release("crossover"), &["-watch", "-namespace", "default"]);
         command.args(["-apiserver", url, "-sync-interval", interval]);
         command
             .arg("-token-file")

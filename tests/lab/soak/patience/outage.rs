@@ -234,6 +234,10 @@ fn stamps(dir: &Path) -> BTreeMap<String, [i64; 4]> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
+        // What it says of itself goes on.
+        if entry.file_name() == ".life" {
+            continue;
+        }
         if let Ok(about) = fs::symlink_metadata(&path) {
             let stamp = [
                 about.ino() as i64,

@@ -1,8 +1,9 @@
 //! Watches on which nothing comes: because nothing changes, or because something is wrong.
 
-use super::{LATE, MINUTE, NAMES, Scene, object, wait, watches};
+use super::{LATE, MINUTE, Scene, object, wait, watches};
 use crate::kit::apiserver::access::Account;
 use crate::kit::apiserver::request::Request;
+use crate::kit::contender::{Contender, Mode};
 use crate::kit::crossover::{Crossover, until_asleep};
 use crate::kit::figures::{idle_for, three_tls_watches};
 use crate::kit::tear::Tear;
@@ -137,11 +138,12 @@ pub fn rotated_token(report: &Report, stop: Stop) {
 /// Watches on which nothing comes but a bookmark a minute.
 pub fn idle_watches(report: &Report, stop: Stop) {
     const LASTS: u32 = 15;
+    const NAMES: [&str; 3] = ["small-0", "small-1", "small-2"];
     let (bench, _hourly) = three_tls_watches();
     drop(_hourly);
     bench.server.wait_for_watches(0);
     let before = bench.server.count_requests(|_| true);
-    let mut command = bench.command("-watch", &NAMES);
+    let mut command = bench.command(&Contender::ours(), Mode::Watch, &NAMES, None);
     command.args(["-sync-interval", "1m"]);
     let crossover = Crossover::spawn(command);
     bench.server.wait_for_watches(3);
