@@ -60,8 +60,9 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked check --config .cargo/deny.toml
 
+# Most tests wait, so four at a time are no more than two cores can do.
 test: build floor tools ## Everything that can be proven on this machine.
-	$(CARGO) test
+	RUST_TEST_THREADS=4 $(CARGO) test
 
 test-container: package tools ## The same in real containers; needs a Docker engine.
 	$(MAKE) --no-print-directory image IMAGE=crossover:test

@@ -12,6 +12,7 @@ use log::{info, warn};
 use crate::backoff::{Backoff, Random};
 use crate::error::{Chain, Error, Kind};
 use crate::manifest;
+use crate::probe::READY;
 use crate::publish::{Published, Publisher};
 use crate::resource::FileSet;
 
@@ -233,8 +234,8 @@ impl Output {
         };
         let limit = TURNS_WITHIN.max(3 * directory.check_every);
         let told = directory.publisher.as_mut().map(|p| p.tell(state, limit));
-        // Why nothing can be written at all is said already.
-        if let (Some(Err(error)), None) = (told, &directory.failure) {
+        // Where nothing can be published either, that is what is said.
+        if let (Some(Err(error)), READY) = (told, state) {
             directory.say(&error, "probes get no answer: trying again");
         }
     }
