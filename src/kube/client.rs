@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, DATE, RETRY_AFTER};
 use ureq::http::{HeaderMap, HeaderValue, Request};
 use ureq::{Agent, BodyReader};
 
@@ -181,6 +181,10 @@ impl Client {
             .method(verb)
             .uri(uri)
             .header(ACCEPT, accept(extent));
+        if extent == Extent::Metadata {
+            // Nothing follows a look for a while: its connection would only take memory.
+            request = request.header(CONNECTION, "close");
+        }
         if let Some(token) = &mut self.token {
             let header = HeaderValue::from_str(token.current().header());
             let mut header = header.map_err(ureq::http::Error::from)?;

@@ -67,6 +67,22 @@ fn a_silent_watch_is_looked_at_within_every_interval_by_metadata_alone() {
 }
 
 #[test]
+fn a_look_leaves_no_connection_behind() {
+    let scene = Scene::https();
+    let program = watching(&scene, "1s");
+    let before = program.measure().descriptors;
+    let looked = |count| {
+        scene
+            .server
+            .wait_for_requests("a look", count, Request::is_metadata_only);
+        until("its connection to be closed", || {
+            (program.measure().descriptors <= before).then_some(())
+        });
+    };
+    (1..4).for_each(looked);
+}
+
+#[test]
 fn a_watch_that_speaks_is_not_looked_at() {
     let scene = Scene::http();
     scene.server.create(object(1));
