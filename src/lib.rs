@@ -15,7 +15,8 @@
 //!   [`output`]; [`error`].
 //!
 //! What holds always: one thread; every wait is a poll(2) that includes the signal pipe and the next
-//! deadline, so that a command gets its signals whatever is going on; Envoy sees whole sets only; a secret never reaches a log.
+//! deadline, so that a command gets its signals whatever is going on; Envoy sees whole sets only; a
+//! secret never reaches a log.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
