@@ -104,8 +104,10 @@ fn a_hundred_exec_probes_with_room_for_the_engine_all_succeed() {
 
 #[test]
 fn a_hundred_exec_probes_without_room_for_the_engine_disturb_nothing() {
-    // 126: the engine could not start the probe.
+    // 126: the engine could not start the probe; 2: its runtime gave up for want of a thread. Neither
+    // is the probe's own no, which is 1.
     let codes = probe_a_hundred_times(&[]);
-    let known = codes.iter().all(|code| [Some(0), Some(126)].contains(code));
-    assert!(known && codes.contains(&Some(0)), "{codes:?}");
+    let known = [Some(0), Some(2), Some(126)];
+    let engines_own = codes.iter().all(|code| known.contains(code));
+    assert!(engines_own && codes.contains(&Some(0)), "{codes:?}");
 }
