@@ -41,8 +41,9 @@ use supervise::Waiting;
 
 /// The service account's CA, where a pod has one.
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// A change is not held back longer than this for others that may come with it.
-const GATHER_FOR: Duration = Duration::from_millis(10);
+/// A change is held back for others that come with it: as long as the last publish took, and so long
+/// at least and at most.
+const GATHER_FOR: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 /// An API server that has told nothing for so long is silent.
 const SILENT_FOR: Duration = Duration::from_secs(10);
 /// How long nothing goes out for want of a word about the splits.
@@ -87,6 +88,8 @@ struct Loop {
     output: Output,
     /// Since when there is something to publish.
     changed: Option<Instant>,
+    /// How long changes are held back for others.
+    gathers: Duration,
     /// When to do what was put off for the last change.
     settles: Option<Instant>,
     /// When the output was synced last.
@@ -171,6 +174,7 @@ impl Loop {
             signals,
             server,
             changed: None,
+            gathers: GATHER_FOR[0],
             settles: None,
             synced: None,
             idle: true,
@@ -197,9 +201,11 @@ impl Loop {
                 self.changed.get_or_insert(now);
             }
             self.tick(now);
-            let gathered = |since: &Instant| self.idle || now > *since + GATHER_FOR;
+            let gathered = |since: &Instant| self.idle || now > *since + self.gathers;
             if let Some(since) = self.changed.take_if(|since| gathered(since)) {
                 self.publish(since, now)?;
+                let [least, most] = GATHER_FOR;
+                self.gathers = now.elapsed().clamp(least, most);
             }
             // What has just been read must have been published, or recalled, before it is judged.
             if self.once && self.changed.is_none() && self.is_finished(now)? {

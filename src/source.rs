@@ -27,6 +27,8 @@ pub struct Source {
     pub denied: Option<(Instant, Error)>,
     /// Why its last state was refused.
     pub refused: Option<String>,
+    /// What the cluster said last, and when, if that has not been examined yet.
+    unread: Option<(Observation, Instant)>,
     /// Files that were found good, and that nobody was asked about twice.
     unasked: BTreeSet<FileName>,
     /// The last warning: none is given twice in a row.
@@ -43,6 +45,7 @@ impl Source {
             merged: None,
             denied: None,
             refused: None,
+            unread: None,
             unasked: BTreeSet::new(),
             said: String::new(),
         }
@@ -58,8 +61,20 @@ impl Source {
         }
     }
 
-    /// Takes in what the cluster says.
+    /// Takes in what the cluster says; of several states that come together the last one counts.
     pub fn take(&mut self, observation: Observation, now: Instant) {
+        // A refusal is no state, and hides none.
+        if matches!(observation, Observation::Refused(_)) {
+            self.examine();
+        }
+        self.unread = Some((observation, now));
+    }
+
+    /// Finds out what the last state that was taken in is worth.
+    pub fn examine(&mut self) {
+        let Some((observation, now)) = self.unread.take() else {
+            return;
+        };
         match observation {
             Observation::Changed(object) => self.observe(object),
             Observation::Listed(objects) => match objects.into_iter().next() {
@@ -167,4 +182,73 @@ impl Source {
 fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, reason: &str) {
     let message = "published, though not every parser reads it";
     warn!(configmap:% = object, resource_version:% = version, key, reason; "{message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{Bytes, Version};
+    use std::collections::BTreeMap;
+
+    fn changed(at: &str, text: &str) -> Observation {
+        let files = BTreeMap::from([("a.yaml".to_owned(), Bytes::from(text.as_bytes()))]);
+        Observation::Changed(Object {
+            name: "a".to_owned(),
+            version: Version {
+                uid: "u".to_owned(),
+                resource_version: ResourceVersion(at.to_owned()),
+            },
+            body: Body::ConfigMap(Ok(files)),
+        })
+    }
+
+    fn refusal() -> Observation {
+        Observation::Refused(Error::Usage("as good as any".to_owned()))
+    }
+
+    /// What is known after these have come together.
+    #[track_caller]
+    fn check(observations: Vec<Observation>, latest: Latest, at: Option<&str>, denied: bool) {
+        let object = ObjectName {
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+        };
+        let (mut source, now) = (Source::new(object), Instant::now());
+        for observation in observations {
+            source.take(observation, now);
+        }
+        source.examine();
+        let content = source.content.as_ref();
+        let version = content.map(|content| content.origin.resource_version.0.as_str());
+        assert_eq!((source.latest, version), (latest, at));
+        assert_eq!(source.denied.is_some(), denied);
+    }
+
+    #[test]
+    fn of_states_that_come_together_the_last_one_counts() {
+        let gone = || Observation::Deleted("a".to_owned());
+        check(vec![], Latest::Unknown, None, false);
+        let two = vec![changed("1", "a: 1"), changed("2", "a: 2")];
+        check(two, Latest::Fit, Some("2"), false);
+        let bad_between = vec![changed("1", "a: ]"), changed("2", "a: 2")];
+        check(bad_between, Latest::Fit, Some("2"), false);
+        let bad_last = vec![changed("1", "a: 1"), changed("2", "a: ]")];
+        check(bad_last, Latest::Refused, None, false);
+        let anew = vec![changed("1", "a: 1"), gone(), changed("3", "a: 3")];
+        check(anew, Latest::Fit, Some("3"), false);
+        check(
+            vec![changed("1", "a: 1"), gone()],
+            Latest::Absent,
+            None,
+            true,
+        );
+    }
+
+    #[test]
+    fn a_refusal_hides_no_state() {
+        let after = vec![changed("1", "a: 1"), refusal()];
+        check(after, Latest::Fit, Some("1"), true);
+        let before = vec![refusal(), changed("1", "a: 1")];
+        check(before, Latest::Fit, Some("1"), false);
+    }
 }

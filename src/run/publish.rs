@@ -28,6 +28,7 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 impl Loop {
     /// Brings the output in step with what is known, if enough is.
     pub(super) fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
+        self.sources.iter_mut().for_each(Source::examine);
         self.recall();
         if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
             return Ok(());

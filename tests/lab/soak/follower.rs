@@ -205,8 +205,11 @@ impl Follower {
     }
 }
 
-/// What should not be in an output directory that is at rest: more than the active set and three
-/// older ones, temporary links, names of nobody's.
+/// Links that are made ahead: for four keys, `active` and `current`.
+const AHEAD: usize = 6;
+
+/// What should not be in an output directory that is at rest: more than the active set, three older
+/// ones and an empty one made ahead, more links than those made ahead, names of nobody's.
 pub fn leftovers(dir: &Path) -> Vec<String> {
     let names = |dir: &Path| -> Vec<String> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -226,14 +229,21 @@ pub fn leftovers(dir: &Path) -> Vec<String> {
             .collect()
     };
     left.extend(of("", known(names(dir), &["current", ".live", ".sets"])));
-    left.extend(of(".sets/.links/", names(&sets.join(".links"))));
+    let links = names(&sets.join(".links"));
+    if links.len() > AHEAD {
+        left.extend(of(".sets/.links/", links));
+    }
+    let is_ahead = |name: &String| fs::read_dir(sets.join(name)).is_ok_and(|d| d.count() == 0);
     let numbered = known(
         names(&sets),
         &[".life", ".links", ".lock", "active", "done"],
     );
-    let (sets, other): (Vec<String>, Vec<String>) = numbered
+    let (mut sets, other): (Vec<String>, Vec<String>) = numbered
         .into_iter()
         .partition(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    if let Some(at) = sets.iter().position(is_ahead) {
+        sets.swap_remove(at);
+    }
     let sources = other.iter().filter(|name| {
         let number = name.strip_suffix(".sources");
         number.is_some_and(|number| sets.iter().any(|set| set == number))
