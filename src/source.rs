@@ -12,6 +12,9 @@ use crate::follow::Observation;
 use crate::reconcile::{self, Content, Examined, Known, Latest, Remark};
 use crate::resource::{Body, FileName, Object, ObjectKind, ObjectName, Origin, ResourceVersion};
 
+/// Examining this much takes two milliseconds.
+const LARGE: usize = 64 << 10;
+
 /// A named ConfigMap.
 #[derive(Debug)]
 pub struct Source {
@@ -27,7 +30,7 @@ pub struct Source {
     pub denied: Option<(Instant, Error)>,
     /// Why its last state was refused.
     pub refused: Option<String>,
-    /// What the cluster said last, and when, if that has not been examined yet.
+    /// A large state that has not been examined yet, and when it came.
     unread: Option<(Observation, Instant)>,
     /// Files that were found good, and that nobody was asked about twice.
     unasked: BTreeSet<FileName>,
@@ -61,16 +64,20 @@ impl Source {
         }
     }
 
-    /// Takes in what the cluster says; of several states that come together the last one counts.
+    /// Takes in what the cluster says. Of large states that come together the last one counts.
     pub fn take(&mut self, observation: Observation, now: Instant) {
-        // A refusal is no state, and hides none.
-        if matches!(observation, Observation::Refused(_)) {
+        let is_large = is_large(&observation);
+        if !is_large {
+            // What is no such state hides none.
             self.examine();
         }
         self.unread = Some((observation, now));
+        if !is_large {
+            self.examine();
+        }
     }
 
-    /// Finds out what the last state that was taken in is worth.
+    /// Finds out what a state is worth that was only taken in.
     pub fn examine(&mut self) {
         let Some((observation, now)) = self.unread.take() else {
             return;
@@ -179,6 +186,18 @@ impl Source {
     }
 }
 
+/// Whether it takes so long to examine that another one may be there before that is done.
+fn is_large(observation: &Observation) -> bool {
+    let Observation::Changed(Object {
+        body: Body::ConfigMap(Ok(files)),
+        ..
+    }) = observation
+    else {
+        return false;
+    };
+    files.values().map(|bytes| bytes.len()).sum::<usize>() > LARGE
+}
+
 fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, reason: &str) {
     let message = "published, though not every parser reads it";
     warn!(configmap:% = object, resource_version:% = version, key, reason; "{message}");
@@ -190,6 +209,7 @@ mod tests {
     use crate::resource::{Bytes, Version};
     use std::collections::BTreeMap;
 
+    /// A state with this text, small or large.
     fn changed(at: &str, text: &str) -> Observation {
         let files = BTreeMap::from([("a.yaml".to_owned(), Bytes::from(text.as_bytes()))]);
         Observation::Changed(Object {
@@ -200,6 +220,10 @@ mod tests {
             },
             body: Body::ConfigMap(Ok(files)),
         })
+    }
+
+    fn large(at: &str, text: &str) -> Observation {
+        changed(at, &format!("{text}{}", "\n# and so on".repeat(LARGE / 10)))
     }
 
     fn refusal() -> Observation {
@@ -225,30 +249,42 @@ mod tests {
     }
 
     #[test]
-    fn of_states_that_come_together_the_last_one_counts() {
-        let gone = || Observation::Deleted("a".to_owned());
-        check(vec![], Latest::Unknown, None, false);
-        let two = vec![changed("1", "a: 1"), changed("2", "a: 2")];
-        check(two, Latest::Fit, Some("2"), false);
-        let bad_between = vec![changed("1", "a: ]"), changed("2", "a: 2")];
+    fn of_large_states_that_come_together_the_last_one_counts() {
+        let bad_between = vec![large("1", "a: ]"), large("2", "a: 2")];
         check(bad_between, Latest::Fit, Some("2"), false);
-        let bad_last = vec![changed("1", "a: 1"), changed("2", "a: ]")];
+        let bad_last = vec![large("1", "a: 1"), large("2", "a: ]")];
         check(bad_last, Latest::Refused, None, false);
-        let anew = vec![changed("1", "a: 1"), gone(), changed("3", "a: 3")];
-        check(anew, Latest::Fit, Some("3"), false);
-        check(
-            vec![changed("1", "a: 1"), gone()],
-            Latest::Absent,
-            None,
-            true,
-        );
     }
 
     #[test]
-    fn a_refusal_hides_no_state() {
-        let after = vec![changed("1", "a: 1"), refusal()];
-        check(after, Latest::Fit, Some("1"), true);
-        let before = vec![refusal(), changed("1", "a: 1")];
-        check(before, Latest::Fit, Some("1"), false);
+    fn what_is_small_or_no_state_hides_none() {
+        let gone = || Observation::Deleted("a".to_owned());
+        check(vec![], Latest::Unknown, None, false);
+        let bad_last = vec![changed("1", "a: 1"), changed("2", "a: ]")];
+        check(bad_last, Latest::Refused, Some("1"), false);
+        for state in [changed, large] {
+            check(
+                vec![state("1", "a: 1"), gone()],
+                Latest::Absent,
+                Some("1"),
+                true,
+            );
+            let anew = vec![state("1", "a: 1"), gone(), state("3", "a: 3")];
+            check(anew, Latest::Fit, Some("3"), false);
+            check(
+                vec![state("1", "a: 1"), refusal()],
+                Latest::Fit,
+                Some("1"),
+                true,
+            );
+            check(
+                vec![refusal(), state("1", "a: 1")],
+                Latest::Fit,
+                Some("1"),
+                false,
+            );
+            let bad = vec![state("1", "a: 1"), changed("2", "a: ]")];
+            check(bad, Latest::Refused, Some("1"), false);
+        }
     }
 }
