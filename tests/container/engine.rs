@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{self, Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Asks the engine; what it answers to is the same for every test.
 static ENGINE: LazyLock<()> = LazyLock::new(|| {
@@ -187,13 +187,26 @@ impl Container {
         assert_eq!(self.finish().code, Some(137));
     }
 
-    /// Starts it again after its end, with the files it had.
+    /// Starts it again after its end, with the files it had. An engine may not be done with the end
+    /// yet and then starts nothing, so that it is asked again.
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.attached.is_none(), "it has not ended");
-        let mut command = Command::new("docker");
-        command.args(["start", "--attach", &self.name]);
-        self.attached = Some(Crossover::spawn(command));
+        let started = || docker(&["inspect", "--format", "{{.State.StartedAt}}", &self.name]);
+        let before = started();
+        for _ in 0..3 {
+            let mut command = Command::new("docker");
+            command.args(["start", "--attach", &self.name]);
+            let attached = self.attached.insert(Crossover::spawn(command));
+            let asked = Instant::now();
+            while asked.elapsed() < Duration::from_secs(5) {
+                if started() != before {
+                    return;
+                }
+            }
+            println!("not started: {:?}", attached.lines());
+        }
+        panic!("{} is not started", self.name);
     }
 
     /// `docker exec`
