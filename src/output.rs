@@ -258,6 +258,10 @@ impl Output {
             return false;
         }
         directory.next_check = now + directory.check_every;
+        // The next try sees it all anyway, and is not to be put off by what is known to fail.
+        if directory.retry.is_some() {
+            return false;
+        }
         let Some(publisher) = &mut directory.publisher else {
             return false;
         };
