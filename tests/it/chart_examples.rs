@@ -9,9 +9,10 @@ use crate::kit::load::{Load, Tally, share};
 use crate::kit::objects::traffic_split;
 use crate::kit::pod::{Pod, merge, static_cluster};
 use crate::kit::until;
+use crate::kit::worker::refuse;
 use serde_json::{Value, json};
 use std::fs;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 
 /// An example's rendering on this machine: its Services are the pod's backends, and answer their
 /// names; whatever else it names is nowhere.
@@ -159,11 +160,8 @@ fn the_canary_gets_its_part_and_more_by_one_flag() {
 #[test]
 fn the_router_retries_breaks_circuits_and_traces() {
     // Of two endpoints one is dead: no request may fail of it.
-    let dead = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let dead = static_cluster("127.0.0.1", dead.port());
+    let refusing = refuse((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let dead = static_cluster("127.0.0.1", refusing.local_addr().unwrap().port());
     let example = Example::start_with(&["values.router.yaml"], |pod| {
         let endpoint =
             |cluster: &Value| cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0].clone();

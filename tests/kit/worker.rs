@@ -3,11 +3,12 @@
 
 use super::until;
 use std::future::{Future, pending};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
 
@@ -72,6 +73,8 @@ pub struct Port {
     bind: Bind,
     runtime: Handle,
     listener: watch::Sender<Option<Arc<TcpListener>>>,
+    /// Keeps the number for us while nobody listens.
+    kept: Mutex<Option<TcpSocket>>,
 }
 
 impl Port {
@@ -104,6 +107,7 @@ impl Port {
             bind,
             runtime: worker.runtime.clone(),
             listener,
+            kept: Mutex::new(None),
         };
         port.address = port.reopen();
         worker.spawn(async move {
@@ -140,11 +144,13 @@ impl Port {
             let is_open = listener.as_ref().is_some_and(|l| l.upgrade().is_some());
             (!is_open).then_some(())
         });
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = refuse(self.address).ok();
     }
 
     /// Takes connections again, on the same port.
     pub fn reopen(&self) -> SocketAddr {
         let bound = (self.bind)(self.address);
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
         bound
             .set_nonblocking(true)
             .expect("a socket can be made non-blocking");
@@ -154,6 +160,15 @@ impl Port {
         self.listener.send_replace(Some(Arc::new(listener)));
         address
     }
+}
+
+/// A socket that does not listen: while it is there, connections are refused, and no other test
+/// gets the port.
+pub fn refuse(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// A socket that listens in this network.
