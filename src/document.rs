@@ -288,7 +288,11 @@ fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
         }
         [0xff, 0xfe, ..] | [1..=0x7f, 0, ..] => true,
         [0xfe, 0xff, ..] | [0, 1..=0x7f, ..] => false,
-        _ => return Some(String::from_utf8_lossy(bytes)),
+        // The lossy reader is many times slower, and needed once in a lifetime.
+        _ => match str::from_utf8(bytes) {
+            Ok(text) => return Some(text.into()),
+            Err(_) => return Some(String::from_utf8_lossy(bytes)),
+        },
     };
     let units = bytes.chunks_exact(2).map(|pair| match (pair, little) {
         (&[low, high], true) | (&[high, low], false) => u16::from_be_bytes([high, low]),
@@ -302,6 +306,13 @@ fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
 /// parsers refuse them, so they are shown other letters instead, of the same length: every offset,
 /// line and column stays.
 pub(crate) fn tame(text: &str) -> Cow<'_, str> {
+    // Nearly every text, at a few instructions a byte.
+    if text
+        .bytes()
+        .all(|b| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t'))
+    {
+        return text.into();
+    }
     let text = text.split_once('\u{4}').map_or(text, |(before, _)| before);
     let letter = |c: char| match c {
         '\t' | '\n' | '\r' | '\u{85}' => None,
