@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::resource::{Bytes, File, FileName, FileSet};
-use disk::Disk;
+use disk::{Disk, stamp_of};
 use layout::Layout;
 use life::Life;
 use sources::{Source, Sources};
@@ -65,6 +65,9 @@ pub struct Publisher {
 
 /// Device and number: which file it is, whatever its name.
 type Inode = (u64, u64);
+
+/// Which file, how long, and when it was written last: links share it.
+type Stamp = (Inode, u64, (i64, i64));
 
 /// The lock, which file it is, and the directory to sync.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ impl Publisher {
         };
         let dir = self.at.set(number);
         let mut set = FileSet::new();
-        for (name, Source { origin, size }) in files {
+        for (name, Source { origin, size, .. }) in files {
             let Some(bytes) = self.content(&dir.join(name.as_str()), size)? else {
                 return Ok(None);
             };
@@ -212,8 +215,8 @@ impl Publisher {
     }
 
     // Step 1.
-    fn compare(&self, desired: &FileSet) -> Option<Plan> {
-        let Some(active) = &self.active else {
+    fn compare(&mut self, desired: &FileSet) -> Option<Plan> {
+        let Some(active) = &mut self.active else {
             return Some(Plan {
                 changed: desired.keys().cloned().collect(),
                 removed: Vec::new(),
@@ -224,14 +227,13 @@ impl Publisher {
         let mut changed = Vec::new();
         let mut moved = false;
         for (name, file) in desired {
-            match active.files.get(name) {
-                Some(source)
-                    if !active.owed.contains(name)
-                        && self.disk.same(&dir.join(name.as_str()), &file.bytes) =>
-                {
-                    moved |= source.origin.object != file.origin.object;
-                }
-                _ => changed.push(name.clone()),
+            if let Some(source) = active.files.get_mut(name)
+                && !active.owed.contains(name)
+                && source.is_same(&self.disk, &dir.join(name.as_str()), &file.bytes)
+            {
+                moved |= source.origin.object != file.origin.object;
+            } else {
+                changed.push(name.clone());
             }
         }
         let gone = |name: &&FileName| !desired.contains_key(*name);
@@ -269,6 +271,26 @@ impl Publisher {
             None => false,
         };
         Ok(whole.then_some(bytes))
+    }
+}
+
+impl Source {
+    // Whether the file is exactly `bytes`. It is read, unless it is what it was when it was read.
+    fn is_same(&mut self, disk: &Disk, path: &Path, bytes: &Bytes) -> bool {
+        // Before it is read: what is written meanwhile shows the next time.
+        let found = disk.lstat(path).ok().flatten();
+        let stamp = found.as_ref().map(stamp_of);
+        if let (Some(now), Some((read, then))) = (&stamp, &self.seen)
+            && now == then
+            && Rc::ptr_eq(read, bytes)
+        {
+            return true;
+        }
+        let same = disk.same(path, bytes);
+        // What nobody else holds, weights were merged into: it is made anew each time.
+        let kept = same && Rc::strong_count(bytes) > 1;
+        self.seen = stamp.filter(|_| kept).map(|stamp| (bytes.clone(), stamp));
+        same
     }
 }
 

@@ -113,7 +113,8 @@ impl Publisher {
                 .clone();
             let (copy, size) = self.disk.copy(&file, &source, &path)?;
             self.disk.sync(&copy, &path)?;
-            staged.files.insert(key, Source { origin, size });
+            let seen = None;
+            staged.files.insert(key, Source { origin, size, seen });
         }
         self.write_sources(staged)?;
         for path in [self.at.sources(staged.number), dir] {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, fcntl_lock, renameat_with};
 
-use super::Inode;
+use super::{Inode, Stamp};
 use crate::error::Error;
 
 /// Files are read and compared in pieces of this size, on the stack.
@@ -51,6 +51,12 @@ pub fn is_open(found: &Metadata) -> bool {
 /// Which file it is.
 pub fn inode_of(found: &Metadata) -> Inode {
     (found.dev(), found.ino())
+}
+
+/// What a write would change.
+pub fn stamp_of(found: &Metadata) -> Stamp {
+    let written = (found.mtime(), found.mtime_nsec());
+    (inode_of(found), found.len(), written)
 }
 
 /// No such entry is an answer, not a failure.

@@ -6,13 +6,16 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resource::{FileName, ObjectName, Origin, ResourceVersion};
+use super::Stamp;
+use crate::resource::{Bytes, FileName, ObjectName, Origin, ResourceVersion};
 
-/// What is remembered of a published file; its content stays on disk.
+/// What is remembered of a published file; its content stays on disk, but where it is held anyway.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub origin: Rc<Origin>,
     pub size: u64,
+    /// What the file was found equal to, and what it was then.
+    pub seen: Option<(Bytes, Stamp)>,
 }
 
 /// A whole set, without contents.
@@ -32,7 +35,7 @@ struct Line {
 pub fn encode(sources: &Sources) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(32 + 192 * sources.len());
     let mut before = "{\n  ";
-    for (name, Source { origin, size }) in sources {
+    for (name, Source { origin, size, .. }) in sources {
         out.extend(before.bytes());
         serde_json::to_writer(&mut out, name.as_str())?;
         out.extend(b": ");
@@ -71,7 +74,8 @@ pub fn decode(text: &[u8]) -> Option<Sources> {
         };
         last = Some(origin.clone());
         let size = line.size;
-        sources.insert(FileName::new(&name)?, Source { origin, size });
+        let seen = None;
+        sources.insert(FileName::new(&name)?, Source { origin, size, seen });
     }
     Some(sources)
 }

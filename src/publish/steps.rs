@@ -134,7 +134,13 @@ impl Publisher {
                 staged.unsynced.insert(name.clone());
             }
             let (origin, size) = (origin.clone(), bytes.len() as u64);
-            staged.files.insert(name.clone(), Source { origin, size });
+            let source = active.and_then(|active| active.files.get(name));
+            let seen = source
+                .filter(|_| linked)
+                .and_then(|source| source.seen.clone());
+            staged
+                .files
+                .insert(name.clone(), Source { origin, size, seen });
         }
         self.write_sources(staged)?;
 

@@ -1013,6 +1013,34 @@ fn heals_a_file_that_somebody_edited_in_place() {
 }
 
 #[test]
+fn reads_what_is_held_once_and_again_when_somebody_wrote_to_it() {
+    let temp = tempdir();
+    let mut publisher = open(temp.path());
+    let want = set("rds.yaml=1 cds.yaml=1");
+    let held = want.clone();
+    let reads = |publisher: &mut Publisher| {
+        rearm(publisher);
+        assert!(publisher.publish(&want).unwrap().is_none());
+        calls(publisher, "read")
+    };
+    publisher.publish(&want).unwrap();
+    assert_eq!([reads(&mut publisher), reads(&mut publisher)], [2, 0]);
+
+    let edited = temp.path().join("current/rds.yaml");
+    let written = || fs::metadata(&edited).unwrap().modified().unwrap();
+    let before = written();
+    // A file system's clock has ticks.
+    while written() == before {
+        fs::write(&edited, "2").unwrap();
+    }
+    let healed = publisher.publish(&want).unwrap().unwrap();
+    assert_eq!(list(&healed.changed), ["rds.yaml"]);
+    tidy(temp.path(), &held);
+    // What is known of the other one went with its link.
+    assert_eq!([reads(&mut publisher), reads(&mut publisher)], [1, 0]);
+}
+
+#[test]
 fn compares_files_of_every_size_to_their_last_byte() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
