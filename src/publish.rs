@@ -33,6 +33,9 @@ use sources::{Source, Sources};
 /// Sets kept beside the active one: an Envoy may still be reading the last two.
 const OLDER: usize = 3;
 
+/// No longer text is held for what it is compared with alone: the next one may need the memory.
+const HELD: usize = 64 << 10;
+
 /// The only writer of an output directory.
 #[derive(Debug)]
 pub struct Publisher {
@@ -288,7 +291,7 @@ impl Source {
         }
         let same = disk.same(path, bytes);
         // What nobody else holds, weights were merged into: it is made anew each time.
-        let kept = same && Rc::strong_count(bytes) > 1;
+        let kept = same && bytes.len() <= HELD && Rc::strong_count(bytes) > 1;
         self.seen = stamp.filter(|_| kept).map(|stamp| (bytes.clone(), stamp));
         same
     }
