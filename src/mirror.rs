@@ -231,18 +231,24 @@ impl Mirror {
         self.target.verb = verb;
         drop(existing);
         // One that seems to fail may have arrived.
-        self.written = Some(Instant::now());
+        self.wrote(Instant::now());
         let answer = server.try_ask(method, &self.target, &path, Extent::Objects)?;
         let now = Instant::now();
         if matches!(answer.status, 200 | 201) {
             // The rest of the answer repeats what we sent.
             info!(configmap:% = manifest::mirror_of(&self.source); "mirrored");
-            self.written = Some(now);
+            self.wrote(now);
             self.said.clear();
         } else {
             self.step = Step::Refused(Exchange::new(answer, false, now));
         }
         Ok(true)
+    }
+
+    /// What became due while it was looked for has to wait, too.
+    fn wrote(&mut self, at: Instant) {
+        self.written = Some(at);
+        self.due = self.due.map(|due| due.max(at + WRITE_EVERY));
     }
 
     /// Reads what has arrived.
@@ -345,5 +351,27 @@ impl Mirror {
             warn!(of:% = self.target, reason; "{message}");
             self.said = text;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_due_during_a_look_waits_for_a_second_after_its_write() {
+        let (now, mut random) = (Instant::now(), Random::new(1));
+        let (namespace, name) = ("default".to_owned(), "a".to_owned());
+        let mut mirror = Mirror::new(ObjectName { namespace, name }, false);
+        mirror.allow(true);
+        mirror.changed(now, &mut random);
+        assert!(
+            mirror
+                .deadline()
+                .is_some_and(|at| at <= now + SETTLE_WITHIN)
+        );
+        let written = now + SETTLE_WITHIN;
+        mirror.wrote(written);
+        assert_eq!(mirror.deadline(), Some(written + WRITE_EVERY));
     }
 }
