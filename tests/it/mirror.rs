@@ -109,9 +109,9 @@ fn a_mirror_is_written_at_most_once_a_second_and_ends_with_the_newest() {
     setup.until_mirrored([5, 95]);
     let at: Vec<_> = writes().iter().map(|request| request.at).collect();
     for pair in at.windows(2) {
-        // The server notes when it has read a request, and a busy machine reads it late.
+        // The server notes when it has read a request, we when it is answered.
         assert!(
-            pair[1] - pair[0] > Duration::from_millis(700),
+            pair[1] - pair[0] > Duration::from_millis(950),
             "{:?}",
             pair[1] - pair[0]
         );
