@@ -178,15 +178,26 @@ fn clean(dir: &Path, sets_kept: usize) {
     );
 }
 
-fn open(dir: &Path) -> Publisher {
-    // A program that another test is starting holds a copy of every lock for a moment.
+/// A program that another test is starting holds a copy of every lock for a moment.
+fn free(mut open: impl FnMut() -> Result<Publisher, Error>) -> Result<Publisher, Error> {
     for _ in 0..1000 {
-        match Publisher::open(dir) {
+        match open() {
             Err(Error::Held { .. }) => std::thread::sleep(std::time::Duration::from_millis(1)),
-            result => return result.unwrap(),
+            result => return result,
         }
     }
-    panic!("{} is held", dir.display())
+    open()
+}
+
+/// Opened, and disturbed from then on.
+fn open_to(fault: &Rc<Fault>, how: How, dir: &Path) -> Result<Publisher, Error> {
+    fault.arm(how);
+    let fault = fault.clone();
+    Publisher::open_on(Disk { fault }, dir)
+}
+
+fn open(dir: &Path) -> Publisher {
+    free(|| Publisher::open(dir)).unwrap()
 }
 
 fn publish(publisher: &mut Publisher, text: &str) -> Option<Published> {
@@ -1274,10 +1285,9 @@ fn a_kill_at_any_call_of_giving_way_leaves_the_torn_set_or_the_whole_one() {
         open(temp.path()).publish_now(&set(new)).unwrap().unwrap();
         fs::write(temp.path().join("current/rds.yaml"), "").unwrap();
         let torn = seen(temp.path());
-        let (disk, old) = (Disk::default(), contents(&set("rds.yaml=1 old=1")));
-        let fault = disk.fault.clone();
-        fault.arm(How::Kill(n));
-        drop(Publisher::open_on(disk, temp.path()));
+        let old = contents(&set("rds.yaml=1 old=1"));
+        let fault = Rc::new(Fault::default());
+        drop(free(|| open_to(&fault, How::Kill(n), temp.path())));
         let now = seen(temp.path());
         assert!(now == torn || now == old, "call {n}: {now:?}");
         let mut publisher = open(temp.path());
@@ -1600,13 +1610,9 @@ fn live(
 ) {
     (scenario.prepare)(dir);
     let fault = Rc::new(Fault::default());
-    let disk = || Disk {
-        fault: fault.clone(),
-    };
     if scenario.warm.is_empty() {
         let old = seen(dir);
-        fault.arm(how);
-        match Publisher::open_on(disk(), dir) {
+        match free(|| open_to(&fault, how, dir)) {
             Ok(mut publisher) => {
                 let result = publisher.publish(&set(scenario.want));
                 (fault, old, Some(publisher), result)
@@ -1614,7 +1620,7 @@ fn live(
             Err(error) => (fault, old, None, Err(error)),
         }
     } else {
-        let mut publisher = Publisher::open_on(disk(), dir).unwrap();
+        let mut publisher = free(|| open_to(&fault, How::Never, dir)).unwrap();
         for text in scenario.warm {
             publish(&mut publisher, text);
         }
@@ -1690,10 +1696,9 @@ fn a_kill_at_any_call_of_the_recovery_from_any_kill_converges_too() {
                     done = true;
                     break;
                 }
-                let disk = Disk::default();
-                let fault = disk.fault.clone();
-                fault.arm(How::Kill(m));
-                if let Ok(mut second) = Publisher::open_on(disk, temp.path()) {
+                let fault = Rc::new(Fault::default());
+                let second = free(|| open_to(&fault, How::Kill(m), temp.path()));
+                if let Ok(mut second) = second {
                     let _ = second.publish(&want);
                 }
                 whole(temp.path(), &old, &want, &at);
