@@ -24,7 +24,7 @@ use crate::backoff::Random;
 use crate::error::Error;
 use crate::follow::Followed;
 use crate::kube::client::Client;
-use crate::kube::credentials::{Roots, TokenFile};
+use crate::kube::credentials::Roots;
 use crate::kube::exchange::Exchange;
 use crate::kube::transport::timespec;
 use crate::merge::Changes;
@@ -51,11 +51,6 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// Does what `config` asks for, until it is done, a signal comes or the command ends; the exit code.
 pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
-    let token = config
-        .token_file
-        .as_deref()
-        .map(TokenFile::open)
-        .transpose()?;
     let roots = match &config.ca_file {
         _ if config.insecure => Roots::Anyone,
         Some(path) => Roots::File(path.clone()),
@@ -65,12 +60,14 @@ pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
     if config.insecure && config.apiserver.starts_with("https:") {
         warn!("the API server's certificate is not verified: -insecure is for tests");
     }
+    // First of all, so that the API server works on the connection meanwhile.
+    let token = config.token_file.as_deref();
+    let client = Client::new(&config.apiserver, token, roots, signals.clone());
     let names: Vec<String> = config.configmaps.iter().map(ToString::to_string).collect();
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = config.apiserver,
         configmaps = names.join(","); "started");
-    let client = Client::new(&config.apiserver, token, roots, signals.clone())?;
     let seed = RandomState::new().hash_one(std::process::id());
-    Loop::new(config, Server::new(client, Random::new(seed)), signals).run()
+    Loop::new(config, Server::new(client?, Random::new(seed)), signals).run()
 }
 
 struct Loop {

@@ -60,7 +60,11 @@ pub struct NamespaceChoice<'a> {
 
 impl NamespaceChoice<'_> {
     pub fn get(&self) -> Result<String, Error> {
-        let file = || std::fs::read_to_string(Path::new(SERVICE_ACCOUNT).join("namespace")).ok();
+        let service_account = || {
+            let file = Path::new(SERVICE_ACCOUNT).join("namespace");
+            let text = std::fs::read_to_string(file).ok()?;
+            Some(("the service account", text.trim().to_owned()))
+        };
         let found = [
             ("flag -namespace", self.flag.clone()),
             ("environment variable NS", (self.env)("NS")),
@@ -73,7 +77,7 @@ impl NamespaceChoice<'_> {
             .into_iter()
             .filter_map(|(from, value)| Some((from, value?)));
         let (from, namespace) = found
-            .chain(file().map(|text| ("the service account", text.trim().to_owned())))
+            .chain(std::iter::once_with(service_account).flatten())
             .find(|(_, value)| !value.is_empty())
             .ok_or_else(|| {
                 let what = "no namespace is known: give -namespace, or set NS or POD_NAMESPACE";

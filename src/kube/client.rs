@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,10 +93,10 @@ pub struct Body {
 }
 
 impl Client {
-    /// Nothing is sent yet, but token and CA file are read.
+    /// No request is made yet, but token and CA file are read, and the first connection is begun.
     pub fn new(
         apiserver: &str,
-        token: Option<TokenFile>,
+        token_file: Option<&Path>,
         roots: Roots,
         signals: Signals,
     ) -> Result<Client, Error> {
@@ -104,11 +105,14 @@ impl Client {
         if let Some(config) = trust.as_mut().map(Trust::refresh).transpose()?.flatten() {
             shared.set_tls(config);
         }
+        if let Ok(uri) = apiserver.parse() {
+            shared.begin(&uri);
+        }
         Ok(Client {
             agent: agent(&shared),
             shared,
             apiserver: apiserver.to_owned(),
-            token,
+            token: token_file.map(TokenFile::open).transpose()?,
             trust,
         })
     }

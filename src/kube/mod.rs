@@ -1,6 +1,7 @@
 //! The API server, as far as it concerns us: requests out, bytes of answers in.
 
 pub mod client;
+pub mod connect;
 pub mod credentials;
 pub mod exchange;
 pub mod lines;

@@ -1,5 +1,5 @@
-//! The bytes under ureq: a socket that never blocks, with or without TLS. Owns: connecting,
-//! handshaking, and how long any of it may take. Must not: know what HTTP or Kubernetes is.
+//! The bytes under ureq: a socket that never blocks, with or without TLS. Owns: which
+//! connection is taken, and how long any of it may take. Must not: know what HTTP or Kubernetes is.
 //!
 //! While a request is being made, every wait is a poll(2) on the socket and the signal pipe, up to
 //! the request's deadline. Once its answer has begun, the loop takes over: [`Socket::watch`] makes
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use ureq::Error;
@@ -25,13 +24,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use super::connect::{self, Connection};
 use crate::signal::Signals;
-
-/// A connection on which nothing moves is probed after this, then every `KEEPALIVE_EVERY`.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-/// A connection whose peer acknowledges nothing for this long is dead.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
 
 /// One connection's socket, shared by the transport inside ureq and the loop that polls it.
 #[derive(Debug)]
@@ -70,6 +64,8 @@ pub struct Shared {
     latest: Mutex<Option<Arc<Socket>>>,
     /// For the next connection.
     tls: Mutex<Option<Arc<ClientConfig>>>,
+    /// The next connection, if it is begun already.
+    begun: Mutex<Option<Connection>>,
     /// The API server's addresses; false: they have failed since, so look them up.
     addresses: Mutex<(Vec<SocketAddr>, bool)>,
 }
@@ -86,6 +82,7 @@ impl Shared {
             deadline: Mutex::new(Instant::now()),
             latest: Mutex::default(),
             tls: Mutex::default(),
+            begun: Mutex::default(),
             addresses: Mutex::default(),
         }
     }
@@ -93,6 +90,29 @@ impl Shared {
     /// The next connection trusts what `config` trusts.
     pub fn set_tls(&self, config: Arc<ClientConfig>) {
         *lock(&self.tls) = Some(config);
+    }
+
+    /// Begins the connection to `uri` that the next request will take, if that needs no look-up: the
+    /// server works on it while we do something else. What fails here fails there again.
+    pub fn begin(&self, uri: &Uri) {
+        let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
+        if let Ok(ip) = host(uri).parse()
+            && let Ok(tls) = self.tls_to(uri)
+            && let Ok(connection) = Connection::begin(SocketAddr::new(ip, port), tls)
+        {
+            *lock(&self.begun) = Some(connection);
+        }
+    }
+
+    /// A client for a TLS connection to `uri`, if it asks for that.
+    fn tls_to(&self, uri: &Uri) -> Result<Option<Box<ClientConnection>>, Error> {
+        if !is_tls(uri) {
+            return Ok(None);
+        }
+        let name = ServerName::try_from(host(uri).to_owned()).map_err(io::Error::other)?;
+        let config = lock(&self.tls).clone().ok_or(Error::TlsRequired)?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok(Some(Box::new(connection)))
     }
 
     /// The request that comes next must have its answer's headers by then.
@@ -111,7 +131,7 @@ impl Shared {
     }
 
     /// Waits until `socket` is ready, the deadline has passed or a signal calls us away.
-    fn wait(&self, socket: impl AsFd, flags: PollFlags) -> io::Result<()> {
+    pub(super) fn wait(&self, socket: impl AsFd, flags: PollFlags) -> io::Result<()> {
         let deadline = *lock(&self.deadline);
         loop {
             let now = Instant::now();
@@ -139,7 +159,7 @@ impl Shared {
     }
 
     /// Runs `operation` until it is done, waiting whenever it would block.
-    fn insist<T>(
+    pub(super) fn insist<T>(
         &self,
         socket: &TcpStream,
         flags: PollFlags,
@@ -153,6 +173,16 @@ impl Shared {
             }
         }
     }
+}
+
+fn is_tls(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
+}
+
+/// Without the brackets of an IPv6 address.
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// As poll(2) takes it; too long a time means for ever, near enough.
@@ -203,29 +233,29 @@ impl Connector<()> for PollConnector {
         _: Option<()>,
     ) -> Result<Option<PollTransport>, Error> {
         let shared = &self.0;
-        let stream = connect_any(shared, &details.addrs);
-        lock(&shared.addresses).1 = stream.is_ok();
-        let stream = stream?;
-        let mut tls = None;
-        if details.needs_tls() {
-            let host = details.uri.host().unwrap_or_default();
-            let host = host
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .to_owned();
-            let name = ServerName::try_from(host).map_err(io::Error::other)?;
-            let config = lock(&shared.tls).clone().ok_or(Error::TlsRequired)?;
-            let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-            handshake(shared, &stream, &mut connection)?;
-            tls = Some(Box::new(connection));
-        }
+        let begun = lock(&shared.begun).take();
+        let begun = begun.and_then(|begun| begun.finish(shared).ok());
+        // The server may have closed it since, as it may close one that has carried a request.
+        let requests = u32::from(begun.is_some());
+        let Connection { stream, tls } = match begun {
+            Some(finished) => finished,
+            None => {
+                let stream = connect_any(shared, &details.addrs);
+                lock(&shared.addresses).1 = stream.is_ok();
+                let connection = Connection {
+                    stream: stream?,
+                    tls: shared.tls_to(details.uri)?,
+                };
+                connection.finish(shared)?
+            }
+        };
         let config = details.config;
         Ok(Some(PollTransport {
             shared: shared.clone(),
             socket: Arc::new(Socket {
                 stream,
                 watched: false.into(),
-                requests: 0.into(),
+                requests: requests.into(),
             }),
             tls,
             buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
@@ -242,7 +272,7 @@ fn connect_any(shared: &Shared, addresses: &[SocketAddr]) -> io::Result<TcpStrea
         let now = Instant::now();
         let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;
         *lock(&shared.deadline) = now + share;
-        let result = connect(shared, address);
+        let result = connect::established(shared, address);
         *lock(&shared.deadline) = deadline;
         match result {
             Ok(stream) => return Ok(stream),
@@ -250,58 +280,6 @@ fn connect_any(shared: &Shared, addresses: &[SocketAddr]) -> io::Result<TcpStrea
         }
     }
     Err(failure)
-}
-
-fn connect(shared: &Shared, address: &SocketAddr) -> io::Result<TcpStream> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    match net::connect(&socket, address) {
-        Ok(()) => {}
-        Err(Errno::INPROGRESS | Errno::INTR) => {
-            shared.wait(&socket, PollFlags::OUT)?;
-            sockopt::socket_error(&socket)??;
-        }
-        Err(errno) => return Err(errno.into()),
-    }
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    sockopt::set_socket_keepalive(&socket, true)?;
-    sockopt::set_tcp_keepidle(&socket, KEEPALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_EVERY)?;
-    sockopt::set_tcp_keepcnt(&socket, 2)?;
-    sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED.as_millis() as u32)?;
-    Ok(socket.into())
-}
-
-fn handshake(
-    shared: &Shared,
-    mut stream: &TcpStream,
-    tls: &mut ClientConnection,
-) -> io::Result<()> {
-    while tls.is_handshaking() || tls.wants_write() {
-        if tls.wants_write() {
-            shared.insist(stream, PollFlags::OUT, || tls.write_tls(&mut stream))?;
-        } else if shared.insist(stream, PollFlags::IN, || tls.read_tls(&mut stream))? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        } else if let Err(error) = tls.process_new_packets() {
-            // Tell the server why, as far as that goes without waiting.
-            let _ = tls.write_tls(&mut stream);
-            return Err(refused_handshake(error));
-        }
-    }
-    Ok(())
-}
-
-fn refused_handshake(error: rustls::Error) -> io::Error {
-    let hint = match error {
-        rustls::Error::InvalidCertificate(_) => " (is -ca-file the CA of this API server?)",
-        _ => "",
-    };
-    io::Error::new(io::ErrorKind::InvalidData, format!("{error}{hint}"))
 }
 
 /// One connection, as ureq sees it.

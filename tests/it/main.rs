@@ -19,6 +19,7 @@ mod chart_started;
 mod clock;
 mod command;
 mod command_line;
+mod connecting;
 mod crash;
 mod credentials;
 mod demo;

@@ -153,7 +153,9 @@ impl Wire {
     }
 
     fn client(&self) -> Client {
-        let url = format!("http://{}", self.address);
+        // By name, so that no connection is begun before there is a request: where that breaks, it
+        // is made again.
+        let url = format!("http://localhost:{}", self.address.port());
         Client::new(&url, None, Roots::Anyone, self.signals.clone()).unwrap()
     }
 

@@ -1,0 +1,113 @@
+//! A connection from its first packet to its last handshake message. Owns: socket options, and who is
+//! told what where TLS fails. Must not: choose an address, or wait but where its caller does.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustls::ClientConnection;
+
+use super::transport::Shared;
+
+/// A connection on which nothing moves is probed after this, then every `KEEPALIVE_EVERY`.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// A connection whose peer acknowledges nothing for this long is dead.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
+
+/// A connection, or one on its way.
+#[derive(Debug)]
+pub struct Connection {
+    /// It never blocks.
+    pub stream: TcpStream,
+    /// `None`: in the clear.
+    pub tls: Option<Box<ClientConnection>>,
+}
+
+impl Connection {
+    /// Goes as far as it goes without waiting.
+    pub fn begin(
+        address: SocketAddr,
+        tls: Option<Box<ClientConnection>>,
+    ) -> io::Result<Connection> {
+        let stream = begin(&address)?;
+        let mut connection = Connection { stream, tls };
+        if let Some(tls) = &mut connection.tls {
+            // Where that is too early, or fails, the handshake goes on from there.
+            let _ = tls.write_tls(&mut &connection.stream);
+        }
+        Ok(connection)
+    }
+
+    /// Waits until it is ready for a request.
+    pub fn finish(mut self, shared: &Shared) -> io::Result<Connection> {
+        arrive(shared, &self.stream)?;
+        if let Some(tls) = &mut self.tls {
+            handshake(shared, &self.stream, tls)?;
+        }
+        Ok(self)
+    }
+}
+
+/// Waits until somebody answers at this address.
+pub fn established(shared: &Shared, address: &SocketAddr) -> io::Result<TcpStream> {
+    let stream = begin(address)?;
+    arrive(shared, &stream)?;
+    Ok(stream)
+}
+
+fn begin(address: &SocketAddr) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    match net::connect(&socket, address) {
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket.into()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn arrive(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
+    shared.wait(stream, PollFlags::OUT)?;
+    sockopt::socket_error(stream)??;
+    sockopt::set_tcp_nodelay(stream, true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, 2)?;
+    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32)?;
+    Ok(())
+}
+
+fn handshake(
+    shared: &Shared,
+    mut stream: &TcpStream,
+    tls: &mut ClientConnection,
+) -> io::Result<()> {
+    while tls.is_handshaking() || tls.wants_write() {
+        if tls.wants_write() {
+            shared.insist(stream, PollFlags::OUT, || tls.write_tls(&mut stream))?;
+        } else if shared.insist(stream, PollFlags::IN, || tls.read_tls(&mut stream))? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        } else if let Err(error) = tls.process_new_packets() {
+            // Tell the server why, as far as that goes without waiting.
+            let _ = tls.write_tls(&mut stream);
+            return Err(refused_handshake(error));
+        }
+    }
+    Ok(())
+}
+
+fn refused_handshake(error: rustls::Error) -> io::Error {
+    let hint = match error {
+        rustls::Error::InvalidCertificate(_) => " (is -ca-file the CA of this API server?)",
+        _ => "",
+    };
+    io::Error::new(io::ErrorKind::InvalidData, format!("{error}{hint}"))
+}
