@@ -19,9 +19,10 @@
 //! | Resting   | known as of the last look (no `-watch`)       | a look that differs               |
 //!
 //! Beside it runs the safety look: metadata only, and no later than a sync interval after the stream
-//! spoke last. One that differs from what a stream has told, and still does two seconds later,
-//! condemns that stream. Bookmarks that keep coming put it off, but not past the middle of the
-//! stream's time: a stream that says nothing else may have lost something.
+//! spoke last (five seconds more where bookmarks come as often as that). One that differs from what
+//! a stream has told, and still does two seconds later, condemns that stream. Bookmarks that keep
+//! coming put it off, but not past the middle of the stream's time: a stream that says nothing else
+//! may have lost something.
 
 #[cfg(test)]
 mod model;
@@ -46,6 +47,9 @@ const WATCH_MARGIN: Duration = Duration::from_secs(10);
 const WATCH_AT_LEAST: Duration = Duration::from_secs(5);
 /// How long a stream has to bring what a look has seen.
 const LOOK_GRACE: Duration = Duration::from_secs(2);
+/// How often a real API server sends bookmarks, and what it has been seen to stay below: 62 seconds.
+const BOOKMARKS_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARKED_WITHIN: Duration = Duration::from_secs(65);
 /// With `-onetime`, what is not there or not granted is asked for this often: there are five seconds
 /// for it, and the back-off's third wait may be as long.
 pub const RETRY_DENIED: Duration = Duration::from_millis(500);
@@ -224,13 +228,12 @@ impl Watch {
         if let (Manner::Follow(interval), State::Streaming { middle, .. }, false) =
             (self.manner, &self.state, self.owed)
         {
-            let silent = match self.bookmarked {
-                // They come once a minute, and a little late.
-                true => interval + interval / 4,
-                // Many who have heard the same do not look together. What a look finds is fetched
-                // within the interval.
-                false => interval - interval / 16 - random.up_to(interval / 16 * 3),
-            };
+            // Many who have heard the same do not look together. What a look finds is fetched within
+            // the interval.
+            let mut silent = interval - interval / 16 - random.up_to(interval / 16 * 3);
+            if self.bookmarked && interval >= BOOKMARKS_EVERY {
+                silent = silent.max(BOOKMARKED_WITHIN);
+            }
             self.next_look = middle.unwrap_or(now + silent).min(now + silent);
         }
     }
