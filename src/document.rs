@@ -25,6 +25,9 @@ pub const SECOND_OPINION_MAX_BYTES: usize = 64 * 1024;
 /// yaml-cpp gives up at 500 collections in one another (`DepthGuard<500>`).
 const NESTING_MAX: usize = 500;
 
+/// Events of a text, of which it takes a third of a millisecond to read so many.
+const ASK_EVERY: usize = 1024;
+
 const NOT_A_MAPPING: &str = "the document is not a mapping";
 
 /// What should be done with a text.
@@ -85,33 +88,43 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Judges the content of file `name`; of what is good, [`second_opinion`] may know more. Only `.yaml`, `.yml` and `.json` are looked into: Envoy reads
-/// its configuration from nothing else that a ConfigMap would hold.
-pub fn check(name: &FileName, bytes: &[u8]) -> Verdict {
+/// Judges the content of file `name`; of what is good, [`second_opinion`] may know more. Only
+/// `.yaml`, `.yml` and `.json` are looked into: Envoy reads its configuration from nothing else that
+/// a ConfigMap would hold.
+///
+/// `None`: left off, as `is_outdated` said so. It is asked now and then, while that still saves more
+/// than it costs.
+pub fn check(
+    name: &FileName,
+    bytes: &[u8],
+    is_outdated: &mut dyn FnMut() -> bool,
+) -> Option<Verdict> {
     match name.extension() {
-        "yaml" | "yml" => check_yaml(bytes),
-        "json" => check_json(bytes),
-        _ => Verdict::Good,
+        "yaml" | "yml" => check_yaml(bytes, is_outdated),
+        "json" => Some(check_json(bytes)),
+        _ => Some(Verdict::Good),
     }
 }
 
-fn check_yaml(bytes: &[u8]) -> Verdict {
+fn check_yaml(bytes: &[u8], is_outdated: &mut dyn FnMut() -> bool) -> Option<Verdict> {
     let Some(text) = decode(bytes) else {
-        return Verdict::Doubtful(Fault::envoy(Span::default(), "UTF-32 is not looked into"));
+        let fault = Fault::envoy(Span::default(), "UTF-32 is not looked into");
+        return Some(Verdict::Doubtful(fault));
     };
     let text = tame(&text);
-    let fault = match read_granit(&text) {
-        Ok(_) => return Verdict::Good,
-        Err(Refusal::Harmless(fault)) => return Verdict::Doubtful(fault),
-        Err(Refusal::Final(fault)) => return Verdict::Bad(fault),
+    let fault = match read_granit(&text, is_outdated) {
+        Ok(_) => return Some(Verdict::Good),
+        Err(Refusal::LeftOff) => return None,
+        Err(Refusal::Harmless(fault)) => return Some(Verdict::Doubtful(fault)),
+        Err(Refusal::Final(fault)) => return Some(Verdict::Bad(fault)),
         Err(Refusal::Syntax(fault)) => fault,
     };
     let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(&text);
-    if asked && read_yaml_serde(&text).is_ok() {
+    Some(if asked && read_yaml_serde(&text).is_ok() {
         Verdict::Doubtful(fault)
     } else {
         Verdict::Bad(fault)
-    }
+    })
 }
 
 /// Whether brackets alone go deeper than the first reader would have followed them: libyaml's time is
@@ -162,7 +175,7 @@ fn check_json(bytes: &[u8]) -> Verdict {
 /// One flow mapping, and beside it only what JSON calls white space: no comment, tag or marker.
 fn is_flow_mapping(text: &str) -> bool {
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
-    read_granit(text).is_ok_and(|root| {
+    read_granit(text, &mut || false).is_ok_and(|root| {
         root.style == StructureStyle::Flow && text.starts_with('{') && root.end == text.len()
     })
 }
@@ -175,6 +188,8 @@ enum Refusal {
     Final(Fault),
     /// Envoy takes this, whatever a parser says.
     Harmless(Fault),
+    /// Nobody wants to know any more.
+    LeftOff,
 }
 
 /// The mapping that a document is.
@@ -194,12 +209,21 @@ pub(crate) fn events(text: &str) -> Parser<'_, StrInput<'_>> {
     Parser::new_from_str_with_options(text, options)
 }
 
-/// Reads the first document, as Envoy does.
-fn read_granit(text: &str) -> Result<Root, Refusal> {
+/// Reads the first document, as Envoy does. In its first half, it is left off where it is outdated.
+fn read_granit(text: &str, is_outdated: &mut dyn FnMut() -> bool) -> Result<Root, Refusal> {
     let mut root = None;
     let mut aliases = Aliases::default();
-    for event in events(text) {
+    for (count, event) in events(text).enumerate() {
         let (event, span) = event.map_err(|error| Refusal::new(&error))?;
+        if count % ASK_EVERY == ASK_EVERY - 1
+            && span
+                .start
+                .byte_offset()
+                .is_some_and(|at| at < text.len() / 2)
+            && is_outdated()
+        {
+            return Err(Refusal::LeftOff);
+        }
         if root.is_none() && event.is_node() {
             let Event::MappingStart(style, ..) = event else {
                 return Err(Refusal::Final(Fault::envoy(span, NOT_A_MAPPING)));

@@ -111,6 +111,11 @@ impl Followed {
             .chain(&mut self.look)
     }
 
+    /// Whether something has arrived that is not read yet.
+    pub fn has_input(&self) -> bool {
+        self.exchanges().any(Exchange::has_input)
+    }
+
     /// When something is to be done without input. `permitted`: when requests may go out.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
         let patience = self.exchanges().filter_map(|exchange| exchange.deadline);

@@ -59,67 +59,61 @@ pub struct Examined {
 }
 
 /// Whether a ConfigMap's `files` are fit to be published. Those equal to files `before` are not
-/// read again.
+/// read again. `None`: it was left off, as `is_outdated` said so.
 pub fn examine(
     object: &ObjectName,
-    version: Version,
-    files: Result<BTreeMap<String, Bytes>, String>,
+    version: &Version,
+    files: &Result<BTreeMap<String, Bytes>, String>,
     before: Option<&Content>,
-) -> Examined {
+    is_outdated: &mut dyn FnMut() -> bool,
+) -> Option<Examined> {
     let (mut refusals, mut doubts, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
-    let raw = files.unwrap_or_else(|what| {
-        refusals.push(Remark {
-            key: "binaryData".into(),
-            what,
-        });
-        BTreeMap::new()
-    });
-    let mut files = BTreeMap::new();
-    for (key, bytes) in raw {
-        let Some(name) = FileName::new(&key) else {
-            refusals.push(Remark {
-                key,
-                what: "it is no plain file name".into(),
-            });
+    let remark = |key: &str, what: &str| Remark {
+        key: key.to_owned(),
+        what: what.to_owned(),
+    };
+    if let Err(what) = files {
+        refusals.push(remark("binaryData", what));
+    }
+    let mut found = BTreeMap::new();
+    for (key, bytes) in files.iter().flatten() {
+        let Some(name) = FileName::new(key) else {
+            refusals.push(remark(key, "it is no plain file name"));
             continue;
         };
         let known = before.and_then(|content| content.files.get(&name));
-        if known.is_none_or(|known| *known != bytes) {
-            match document::check(&name, &bytes) {
+        if known.is_none_or(|known| known != bytes) {
+            match document::check(&name, bytes, is_outdated)? {
                 Verdict::Good => unasked.push(name.clone()),
-                Verdict::Doubtful(fault) => doubts.push(Remark {
-                    key,
-                    what: fault.to_string(),
-                }),
-                Verdict::Bad(fault) => refusals.push(Remark {
-                    key,
-                    what: fault.to_string(),
-                }),
+                Verdict::Doubtful(fault) => doubts.push(remark(key, &fault.to_string())),
+                Verdict::Bad(fault) => refusals.push(remark(key, &fault.to_string())),
             }
         }
-        files.insert(name, bytes);
+        found.insert(name, bytes.clone());
     }
-    if files.is_empty() && refusals.is_empty() {
-        refusals.push(Remark {
-            key: "data".into(),
-            what: "there is no key in it".into(),
-        });
+    if found.is_empty() && refusals.is_empty() {
+        refusals.push(remark("data", "there is no key in it"));
     }
+    let Version {
+        uid,
+        resource_version,
+    } = version.clone();
     let origin = Rc::new(Origin {
         object: object.clone(),
-        uid: version.uid,
-        resource_version: version.resource_version,
+        uid,
+        resource_version,
     });
     let content = if refusals.is_empty() {
+        let files = found;
         Ok(Content { origin, files })
     } else {
         Err(refusals)
     };
-    Examined {
+    Some(Examined {
         content,
         doubts,
         unasked,
-    }
+    })
 }
 
 /// A file that two ConfigMaps have.

@@ -14,6 +14,9 @@ use crate::resource::{Body, FileName, Object, ObjectKind, ObjectName, Origin, Re
 
 /// Examining this much takes two milliseconds.
 const LARGE: usize = 64 << 10;
+/// So often in a row an examination is left off for a later state: something is published even
+/// where they never stop coming.
+const LEFT_OFF_AT_MOST: u32 = 3;
 
 /// A named ConfigMap.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Source {
     pub refused: Option<String>,
     /// A large state that has not been examined yet, and when it came.
     unread: Option<(Observation, Instant)>,
+    /// How often in a row its examination was left off.
+    left_off: u32,
     /// Files that were found good, and that nobody was asked about twice.
     unasked: BTreeSet<FileName>,
     /// The last warning: none is given twice in a row.
@@ -49,6 +54,7 @@ impl Source {
             denied: None,
             refused: None,
             unread: None,
+            left_off: 0,
             unasked: BTreeSet::new(),
             said: String::new(),
         }
@@ -69,23 +75,32 @@ impl Source {
         let is_large = is_large(&observation);
         if !is_large {
             // What is no such state hides none.
-            self.examine();
+            self.examine(&mut || false);
         }
         self.unread = Some((observation, now));
         if !is_large {
-            self.examine();
+            self.examine(&mut || false);
         }
     }
 
-    /// Finds out what a state is worth that was only taken in.
-    pub fn examine(&mut self) {
+    /// Finds out what a state is worth that was only taken in. False: not yet, as `is_outdated` said
+    /// that a later one may be there: take that in first.
+    pub fn examine(&mut self, is_outdated: &mut dyn FnMut() -> bool) -> bool {
         let Some((observation, now)) = self.unread.take() else {
-            return;
+            return true;
         };
         match observation {
-            Observation::Changed(object) => self.observe(object),
-            Observation::Listed(objects) => match objects.into_iter().next() {
-                Some(object) => self.observe(object),
+            Observation::Changed(object) => {
+                let may = self.left_off < LEFT_OFF_AT_MOST;
+                if !self.observe(&object, &mut || may && is_outdated()) {
+                    self.unread = Some((Observation::Changed(object), now));
+                    self.left_off += 1;
+                    return false;
+                }
+                self.left_off = 0;
+            }
+            Observation::Listed(objects) => match objects.first() {
+                Some(object) => drop(self.observe(object, &mut || false)),
                 None => self.miss(now),
             },
             Observation::Deleted(_) => self.miss(now),
@@ -97,6 +112,7 @@ impl Source {
                 self.deny(error, now);
             }
         }
+        true
     }
 
     /// Asks the second reader about what is published: there is time for it now.
@@ -116,19 +132,23 @@ impl Source {
         }
     }
 
-    /// It is there, in this state.
-    fn observe(&mut self, object: Object) {
-        let Body::ConfigMap(files) = object.body else {
-            return;
+    /// It is there, in this state. False: its examination was left off.
+    fn observe(&mut self, object: &Object, is_outdated: &mut dyn FnMut() -> bool) -> bool {
+        let Body::ConfigMap(files) = &object.body else {
+            return true;
         };
-        (self.denied, self.refused) = (None, None);
-        let (name, version) = (&self.object, object.version);
+        let (name, version) = (&self.object, &object.version);
         let resource_version = version.resource_version.clone();
-        let Examined {
+        let before = self.content.as_ref();
+        let Some(Examined {
             content,
             doubts,
             unasked,
-        } = reconcile::examine(name, version, files, self.content.as_ref());
+        }) = reconcile::examine(name, version, files, before, is_outdated)
+        else {
+            return false;
+        };
+        (self.denied, self.refused) = (None, None);
         for Remark { key, what } in doubts {
             doubt(name, &resource_version, &key, &what);
         }
@@ -149,6 +169,7 @@ impl Source {
                 self.refused = Some(reasons);
             }
         }
+        true
     }
 
     /// It is not there.
@@ -241,7 +262,7 @@ mod tests {
         for observation in observations {
             source.take(observation, now);
         }
-        source.examine();
+        source.examine(&mut || false);
         let content = source.content.as_ref();
         let version = content.map(|content| content.origin.resource_version.0.as_str());
         assert_eq!((source.latest, version), (latest, at));
@@ -254,6 +275,33 @@ mod tests {
         check(bad_between, Latest::Fit, Some("2"), false);
         let bad_last = vec![large("1", "a: 1"), large("2", "a: ]")];
         check(bad_last, Latest::Refused, None, false);
+    }
+
+    #[test]
+    fn an_examination_is_left_off_for_a_later_state_but_not_for_ever() {
+        let object = ObjectName {
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+        };
+        let (mut source, now) = (Source::new(object), Instant::now());
+        let text: String = (0..20_000).map(|n| format!("key-{n}: {n}\n")).collect();
+        for round in 0..2 {
+            for at in 1..=LEFT_OFF_AT_MOST {
+                source.take(changed(&at.to_string(), &text), now);
+                assert!(!source.examine(&mut || true), "{round} {at}");
+            }
+            // It is examined where nothing came after all, and where too much does.
+            source.take(changed("last", &text), now);
+            assert!(source.examine(&mut || true));
+            let content = source.content.take().unwrap();
+            assert_eq!(content.origin.resource_version.0, "last");
+        }
+        source.take(changed("1", &text), now);
+        assert!(!source.examine(&mut || true));
+        assert!(source.content.is_none());
+        assert!(source.examine(&mut || false));
+        let content = source.content.as_ref().unwrap();
+        assert_eq!(content.origin.resource_version.0, "1");
     }
 
     #[test]

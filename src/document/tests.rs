@@ -12,7 +12,8 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/document");
 
 fn verdict(name: &str, bytes: &[u8]) -> Verdict {
     let name = FileName::new(name).unwrap();
-    match (check(&name, bytes), second_opinion(&name, bytes)) {
+    let verdict = check(&name, bytes, &mut || false).unwrap();
+    match (verdict, second_opinion(&name, bytes)) {
         (Verdict::Good, Some(fault)) => Verdict::Doubtful(fault),
         (verdict, _) => verdict,
     }
@@ -124,4 +125,30 @@ fn a_fault_never_cites_a_value() {
         };
         assert!(!fault.to_string().contains("hunter2"), "{fault}");
     }
+}
+
+/// After how many questions each a text of so many entries is left off, or read to its end.
+fn questions(entries: usize, left_off_at: usize) -> (usize, bool) {
+    let text: String = (0..entries).map(|n| format!("key-{n}: {n}\n")).collect();
+    let mut asked = 0;
+    let name = FileName::new("a.yaml").unwrap();
+    let verdict = check(&name, text.as_bytes(), &mut || {
+        asked += 1;
+        asked == left_off_at
+    });
+    if let Some(verdict) = &verdict {
+        assert_eq!(*verdict, Verdict::Good);
+    }
+    (asked, verdict.is_none())
+}
+
+#[test]
+fn a_long_text_is_left_off_where_it_is_outdated_but_not_in_its_second_half() {
+    // 20,000 events.
+    let (all, left_off) = questions(10_000, usize::MAX);
+    assert!((8..=10).contains(&all) && !left_off, "{all}");
+    assert_eq!(questions(10_000, 1), (1, true));
+    assert_eq!(questions(10_000, all), (all, true));
+    // As short as it is, it is read before anybody could answer.
+    assert_eq!(questions(400, 1), (0, false));
 }

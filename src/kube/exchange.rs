@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::kube::client::{Answer, Body};
 use crate::kube::lines::Lines;
 
@@ -57,6 +59,12 @@ impl Exchange {
             body,
             lines: Lines::default(),
         }
+    }
+
+    /// Whether something has arrived that is not read yet.
+    pub fn has_input(&self) -> bool {
+        let mut fds = [PollFd::new(self, PollFlags::IN)];
+        self.more || matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
     }
 
     /// Reads what has arrived; a watch's whole lines go to `lines`.

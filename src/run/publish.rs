@@ -28,7 +28,15 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 impl Loop {
     /// Brings the output in step with what is known, if enough is.
     pub(super) fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
-        self.sources.iter_mut().for_each(Source::examine);
+        let mut left_off = false;
+        for (source, followed) in self.sources.iter_mut().zip(&self.followed) {
+            left_off |= !source.examine(&mut || followed.has_input());
+        }
+        if left_off {
+            // A later state is on its way in.
+            self.changed = Some(Instant::now());
+            return Ok(());
+        }
         self.recall();
         if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
             return Ok(());
