@@ -14,7 +14,7 @@
 //! - On top: [`run`] (the loop, which owns all state) with its parts [`follow`], [`server`] and
 //!   [`output`]; [`error`].
 //!
-//! What holds always: one thread; every wait is a poll(2) that includes the signal pipe and the next
+//! What holds always: one thread; every wait is a poll(2) that includes signals and the next
 //! deadline, so that a command gets its signals whatever is going on; Envoy sees whole sets only; a
 //! secret never reaches a log.
 #![forbid(unsafe_code)]

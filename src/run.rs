@@ -266,7 +266,7 @@ impl Loop {
                 .deadline()
                 .map(|at| at.saturating_duration_since(Instant::now())),
         };
-        let mut fds = vec![PollFd::new(&*self.signals.pipe, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&*self.signals.waiting, PollFlags::IN)];
         fds.extend(exchanges().map(|exchange| PollFd::new(exchange, PollFlags::IN)));
         match poll(&mut fds, timeout.map(timespec).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

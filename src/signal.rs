@@ -1,32 +1,27 @@
-//! Signals as a readable pipe, and what becomes of each: it ends the program or, once a command
-//! runs, is passed on. Owns: signal dispositions. As PID 1 nobody else would end us: the kernel
-//! ignores signals there unless they are handled.
+//! Signals as a readable descriptor, and what becomes of each: it ends the program or, once a command
+//! runs, is passed on. Owns: which are held back, and what is done with them. As PID 1 nobody else
+//! would end us: the kernel ignores signals there unless they are held or handled.
 
 use std::ffi::CString;
 use std::fmt;
-use std::io::{self, PipeReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SIGCHLD, SigSet, SigmaskHow};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
-use signal_hook::{flag, low_level};
+use signal_hook::flag;
 
 use crate::command::Running;
 use crate::error::Error;
 use crate::kube::transport::timespec;
 
-/// What may end the program; the rest is for a command.
-const SIGNALS: [Signal; 6] = [
-    Signal::TERM,
-    Signal::INT,
-    Signal::HUP,
-    Signal::QUIT,
-    Signal::USR1,
-    Signal::USR2,
-];
+/// What ends the program: without a command the first two alone.
+const ENDS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+/// What else is for a command.
+const PASSED: [Signal; 2] = [Signal::USR1, Signal::USR2];
 
 /// Why a wait is to be left off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +34,15 @@ pub enum Call {
     Drain,
 }
 
-/// All signals that are handled.
+/// All signals that are handled: they wait until they are asked for.
 #[derive(Clone)]
 pub struct Signals {
     /// Readable once a signal has come; every wait includes it, and then asks [`Signals::attend`].
-    pub pipe: Arc<PipeReader>,
-    /// While true, a signal ends the program with exit code 0 from its handler: for the one call
-    /// that cannot be interrupted, a name look-up.
-    exit_at_once: Arc<AtomicBool>,
-    /// Which have come, and wait to be attended to.
-    came: Arc<Vec<(Signal, Arc<AtomicBool>)>>,
+    pub waiting: Arc<SignalFd>,
+    ends: &'static [Signal],
+    /// While true, a signal that is let through ends the program with exit code 0 from its handler:
+    /// for the one call that cannot be interrupted, a name look-up. Unset: there is no handler.
+    exit_at_once: Arc<OnceLock<Arc<AtomicBool>>>,
     /// The lock is there because ureq's traits ask for `Sync`.
     stage: Arc<Mutex<Stage>>,
 }
@@ -74,36 +68,23 @@ impl Signals {
             what: "handle signals",
             source,
         };
-        let exit_at_once = Arc::new(AtomicBool::new(false));
-        let (read, write) = io::pipe().map_err(failed)?;
-        rustix::io::ioctl_fionbio(&read, true).map_err(|errno| failed(errno.into()))?;
-        // A mask that we inherited would hold them back for ever.
-        let _ = SigSet::all().thread_unblock();
-        let mut came = Vec::new();
-        let handled = if commands {
-            &SIGNALS[..]
-        } else {
-            &SIGNALS[..2]
-        };
-        for signal in handled.iter().copied() {
-            let this: Arc<AtomicBool> = Arc::default();
-            // Handlers run in this order: the pipe must be the last.
-            if !is_for_command(signal) {
-                let exit = exit_at_once.clone();
-                flag::register_conditional_shutdown(signal.as_raw(), 0, exit).map_err(failed)?;
-            }
-            flag::register(signal.as_raw(), this.clone()).map_err(failed)?;
-            came.push((signal, this));
+        let ends = if commands { &ENDS[..] } else { &ENDS[..2] };
+        let mut held = set_of(ends);
+        if commands {
+            held.extend(&set_of(&PASSED));
+            held.add(SIGCHLD);
+            // If it is ignored, as we may have inherited it, nobody learns how a child ended.
+            let reaped = Arc::default();
+            flag::register(Signal::CHILD.as_raw(), reaped).map_err(failed)?;
         }
-        let woken = handled.iter().chain(commands.then_some(&Signal::CHILD));
-        for signal in woken {
-            let write = write.try_clone().map_err(failed)?;
-            low_level::pipe::register(signal.as_raw(), write).map_err(failed)?;
-        }
+        // A mask that we inherited would hold others back for ever.
+        held.thread_set_mask().map_err(|e| failed(e.into()))?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let waiting = SignalFd::with_flags(&held, flags).map_err(|e| failed(e.into()))?;
         Ok(Signals {
-            pipe: Arc::new(read),
-            exit_at_once,
-            came: Arc::new(came),
+            waiting: Arc::new(waiting),
+            ends,
+            exit_at_once: Arc::default(),
             stage: Arc::new(Mutex::new(Stage::Alone)),
         })
     }
@@ -115,17 +96,17 @@ impl Signals {
     /// Does what the signals ask for that have come, and what is due: every wait calls this when it
     /// ends, for whatever reason. Something, again and again: leave off what is being done.
     pub fn attend(&self) -> Option<Call> {
-        while matches!((&*self.pipe).read(&mut [0; 64]), Ok(1..)) {}
-        let came = self
-            .came
-            .iter()
-            .filter(|(_, came)| came.swap(false, SeqCst));
-        let mut came = came.map(|(signal, _)| *signal);
+        let next = || self.waiting.read_signal().ok().flatten();
+        let mut came = std::iter::from_fn(next)
+            .filter_map(|told| Signal::from_named_raw(told.ssi_signo.try_into().ok()?));
         let mut stage = self.stage();
         match &mut *stage {
-            Stage::Alone if came.any(|signal| !is_for_command(signal)) => *stage = Stage::Stopped,
+            Stage::Alone if came.any(|signal| self.ends.contains(&signal)) => {
+                *stage = Stage::Stopped;
+            }
             Stage::Running(command) => {
-                came.for_each(|signal| command.take(signal));
+                let passed = came.filter(|signal| *signal != Signal::CHILD);
+                passed.for_each(|signal| command.take(signal));
                 if let Some(code) = command.attend(Instant::now()) {
                     *stage = Stage::Ended(code);
                 }
@@ -176,7 +157,7 @@ impl Signals {
                     let left = self
                         .due()
                         .map(|at| at.saturating_duration_since(Instant::now()));
-                    let mut fds = [PollFd::new(&*self.pipe, PollFlags::IN)];
+                    let mut fds = [PollFd::new(&*self.waiting, PollFlags::IN)];
                     let _ = poll(&mut fds, left.map(timespec).as_ref());
                 }
             }
@@ -190,13 +171,27 @@ impl Signals {
     /// Runs a call that cannot be interrupted; a signal during it ends the program, unless that has
     /// a command to outlive.
     pub fn uninterrupted<T>(&self, call: impl FnOnce() -> T) -> T {
-        self.exit_at_once.store(!self.is_running(), SeqCst);
+        if self.is_running() {
+            return call();
+        }
+        let exit_at_once = self.exit_at_once.get_or_init(|| {
+            let exit = Arc::new(AtomicBool::new(false));
+            for signal in self.ends {
+                // It is none of those that cannot be handled.
+                let _ = flag::register_conditional_shutdown(signal.as_raw(), 0, exit.clone());
+            }
+            exit
+        });
+        exit_at_once.store(true, SeqCst);
+        let held = set_of(self.ends).thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
         let result = call();
-        self.exit_at_once.store(false, SeqCst);
+        let _ = held.and_then(|held| held.thread_set_mask());
+        exit_at_once.store(false, SeqCst);
         result
     }
 }
 
-fn is_for_command(signal: Signal) -> bool {
-    [Signal::USR1, Signal::USR2].contains(&signal)
+fn set_of(signals: &[Signal]) -> SigSet {
+    let named = |signal: &Signal| nix::sys::signal::Signal::try_from(signal.as_raw()).ok();
+    signals.iter().filter_map(named).collect()
 }

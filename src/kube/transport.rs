@@ -1,8 +1,8 @@
 //! The bytes under ureq: a socket that never blocks, with or without TLS. Owns: which
 //! connection is taken, and how long any of it may take. Must not: know what HTTP or Kubernetes is.
 //!
-//! While a request is being made, every wait is a poll(2) on the socket and the signal pipe, up to
-//! the request's deadline. Once its answer has begun, the loop takes over: [`Socket::watch`] makes
+//! While a request is being made, every wait is a poll(2) on the socket and for signals, up to the
+//! request's deadline. Once its answer has begun, the loop takes over: [`Socket::watch`] makes
 //! reads return `WouldBlock`, which ureq hands through unchanged, and after which it can resume.
 
 use std::io::{self, Read, Write};
@@ -142,7 +142,7 @@ impl Shared {
             let left = until.saturating_duration_since(now);
             let mut fds = [
                 PollFd::new(&socket, flags),
-                PollFd::new(&*self.signals.pipe, PollFlags::IN),
+                PollFd::new(&*self.signals.waiting, PollFlags::IN),
             ];
             match poll(&mut fds, Some(&timespec(left))) {
                 Ok(_) | Err(Errno::INTR) => {}

@@ -3,9 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,9 @@ use crossover::kube::exchange::{Exchange, Progress};
 use crossover::kube::transport::timespec;
 use crossover::resource::{Extent, ObjectKind};
 use crossover::signal::Signals;
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Far above what an answer takes whose bytes are all there.
 const HANG: Duration = Duration::from_secs(4);
@@ -128,10 +127,7 @@ impl Wire {
     fn open() -> Wire {
         let signals = Signals::install(false).unwrap();
         // A signal ends this program as if nobody had asked for it.
-        for signal in [SIGINT, SIGTERM] {
-            let always = Arc::new(AtomicBool::new(true));
-            signal_hook::flag::register_conditional_default(signal, always).unwrap();
-        }
+        SigSet::all().thread_unblock().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (jobs, taken) = channel::<Job>();
