@@ -290,12 +290,13 @@ mod tests {
                 source.take(changed(&at.to_string(), &text), now);
                 assert!(!source.examine(&mut || true), "{round} {at}");
             }
-            // It is examined where nothing came after all, and where too much does.
+            // Something has to be published.
             source.take(changed("last", &text), now);
             assert!(source.examine(&mut || true));
             let content = source.content.take().unwrap();
             assert_eq!(content.origin.resource_version.0, "last");
         }
+        // What had come was no later state.
         source.take(changed("1", &text), now);
         assert!(!source.examine(&mut || true));
         assert!(source.content.is_none());

@@ -43,8 +43,13 @@ impl Connection {
     }
 
     /// Waits until it is ready for a request.
-    pub fn finish(mut self, shared: &Shared) -> io::Result<Connection> {
+    pub fn finish(self, shared: &Shared) -> io::Result<Connection> {
         arrive(shared, &self.stream)?;
+        self.secure(shared)
+    }
+
+    /// The same, where somebody has answered already.
+    pub fn secure(mut self, shared: &Shared) -> io::Result<Connection> {
         if let Some(tls) = &mut self.tls {
             handshake(shared, &self.stream, tls)?;
         }

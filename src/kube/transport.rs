@@ -1,5 +1,5 @@
-//! The bytes under ureq: a socket that never blocks, with or without TLS. Owns: which
-//! connection is taken, and how long any of it may take. Must not: know what HTTP or Kubernetes is.
+//! The bytes under ureq: a socket that never blocks, with or without TLS. Owns: which connection is
+//! taken, and how long any of it may take. Must not: know what HTTP or Kubernetes is.
 //!
 //! While a request is being made, every wait is a poll(2) on the socket and for signals, up to the
 //! request's deadline. Once its answer has begun, the loop takes over: [`Socket::watch`] makes
@@ -246,7 +246,7 @@ impl Connector<()> for PollConnector {
                     stream: stream?,
                     tls: shared.tls_to(details.uri)?,
                 };
-                connection.finish(shared)?
+                connection.secure(shared)?
             }
         };
         let config = details.config;
