@@ -143,7 +143,7 @@ pub struct Watch {
     found: Found,
     backoff: Backoff,
     next_look: Instant,
-    /// Bookmarks come, so that a stream without news is not silent.
+    /// Bookmarks come, as far as is known, so that a stream without news is not silent.
     bookmarked: bool,
     /// The last look failed.
     owed: bool,
@@ -168,7 +168,7 @@ impl Watch {
             found: Found::new(),
             backoff: Backoff::default(),
             next_look,
-            bookmarked: false,
+            bookmarked: true,
             owed: false,
             told: BTreeSet::new(),
             suspect: None,
