@@ -58,7 +58,7 @@ check: target ## Formatting, lints and documentation, with warnings denied.
 
 audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-deny).
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
-	cargo deny --locked check --config .cargo/deny.toml
+	cargo deny --locked --config .cargo/deny.toml check
 
 # Most tests wait, so four at a time are no more than two cores can do.
 test: build floor tools ## Everything that can be proven on this machine.
