@@ -58,12 +58,12 @@ pub struct Examined {
     pub unasked: Vec<FileName>,
 }
 
-/// Whether a ConfigMap's `files` are fit to be published. Those equal to files `before` are not
+/// Whether a ConfigMap's `raw` files are fit to be published. Those equal to files `before` are not
 /// read again. `None`: it was left off, as `is_outdated` said so.
 pub fn examine(
     object: &ObjectName,
     version: &Version,
-    files: &Result<BTreeMap<String, Bytes>, String>,
+    raw: &Result<BTreeMap<String, Bytes>, String>,
     before: Option<&Content>,
     is_outdated: &mut dyn FnMut() -> bool,
 ) -> Option<Examined> {
@@ -72,11 +72,11 @@ pub fn examine(
         key: key.to_owned(),
         what: what.to_owned(),
     };
-    if let Err(what) = files {
+    if let Err(what) = raw {
         refusals.push(remark("binaryData", what));
     }
-    let mut found = BTreeMap::new();
-    for (key, bytes) in files.iter().flatten() {
+    let mut files = BTreeMap::new();
+    for (key, bytes) in raw.iter().flatten() {
         let Some(name) = FileName::new(key) else {
             refusals.push(remark(key, "it is no plain file name"));
             continue;
@@ -89,22 +89,17 @@ pub fn examine(
                 Verdict::Bad(fault) => refusals.push(remark(key, &fault.to_string())),
             }
         }
-        found.insert(name, bytes.clone());
+        files.insert(name, bytes.clone());
     }
-    if found.is_empty() && refusals.is_empty() {
+    if files.is_empty() && refusals.is_empty() {
         refusals.push(remark("data", "there is no key in it"));
     }
-    let Version {
-        uid,
-        resource_version,
-    } = version.clone();
     let origin = Rc::new(Origin {
         object: object.clone(),
-        uid,
-        resource_version,
+        uid: version.uid.clone(),
+        resource_version: version.resource_version.clone(),
     });
     let content = if refusals.is_empty() {
-        let files = found;
         Ok(Content { origin, files })
     } else {
         Err(refusals)

@@ -30,21 +30,39 @@ pub struct Connection {
 impl Connection {
     /// Goes as far as it goes without waiting.
     pub fn begin(
-        address: SocketAddr,
-        tls: Option<Box<ClientConnection>>,
+        address: &SocketAddr,
+        mut tls: Option<Box<ClientConnection>>,
     ) -> io::Result<Connection> {
-        let stream = begin(&address)?;
-        let mut connection = Connection { stream, tls };
-        if let Some(tls) = &mut connection.tls {
-            // Where that is too early, or fails, the handshake goes on from there.
-            let _ = tls.write_tls(&mut &connection.stream);
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        match net::connect(&socket, address) {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
-        Ok(connection)
+        let stream = TcpStream::from(socket);
+        if let Some(tls) = &mut tls {
+            // Where that is too early, or fails, the handshake goes on from there.
+            let _ = tls.write_tls(&mut &stream);
+        }
+        Ok(Connection { stream, tls })
     }
 
     /// Waits until it is ready for a request.
     pub fn finish(self, shared: &Shared) -> io::Result<Connection> {
-        arrive(shared, &self.stream)?;
+        let stream = &self.stream;
+        shared.wait(stream, PollFlags::OUT)?;
+        sockopt::socket_error(stream)??;
+        sockopt::set_tcp_nodelay(stream, true)?;
+        sockopt::set_socket_keepalive(stream, true)?;
+        sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+        sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+        sockopt::set_tcp_keepcnt(stream, 2)?;
+        sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32)?;
         self.secure(shared)
     }
 
@@ -55,39 +73,6 @@ impl Connection {
         }
         Ok(self)
     }
-}
-
-/// Waits until somebody answers at this address.
-pub fn established(shared: &Shared, address: &SocketAddr) -> io::Result<TcpStream> {
-    let stream = begin(address)?;
-    arrive(shared, &stream)?;
-    Ok(stream)
-}
-
-fn begin(address: &SocketAddr) -> io::Result<TcpStream> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    match net::connect(&socket, address) {
-        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket.into()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn arrive(shared: &Shared, stream: &TcpStream) -> io::Result<()> {
-    shared.wait(stream, PollFlags::OUT)?;
-    sockopt::socket_error(stream)??;
-    sockopt::set_tcp_nodelay(stream, true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
-    sockopt::set_tcp_keepcnt(stream, 2)?;
-    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32)?;
-    Ok(())
 }
 
 fn handshake(

@@ -24,7 +24,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::connect::{self, Connection};
+use super::connect::Connection;
 use crate::signal::Signals;
 
 /// One connection's socket, shared by the transport inside ureq and the loop that polls it.
@@ -98,7 +98,7 @@ impl Shared {
         let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
         if let Ok(ip) = host(uri).parse()
             && let Ok(tls) = self.tls_to(uri)
-            && let Ok(connection) = Connection::begin(SocketAddr::new(ip, port), tls)
+            && let Ok(connection) = Connection::begin(&SocketAddr::new(ip, port), tls)
         {
             *lock(&self.begun) = Some(connection);
         }
@@ -240,12 +240,10 @@ impl Connector<()> for PollConnector {
         let Connection { stream, tls } = match begun {
             Some(finished) => finished,
             None => {
-                let stream = connect_any(shared, &details.addrs);
-                lock(&shared.addresses).1 = stream.is_ok();
-                let connection = Connection {
-                    stream: stream?,
-                    tls: shared.tls_to(details.uri)?,
-                };
+                let connection = connect_any(shared, &details.addrs);
+                lock(&shared.addresses).1 = connection.is_ok();
+                let mut connection = connection?;
+                connection.tls = shared.tls_to(details.uri)?;
                 connection.secure(shared)?
             }
         };
@@ -265,17 +263,17 @@ impl Connector<()> for PollConnector {
 
 /// The first address that answers. Each but the last gets its share of the time that is left, so
 /// that a dead one does not cost the others theirs.
-fn connect_any(shared: &Shared, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+fn connect_any(shared: &Shared, addresses: &[SocketAddr]) -> io::Result<Connection> {
     let deadline = *lock(&shared.deadline);
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for (tried, address) in addresses.iter().enumerate() {
         let now = Instant::now();
         let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;
         *lock(&shared.deadline) = now + share;
-        let result = connect::established(shared, address);
+        let result = Connection::begin(address, None).and_then(|begun| begun.finish(shared));
         *lock(&shared.deadline) = deadline;
         match result {
-            Ok(stream) => return Ok(stream),
+            Ok(connection) => return Ok(connection),
             Err(e) => failure = e,
         }
     }
