@@ -229,7 +229,7 @@ impl Watch {
             (self.manner, &self.state, self.owed)
         {
             // Many who have heard the same do not look together. What a look finds is fetched within
-            // the interval.
+            // an interval of half a minute or more.
             let mut silent = interval - interval / 16 - random.up_to(interval / 16 * 3);
             if self.bookmarked && interval >= BOOKMARKS_EVERY {
                 silent = silent.max(BOOKMARKED_WITHIN);
