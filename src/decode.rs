@@ -1,13 +1,14 @@
 //! JSON of the API server into values, in one pass and only the fields we need. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::gather;
 use crate::resource::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
 use crate::route::Spec;
 
@@ -47,47 +48,166 @@ pub struct Status {
 /// The label that says whose an object is.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Every field of every kind that we read; what is not here is skipped unread.
+/// Every field of every kind that we read; what is not here is skipped unread. As in Go, `null` is
+/// the same as absent, in each of them.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawObject {
+struct RawObject<'a> {
+    #[serde(deserialize_with = "lenient")]
     kind: String,
+    #[serde(deserialize_with = "nullable")]
     metadata: RawMetadata,
-    data: Option<BTreeMap<String, String>>,
-    binary_data: Option<BTreeMap<String, String>>,
-    spec: Option<Box<RawValue>>,
-    versions: Option<Vec<RawVersion>>,
-    items: Option<Vec<RawObject>>,
+    data: Loose,
+    binary_data: Loose,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(deserialize_with = "lenient")]
+    versions: Vec<Option<RawVersion>>,
+    #[serde(deserialize_with = "lenient")]
     code: u16,
+    #[serde(deserialize_with = "lenient")]
     message: String,
 }
 
+/// Only what is not optional, `name` and `resourceVersion`, is missed where it cannot be read.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawMetadata {
+    #[serde(deserialize_with = "lenient")]
     name: String,
+    #[serde(deserialize_with = "lenient")]
     uid: String,
+    #[serde(deserialize_with = "lenient")]
     resource_version: String,
+    #[serde(deserialize_with = "lenient")]
     creation_timestamp: String,
-    labels: Option<BTreeMap<String, String>>,
+    labels: Loose,
 }
 
 /// One of an APIGroup's versions.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct RawVersion {
+    #[serde(deserialize_with = "lenient")]
     version: String,
 }
 
-#[derive(Deserialize)]
-struct RawEvent {
-    #[serde(rename = "type")]
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawList<'a> {
+    #[serde(deserialize_with = "lenient")]
     kind: String,
-    object: RawObject,
+    #[serde(deserialize_with = "nullable")]
+    metadata: RawMetadata,
+    #[serde(borrow, deserialize_with = "nullable")]
+    items: Vec<RawObject<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawEvent<'a> {
+    #[serde(rename = "type", deserialize_with = "lenient")]
+    kind: String,
+    #[serde(borrow, deserialize_with = "nullable")]
+    object: RawObject<'a>,
+}
+
+/// A value of any type, as far as we tell types apart.
+#[derive(Debug, Default, PartialEq)]
+enum Loose {
+    /// `null`, or nothing at all.
+    #[default]
+    Null,
+    Text(String),
+    Map(BTreeMap<String, Loose>),
+    /// A number, a boolean or a list.
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Loose {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Loose, D::Error> {
+        deserializer.deserialize_any(LooseVisitor)
+    }
+}
+
+impl Loose {
+    fn take(&mut self) -> Loose {
+        std::mem::take(self)
+    }
+
+    fn into_text(self) -> Option<String> {
+        match self {
+            Loose::Text(text) => Some(text),
+            Loose::Null | Loose::Map(_) | Loose::Other => None,
+        }
+    }
+}
+
+struct LooseVisitor;
+
+impl<'de> Visitor<'de> for LooseVisitor {
+    type Value = Loose;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Loose, E> {
+        Ok(Loose::Null)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Loose, E> {
+        Ok(Loose::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry()? {
+            entries.insert(key, value);
+        }
+        Ok(Loose::Map(entries))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Loose, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Loose::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+}
+
+/// Reads `null` as the default.
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Reads a small field whatever stands in it: `null`, or a value of another type, is the default.
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
 }
 
 /// Reads a list of objects of one kind, or of their metadata.
 pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, String> {
-    let raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
+    let raw: RawList = serde_json::from_slice(json).map_err(unreadable)?;
     let of_kind = raw.kind.strip_suffix("List") == Some(kind.name());
     // A server that knows no metadata lists gives the objects.
     let of_metadata = extent == Extent::Metadata && raw.kind == "PartialObjectMetadataList";
@@ -98,11 +218,7 @@ pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, Strin
             raw.kind
         ));
     }
-    let items = raw
-        .items
-        .unwrap_or_default()
-        .into_iter()
-        .map(|item| item.into_object(kind));
+    let items = raw.items.into_iter().map(|item| item.into_object(kind));
     Ok(List {
         at: raw.metadata.version()?.resource_version,
         items: items.collect::<Result<_, _>>()?,
@@ -145,8 +261,8 @@ pub fn group(json: &[u8]) -> Result<Vec<String>, String> {
     }
     Ok(raw
         .versions
-        .unwrap_or_default()
         .into_iter()
+        .flatten()
         .map(|v| v.version)
         .collect())
 }
@@ -168,9 +284,12 @@ pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
     if raw.kind != "ConfigMap" {
         return Err(format!("the answer is no ConfigMap but a {:?}", raw.kind));
     }
-    let labels = raw.metadata.labels.take();
+    let managed_by = match raw.metadata.labels.take() {
+        Loose::Map(mut labels) => labels.remove(MANAGED_BY).and_then(Loose::into_text),
+        Loose::Null | Loose::Text(_) | Loose::Other => None,
+    };
     Ok(Mirrored {
-        managed_by: labels.and_then(|mut labels| labels.remove(MANAGED_BY)),
+        managed_by,
         files: files(raw.data, raw.binary_data)?,
         version: raw.metadata.version()?,
     })
@@ -203,7 +322,7 @@ fn unreadable(error: serde_json::Error) -> String {
     }
 }
 
-impl RawObject {
+impl RawObject<'_> {
     fn into_object(self, kind: ObjectKind) -> Result<Object, String> {
         let body = match kind {
             ObjectKind::ConfigMap => Body::ConfigMap(files(self.data, self.binary_data)),
@@ -221,24 +340,38 @@ impl RawObject {
     }
 }
 
-fn spec(raw: Option<Box<RawValue>>) -> Result<Spec, String> {
-    let text = raw.as_ref().map_or("{}", |raw| raw.get());
+fn spec(raw: Option<&RawValue>) -> Result<Spec, String> {
+    let text = raw.map_or("{}", |raw| raw.get());
     serde_json::from_str(text).map_err(unreadable)
 }
 
-type Texts = Option<BTreeMap<String, String>>;
-
-fn files(data: Texts, binary_data: Texts) -> Result<BTreeMap<String, Bytes>, String> {
-    let texts = data.unwrap_or_default().into_iter();
-    let mut files: BTreeMap<String, Bytes> =
-        gather(texts.map(|(key, text)| (key, Bytes::from(text.into_bytes()))));
-    for (key, text) in binary_data.unwrap_or_default() {
+fn files(data: Loose, binary_data: Loose) -> Result<BTreeMap<String, Bytes>, String> {
+    let mut files = BTreeMap::new();
+    for (key, text) in texts("data", data)? {
+        files.insert(key, Bytes::from(text.into_bytes()));
+    }
+    for (key, text) in texts("binaryData", binary_data)? {
         let bytes = BASE64
             .decode(text)
-            .map_err(|e| format!("binaryData of {key:?} is no base64: {e}"))?;
+            .map_err(|e| format!("binaryData of {key:?} is not base64: {e}"))?;
         files.insert(key, bytes.into());
     }
     Ok(files)
+}
+
+/// The entries of a map from text to text; `null` as a value is the empty text.
+fn texts(field: &str, value: Loose) -> Result<Vec<(String, String)>, String> {
+    let entries = match value {
+        Loose::Map(entries) => entries,
+        Loose::Null => BTreeMap::new(),
+        Loose::Text(_) | Loose::Other => return Err(format!("{field} is not a map")),
+    };
+    let text = |(key, value)| match value {
+        Loose::Text(text) => Ok((key, text)),
+        Loose::Null => Ok((key, String::new())),
+        Loose::Map(_) | Loose::Other => Err(format!("{field} of {key:?} is not a text")),
+    };
+    entries.into_iter().map(text).collect()
 }
 
 impl RawMetadata {
@@ -249,5 +382,140 @@ impl RawMetadata {
             uid: self.uid,
             resource_version,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// `value` with `with` in one place, for each place in it; and the place, as `/metadata/name`.
+    fn variants(value: &Value, with: &Value) -> Vec<(String, Value)> {
+        let mut found = vec![(String::new(), with.clone())];
+        if let Value::Object(fields) = value {
+            for (key, inner) in fields {
+                for (place, variant) in variants(inner, with) {
+                    let mut fields = fields.clone();
+                    fields.insert(key.clone(), variant);
+                    found.push((format!("/{key}{place}"), Value::Object(fields)));
+                }
+            }
+        }
+        found
+    }
+
+    fn every_field(kind: &str) -> Value {
+        json!({
+            "kind": kind, "apiVersion": "v1",
+            "metadata": {
+                "name": "a", "namespace": "default", "uid": "u", "resourceVersion": "7",
+                "creationTimestamp": "2026-11-27T20:33:05Z", "labels": {"k": "v"},
+                "annotations": {"k": "v"}, "ownerReferences": [], "managedFields": [],
+                "continue": "", "remainingItemCount": 1, "selfLink": "",
+            },
+            "data": {"a.yaml": "a: 1\n"}, "binaryData": {"b": "aGk="}, "immutable": false,
+            "spec": {"service": "s", "backends": [{"service": "b", "weight": 1}]},
+            "status": "Failure", "code": 410, "message": "m", "reason": "r", "details": {},
+            "versions": [{"version": "v1"}], "items": [],
+        })
+    }
+
+    const ODD: [&str; 6] = ["null", "7", "true", "\"odd\"", "[null]", "{\"odd\": null}"];
+
+    /// Whether an object can be done without what stands at `place`, if it is this.
+    fn is_optional(place: &str, odd: &Value) -> bool {
+        match place {
+            // The version is what a watch goes on from; the kind says whether it is ours at all.
+            "/metadata/resourceVersion" => odd.is_string(),
+            "" | "/kind" | "/metadata" => false,
+            _ => true,
+        }
+    }
+
+    #[test]
+    fn no_optional_field_makes_an_object_or_a_list_unreadable_whatever_stands_in_it() {
+        for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+            let object = every_field(kind.name());
+            for odd in ODD.map(|text| serde_json::from_str::<Value>(text).unwrap()) {
+                for (place, variant) in variants(&object, &odd) {
+                    for event in ["ADDED", "DELETED", "BOOKMARK"] {
+                        let line = json!({"type": event, "object": variant}).to_string();
+                        let read = super::event(line.as_bytes(), kind);
+                        let optional = is_optional(&place, &odd);
+                        assert_eq!(read.is_ok(), optional, "{event} {place} {odd}: {read:?}");
+                    }
+                    if is_optional(&place, &odd) {
+                        let mut list = every_field(&format!("{}List", kind.name()));
+                        list["items"] = json!([object, variant, object]);
+                        let read = super::list(list.to_string().as_bytes(), kind, Extent::Objects);
+                        assert_eq!(read.unwrap().items.len(), 3, "{place} {odd}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn null_is_the_same_as_absent() {
+        for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+            let object = every_field(kind.name());
+            for (place, variant) in variants(&object, &Value::Null) {
+                if !is_optional(&place, &Value::Null) || place.starts_with("/data/") {
+                    continue;
+                }
+                let mut without = object.clone();
+                let (parent, key) = place.rsplit_once('/').unwrap();
+                let parent = without.pointer_mut(parent).unwrap();
+                parent.as_object_mut().unwrap().remove(key);
+                let read = |object: Value| {
+                    let line = json!({"type": "ADDED", "object": object}).to_string();
+                    format!("{:?}", super::event(line.as_bytes(), kind).unwrap())
+                };
+                if place != "/binaryData/b" {
+                    assert_eq!(read(variant), read(without), "{place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_of_nulls_is_told_apart() {
+        let kind = ObjectKind::ConfigMap;
+        let failed = event(br#"{"type":"ERROR","object":null}"#, kind);
+        assert!(matches!(
+            failed,
+            Ok(WatchEvent::Failed(Status { code: 0, .. }))
+        ));
+        assert!(event(br#"{"type":null,"object":null}"#, kind).is_err());
+        let empty = br#"{"kind":"PartialObjectMetadataList","metadata":{"resourceVersion":"204"},"items":null}"#;
+        assert!(
+            list(empty, kind, Extent::Metadata)
+                .unwrap()
+                .items
+                .is_empty()
+        );
+        let group = br#"{"kind":"APIGroup","versions":[null,{"version":null},{"version":"v1"}]}"#;
+        assert_eq!(super::group(group).unwrap(), ["", "v1"]);
+    }
+
+    #[test]
+    fn a_config_map_whose_data_is_odd_says_so() {
+        for (data, want) in [
+            (json!("x"), "data is not a map"),
+            (json!({"a": 7}), "data of \"a\" is not a text"),
+        ] {
+            let mut object = every_field("ConfigMap");
+            object["data"] = data;
+            let line = json!({"type": "ADDED", "object": object}).to_string();
+            let Ok(WatchEvent::Changed(object)) = event(line.as_bytes(), ObjectKind::ConfigMap)
+            else {
+                panic!("{line}");
+            };
+            match object.body {
+                Body::ConfigMap(files) => assert_eq!(files.unwrap_err(), want),
+                Body::TrafficSplit { .. } => panic!("a ConfigMap"),
+            }
+        }
     }
 }

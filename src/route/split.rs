@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::weight::{self, Weight};
+use crate::decode::nullable;
 use crate::resource::ObjectName;
 
 /// The weights of one service's backends, in whole numbers.
@@ -34,6 +35,7 @@ pub struct Backend {
 #[serde(default)]
 pub struct Spec {
     /// The root service.
+    #[serde(deserialize_with = "nullable")]
     pub service: String,
     /// Who shares its traffic.
     pub backends: Option<Vec<BackendSpec>>,
@@ -46,6 +48,7 @@ pub struct Spec {
 #[serde(default)]
 pub struct BackendSpec {
     /// The service that gets a share.
+    #[serde(deserialize_with = "nullable")]
     pub service: String,
     /// A number or a Quantity; nothing where it is neither.
     #[serde(deserialize_with = "weight::written")]

@@ -71,7 +71,7 @@ fn lists_then_watches(scene: Scene) {
 
 #[test]
 fn lists_by_name_then_watches_from_the_list_s_version() {
-    lists_then_watches(Scene::http());
+    lists_then_watches(Scene::http_for(module_path!()));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn lists_by_name_then_watches_from_the_list_s_version_over_tls() {
 
 #[test]
 fn an_event_s_object_is_the_observation() {
-    for scene in [Scene::http(), Scene::https()] {
+    for scene in [Scene::http_for(module_path!()), Scene::https()] {
         let _program = watching(&scene, &[]);
         for number in 2..12 {
             change(&scene, number);
@@ -93,7 +93,7 @@ fn an_event_s_object_is_the_observation() {
 
 #[test]
 fn a_watch_that_ends_is_reopened_where_a_bookmark_said() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let _program = watching(&scene, &[]);
     scene.server.skip_to(5000);
     scene.server.end_watches(); // With a last bookmark, as a real server does.
@@ -107,7 +107,7 @@ fn a_watch_that_ends_is_reopened_where_a_bookmark_said() {
 
 #[test]
 fn a_watch_that_breaks_is_reopened_where_its_last_event_said() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let _program = watching(&scene, &[]);
     let version = change(&scene, 2);
     scene.until_file_says("a.yaml", "a: 2\n");
@@ -123,7 +123,7 @@ fn a_watch_that_breaks_is_reopened_where_its_last_event_said() {
 
 #[test]
 fn what_changed_while_a_watch_was_closed_arrives_without_a_list() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let program = watching(&scene, &[]);
     scene.server.go_away();
     program.wait_for_line("the API server is away");
@@ -136,7 +136,7 @@ fn what_changed_while_a_watch_was_closed_arrives_without_a_list() {
 
 #[test]
 fn lists_again_after_410_as_a_status() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
         "reason": "Expired", "message": "too old resource version: 1001 (2000)"});
     let fault = Fault::Answer {
@@ -153,7 +153,7 @@ fn lists_again_after_410_as_a_status() {
 
 #[test]
 fn lists_again_after_410_as_an_event() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let program = watching(&scene, &[]);
     scene.server.go_away();
     program.wait_for_line("the API server is away");
@@ -176,7 +176,7 @@ fn lists_again_after_410_as_an_event() {
 
 #[test]
 fn follows_an_etcd_that_was_restored_within_a_sync_interval() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let _program = watching(&scene, &["-sync-interval", "500ms"]);
     for number in 2..5 {
         change(&scene, number);
@@ -192,7 +192,7 @@ fn follows_an_etcd_that_was_restored_within_a_sync_interval() {
 
 #[test]
 fn a_watch_that_ends_at_once_again_and_again_is_reopened_ever_more_slowly() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let fault = Misbehaviour::new(Fault::EndAtOnce, Request::is_watch);
     scene.server.misbehave(fault.times(3));
     let _program = watching(&scene, &[]);
@@ -210,7 +210,7 @@ fn a_watch_that_ends_at_once_again_and_again_is_reopened_ever_more_slowly() {
 
 #[test]
 fn follows_an_object_that_was_deleted_and_made_anew() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let program = watching(&scene, &[]);
     scene.server.delete("ConfigMap", "a");
     program.wait_for_line("a ConfigMap is not there");
@@ -224,7 +224,7 @@ fn follows_an_object_that_was_deleted_and_made_anew() {
 
 #[test]
 fn asks_for_nothing_but_the_named_objects() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let rule = Rule::new("", "configmaps", &["list", "watch"]).named(&["a", "b"]);
     scene
         .server

@@ -46,7 +46,7 @@ fn watching(scene: &Scene, interval: &str) -> Crossover {
 
 #[test]
 fn a_silent_watch_is_looked_at_within_every_interval_by_metadata_alone() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let _program = watching(&scene, "200ms");
     scene
         .server
@@ -84,7 +84,7 @@ fn a_look_leaves_no_connection_behind() {
 
 #[test]
 fn a_watch_that_speaks_is_not_looked_at() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     scene.server.create(object(1));
     scene
         .server
@@ -108,7 +108,7 @@ fn a_watch_that_speaks_is_not_looked_at() {
 #[test]
 fn a_look_finds_what_a_watch_keeps_silent_about_and_two_seconds_later_a_list_fetches_it() {
     for lie in [Delivery::Lost, Delivery::Held] {
-        let scene = Scene::http();
+        let scene = Scene::http_for(module_path!());
         let _program = watching(&scene, "300ms");
         scene.server.deliver(lie);
         let changed = Instant::now();
@@ -134,7 +134,7 @@ fn a_look_finds_what_a_watch_keeps_silent_about_and_two_seconds_later_a_list_fet
 
 #[test]
 fn a_look_sees_that_an_object_was_made_anew() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let _program = watching(&scene, "300ms");
     scene.server.deliver(Delivery::Lost);
     scene.server.change(|cluster| {
@@ -146,7 +146,7 @@ fn a_look_sees_that_an_object_was_made_anew() {
 
 #[test]
 fn a_bookmark_does_not_cover_up_a_lost_event() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let _program = watching(&scene, "1s");
     scene.server.deliver(Delivery::LostButBookmarks);
     let changed = Instant::now();
@@ -158,7 +158,7 @@ fn a_bookmark_does_not_cover_up_a_lost_event() {
 
 #[test]
 fn a_watch_that_delivers_late_is_not_listed() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let _program = watching(&scene, "300ms");
     scene.server.deliver(Delivery::Held);
     let changed = Instant::now();
@@ -174,7 +174,7 @@ fn a_watch_that_delivers_late_is_not_listed() {
 
 #[test]
 fn without_watch_only_looks_follow_and_a_list_when_they_differ() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     scene.server.create(object(1));
     let more = ["-watch=false", "-sync-interval", "200ms"];
     let _program = scene.follow(&["a"], &more);
@@ -196,7 +196,7 @@ fn without_watch_only_looks_follow_and_a_list_when_they_differ() {
 
 #[test]
 fn a_look_that_the_server_fails_is_made_again_as_soon_as_it_may_be() {
-    let scene = Scene::http();
+    let scene = Scene::http_for(module_path!());
     let fault = Fault::retry_after(503, "1");
     scene
         .server

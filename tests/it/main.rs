@@ -37,9 +37,15 @@ mod keys;
 mod kubectl;
 mod layout;
 mod listwatch;
+#[allow(clippy::duplicate_mod)] // On the wire format of older releases.
+#[path = "listwatch.rs"]
+mod listwatch_old;
 mod lock;
 mod logging;
 mod looks;
+#[allow(clippy::duplicate_mod)]
+#[path = "looks.rs"]
+mod looks_old;
 mod merged;
 mod mirror;
 mod names;

@@ -20,9 +20,42 @@ const ENDED: &str = "the API server ended the watch";
 const NOTHING: &str = "";
 
 /// A recording; the line that it leads to as the answer to a list; that, and the request that comes
-/// next, as the answer to a watch from 3896 on.
+/// next, as the answer to a watch.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+/// The recordings of one release.
+struct Release {
+    /// Where they lie.
+    below: &'static str,
+    /// What its list of the ConfigMap leads to.
+    watched_from: &'static str,
+    each: &'static [Row],
+    /// How many objects a watch shows, where it shows any.
+    shown: &'static [(&'static str, usize)],
+}
+
+const RELEASES: [Release; 2] = [
+    Release {
+        below: "",
+        watched_from: "watch 3896",
+        each: EACH,
+        shown: &[("configmap-watch", 3)],
+    },
+    Release {
+        below: "old",
+        watched_from: "watch 208",
+        each: OLD,
+        shown: &[
+            ("configmap-watch", 3),
+            ("configmap-watch-too-old", 4),
+            ("named-role-watch", 1),
+            ("curl-watch-added", 1),
+        ],
+    },
+];
+
 #[rustfmt::skip]
-const EACH: &[(&str, &str, &str, &str)] = &[
+const EACH: &[Row] = &[
     ("configmap-apply", UNUSABLE, UNUSABLE, "list"),
     ("configmap-bad-key-422", REFUSED, REFUSED, "list"),
     ("configmap-create-409", REFUSED, REFUSED, "list"),
@@ -57,6 +90,66 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ("trafficsplit-watch", UNUSABLE, UNUSABLE, "list"),
     ("unauthorized-401", AWAY, AWAY, "watch 3896"),
 ];
+
+#[rustfmt::skip]
+const OLD: &[Row] = &[
+    ("configmap-apply", UNUSABLE, UNUSABLE, "list"),
+    ("configmap-bad-key-422", REFUSED, REFUSED, "list"),
+    ("configmap-create-409", REFUSED, REFUSED, "list"),
+    ("configmap-create-422", REFUSED, REFUSED, "list"),
+    ("configmap-create", REFUSED, REFUSED, "list"),
+    ("configmap-get-404", REFUSED, REFUSED, "list"),
+    ("configmap-get", UNUSABLE, UNUSABLE, "list"),
+    ("configmap-list-empty", ABSENT, UNUSABLE, "list"),
+    ("configmap-list-metadata", UNUSABLE, UNUSABLE, "list"),
+    ("configmap-list", PUBLISHED, UNUSABLE, "list"),
+    ("configmap-replace-409", REFUSED, REFUSED, "list"),
+    ("configmap-replace", UNUSABLE, UNUSABLE, "list"),
+    ("configmap-watch-bookmarks", UNUSABLE, NOTHING, "watch 258"),
+    ("configmap-watch-future", UNUSABLE, NOTHING, "watch 208"),
+    ("configmap-watch-too-old", UNUSABLE, ABSENT, "watch 262"),
+    ("configmap-watch", UNUSABLE, ABSENT, "watch 212"),
+    ("configmap-watchlist", REFUSED, REFUSED, "list"),
+    ("curl-get-404", REFUSED, REFUSED, "list"),
+    ("curl-get", UNUSABLE, UNUSABLE, "list"),
+    ("curl-list-empty", ABSENT, UNUSABLE, "list"),
+    ("curl-list-metadata-empty", UNUSABLE, UNUSABLE, "list"),
+    ("curl-list-metadata", UNUSABLE, UNUSABLE, "list"),
+    ("curl-list", PUBLISHED, UNUSABLE, "list"),
+    ("curl-ts-list-empty", UNUSABLE, UNUSABLE, "list"),
+    ("curl-ts-list-metadata", UNUSABLE, UNUSABLE, "list"),
+    ("curl-ts-list", UNUSABLE, UNUSABLE, "list"),
+    ("curl-ts-watch-added", UNUSABLE, UNUSABLE, "list"),
+    ("curl-ts-watch-bookmarks", UNUSABLE, UNUSABLE, "list"),
+    ("curl-version", UNUSABLE, UNUSABLE, "list"),
+    ("curl-watch-added", UNUSABLE, NOTHING, "watch 203"),
+    ("curl-watch-all-short", UNUSABLE, NOTHING, "watch 205"),
+    ("curl-watch-bookmarks", UNUSABLE, NOTHING, "watch 393"),
+    ("curl-watch-metadata-bookmarks", UNUSABLE, UNUSABLE, "list"),
+    ("forbidden-403", REFUSED, REFUSED, "list"),
+    ("forbidden-watch-403", REFUSED, REFUSED, "list"),
+    ("group-discovery-404", REFUSED, REFUSED, "list"),
+    ("group-discovery", UNUSABLE, UNUSABLE, "list"),
+    ("named-role-create-403", REFUSED, REFUSED, "list"),
+    ("named-role-list-all-403", REFUSED, REFUSED, "list"),
+    ("named-role-list", PUBLISHED, UNUSABLE, "list"),
+    ("named-role-watch", UNUSABLE, NOTHING, "watch 212"),
+    ("trafficsplit-create-v1alpha1", REFUSED, REFUSED, "list"),
+    ("trafficsplit-get-v1alpha4", UNUSABLE, UNUSABLE, "list"),
+    ("trafficsplit-get", UNUSABLE, UNUSABLE, "list"),
+    ("trafficsplit-list-metadata", UNUSABLE, UNUSABLE, "list"),
+    ("trafficsplit-list", UNUSABLE, UNUSABLE, "list"),
+    ("trafficsplit-no-crd", REFUSED, REFUSED, "list"),
+    ("trafficsplit-watch", UNUSABLE, UNUSABLE, "list"),
+    ("unauthorized-401", AWAY, AWAY, "watch 208"),
+];
+
+impl Release {
+    /// A recording's name for the kit.
+    fn path(&self, name: &str) -> String {
+        Path::new(self.below).join(name).display().to_string()
+    }
+}
 
 fn is_watch(head: &str) -> bool {
     head.contains("watch=1")
@@ -113,18 +206,19 @@ fn check(name: &str, played: &Played, line: &str) {
 
 #[test]
 fn each_recording_is_understood_or_refused_as_the_answer_to_a_list() {
-    let named: Vec<&str> = EACH.iter().map(|each| each.0).collect();
-    let mut recorded = Recording::names();
+    RELEASES.iter().for_each(check_as_lists);
+}
+
+fn check_as_lists(release: &Release) {
+    let named: Vec<&str> = release.each.iter().map(|each| each.0).collect();
+    let mut recorded = Recording::names(release.below);
     recorded.retain(|name| !named.contains(&name.as_str()));
     assert_eq!(recorded, Vec::<String>::new(), "recordings without a row");
 
     // All at once: the one that never ends takes ten seconds.
-    let plays = EACH.iter().map(|(name, line, _, _)| {
-        (
-            name,
-            line,
-            play(vec![Served::recording(name, |head| !is_watch(head))]),
-        )
+    let plays = release.each.iter().map(|(name, line, _, _)| {
+        let answer = Served::recording(&release.path(name), |head| !is_watch(head));
+        (name, line, play(vec![answer]))
     });
     for (name, line, played) in plays.collect::<Vec<_>>() {
         check(name, &played, line);
@@ -139,13 +233,19 @@ fn each_recording_is_understood_or_refused_as_the_answer_to_a_list() {
 
 #[test]
 fn each_recording_is_understood_or_refused_as_the_answer_to_a_watch() {
-    for (name, _, line, next) in EACH {
-        let mut list = Served::recording("configmap-list", |head| !is_watch(head));
+    RELEASES.iter().for_each(check_as_watches);
+}
+
+fn check_as_watches(release: &Release) {
+    for (name, _, line, next) in release.each {
+        let path = release.path("configmap-list");
+        let mut list = Served::recording(&path, |head| !is_watch(head));
         if *next == "list" {
             list = list.times(2);
         }
-        let played = play(vec![list, Served::recording(name, is_watch)]);
-        let want = ["list", "watch 3896", next];
+        let watch = Served::recording(&release.path(name), is_watch);
+        let played = play(vec![list, watch]);
+        let want = ["list", release.watched_from, next];
         let want = &want[..if next.is_empty() { 2 } else { 3 }];
         until(&format!("{name}: what comes next"), || {
             let heads = played.replay.heads();
@@ -155,7 +255,8 @@ fn each_recording_is_understood_or_refused_as_the_answer_to_a_watch() {
         check(name, &played, line);
         let lines = played.program.lines();
         let observed = |line: &&String| line.contains("observed");
-        let of_watch = if *name == "configmap-watch" { 3 } else { 0 };
+        let shown = release.shown.iter().find(|(shown, _)| shown == name);
+        let of_watch = shown.map_or(0, |(_, count)| *count);
         let of_lists = if *next == "list" { 1..=2 } else { 1..=1 };
         let count = lines.iter().filter(observed).count();
         assert!(of_lists.contains(&(count - of_watch)), "{name}: {lines:#?}");

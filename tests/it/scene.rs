@@ -1,7 +1,7 @@
 //! A cluster, an output directory and what the program is told of both: the set-up that the tests
 //! of list-watch, wire, signals and crashes share.
 
-use crate::kit::apiserver::{Options, Server};
+use crate::kit::apiserver::{Dialect, Options, Server};
 use crate::kit::crossover::{self, Crossover};
 use crate::kit::until_file;
 use std::fs;
@@ -18,6 +18,19 @@ pub struct Scene {
 impl Scene {
     pub fn http() -> Scene {
         Scene::with(Options::default())
+    }
+
+    /// http, in the wire format that `module` is for: the tests of a file that is a module twice run
+    /// on both.
+    pub fn http_for(module: &str) -> Scene {
+        let dialect = match module.ends_with("_old") {
+            true => Dialect::V1_20,
+            false => Dialect::V1_34,
+        };
+        Scene::with(Options {
+            dialect,
+            ..Options::default()
+        })
     }
 
     pub fn with(options: Options) -> Scene {

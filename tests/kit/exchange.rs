@@ -43,7 +43,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Reads `tests/data/kube/NAME.http`.
+    /// Reads `tests/data/kube/NAME.http`; those of an older release are `old/NAME`.
     pub fn read(name: &str) -> Recording {
         let file = fs::read(directory().join(format!("{name}.http"))).expect("it is recorded");
         let (mut rest, mut asked) = (file.as_slice(), Vec::new());
@@ -76,9 +76,9 @@ impl Recording {
         }
     }
 
-    /// The names of all recordings.
-    pub fn names() -> Vec<String> {
-        let files = fs::read_dir(directory()).expect("the recordings are in the tree");
+    /// The names of all recordings; of an older release's below `old`.
+    pub fn names(below: &str) -> Vec<String> {
+        let files = fs::read_dir(directory().join(below)).expect("the recordings are in the tree");
         let mut names: Vec<String> = files
             .map(|file| file.expect("a directory entry").file_name())
             .filter_map(|name| Some(name.to_str()?.strip_suffix(".http")?.to_string()))

@@ -118,7 +118,10 @@ fn recordings() -> Vec<Vec<u8>> {
         let head = file.windows(2).position(|pair| pair == b"\n\n");
         file[head.expect("an empty line behind the request") + 2..].to_vec()
     };
-    files("kube").iter().map(answer).collect()
+    let all = files("kube").into_iter().chain(files("kube/old"));
+    all.filter(|path| path.is_file())
+        .map(|path| answer(&path))
+        .collect()
 }
 
 /// Splits, name and text of every merge.

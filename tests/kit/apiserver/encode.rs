@@ -1,6 +1,7 @@
 //! JSON as the API server writes it: key order, Go's escapes, the newline at the end. Must not
 //! decide what is in an answer.
 
+use super::Dialect;
 use super::kinds::Kind;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json, ser::Formatter};
@@ -96,6 +97,8 @@ pub struct View {
     pub version: String,
     /// Without anything but their metadata.
     pub metadata_only: bool,
+    /// In which wire format.
+    pub dialect: Dialect,
 }
 
 impl View {
@@ -131,6 +134,8 @@ impl View {
                 fields.retain(|key, _| key != "kind" && key != "apiVersion");
             }
         }
+        let none = self.dialect == Dialect::V1_20 && self.metadata_only && items.is_empty();
+        let items = (!none).then_some(items);
         let list = json!({
             "kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items,
         });
@@ -152,7 +157,10 @@ impl View {
 
     /// The line that carries a resourceVersion alone.
     pub fn bookmark(&self, resource_version: u64) -> Vec<u8> {
-        let object = json!({"metadata": {"resourceVersion": resource_version.to_string()}});
+        let mut object = json!({"metadata": {"resourceVersion": resource_version.to_string()}});
+        if self.dialect == Dialect::V1_20 && !self.custom() {
+            object["metadata"]["creationTimestamp"] = Value::Null;
+        }
         self.event("BOOKMARK", &object)
     }
 

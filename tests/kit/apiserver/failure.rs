@@ -179,6 +179,34 @@ impl Failure {
                        RequestWatchProgress is disabled";
         Failure::new(500, "InternalError", message.into(), None)
     }
+
+    /// A streaming list, asked of a server that does not know such a thing.
+    pub fn unknown_streaming_list() -> Failure {
+        let said = |why: &str| format!("Forbidden: resourceVersionMatch is forbidden {why}");
+        let said = [
+            said("for watch"),
+            said("unless resourceVersion is provided"),
+        ];
+        let causes: Vec<Value> = said
+            .iter()
+            .map(|message| {
+                json!({
+                    "reason": "FieldValueForbidden", "message": message,
+                    "field": "resourceVersionMatch",
+                })
+            })
+            .collect();
+        let all: Vec<String> = said
+            .iter()
+            .map(|message| format!("resourceVersionMatch: {message}"))
+            .collect();
+        let message = format!(
+            "ListOptions.meta.k8s.io \"\" is invalid: [{}]",
+            all.join(", ")
+        );
+        let details = json!({"group": "meta.k8s.io", "kind": "ListOptions", "causes": causes});
+        Failure::new(422, "Invalid", message, Some(details))
+    }
 }
 
 /// What DELETE answers.

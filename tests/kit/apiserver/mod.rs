@@ -33,8 +33,20 @@ use store::Store;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::TlsAcceptor;
 
+/// The wire format of a release, as far as the recordings differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Zero values are left out.
+    #[default]
+    V1_34,
+    /// Zero times are `null`, as up to 1.33; so is an empty list of metadata.
+    V1_20,
+}
+
 /// How the server starts.
 pub struct Options {
+    /// What it speaks at first.
+    pub dialect: Dialect,
     /// 0: any free one.
     pub port: u16,
     /// `None`: http.
@@ -62,6 +74,7 @@ pub struct Tls {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            dialect: Dialect::default(),
             port: 0,
             tls: None,
             splits: vec!["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"],
@@ -89,6 +102,7 @@ impl Options {
 
 /// Everything the server knows.
 struct State {
+    dialect: Dialect,
     store: Store,
     accounts: Vec<Account>,
     requests: Vec<Request>,

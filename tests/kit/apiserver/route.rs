@@ -1,13 +1,13 @@
 //! From a request to an answer: authentication, authorization, routing, reads and watches. Must
 //! not touch sockets.
 
-use super::State;
 use super::access;
 use super::encode::{self, View};
 use super::failure::Failure;
 use super::request::{Place, Request};
 use super::watches::{Part, WatchRequest, refusal};
 use super::write::{Patch, Target};
+use super::{Dialect, State};
 use super::{kinds, openapi};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -118,6 +118,7 @@ fn resource(state: &mut State, request: &Request, place: &Place) -> Result<Answe
         kind: kind.clone(),
         version: place.version.clone(),
         metadata_only,
+        dialect: state.dialect,
     };
     if request.is_watch() {
         let watch = WatchRequest {
@@ -128,7 +129,7 @@ fn resource(state: &mut State, request: &Request, place: &Place) -> Result<Answe
             from: version(request)?,
             bookmarks: request.flag("allowWatchBookmarks"),
         };
-        return Ok(open_watch(state, request, watch));
+        return open_watch(state, request, watch);
     }
     if request.is_list() {
         let items = state.store.list(&selection);
@@ -175,11 +176,15 @@ fn resource(state: &mut State, request: &Request, place: &Place) -> Result<Answe
     }
 }
 
-fn open_watch(state: &mut State, request: &Request, watch: WatchRequest) -> Answer {
-    let opened = if request.flag("sendInitialEvents") {
-        Err(Failure::no_streaming_list())
-    } else {
-        state.store.watch(watch)
+fn open_watch(
+    state: &mut State,
+    request: &Request,
+    watch: WatchRequest,
+) -> Result<Answer, Failure> {
+    let opened = match (request.flag("sendInitialEvents"), state.dialect) {
+        (false, _) => state.store.watch(watch),
+        (true, Dialect::V1_34) => Err(Failure::no_streaming_list()),
+        (true, Dialect::V1_20) => return Err(Failure::unknown_streaming_list()),
     };
     let seconds = request
         .query("timeoutSeconds")
@@ -197,11 +202,11 @@ fn open_watch(state: &mut State, request: &Request, watch: WatchRequest) -> Answ
             time,
         },
     };
-    Answer {
+    Ok(Answer {
         status: 200,
         content_type: "application/json",
         body,
-    }
+    })
 }
 
 fn version(request: &Request) -> Result<u64, Failure> {

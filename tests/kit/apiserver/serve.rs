@@ -1,11 +1,11 @@
 //! Connections and bodies, on the server's thread. Must not decide what is answered.
 
-use super::Shared;
 use super::faults::{self, Fault};
 use super::request::Request;
 use super::route::{self, Answer, Reply};
 use super::watches::Part;
 use super::wire::{Limit, Metered, SharedLimit, Stream};
+use super::{Dialect, Shared};
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -202,7 +202,7 @@ impl Link {
                 Content::Stream { parts, guard }
             }
         };
-        respond(status, &headers, content)
+        self.respond(request, status, &headers, content)
     }
 
     fn scripted(
@@ -218,12 +218,31 @@ impl Link {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        respond(status, &headers, Content::Whole(Some(body.into())))
+        self.respond(request, status, &headers, Content::Whole(Some(body.into())))
+    }
+
+    fn respond(
+        &self,
+        request: &Request,
+        status: u16,
+        headers: &[(&str, &str)],
+        content: Content,
+    ) -> Response<Content> {
+        let old = self.shared.lock().dialect == Dialect::V1_20;
+        // A 401 comes before flow control, which knew no watches once.
+        let flow = status != 401 && !(old && request.is_watch());
+        respond(status, headers, !old, flow, content)
     }
 }
 
-/// The headers in the real server's order. A 401 comes before flow control, and lacks its headers.
-fn respond(status: u16, headers: &[(&str, &str)], content: Content) -> Response<Content> {
+/// The headers in the real server's order: with those of auditing and of flow control, or without.
+fn respond(
+    status: u16,
+    headers: &[(&str, &str)],
+    audit: bool,
+    flow: bool,
+    content: Content,
+) -> Response<Content> {
     let mut map = HeaderMap::new();
     let mut add = |name: &str, value: &str| {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
@@ -232,12 +251,14 @@ fn respond(status: u16, headers: &[(&str, &str)], content: Content) -> Response<
             HeaderValue::from_str(value).expect("a header's value"),
         );
     };
-    add("audit-id", &super::write::new_uid());
+    if audit {
+        add("audit-id", &super::write::new_uid());
+    }
     add("cache-control", "no-cache, private");
     for (name, value) in headers {
         add(name, value);
     }
-    if status != 401 {
+    if flow {
         add(
             "x-kubernetes-pf-flowschema-uid",
             "4750cbcf-e922-4ce5-8d18-1cd7f7d5c343",

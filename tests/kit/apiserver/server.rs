@@ -9,7 +9,7 @@ use super::request::Request;
 use super::serve::{self, Command};
 use super::store::Store;
 use super::watches::{Delivery, Watch};
-use super::{Options, Shared, State, Tls, tls};
+use super::{Dialect, Options, Shared, State, Tls, tls};
 use crate::kit::worker::{Port, Worker};
 use crate::kit::{PATIENCE, nap};
 use serde_json::{Value, json};
@@ -43,6 +43,7 @@ impl Server {
         Cluster { store: &mut store }.create(namespace);
         store.compact();
         let state = State {
+            dialect: options.dialect,
             store,
             accounts: options.accounts,
             requests: Vec::new(),
@@ -112,6 +113,16 @@ impl Server {
     pub fn come_back(&self) {
         self.shared.update(|state| state.away = false);
         self.port.reopen();
+    }
+
+    /// Is of another release from the next answer on: an upgrade, or its undoing.
+    pub fn change_release(&self) {
+        self.shared.update(|state| {
+            state.dialect = match state.dialect {
+                Dialect::V1_20 => Dialect::V1_34,
+                Dialect::V1_34 => Dialect::V1_20,
+            };
+        });
     }
 
     /// Several changes with nothing between them; watches get their events together.

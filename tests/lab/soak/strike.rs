@@ -209,7 +209,10 @@ pub fn heal(strike: &Strike, field: &mut Field<'_>) {
     let server = field.server;
     let follower = &field.followers[strike.one];
     match (strike.kind, strike.kind.place()) {
-        (Kind::Away, _) => server.come_back(),
+        (Kind::Away, _) => {
+            server.change_release();
+            server.come_back();
+        }
         (Kind::Refused, _) => follower.proxy.accept(),
         (Kind::OneTorn, _) => follower.tear.mend(),
         (_, Place::Network) => follower.proxy.set(Mode::Pass),
