@@ -4,31 +4,30 @@
 //! |-------|--------------------------------------------|-----------------------------------------|
 //! | Ask   | no version is known                        | the group's answer                      |
 //! | Try   | asking is refused: one version after another is listed | a list that works, or a last 404 |
-//! | Speak | this version was served last               | a list's 404, unless fixed by a flag    |
+//! | Speak | this version was served last               | a 404 for it                            |
+//! | Fixed | a flag wants this version                  | never                                   |
 
 use std::time::{Duration, Instant};
 
 /// The versions that we can read, newest first.
 pub const VERSIONS: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
-/// A group that served splits and is gone is asked for once more after this, before it is believed.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// A group that is gone is asked for this often while splits of it still count: they may be back.
+pub const WHILE_HOLDING: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum State {
-    Ask { due: Instant },
+    Ask { from: Instant, wait: Duration },
     Try(usize),
     Speak(String),
+    Fixed(String),
 }
 
 /// What is known of the group.
 #[derive(Debug)]
 pub struct Discovery {
     state: State,
-    fixed: bool,
-    /// How often to ask while no version is known.
+    /// How often to ask while nobody serves it.
     every: Duration,
-    /// It was found gone once while splits were held.
-    doubted: bool,
     /// The group's last answer named a version that then gave no list.
     belied: bool,
 }
@@ -36,16 +35,13 @@ pub struct Discovery {
 impl Discovery {
     /// `fixed`: the version that the user wants, whatever the group says.
     pub fn new(fixed: Option<String>, every: Duration, now: Instant) -> Discovery {
-        let state = State::Ask { due: now };
-        let (fixed, state) = match fixed {
-            Some(version) => (true, State::Speak(version)),
-            None => (false, state),
+        let ask = State::Ask {
+            from: now,
+            wait: Duration::ZERO,
         };
         Discovery {
-            state,
-            fixed,
+            state: fixed.map_or(ask, State::Fixed),
             every,
-            doubted: false,
             belied: false,
         }
     }
@@ -55,41 +51,46 @@ impl Discovery {
         match &self.state {
             State::Ask { .. } => None,
             State::Try(next) => VERSIONS.get(*next).copied(),
-            State::Speak(version) => Some(version),
+            State::Speak(version) | State::Fixed(version) => Some(version),
         }
     }
 
-    /// When to ask the group.
-    pub fn due(&self) -> Option<Instant> {
+    /// Whether a flag says which version to speak.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.state, State::Fixed(_))
+    }
+
+    /// When to ask the group. `holding`: splits count that nobody may serve any more.
+    pub fn due(&self, holding: bool) -> Option<Instant> {
         match &self.state {
-            State::Ask { due } => Some(*due),
-            State::Try(_) | State::Speak(_) => None,
+            State::Ask { from, wait } if holding => Some(*from + (*wait).min(WHILE_HOLDING)),
+            State::Ask { from, wait } => Some(*from + *wait),
+            State::Try(_) | State::Speak(_) | State::Fixed(_) => None,
         }
     }
 
-    /// The group serves these versions.
-    pub fn served(&mut self, versions: &[String], holding: bool, now: Instant) -> bool {
-        let known = VERSIONS
-            .iter()
-            .find(|known| versions.iter().any(|v| v == *known));
-        match known {
-            Some(version) => {
-                (self.state, self.doubted) = (State::Speak((*version).to_owned()), false);
-                false
-            }
-            None => self.not_served(holding, now),
-        }
+    fn ask(&mut self, from: Instant, wait: Duration) {
+        self.state = State::Ask { from, wait };
     }
 
-    /// Nobody serves the group. True: it is believed, so every split is absent.
-    pub fn not_served(&mut self, holding: bool, now: Instant) -> bool {
-        let believed = !holding || self.doubted;
-        self.doubted = !believed;
-        let wait = if believed { self.every } else { SECOND_LOOK };
-        if !self.fixed {
-            self.state = State::Ask { due: now + wait };
+    /// The group serves these versions. True: we can read one of them.
+    pub fn served(&mut self, versions: &[String], now: Instant) -> bool {
+        let mut known = VERSIONS.iter();
+        match known.find(|known| versions.iter().any(|v| v == *known)) {
+            Some(version) => self.state = State::Speak((*version).to_owned()),
+            None => self.not_served(now),
         }
-        believed
+        self.version().is_some()
+    }
+
+    /// Nobody serves the group.
+    pub fn not_served(&mut self, now: Instant) {
+        self.ask(now, self.every);
+    }
+
+    /// The group's answer tells nothing now: it is asked again at this time, and no sooner.
+    pub fn put_off(&mut self, until: Instant) {
+        self.ask(until, Duration::ZERO);
     }
 
     /// We may not ask.
@@ -99,31 +100,38 @@ impl Discovery {
 
     /// The version that is spoken gave a list.
     pub fn works(&mut self) {
-        (self.doubted, self.belied) = (false, false);
+        self.belied = false;
         if let (State::Try(_), Some(version)) = (&self.state, self.version()) {
             self.state = State::Speak(version.to_owned());
         }
     }
 
-    /// The version that is spoken is not served. True: the group is gone, and believed to be.
-    pub fn unserved(&mut self, holding: bool, now: Instant) -> bool {
+    /// A request in the version that is spoken was answered by 404. True: no version is left that
+    /// anyone serves.
+    pub fn unserved(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Speak(_) if !self.fixed => {
+            State::Speak(_) => {
                 // Asked at once the first time; a group that contradicts itself gets time for it.
                 let wait = if self.belied {
-                    SECOND_LOOK
+                    WHILE_HOLDING
                 } else {
                     Duration::ZERO
                 };
                 self.belied = true;
-                self.state = State::Ask { due: now + wait };
+                self.ask(now, wait);
                 false
             }
             State::Try(next) if next + 1 < VERSIONS.len() => {
                 self.state = State::Try(next + 1);
                 false
             }
-            State::Speak(_) | State::Try(_) | State::Ask { .. } => self.not_served(holding, now),
+            State::Try(_) => {
+                self.not_served(now);
+                true
+            }
+            State::Fixed(_) => true,
+            // The group itself will tell.
+            State::Ask { .. } => false,
         }
     }
 }
@@ -142,9 +150,12 @@ mod tests {
     fn check_chosen(served: &[&str], want: Option<&str>) {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        assert_eq!((discovery.version(), discovery.due()), (None, Some(now)));
-        let absent = discovery.served(&strings(served), false, now);
-        assert_eq!((discovery.version(), absent), (want, want.is_none()));
+        assert_eq!(
+            (discovery.version(), discovery.due(false)),
+            (None, Some(now))
+        );
+        let known = discovery.served(&strings(served), now);
+        assert_eq!((discovery.version(), known), (want, want.is_some()));
     }
 
     #[test]
@@ -156,50 +167,36 @@ mod tests {
     }
 
     #[test]
-    fn asks_again_while_nobody_serves_the_group() {
+    fn asks_again_while_nobody_serves_the_group_and_more_often_while_splits_count() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        assert!(
-            discovery.not_served(false, now),
-            "nothing is held, so it is believed"
-        );
-        assert_eq!(discovery.due(), Some(now + EVERY));
-        assert!(!discovery.served(&strings(&["v1alpha2"]), false, now));
+        discovery.not_served(now);
+        assert_eq!(discovery.due(false), Some(now + EVERY));
+        assert_eq!(discovery.due(true), Some(now + WHILE_HOLDING));
+        assert!(discovery.served(&strings(&["v1alpha2"]), now));
         assert_eq!(
-            (discovery.version(), discovery.due()),
+            (discovery.version(), discovery.due(true)),
             (Some("v1alpha2"), None)
         );
     }
 
     #[test]
-    fn a_group_that_vanishes_is_believed_at_the_second_look() {
+    fn a_404_for_a_version_makes_it_ask_at_once() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        discovery.served(&strings(&["v1alpha2"]), false, now);
-        assert!(
-            !discovery.unserved(true, now),
-            "a list's 404 only makes it ask"
-        );
-        assert_eq!(discovery.due(), Some(now));
-        assert!(
-            !discovery.not_served(true, now),
-            "the first look is not believed"
-        );
-        assert_eq!(discovery.due(), Some(now + SECOND_LOOK));
-        assert!(discovery.not_served(true, now), "the second is");
+        discovery.served(&strings(&["v1alpha2"]), now);
+        assert!(!discovery.unserved(now));
+        assert_eq!(discovery.due(false), Some(now));
+        assert!(!discovery.unserved(now), "the group will tell");
     }
 
     #[test]
-    fn a_doubt_ends_with_a_good_answer() {
+    fn a_group_that_wants_to_be_left_alone_is_left_alone() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        assert!(!discovery.not_served(true, now));
-        discovery.served(&strings(&["v1alpha2"]), true, now);
-        discovery.unserved(true, now);
-        assert!(
-            !discovery.not_served(true, now),
-            "it is the first look again"
-        );
+        discovery.put_off(now + EVERY);
+        assert_eq!(discovery.due(true), Some(now + EVERY));
+        assert_eq!(discovery.due(false), Some(now + EVERY));
     }
 
     #[test]
@@ -209,38 +206,39 @@ mod tests {
         discovery.refused();
         for version in ["v1alpha4", "v1alpha3"] {
             assert_eq!(discovery.version(), Some(version));
-            assert!(!discovery.unserved(false, now));
+            assert!(!discovery.unserved(now));
         }
         discovery.works();
         assert_eq!(discovery.version(), Some("v1alpha2"));
+        discovery.refused();
+        for last in [false, false, false, true] {
+            assert_eq!(discovery.unserved(now), last);
+        }
+        assert_eq!(discovery.due(false), Some(now + EVERY));
     }
 
     #[test]
     fn a_group_that_contradicts_itself_is_not_asked_in_a_circle() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        for wait in [Duration::ZERO, SECOND_LOOK, SECOND_LOOK] {
-            discovery.served(&strings(&["v1alpha4"]), false, now);
-            discovery.unserved(false, now);
-            assert_eq!(discovery.due(), Some(now + wait));
+        for wait in [Duration::ZERO, WHILE_HOLDING, WHILE_HOLDING] {
+            discovery.served(&strings(&["v1alpha4"]), now);
+            discovery.unserved(now);
+            assert_eq!(discovery.due(false), Some(now + wait));
         }
-        discovery.served(&strings(&["v1alpha4"]), false, now);
+        discovery.served(&strings(&["v1alpha4"]), now);
         discovery.works();
-        discovery.unserved(false, now);
-        assert_eq!(discovery.due(), Some(now), "it worked meanwhile");
+        discovery.unserved(now);
+        assert_eq!(discovery.due(false), Some(now), "it worked meanwhile");
     }
 
     #[test]
     fn a_version_fixed_by_a_flag_stays() {
         let now = Instant::now();
         let mut discovery = Discovery::new(Some("v1alpha2".into()), EVERY, now);
+        assert!(discovery.is_fixed() && discovery.unserved(now));
         assert_eq!(
-            (discovery.version(), discovery.due()),
-            (Some("v1alpha2"), None)
-        );
-        assert!(!discovery.unserved(true, now) && discovery.unserved(true, now));
-        assert_eq!(
-            (discovery.version(), discovery.due()),
+            (discovery.version(), discovery.due(true)),
             (Some("v1alpha2"), None)
         );
     }

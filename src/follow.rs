@@ -89,10 +89,20 @@ impl Followed {
             self.version = version.map(str::to_owned);
             // An open stream of another version goes on telling the same objects.
             if !self.watch.is_settled() {
-                self.answer = None;
-                self.watch.relist(now);
+                self.relist(now);
             }
         }
+    }
+
+    /// Whether a stream tells of every change.
+    pub fn is_streaming(&self) -> bool {
+        self.watch.is_streaming()
+    }
+
+    /// Asks what is there by then, whatever was under way.
+    pub fn relist(&mut self, due: Instant) {
+        self.answer = None;
+        self.watch.relist(due);
     }
 
     /// What is being answered, for poll(2).
@@ -362,11 +372,17 @@ impl Followed {
         let input = match (purpose, failure) {
             (Purpose::List | Purpose::Watch, failure) => Input::Failed(failure),
             (Purpose::Look, Failure::Server) => Input::LookFailed,
+            // An open stream knows better, unless nobody serves its kind.
+            (Purpose::Look, Failure::Object) if self.is_streaming() => {
+                return refusal.filter(|error| error.kind() == Kind::NotFound);
+            }
+            // A list is refused, too, or tells what is there.
+            (Purpose::Look, Failure::Object) => Input::Failed(failure),
             // The next look will tell.
-            (Purpose::Look, Failure::Gone | Failure::Object) => return None,
+            (Purpose::Look, Failure::Gone) => return None,
         };
         self.step(input, server, now);
-        refusal.filter(|_| purpose != Purpose::Look)
+        refusal
     }
 
     /// The connection broke, or its bytes were no HTTP.

@@ -46,6 +46,8 @@ const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const GATHER_FOR: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 /// An API server that has told nothing for so long is silent.
 const SILENT_FOR: Duration = Duration::from_secs(10);
+/// Mirrors wait for a moment without input, but no longer than this.
+const BUSY_FOR: Duration = Duration::from_secs(1);
 /// How long nothing goes out for want of a word about the splits.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
@@ -93,6 +95,8 @@ struct Loop {
     synced: Option<Instant>,
     /// The last wait found nothing to read: no change is known of that waits behind this one.
     idle: bool,
+    /// When it was so last.
+    rested: Instant,
     /// The output holds what the cluster said last.
     in_step: bool,
     overrides: Vec<Override>,
@@ -175,6 +179,7 @@ impl Loop {
             settles: None,
             synced: None,
             idle: true,
+            rested: now,
             in_step: false,
             overrides: Vec::new(),
             weights: Changes::default(),
@@ -284,6 +289,9 @@ impl Loop {
         }
         let idle = self.exchanges().all(|exchange| !exchange.more);
         self.idle = idle;
+        if idle {
+            self.rested = Instant::now();
+        }
         Ok(self.signals.attend())
     }
 
@@ -370,28 +378,28 @@ impl Loop {
         if self.changed.is_some() || !self.server.permits(now) {
             return;
         }
-        let count = self.followed.len();
-        for i in (0..count).map(|i| (self.first + i) % count) {
-            if self.followed[i].request(&mut self.server, now) {
-                self.first = i + 1;
-                return;
-            }
-        }
-        if self
-            .smi
-            .as_mut()
-            .is_some_and(|smi| smi.request(&mut self.server, now))
-        {
-            return;
-        }
-        // A request takes its time: none goes out for people while an event may wait.
-        if !self.idle {
-            return;
-        }
-        for mirror in &mut self.mirrors {
-            if mirror.request(&mut self.server, || self.output.whole_set(), now) {
-                return;
-            }
-        }
+        // All of them in turn: who is never done would starve the others.
+        let count = self.followed.len() + 1 + self.mirrors.len();
+        let first = self.first;
+        let mut order = (first..first + count).map(|i| i % count);
+        let asked = order.find(|i| self.request_of(*i, now));
+        self.first = asked.map_or(first, |i| i + 1);
+    }
+
+    /// Makes the request of a ConfigMap, the TrafficSplits or a mirror, by their order, if one is due.
+    fn request_of(&mut self, i: usize, now: Instant) -> bool {
+        let server = &mut self.server;
+        let Some(rest) = i.checked_sub(self.followed.len()) else {
+            return self.followed[i].request(server, now);
+        };
+        let Some(mirror) = rest.checked_sub(1) else {
+            let smi = self.smi.as_mut();
+            return smi.is_some_and(|smi| smi.request(server, now));
+        };
+        // A request takes its time: none goes out for people while an event may wait, as long as
+        // it is not always so.
+        let busy = !self.idle && now < self.rested + BUSY_FOR;
+        let published = || self.output.whole_set();
+        !busy && self.mirrors[mirror].request(server, published, now)
     }
 }

@@ -4,11 +4,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::{info, warn};
 
 use crate::args::SplitChoice;
+use crate::backoff::Backoff;
 use crate::decode;
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, WHILE_HOLDING};
 use crate::error::{Error, Kind, Target};
 use crate::follow::{Followed, Observation};
 use crate::kube::exchange::{Exchange, Progress};
@@ -28,6 +29,11 @@ pub struct Smi {
     target: Target,
     /// It has been said that nobody serves the group.
     said_absent: bool,
+    /// Of the group, where it answers but does not tell; and what was said of that.
+    backoff: Backoff,
+    said: String,
+    /// Who may ask first next time: nobody is starved.
+    first: usize,
 }
 
 impl Smi {
@@ -74,6 +80,9 @@ impl Smi {
             parts,
             target,
             said_absent: false,
+            backoff: Backoff::default(),
+            said: String::new(),
+            first: 0,
         })
     }
 
@@ -109,7 +118,7 @@ impl Smi {
 
     /// When something is to be done without input. `permitted`: when requests may go out.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        let asks = self.discovery.due().filter(|_| self.group.is_none());
+        let asks = self.asks();
         let asks = asks.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
         let late = self.group.as_ref().and_then(|exchange| exchange.deadline);
         let parts = self.parts.iter().flat_map(|(followed, splits)| {
@@ -118,6 +127,15 @@ impl Smi {
                 .flatten()
         });
         parts.chain(asks).chain(late).min()
+    }
+
+    /// When to ask the group.
+    fn asks(&self) -> Option<Instant> {
+        let lasts = |(followed, splits): &(Followed, Splits)| {
+            splits.is_holding() && !followed.is_streaming()
+        };
+        let due = self.discovery.due(self.parts.iter().any(lasts));
+        due.filter(|_| self.group.is_none())
     }
 
     /// Lets time pass. True: what counts has changed.
@@ -137,15 +155,17 @@ impl Smi {
 
     /// Makes a request that is due, if any. True: one was made.
     pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
-        if self.group.is_none() && self.discovery.due().is_some_and(|at| at <= now) {
+        if self.asks().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
             let answer = server.ask(&self.target, &path, Extent::Objects);
             self.group = answer.map(|answer| Exchange::new(answer, false, Instant::now()));
             return true;
         }
-        self.parts
-            .iter_mut()
-            .any(|(followed, _)| followed.request(server, now))
+        let (first, count) = (self.first, self.parts.len());
+        let mut order = (first..first + count).map(|i| i % count);
+        let asked = order.find(|i| self.parts[*i].0.request(server, now));
+        self.first = asked.map_or(first, |i| i + 1);
+        asked.is_some()
     }
 
     /// Reads what has arrived. True: what counts may have changed.
@@ -157,17 +177,17 @@ impl Smi {
             for observation in observations.drain(..) {
                 let now = Instant::now();
                 changed = true;
-                let splits = &mut self.parts[i].1;
                 match observation {
                     Observation::Refused(error) if error.kind() == Kind::NotFound => {
-                        let holding = splits.is_holding();
-                        let absent = self.discovery.unserved(holding, now);
-                        self.speak(absent, now);
+                        self.unserved(i, now);
                     }
                     Observation::Refused(_) => {}
                     observation => {
+                        let splits = &mut self.parts[i].1;
+                        splits.served();
                         splits.take(observation, now);
                         self.discovery.works();
+                        self.said_absent = false;
                     }
                 }
             }
@@ -175,7 +195,47 @@ impl Smi {
         changed
     }
 
-    /// True: the group is known to be absent.
+    /// A request of this part was answered by 404.
+    fn unserved(&mut self, part: usize, now: Instant) {
+        let nobody = self.discovery.unserved(now);
+        if !self.discovery.is_fixed() {
+            if nobody {
+                self.vanish(now);
+            }
+            return self.speak(now);
+        }
+        let (followed, splits) = &mut self.parts[part];
+        if !followed.is_streaming() {
+            let believed = splits.unserved(now);
+            if splits.is_holding() {
+                followed.relist(now + WHILE_HOLDING);
+            }
+            self.say_absent(believed);
+        }
+    }
+
+    /// Nobody serves the group. An open stream knows better: another server does. All else is gone,
+    /// and to be listed anew if it comes back.
+    fn vanish(&mut self, now: Instant) {
+        let mut absent = true;
+        for (followed, splits) in &mut self.parts {
+            if !followed.is_streaming() {
+                followed.relist(now);
+                absent &= splits.unserved(now);
+            }
+        }
+        self.say_absent(absent);
+    }
+
+    fn say_absent(&mut self, absent: bool) {
+        if absent && !self.said_absent {
+            info!(group = self.target.group;
+                "no TrafficSplits are served here: the ConfigMaps' own weights stand");
+        }
+        self.said_absent |= absent;
+    }
+
+    /// True: what counts may have changed.
     fn read_group(&mut self, server: &mut Server) -> bool {
         let Some(mut exchange) = self.group.take_if(|exchange| exchange.more) else {
             return false;
@@ -192,37 +252,52 @@ impl Smi {
             }
             Progress::Ended(body) => body,
         };
-        let holding = self.parts.iter().any(|(_, splits)| splits.is_holding());
-        let (code, retry_after) = (exchange.status, exchange.retry_after);
-        let absent = match code {
-            200 => match decode::group(&body) {
-                Ok(versions) => self.discovery.served(&versions, holding, now),
-                Err(_) => {
-                    self.discovery.refused();
-                    false
-                }
-            },
-            404 => self.discovery.not_served(holding, now),
-            401 | 429 | 500..=599 => {
-                let message = decode::status(&body).message;
-                let target = Box::new(self.target.clone());
-                let error = Error::Status {
-                    target,
-                    code,
-                    message,
-                    retry_after,
-                };
-                server.failed(error, now);
-                return false;
+        let code = exchange.status;
+        if matches!(code, 401 | 429 | 500..=599) {
+            let error = Error::Status {
+                target: Box::new(self.target.clone()),
+                code,
+                message: decode::status(&body).message,
+                retry_after: exchange.retry_after,
+            };
+            match code {
+                401 => server.failed(error, now),
+                _ => self.put_off(&error, server, now),
             }
-            _ => {
-                self.discovery.refused();
-                false
-            }
-        };
+            return false;
+        }
         server.answered(now);
-        self.speak(absent, now);
-        absent
+        self.said.clear();
+        let versions = match code {
+            200 => decode::group(&body).ok(),
+            404 => Some(Vec::new()),
+            _ => None,
+        };
+        match versions {
+            Some(versions) if self.discovery.served(&versions, now) => {
+                self.parts
+                    .iter_mut()
+                    .for_each(|(_, splits)| splits.served());
+                self.said_absent = false;
+            }
+            Some(_) => self.vanish(now),
+            None => self.discovery.refused(),
+        }
+        self.speak(now);
+        true
+    }
+
+    /// The group cannot be asked now, for a reason of its own: all others go on.
+    fn put_off(&mut self, error: &Error, server: &mut Server, now: Instant) {
+        server.answered(now);
+        let wait = self.backoff.failed(now, &mut server.random);
+        let wish = error.retry_after().unwrap_or_default();
+        self.discovery.put_off(now + wait.max(wish));
+        let reason = error.to_string();
+        if self.said != reason {
+            warn!(of:% = self.target, reason; "the API server refuses");
+            self.said = reason;
+        }
     }
 
     /// The group's answer did not arrive: it is asked again when the server is.
@@ -233,18 +308,10 @@ impl Smi {
     }
 
     /// Tells the list-watches what discovery has found.
-    fn speak(&mut self, absent: bool, now: Instant) {
+    fn speak(&mut self, now: Instant) {
         let version = self.discovery.version();
-        for (followed, splits) in &mut self.parts {
+        for (followed, _) in &mut self.parts {
             followed.speak(version, now);
-            if absent {
-                splits.take(Observation::Listed(Vec::new()), now);
-            }
         }
-        if absent && !self.said_absent {
-            info!(group = self.target.group;
-                "no TrafficSplits are served here: the ConfigMaps' own weights stand");
-        }
-        self.said_absent = absent || self.said_absent && version.is_none();
     }
 }

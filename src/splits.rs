@@ -13,6 +13,8 @@ use crate::route::{Spec, Split};
 
 /// A split that is gone counts this much longer: who replaces one deletes it first.
 const GONE_FOR: Duration = Duration::from_secs(10);
+/// That nobody serves splits which count is believed once it has been so for this long.
+const BELIEVED_AFTER: Duration = Duration::from_secs(2);
 
 /// What the cluster says of one list-watch's TrafficSplits.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Splits {
     /// They have been read, or are known to be absent.
     known: bool,
     held: BTreeMap<String, Held>,
+    /// Since when nobody has served them.
+    unserved: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl Splits {
             name,
             known: false,
             held: BTreeMap::new(),
+            unserved: None,
         }
     }
 
@@ -89,6 +94,21 @@ impl Splits {
             // Unknown is not absent.
             Observation::Refused(_) => {}
         }
+    }
+
+    /// Somebody serves them.
+    pub fn served(&mut self) {
+        self.unserved = None;
+    }
+
+    /// Nobody serves them, as one answer has it. True: that is believed, so they are gone.
+    pub fn unserved(&mut self, now: Instant) -> bool {
+        let since = *self.unserved.get_or_insert(now);
+        let believed = !self.is_holding() || now >= since + BELIEVED_AFTER;
+        if believed {
+            self.take(Observation::Listed(Vec::new()), now);
+        }
+        believed
     }
 
     fn hold(&mut self, object: Object) {

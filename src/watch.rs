@@ -243,6 +243,11 @@ impl Watch {
         matches!(self.state, State::Streaming { .. } | State::Resting)
     }
 
+    /// Whether a stream is open.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.state, State::Streaming { .. })
+    }
+
     /// When `wants` may have something new, if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {

@@ -68,6 +68,7 @@ mod steady;
 mod storage;
 mod tls;
 mod traffic;
+mod unserved;
 mod usage;
 mod versions;
 mod weights;

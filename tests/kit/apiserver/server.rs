@@ -211,6 +211,18 @@ impl Server {
         self.shared.update(|state| state.store.end_watches(true));
     }
 
+    /// Ends the open watches of this path and query.
+    pub fn end_watch(&self, target: &str) {
+        self.shared.update(|state| {
+            let open = state.store.watches.iter();
+            let ids: Vec<u64> = open
+                .filter(|watch| watch.target == target)
+                .map(|watch| watch.id)
+                .collect();
+            ids.iter().for_each(|id| state.store.end_watch(*id));
+        });
+    }
+
     /// What happens to events from now on; what was held goes out when delivery is normal again.
     pub fn deliver(&self, delivery: Delivery) {
         self.shared
