@@ -1,12 +1,17 @@
-//! ConfigMaps' contents with the weights of TrafficSplits. Pure. Owns: which splits count, what is
-//! said about them, and how a change of weights is put in words.
+//! A set of files with the weights of TrafficSplits. Pure. Owns: which splits count, which text a file
+//! goes out with where weights cannot be merged into all of it, what is said about that, and how a
+//! change of weights is put in words.
 
 use std::collections::BTreeSet;
 
 use crate::gather;
-use crate::reconcile::Content;
-use crate::resource::{Bytes, FileName, ObjectName};
-use crate::route::{self, Applied, Change, ClusterChange, Split, first_for_each_service};
+use crate::resource::{Bytes, File, FileName, FileSet, ObjectName};
+use crate::route::{
+    self, Applied, Change, ClusterChange, Refused, Split, Weighted, first_for_each_service,
+};
+
+/// So many routes of a file that cannot be edited are told of one by one.
+const TOLD: usize = 4;
 
 /// The routes that follow a split.
 #[derive(Debug, Default)]
@@ -17,20 +22,44 @@ pub struct Changes {
     more: usize,
 }
 
-/// Splits on their way into contents, and what comes to light on it.
+/// Splits on their way into a set, and what comes to light on it.
 pub struct Merge<'s> {
     splits: Vec<&'s Split>,
-    /// For each split, what it found in all contents so far.
+    done: Done,
+    /// Files with routes that cannot be edited.
+    undecided: Vec<(FileName, Tried)>,
+}
+
+/// A file that weights were to be merged into.
+struct Tried {
+    file: File,
+    /// An error: no route of it can be edited.
+    merged: Result<route::Merged, Refused>,
+}
+
+/// What becomes of a set.
+#[derive(Default)]
+pub struct Done {
+    /// The files, with weights.
+    pub set: FileSet,
+    /// The texts that they were merged into: each file's last good one from now on.
+    pub good: FileSet,
+    /// ConfigMaps that have a newer text of some file than the one that goes out.
+    pub behind: BTreeSet<ObjectName>,
+    /// The routes that follow a split.
+    pub changes: Changes,
+    /// All that should be said.
+    pub warnings: BTreeSet<String>,
+    /// For each split, what it found in all files so far.
     applied: Vec<Applied>,
-    changes: Changes,
-    warnings: BTreeSet<String>,
-    /// A content goes without: what a split found is not all there is for it.
+    /// A file goes without: what a split found is not all there is for it.
     incomplete: bool,
 }
 
 impl<'s> Merge<'s> {
-    /// Of several splits for one service, the first in `splits` counts.
-    pub fn new(splits: &[&'s Split]) -> Merge<'s> {
+    /// `set` with the splits' weights, as far as that can be done without knowing what was published
+    /// before. Of several splits for one service, the first in `splits` counts.
+    pub fn new(splits: &[&'s Split], set: FileSet) -> Merge<'s> {
         let (first, later) = first_for_each_service(splits);
         let message = |(loser, winner): (usize, usize)| {
             let Split { name, service, .. } = splits[loser];
@@ -39,80 +68,187 @@ impl<'s> Merge<'s> {
                 splits[winner].name
             )
         };
-        Merge {
+        let done = Done {
             applied: first.iter().map(|split| Applied::none(split)).collect(),
-            splits: first,
-            changes: Changes::default(),
             warnings: gather(later.into_iter().map(message)),
-            incomplete: false,
+            ..Done::default()
+        };
+        let mut merge = Merge {
+            splits: first,
+            done,
+            undecided: Vec::new(),
+        };
+        if merge.splits.is_empty() {
+            merge.done.set = set;
+            return merge;
         }
+        for (name, file) in set {
+            let tried = Tried::new(&name, file, &merge.splits);
+            if tried.is_whole() {
+                merge.done.take(name, tried);
+            } else {
+                merge.undecided.push((name, tried));
+            }
+        }
+        merge
     }
 
-    /// `content` with the splits' weights; an error where an edit would not be safe.
-    pub fn content(&mut self, content: &Content) -> Result<Content, String> {
-        if self.splits.is_empty() {
-            return Ok(content.clone());
+    /// Whether it matters to the rest what is on disk.
+    pub fn is_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// Decides the rest. `good`: the texts that were merged last; `on_disk`: what stands there, if
+    /// anything does.
+    pub fn finish(mut self, good: &FileSet, on_disk: Option<&FileSet>) -> Done {
+        for (name, tried) in std::mem::take(&mut self.undecided) {
+            self.decide(name, tried, good, on_disk);
         }
-        let object = &content.origin.object;
-        let (mut files, mut merges) = (content.files.clone(), Vec::new());
-        for (name, bytes) in &content.files {
-            let Ok(text) = std::str::from_utf8(bytes) else {
-                continue;
-            };
-            let mut merged = route::merge(name, text, &self.splits)
-                .map_err(|refused| format!("{object} {name}: {refused}"))?;
-            if let Some(text) = merged.text.take() {
-                files.insert(name.clone(), Bytes::from(text.into_bytes()));
-            }
-            merges.push((name, merged));
-        }
-        // Only now is it sure that the content is used.
-        for (name, merged) in merges {
-            for (sum, found) in self.applied.iter_mut().zip(&merged.applied) {
-                sum.add(found);
-            }
-            let warnings = merged
+        let judged = self.splits.iter().filter(|_| !self.done.incomplete);
+        for (split, applied) in judged.zip(&self.done.applied) {
+            let warnings = applied.warnings(split);
+            self.done
                 .warnings
+                .extend(warnings.iter().map(ToString::to_string));
+        }
+        self.done
+    }
+
+    /// Where a route cannot be edited, its weights stay what they are on disk: the file's new text
+    /// goes out if it has the same ones, else the last good one stays, and follows the splits.
+    fn decide(&mut self, name: FileName, tried: Tried, good: &FileSet, on_disk: Option<&FileSet>) {
+        let shown = on_disk.and_then(|set| set.get(&name));
+        let object = tried.file.origin.object.clone();
+        let own = |set: Option<&FileSet>| {
+            let file = set?.get(&name)?;
+            (file.origin.object == object).then(|| file.clone())
+        };
+        let (latest, disk) = (own(Some(good)), own(on_disk));
+        let reasons = tried.reasons(&object, &name);
+        if tried.merged.is_ok() && shown.is_none_or(|shown| tried.keeps(shown)) {
+            self.tell(reasons, "such a route keeps its text's weights");
+            return self.done.take(name, tried);
+        }
+        let earlier = |file: Option<File>| {
+            let earlier = Tried::new(&name, file?, &self.splits);
+            earlier.merged.is_ok().then_some(earlier)
+        };
+        let last = earlier(latest).filter(|last| shown.is_none_or(|shown| last.keeps(shown)));
+        // What was published without weights, for want of anything good, is no last good either.
+        if let Some(last) = last.or_else(|| earlier(disk)) {
+            self.tell(reasons, "the file's last good text stays");
+            self.done.behind.insert(object);
+            return self.done.take(name, last);
+        }
+        if tried.merged.is_ok() {
+            self.tell(reasons, "such a route goes out with its text's weights");
+            return self.done.take(name, tried);
+        }
+        self.tell(reasons, "the file goes out with its own weights");
+        self.done.behind.insert(object);
+        self.done.incomplete = true;
+        self.done.set.insert(name, tried.file);
+    }
+
+    fn tell(&mut self, reasons: Vec<String>, what: &str) {
+        let told = |reason| format!("weights cannot be merged into {reason}: {what}");
+        self.done.warnings.extend(reasons.into_iter().map(told));
+    }
+}
+
+impl Tried {
+    fn new(name: &FileName, file: File, splits: &[&Split]) -> Tried {
+        let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
+        let merged = route::merge(name, text, splits);
+        Tried { file, merged }
+    }
+
+    /// Whether every route follows the split that applies to it.
+    fn is_whole(&self) -> bool {
+        let merged = self.merged.as_ref();
+        merged.is_ok_and(|merged| merged.left_out.is_empty())
+    }
+
+    /// Whether the routes that cannot be edited have the weights that they have in `shown`.
+    fn keeps(&self, shown: &File) -> bool {
+        let Ok(merged) = &self.merged else {
+            return false;
+        };
+        if self.is_whole() {
+            return true;
+        }
+        let routes = |file: &File| std::str::from_utf8(&file.bytes).map(route::weights);
+        let (Ok(now), Ok(before)) = (routes(&self.file), routes(shown)) else {
+            return false;
+        };
+        let kept = |at: usize| {
+            let route = now.get(at)?;
+            // Equal routes are told apart by their order.
+            let nth = now[..at].iter().filter(|other| is_alike(other, route));
+            let nth = nth.count();
+            let known = before
                 .iter()
-                .map(|w| format!("{object} {name}: {w}"));
-            self.warnings.extend(warnings);
-            if merged.more_warnings > 0 {
-                let more = merged.more_warnings;
-                self.warnings
-                    .insert(format!("{object} {name}: {more} more warnings of the kind"));
-            }
-            self.changes.more += merged.more_changes;
-            self.changes.routes.extend(
-                merged
-                    .changes
-                    .into_iter()
-                    .map(|change| (name.clone(), change)),
-            );
+                .filter(|other| is_alike(other, route))
+                .nth(nth)?;
+            Some(route.weights.is_some() && route.weights == known.weights)
+        };
+        let is_kept = |out: &route::LeftOut| out.route.and_then(kept) == Some(true);
+        merged.left_out.iter().all(is_kept)
+    }
+
+    /// What stands in the way.
+    fn reasons(&self, object: &ObjectName, name: &FileName) -> Vec<String> {
+        let lines: Vec<&Refused> = match &self.merged {
+            Ok(merged) => merged.left_out.iter().map(|out| &out.why).collect(),
+            Err(refused) => vec![refused],
+        };
+        let told = lines.iter().take(TOLD);
+        let mut reasons: Vec<String> = told
+            .map(|refused| format!("{object} {name}: {refused}"))
+            .collect();
+        if lines.len() > TOLD {
+            reasons.push(format!(
+                "{object} {name}: {} more routes",
+                lines.len() - TOLD
+            ));
         }
-        Ok(Content {
-            origin: content.origin.clone(),
-            files,
-        })
+        reasons
     }
+}
 
-    /// A content is used without weights.
-    pub fn leave_out(&mut self) {
-        self.incomplete = true;
-    }
+/// Whether both are the same route, as far as a route can be told from others.
+fn is_alike(one: &Weighted, other: &Weighted) -> bool {
+    (&one.virtual_host, &one.clusters) == (&other.virtual_host, &other.clusters)
+}
 
-    /// Adds a warning of the caller's.
-    pub fn warn(&mut self, warning: String) {
-        self.warnings.insert(warning);
-    }
-
-    /// After the last content: the routes that follow a split, and all that should be said.
-    pub fn finish(mut self) -> (Changes, BTreeSet<String>) {
-        let judged = self.splits.iter().filter(|_| !self.incomplete);
-        for (split, applied) in judged.zip(&self.applied) {
+impl Done {
+    /// Takes a file as it was merged.
+    fn take(&mut self, name: FileName, Tried { file, merged }: Tried) {
+        let Ok(merged) = merged else { return };
+        let object = &file.origin.object;
+        for (sum, found) in self.applied.iter_mut().zip(&merged.applied) {
+            sum.add(found);
+        }
+        let warnings = merged.warnings.iter();
+        self.warnings
+            .extend(warnings.map(|warning| format!("{object} {name}: {warning}")));
+        if merged.more_warnings > 0 {
+            let more = merged.more_warnings;
             self.warnings
-                .extend(applied.warnings(split).iter().map(ToString::to_string));
+                .insert(format!("{object} {name}: {more} more warnings of the kind"));
         }
-        (self.changes, self.warnings)
+        self.changes.more += merged.more_changes;
+        let changes = merged.changes.into_iter();
+        self.changes
+            .routes
+            .extend(changes.map(|change| (name.clone(), change)));
+        let bytes = match merged.text {
+            Some(text) => Bytes::from(text.into_bytes()),
+            None => file.bytes.clone(),
+        };
+        let origin = file.origin.clone();
+        self.good.insert(name.clone(), file);
+        self.set.insert(name, File { bytes, origin });
     }
 }
 
@@ -174,4 +310,203 @@ fn is_same((known_file, known): &(FileName, Change), file: &FileName, change: &C
     (known_file, &known.split, &known.virtual_host) == (file, &change.split, &change.virtual_host)
         && known.clusters.len() == change.clusters.len()
         && clusters.all(|(known, cluster)| known.cluster == cluster.cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{Origin, ResourceVersion};
+    use crate::route::Backend;
+    use std::rc::Rc;
+
+    const FILE: &str = "rds.yaml";
+
+    fn object(name: &str) -> ObjectName {
+        ObjectName {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn split(service: &str, [primary, canary]: [u64; 2]) -> Split {
+        let backend = |name: &str, weight| Backend {
+            service: name.to_owned(),
+            weight,
+        };
+        Split {
+            name: object(service),
+            service: service.to_owned(),
+            backends: vec![backend("a", primary), backend("b", canary)],
+        }
+    }
+
+    /// A route to each of two clusters, as a virtual host's.
+    fn host(name: &str, primary: &str, canary: &str) -> String {
+        format!(
+            "  - name: {name}\n    routes:\n    - route: {{weighted_clusters: {{clusters: [\
+             {{name: a, weight: {primary}}}, {{name: b, weight: {canary}}}]}}}}\n"
+        )
+    }
+
+    fn text(hosts: &[String]) -> String {
+        let kept = "x: [*all, *none]\n";
+        let hosts = hosts.concat();
+        let kept = if hosts.contains("&all") { kept } else { "" };
+        format!("resources:\n- virtual_hosts:\n{hosts}{kept}")
+    }
+
+    /// A set of one file, of ConfigMap `owner`.
+    fn set_of(owner: &str, text: &str) -> FileSet {
+        let origin = Rc::new(Origin {
+            object: object(owner),
+            uid: String::new(),
+            resource_version: ResourceVersion("1".to_owned()),
+        });
+        let file = File {
+            bytes: Bytes::from(text.as_bytes()),
+            origin,
+        };
+        FileSet::from([(FileName::new(FILE).unwrap(), file)])
+    }
+
+    /// What ConfigMap `envoy` goes out with, what is kept of it, and what is said, where each of the
+    /// services `shop` and `blog` has a split.
+    fn merged(
+        text: &str,
+        splits: [[u64; 2]; 2],
+        good: &FileSet,
+        on_disk: Option<&FileSet>,
+    ) -> (FileSet, FileSet, String) {
+        let splits = [split("shop", splits[0]), split("blog", splits[1])];
+        let splits: Vec<&Split> = splits.iter().collect();
+        let done = Merge::new(&splits, set_of("envoy", text)).finish(good, on_disk);
+        let warnings: Vec<String> = done.warnings.into_iter().collect();
+        (done.set, done.good, warnings.join("\n"))
+    }
+
+    #[track_caller]
+    fn check(
+        new: &[String],
+        good: Option<&[String]>,
+        on_disk: Option<&[String]>,
+        want: &[String],
+        said: &str,
+    ) {
+        let none = FileSet::new();
+        let good = good.map(|hosts| set_of("envoy", &text(hosts)));
+        let on_disk = on_disk.map(|hosts| set_of("envoy", &text(hosts)));
+        let (set, kept, warnings) = merged(
+            &text(new),
+            [[95, 5], [90, 10]],
+            good.as_ref().unwrap_or(&none),
+            on_disk.as_ref(),
+        );
+        let name = FileName::new(FILE).unwrap();
+        let found = std::str::from_utf8(&set[&name].bytes).unwrap();
+        assert_eq!(found, text(want), "{warnings}");
+        assert!(warnings.contains(said), "{warnings}");
+        assert!(kept.contains_key(&name));
+    }
+
+    const LEFT_OUT: &str = "weights cannot be merged into default/envoy rds.yaml: line 8: the \
+                            weight is part of what an alias repeats: ";
+    const KEEPS: &str = "such a route keeps its text's weights";
+    const STAYS: &str = "the file's last good text stays";
+
+    #[test]
+    fn a_route_that_cannot_be_edited_keeps_what_is_on_disk_and_all_others_follow() {
+        let stuck = host("blog", "&all 100", "&none 0");
+        let own = host("shop", "50", "50");
+        let (before, now) = (host("shop", "99", "1"), host("shop", "95", "5"));
+        let new = [own.clone(), stuck.clone()];
+        let want = [now.clone(), stuck.clone()];
+        let keeps = format!("{LEFT_OUT}{KEEPS}");
+        // In this life and after a restart, where only the disk tells.
+        for good in [Some(&new[..]), None] {
+            let on_disk = [before.clone(), stuck.clone()];
+            check(&new, good, Some(&on_disk), &want, &keeps);
+            // Whatever way the same weights are written there.
+            let plain = [host("blog", "100", "0"), before.clone()];
+            check(&new, good, Some(&plain), &want, KEEPS);
+        }
+        // The very first time it has its own.
+        check(&new, None, None, &want, KEEPS);
+        // An anchor that nothing refers to is in nobody's way.
+        let free = host("blog", "&every 100", "0");
+        let want = [now, host("blog", "&every 90", "10")];
+        let on_disk = [before, stuck];
+        check(&[own, free], None, Some(&on_disk), &want, "");
+    }
+
+    #[test]
+    fn where_its_weights_are_others_on_disk_the_last_good_text_stays_and_follows() {
+        let stuck = [
+            host("blog", "&all 100", "&none 0"),
+            host("shop", "50", "50"),
+        ];
+        let good = [host("blog", "100", "0"), host("shop", "1", "1")];
+        let on_disk = [host("blog", "80", "20"), host("shop", "99", "1")];
+        let want = [host("blog", "90", "10"), host("shop", "95", "5")];
+        let said = format!("{LEFT_OUT}{STAYS}").replace("line 8", "line 5");
+        check(&stuck, Some(&good), Some(&on_disk), &want, &said);
+        // After a restart the one on disk is it.
+        check(&stuck, None, Some(&on_disk), &want, &said);
+        // In what is good by now the route is new, so it is not known.
+        let more = [
+            stuck[0].clone(),
+            stuck[1].clone(),
+            stuck[0].replace("&all ", "").replace("&none ", ""),
+        ];
+        check(&more, Some(&good), Some(&on_disk), &want, STAYS);
+        // Even on disk it cannot be edited: it stays, and the other follows.
+        let odd = [host("blog", "&all 80", "&none 20"), host("shop", "99", "1")];
+        let want = [odd[0].clone(), host("shop", "95", "5")];
+        check(&stuck, None, Some(&odd), &want, STAYS);
+    }
+
+    #[test]
+    fn equal_routes_are_told_apart_by_their_order() {
+        let stuck = |weights: [&str; 2]| {
+            host("blog", &format!("&all {}", weights[0]), "&none 0")
+                + &host("blog", weights[1], "*none")
+        };
+        let new = [stuck(["100", "60"])];
+        let same = [host("blog", "100", "0") + &host("blog", "60", "0")];
+        check(&new, None, Some(&same), &new, KEEPS);
+        let swapped = [host("blog", "60", "0") + &host("blog", "100", "0")];
+        let want = [host("blog", "90", "10") + &host("blog", "90", "10")];
+        check(&new, None, Some(&swapped), &want, STAYS);
+    }
+
+    #[test]
+    fn another_configmaps_text_is_nobodys_last_good_one() {
+        let stuck = host("blog", "&all 100", "&none 0");
+        let [new, want] = ["1", "95"].map(|shop| {
+            let rest = if shop == "1" { "1" } else { "5" };
+            text(&[stuck.clone(), host("shop", shop, rest)])
+        });
+        let other = set_of("other", &text(&[host("blog", "80", "20")]));
+        let (set, kept, said) = merged(&new, [[95, 5], [90, 10]], &other, Some(&other));
+        assert_eq!(set, set_of("envoy", &want));
+        assert!(
+            said.contains("such a route goes out with its text's weights"),
+            "{said}"
+        );
+        assert_eq!(kept, set_of("envoy", &new));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_to_its_end_keeps_its_last_good_text() {
+        let bad = text(&[host("shop", "50", "50")]) + "x: [1\n";
+        let own = set_of("envoy", &text(&[host("shop", "99", "1")]));
+        let want = set_of("envoy", &text(&[host("shop", "95", "5")]));
+        let none = FileSet::new();
+        for (good, on_disk) in [(&own, None), (&own, Some(&own)), (&none, Some(&own))] {
+            let (set, _, said) = merged(&bad, [[95, 5], [1, 1]], good, on_disk);
+            assert_eq!(set, want, "{said}");
+            assert!(said.contains(STAYS), "{said}");
+        }
+        let (set, kept, _) = merged(&bad, [[95, 5], [1, 1]], &none, Some(&set_of("envoy", &bad)));
+        assert_eq!((set, kept.len()), (set_of("envoy", &bad), 0));
+    }
 }

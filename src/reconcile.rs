@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use crate::document::{self, Verdict};
 use crate::gather;
-use crate::merge::Merge;
 use crate::resource::{Bytes, File, FileName, FileSet, ObjectName, Origin, Version};
 
 /// A ConfigMap all of whose files are fit to be published.
@@ -131,82 +130,46 @@ pub struct Known<'a> {
     pub latest: Latest,
     /// Its last fit state.
     pub content: Option<&'a Content>,
-    /// Its last fit state into which weights could be merged.
-    pub merged: Option<&'a Content>,
 }
 
-/// What should stand on disk.
+/// What should stand on disk, before weights.
 #[derive(Debug)]
 pub struct Desired {
     /// The files.
     pub set: FileSet,
     /// Which are hidden by others.
     pub overrides: Vec<Override>,
-    /// For each ConfigMap, whether its last fit state is published.
-    pub followed: Vec<bool>,
 }
 
 /// What Envoy should find, from what is known of each ConfigMap in order; `None` while there is one
-/// without any fit state, or one that the cluster has not spoken of. `published` is what is on disk
-/// of a ConfigMap.
-///
-/// Where weights cannot be merged into a content safely, the first of these stands in for it: the
-/// last content of it where they could, what is on disk of it, the content without weights.
-pub fn desired(
-    sources: &[Known],
-    merge: &mut Merge,
-    mut published: impl FnMut(&ObjectName) -> Option<Content>,
-) -> Option<Desired> {
+/// without any fit state, or one that the cluster has not spoken of.
+pub fn desired(sources: &[Known]) -> Option<Desired> {
     let fit = |known: &Known| known.latest != Latest::Unknown && known.content.is_some();
     if !sources.iter().all(fit) {
         return None;
     }
-    let (mut set, mut overrides, mut followed) = (FileSet::new(), Vec::new(), Vec::new());
+    let (mut set, mut overrides) = (FileSet::new(), Vec::new());
     for Known {
-        object,
-        content,
-        merged,
-        ..
+        object, content, ..
     } in sources
     {
         let content = (*content)?;
-        let result = merge.content(content);
-        followed.push(result.is_ok());
-        let content = result.unwrap_or_else(|reason| {
-            let earlier = merged.and_then(|content| merge.content(content).ok());
-            // What an earlier life published without weights, for want of anything good, is no
-            // last good either.
-            let held = earlier.or_else(|| merge.content(&published(object)?).ok());
-            let stands = match &held {
-                Some(_) => "what is published of the ConfigMap stays",
-                None => {
-                    merge.leave_out();
-                    "the ConfigMap is published with its own weights"
-                }
-            };
-            merge.warn(format!("weights cannot be merged into {reason}: {stands}"));
-            held.unwrap_or_else(|| content.clone())
-        });
-        for (name, bytes) in content.files {
+        for (name, bytes) in &content.files {
             let file = File {
-                bytes,
+                bytes: bytes.clone(),
                 origin: content.origin.clone(),
             };
             if let Some(hidden) = set.insert(name.clone(), file) {
                 let (winner, loser) = ((*object).clone(), hidden.origin.object.clone());
                 overrides.push(Override {
-                    file: name,
+                    file: name.clone(),
                     winner,
                     loser,
                 });
             }
         }
     }
-    Some(Desired {
-        set,
-        overrides,
-        followed,
-    })
+    Some(Desired { set, overrides })
 }
 
 /// What an earlier life published of `object`.

@@ -31,7 +31,7 @@ use crate::merge::Changes;
 use crate::mirror::Mirror;
 use crate::output::Output;
 use crate::reconcile::Override;
-use crate::resource::{ObjectKind, ObjectName, Origin};
+use crate::resource::{FileSet, ObjectKind, ObjectName, Origin};
 use crate::server::Server;
 use crate::signal::{Call, Signals};
 use crate::smi::Smi;
@@ -104,6 +104,8 @@ struct Loop {
     weights: Changes,
     /// What was said about them.
     warnings: BTreeSet<String>,
+    /// The texts that weights were merged into last.
+    good: FileSet,
     /// The states that the output was last brought in step with.
     shown: Vec<Rc<Origin>>,
     started: Instant,
@@ -184,6 +186,7 @@ impl Loop {
             overrides: Vec::new(),
             weights: Changes::default(),
             warnings: BTreeSet::new(),
+            good: FileSet::new(),
             shown: Vec::new(),
             started: now,
             ready: false,

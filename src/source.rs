@@ -27,8 +27,6 @@ pub struct Source {
     pub latest: Latest,
     /// The last fit state, of this life or of an earlier one.
     pub content: Option<Content>,
-    /// The last of these into which weights could be merged.
-    pub merged: Option<Content>,
     /// Why it cannot be had, since when: missing or forbidden.
     pub denied: Option<(Instant, Error)>,
     /// Why its last state was refused.
@@ -50,7 +48,6 @@ impl Source {
             object,
             latest: Latest::Unknown,
             content: None,
-            merged: None,
             denied: None,
             refused: None,
             unread: None,
@@ -66,7 +63,6 @@ impl Source {
             object: &self.object,
             latest: self.latest,
             content: self.content.as_ref(),
-            merged: self.merged.as_ref(),
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Edit {
     pub(super) len: u32,
     /// From 1.
     pub(super) line: u32,
+    /// Ordinal of the route that it is part of.
+    pub(super) route: u32,
     /// What to write.
     pub(super) weight: u32,
     /// For a weight that was missing.
@@ -65,18 +67,23 @@ pub(super) fn apply(text: &str, edits: &[Edit]) -> String {
 }
 
 /// Reads both texts in step: the same events up to the end of the first document, but for the
-/// edited weights. Envoy reads no further, and the bytes behind it are copied.
-pub(super) fn verify(old: &str, new: &str, edits: &[Edit]) -> Result<(), Refused> {
+/// edited weights. Envoy reads no further, and the bytes behind it are copied. An error comes with
+/// the ordinal of the route whose edits are to blame, where one is.
+pub(super) fn verify(old: &str, new: &str, edits: &[Edit]) -> Result<(), (Option<u32>, Refused)> {
     let (mut olds, mut news) = (document::events(old), document::events(new));
     let mut edits = edits.iter().peekable();
-    let mut ordinal = 0;
+    let (mut ordinal, mut last) = (0, None);
     loop {
         let Some(Ok((was, span))) = olds.next() else {
-            return Err(Refused::new(0, "the text cannot be read twice"));
+            return Err((None, Refused::new(0, "the text cannot be read twice")));
         };
-        let changed = || Refused::new(span.start.line() as u32, "an edit here would change more");
-        let is = event(news.next()).ok_or_else(changed)?;
         let edit = edits.next_if(|edit| edit.event == ordinal);
+        last = edit.map(|edit| edit.route).or(last);
+        let changed = || {
+            let line = span.start.line() as u32;
+            (last, Refused::new(line, "an edit here would change more"))
+        };
+        let is = event(news.next()).ok_or_else(changed)?;
         let same = match edit {
             Some(edit) if edit.insert.is_none() => is_reweighted(&was, &is, edit.weight),
             _ => was == is,
@@ -98,7 +105,10 @@ pub(super) fn verify(old: &str, new: &str, edits: &[Edit]) -> Result<(), Refused
     }
     match edits.next() {
         None => Ok(()),
-        Some(edit) => Err(Refused::new(edit.line, "an edit here is lost")),
+        Some(edit) => {
+            let refused = Refused::new(edit.line, "an edit here is lost");
+            Err((Some(edit.route), refused))
+        }
     }
 }
 

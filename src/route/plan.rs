@@ -2,10 +2,13 @@
 //! warnings, and where a weight that is missing goes. Must not: parse.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::Refused;
 use super::edit::{Edit, Insert};
-use super::report::{Applied, CHANGES_KEPT, Change, ClusterChange, WARNINGS_KEPT, Warning};
+use super::report::{
+    Applied, CHANGES_KEPT, Change, ClusterChange, LeftOut, WARNINGS_KEPT, Warning, Weighted,
+};
 use super::split::Split;
 
 /// A virtual host, as far as it has been read.
@@ -18,6 +21,8 @@ pub(super) struct Host<'a> {
     pub(super) routes: Vec<Route>,
     /// The clusters of all of them.
     pub(super) clusters: Vec<Cluster<'a>>,
+    /// Not all of it could be read.
+    pub(super) cut: Option<Refused>,
 }
 
 /// A route with weighted clusters.
@@ -95,6 +100,7 @@ impl Host<'_> {
         self.domains.clear();
         self.routes.clear();
         self.clusters.clear();
+        self.cut = None;
     }
 
     pub(super) fn begin_route(&mut self) {
@@ -121,24 +127,38 @@ impl Host<'_> {
 /// What is to be done to a text, and to be said about it.
 pub(super) struct Plan<'s> {
     splits: &'s [&'s Split],
+    /// Routes that must not be edited, by ordinal.
+    pub(super) barred: BTreeMap<u32, Refused>,
+    /// Every route, where that is what is asked for.
+    pub(super) seen: Option<Vec<Weighted>>,
+    /// Ordinal of the next route.
+    next_route: u32,
     pub(super) edits: Vec<Edit>,
     pub(super) applied: Vec<Applied>,
     pub(super) changes: Vec<Change>,
     pub(super) more_changes: usize,
     pub(super) warnings: Vec<Warning>,
     pub(super) more_warnings: usize,
+    pub(super) left_out: Vec<LeftOut>,
+    /// Something that may hold routes was not read.
+    pub(super) cut: Option<Refused>,
 }
 
 impl<'s> Plan<'s> {
     pub(super) fn new(splits: &'s [&'s Split]) -> Plan<'s> {
         Plan {
             splits,
+            barred: BTreeMap::new(),
+            seen: None,
+            next_route: 0,
             edits: Vec::new(),
             applied: splits.iter().map(|split| Applied::none(split)).collect(),
             changes: Vec::new(),
             more_changes: 0,
             warnings: Vec::new(),
             more_warnings: 0,
+            left_out: Vec::new(),
+            cut: None,
         }
     }
 
@@ -151,11 +171,20 @@ impl<'s> Plan<'s> {
     }
 
     /// Plans all routes of a virtual host that has been read.
-    pub(super) fn decide(&mut self, text: &str, host: &Host<'_>) -> Result<(), Refused> {
+    pub(super) fn decide(&mut self, text: &str, host: &Host<'_>) {
         let name = host.name.as_deref().unwrap_or("");
         let splits = self.splits;
         for (index, route) in host.routes.iter().enumerate() {
             let clusters = host.clusters_of(index);
+            let ordinal = self.next_route;
+            self.next_route += 1;
+            if let Some(seen) = &mut self.seen {
+                seen.push(weighted(name, clusters));
+                continue;
+            }
+            if let Some(cut) = &host.cut {
+                self.barred.entry(ordinal).or_insert(cut.clone());
+            }
             let mut follows = splits.iter().enumerate().filter(|(i, split)| {
                 let is_host = name == split.service || host.domains.contains(i);
                 is_host && clusters.iter().any(|c| backend(split, c).is_some())
@@ -170,9 +199,8 @@ impl<'s> Plan<'s> {
                     virtual_host: name.to_owned(),
                 });
             }
-            self.weigh(text, first, name, route, clusters)?;
+            self.weigh(text, first, name, (ordinal, route), clusters);
         }
-        Ok(())
     }
 
     /// Plans one route.
@@ -181,9 +209,9 @@ impl<'s> Plan<'s> {
         text: &str,
         index: usize,
         host: &str,
-        route: &Route,
+        (ordinal, route): (u32, &Route),
         clusters: &[Cluster<'_>],
-    ) -> Result<(), Refused> {
+    ) {
         let split = self.splits[index];
         let weights: Vec<u64> = clusters
             .iter()
@@ -209,11 +237,26 @@ impl<'s> Plan<'s> {
                 sum,
                 without_cluster: missing.map(|(b, _)| b.service.clone()).collect(),
             });
-            return Ok(());
+            return;
         };
 
         let before = self.edits.len();
-        for (cluster, weight) in clusters.iter().zip(&weights) {
+        if let Err(why) = self.edit(text, (ordinal, route), clusters, &weights, sum) {
+            self.edits.truncate(before);
+            self.left_out.push(LeftOut {
+                route: Some(ordinal as usize),
+                why,
+            });
+            let own = clusters.iter().map(|cluster| cluster.weight.was());
+            if let Some(own) = own
+                .map(|own| own.map(u64::from))
+                .collect::<Option<Vec<_>>>()
+            {
+                self.note_change(index, host, clusters, &own);
+            }
+            return;
+        }
+        for cluster in clusters {
             let unlisted = backend(split, cluster).is_none();
             if unlisted && cluster.weight.was() != Some(0) {
                 self.warn(Warning::Unlisted {
@@ -222,22 +265,35 @@ impl<'s> Plan<'s> {
                     cluster: cluster.name.as_deref().unwrap_or("").to_owned(),
                 });
             }
-            // Not above the sum, which fits.
-            let weight = u32::try_from(*weight).unwrap_or(u32::MAX);
-            if let Slot::Missing = cluster.weight {
-                self.insert(text, cluster, weight)?;
-            } else {
-                self.set(cluster.weight, weight)?;
-            }
-        }
-        if !matches!(route.total, Slot::Missing) {
-            self.set(route.total, sum)?;
         }
         if self.edits.len() > before {
             self.applied[index].changed += 1;
         }
         self.note_change(index, host, clusters, &weights);
-        Ok(())
+    }
+
+    /// Plans the edits of one route.
+    fn edit(
+        &mut self,
+        text: &str,
+        (ordinal, route): (u32, &Route),
+        clusters: &[Cluster<'_>],
+        weights: &[u64],
+        sum: u32,
+    ) -> Result<(), Refused> {
+        if let Some(why) = self.barred.get(&ordinal) {
+            return Err(why.clone());
+        }
+        for (cluster, weight) in clusters.iter().zip(weights) {
+            // Not above the sum, which fits.
+            let weight = u32::try_from(*weight).unwrap_or(u32::MAX);
+            if let Slot::Missing = cluster.weight {
+                self.insert(text, ordinal, cluster, weight)?;
+            } else {
+                self.set(ordinal, cluster.weight, weight)?;
+            }
+        }
+        self.set(ordinal, route.total, sum)
     }
 
     fn note_change(&mut self, index: usize, host: &str, clusters: &[Cluster<'_>], new: &[u64]) {
@@ -271,7 +327,7 @@ impl<'s> Plan<'s> {
         }
     }
 
-    fn set(&mut self, slot: Slot, weight: u32) -> Result<(), Refused> {
+    fn set(&mut self, route: u32, slot: Slot, weight: u32) -> Result<(), Refused> {
         match slot {
             Slot::Number(number) if number.as_written == Some(weight) => {}
             Slot::Number(number) => self.edits.push(Edit {
@@ -279,6 +335,7 @@ impl<'s> Plan<'s> {
                 at: number.at,
                 len: number.len,
                 line: number.line,
+                route,
                 weight,
                 insert: None,
             }),
@@ -290,7 +347,13 @@ impl<'s> Plan<'s> {
     }
 
     /// A weight where there is none: behind the name, as the text around it is written.
-    fn insert(&mut self, text: &str, cluster: &Cluster<'_>, weight: u32) -> Result<(), Refused> {
+    fn insert(
+        &mut self,
+        text: &str,
+        route: u32,
+        cluster: &Cluster<'_>,
+        weight: u32,
+    ) -> Result<(), Refused> {
         if cluster.behind || cluster.name.is_none() {
             let why = "a weight is missing where none can be put";
             return Err(Refused::new(cluster.line, why));
@@ -310,10 +373,23 @@ impl<'s> Plan<'s> {
             at: at as u32,
             len: 0,
             line: cluster.line,
+            route,
             weight,
             insert: Some(Box::new(insert)),
         });
         Ok(())
+    }
+}
+
+fn weighted(virtual_host: &str, clusters: &[Cluster<'_>]) -> Weighted {
+    let name = |cluster: &Cluster<'_>| cluster.name.as_deref().unwrap_or("").to_owned();
+    Weighted {
+        virtual_host: virtual_host.to_owned(),
+        clusters: clusters.iter().map(name).collect(),
+        weights: clusters
+            .iter()
+            .map(|cluster| cluster.weight.was())
+            .collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::Refused;
 use super::plan::Plan;
 use super::split::{Backend, Split};
 use crate::resource::ObjectName;
@@ -28,6 +29,28 @@ pub struct Merged {
     pub warnings: Vec<Warning>,
     /// Warnings beyond [`WARNINGS_KEPT`].
     pub more_warnings: usize,
+    /// Routes that should follow a split and cannot be edited: they have the text's own weights.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A route that cannot be edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Index into [`super::weights`] of the same text; nothing where it was not even found.
+    pub route: Option<usize>,
+    /// Why.
+    pub why: Refused,
+}
+
+/// A route with weighted clusters, as a text has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Weighted {
+    /// The name of its virtual host.
+    pub virtual_host: String,
+    /// The names of its clusters, in order.
+    pub clusters: Vec<String>,
+    /// Their weights; nothing where one is not certain.
+    pub weights: Option<Vec<u32>>,
 }
 
 impl Merged {
@@ -40,6 +63,7 @@ impl Merged {
             more_changes: plan.more_changes,
             warnings: plan.warnings,
             more_warnings: plan.more_warnings,
+            left_out: plan.left_out,
         }
     }
 }

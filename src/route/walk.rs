@@ -44,7 +44,7 @@ struct Frame {
     anchored: Option<usize>,
 }
 
-/// A collection with an anchor.
+/// A node with an anchor.
 struct Anchored {
     id: usize,
     from: u32,
@@ -100,8 +100,7 @@ impl<'a, 's> Walk<'a, 's> {
             self.read(&event, span)?;
             self.event += 1;
         }
-        self.refuse_edits_that_aliases_repeat()
-            .map_err(Stop::Refused)?;
+        self.bar_routes_that_aliases_repeat();
         Ok(self.plan)
     }
 
@@ -114,19 +113,27 @@ impl<'a, 's> Walk<'a, 's> {
         }
     }
 
-    fn refuse_edits_that_aliases_repeat(&mut self) -> Result<(), Refused> {
+    /// An edit there would show wherever the alias stands.
+    fn bar_routes_that_aliases_repeat(&mut self) {
         self.anchored.retain(|anchored| anchored.aliased);
         for edit in &self.plan.edits {
             let repeats = |a: &Anchored| a.from <= edit.at && edit.at < a.to;
             if self.anchored.iter().any(repeats) {
                 let reason = "the weight is part of what an alias repeats";
-                return Err(Refused::new(edit.line, reason));
+                let why = Refused::new(edit.line, reason);
+                self.plan.barred.entry(edit.route).or_insert(why);
             }
         }
-        Ok(())
     }
 
     fn read(&mut self, event: &Event<'a>, span: Span) -> Result<(), Stop> {
+        if let Event::Alias(id) = event {
+            let by_id = |anchored: &Anchored| anchored.id;
+            let found = self.anchored.binary_search_by_key(id, by_id);
+            if let Some(anchored) = found.ok().and_then(|i| self.anchored.get_mut(i)) {
+                anchored.aliased = true;
+            }
+        }
         match event {
             Event::MappingEnd | Event::SequenceEnd => self.close(span),
             _ if !event.is_node() => Ok(()),
@@ -151,7 +158,7 @@ impl<'a, 's> Walk<'a, 's> {
             self.push(Role::Opaque, mapping, *anchor, span, true);
             return Ok(());
         }
-        self.remember(event);
+        self.remember(event, span);
         if let Some(frame) = self.stack.last_mut() {
             frame.value = Some(name.map_or(Role::Opaque, |name| frame.role.value_of(&name)));
             frame.key_at = start(span);
@@ -164,26 +171,21 @@ impl<'a, 's> Walk<'a, 's> {
             Event::MappingStart(style, anchor, _) => self.open(role, true, *style, *anchor, span),
             Event::SequenceStart(style, anchor, _) => self.open(role, false, *style, *anchor, span),
             Event::Alias(id) if self.scalar_of(event).is_none() => {
-                let found = self
-                    .anchored
-                    .binary_search_by_key(id, |anchored| anchored.id);
-                if let Some(anchored) = found.ok().and_then(|i| self.anchored.get_mut(i)) {
-                    anchored.aliased = true;
-                }
                 // What it names is looked at where it stands; as a part of a route, here too.
                 if role.shape() != Shape::Any {
                     return self.follow(*id, role, span);
                 }
             }
             _ => {
-                self.remember(event);
+                self.remember(event, span);
                 self.scalar(role, event, span);
             }
         }
         Ok(())
     }
 
-    /// Reads what an alias names as if it stood here. Nothing of it can be edited.
+    /// Reads what an alias names as if it stood here. Nothing of it can be edited. Where it is too
+    /// much, the virtual host it is in is not known well enough to edit anything of it.
     fn follow(&mut self, id: usize, role: Role, span: Span) -> Result<(), Stop> {
         let depth = self.stack.len();
         let (mut inside, mut read_to) = (false, 0);
@@ -193,8 +195,11 @@ impl<'a, 's> Walk<'a, 's> {
             self.reread_bytes += (start(at) as usize).saturating_sub(read_to);
             read_to = read_to.max(start(at) as usize);
             if self.reread_bytes > REREAD_MAX_BYTES || self.behind > ALIAS_DEPTH_MAX {
-                let why = "there is too much behind aliases";
-                return Err(self.stop(Refused::new(line(span), why)));
+                let cut = Refused::new(line(span), "there is too much behind aliases");
+                self.plan.cut.get_or_insert_with(|| cut.clone());
+                self.host.cut = Some(cut);
+                self.stack.truncate(depth);
+                break;
             }
             if inside {
                 self.read(&event, at)?;
@@ -277,8 +282,7 @@ impl<'a, 's> Walk<'a, 's> {
             parent.value = Some(Role::Opaque);
         }
         if frame.role == Role::VirtualHost {
-            let decided = self.plan.decide(self.text, &self.host);
-            decided.map_err(Stop::Refused)?;
+            self.plan.decide(self.text, &self.host);
         }
         Ok(())
     }
@@ -312,9 +316,8 @@ impl<'a, 's> Walk<'a, 's> {
         let stuck = |why| Slot::Stuck(line(span), why, as_written(value));
         let (from, to) = (start(span) as usize, end(span) as usize);
         let raw = self.text.get(from..to).unwrap_or("");
-        let (style, anchor) = match event {
-            Event::Scalar(_, style, anchor, _) => (*style, *anchor),
-            _ => return stuck("the weight is an alias"),
+        let Event::Scalar(_, style, ..) = event else {
+            return stuck("the weight is an alias");
         };
         let quotes = match style {
             ScalarStyle::Plain => 0,
@@ -323,9 +326,6 @@ impl<'a, 's> Walk<'a, 's> {
         };
         if self.behind > 0 {
             return stuck("the weight is behind an alias");
-        }
-        if anchor != 0 {
-            return stuck("the weight has an anchor");
         }
         let digits = &raw[quotes..raw.len() - quotes];
         if digits.is_empty() {
@@ -371,11 +371,17 @@ impl<'a, 's> Walk<'a, 's> {
         }
     }
 
-    fn remember(&mut self, event: &Event<'a>) {
+    fn remember(&mut self, event: &Event<'a>, span: Span) {
         if let Event::Scalar(value, _, anchor @ 1.., _) = event
             && self.behind == 0
         {
             self.scalars.push((*anchor, value.clone()));
+            self.anchored.push(Anchored {
+                id: *anchor,
+                from: start(span),
+                to: end(span),
+                aliased: false,
+            });
         }
     }
 }

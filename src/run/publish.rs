@@ -10,11 +10,11 @@ use log::{info, warn};
 use super::Loop;
 use crate::error::{Chain, Error};
 use crate::gather;
-use crate::merge::{self, Merge};
+use crate::merge::{self, Done, Merge};
 use crate::output::Written;
 use crate::publish::Published;
 use crate::reconcile::{self, Desired, Known, Latest, Override};
-use crate::resource::{FileSet, ObjectName, Origin};
+use crate::resource::{FileSet, Origin};
 use crate::smi::Smi;
 use crate::source::Source;
 
@@ -42,21 +42,24 @@ impl Loop {
             return Ok(());
         }
         let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
-        let mut merge = Merge::new(&splits);
         let known: Vec<Known> = self.sources.iter().map(Source::known).collect();
-        let output = &mut self.output;
-        let published =
-            |object: &ObjectName| reconcile::from_earlier_life(object, &output.whole_set()?);
-        let desired = reconcile::desired(&known, &mut merge, published);
-        let Some(Desired {
-            set,
-            overrides,
-            followed,
-        }) = desired
-        else {
+        let Some(Desired { set, overrides }) = reconcile::desired(&known) else {
             return Ok(());
         };
-        let (weights, warnings) = merge.finish();
+        let merge = Merge::new(&splits, set);
+        let on_disk = match merge.is_undecided() {
+            true => self.output.whole_set(),
+            false => None,
+        };
+        let Done {
+            set,
+            good,
+            behind,
+            changes: weights,
+            warnings,
+            ..
+        } = merge.finish(&self.good, on_disk.as_ref());
+        drop(on_disk);
         let names: Vec<_> = splits.iter().map(|split| split.name.clone()).collect();
         let written = self
             .output
@@ -69,11 +72,7 @@ impl Loop {
         if !self.in_step {
             return Ok(());
         }
-        for (source, followed) in self.sources.iter_mut().zip(&followed) {
-            if *followed && self.smi.is_some() {
-                source.merged = source.content.clone();
-            }
-        }
+        self.good = good;
         self.settles = Some(now + SETTLED_AFTER);
         if self.synced.is_none_or(|at| now > at + SYNC_EVERY) {
             self.sync(now);
@@ -96,9 +95,13 @@ impl Loop {
         }
         self.weights = weights;
         let known = self.smi.as_ref().is_some_and(Smi::is_known);
-        let shown = self.sources.iter().zip(followed);
-        let shown = shown.map(|(source, followed)| followed && source.latest == Latest::Fit);
-        for (mirror, shown) in self.mirrors.iter_mut().zip(shown) {
+        let is_shown =
+            |source: &Source| source.latest == Latest::Fit && !behind.contains(&source.object);
+        for (mirror, shown) in self
+            .mirrors
+            .iter_mut()
+            .zip(self.sources.iter().map(is_shown))
+        {
             mirror.allow(known && shown);
             if first || matches!(written, Written::New(_)) {
                 mirror.changed(now, &mut self.server.random);

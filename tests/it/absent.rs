@@ -9,7 +9,7 @@ use crate::kit::arrival::Arrivals;
 use crate::kit::crossover::Crossover;
 use crate::kit::objects::traffic_split_crd;
 use crate::setup::Setup;
-use crate::weights::{FILE, FOLLOW, GROUP, about_splits, routes, routes_of, unserved};
+use crate::weights::{FILE, FOLLOW, GROUP, about_splits, routes, routes_of, split_of, unserved};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
@@ -237,29 +237,26 @@ fn a_deleted_configmap_still_follows_its_split() {
 
 /// Where no weight can be written without touching what else the text says.
 fn unsafe_routes() -> String {
-    routes([100, 0]).replace("weight: 100", "weight: &all 100")
+    routes([100, 0]).replace("weight: 100", "weight: &all 100") + "all: *all\n"
 }
 
-const UNSAFE: &str = "weights cannot be merged into default/a rds.yaml: line 13: the weight has an \
-                      anchor";
+const UNSAFE: &str = "weights cannot be merged into default/a rds.yaml: line 13: the weight is part \
+                      of what an alias repeats";
 
 #[test]
 fn a_configmap_held_for_an_unsafe_edit_still_follows_its_split() {
     let spoil = |setup: &Setup| drop(setup.put("a", &[(FILE, &unsafe_routes())]));
-    still_follows_its_split(
-        spoil,
-        &format!("{UNSAFE}: what is published of the ConfigMap stays"),
-    );
+    still_follows_its_split(spoil, &format!("{UNSAFE}: the file's last good text stays"));
 }
 
 #[test]
-fn an_unsafe_edit_with_no_last_good_publishes_the_configmap_unmerged() {
+fn an_unsafe_edit_with_no_last_good_publishes_the_routes_own_weights() {
     let setup = Setup::new();
     setup.put("a", &[(FILE, &unsafe_routes())]);
     setup.split([60, 40]);
     let mut process = setup.start(&FOLLOW);
     setup.until_found(&[(FILE, &unsafe_routes())]);
-    let said = format!("{UNSAFE}: the ConfigMap is published with its own weights");
+    let said = format!("{UNSAFE}: such a route keeps its text's weights");
     process.wait_for_line(&said);
     // That was no last good: the next one is published, too, and in the next life.
     for more in ["# 1\n", "# 2\n"] {
@@ -276,6 +273,64 @@ fn an_unsafe_edit_with_no_last_good_publishes_the_configmap_unmerged() {
     );
     setup.put("a", &[(FILE, &routes([100, 0]))]);
     setup.until_weights([60, 40]);
+}
+
+/// One route that cannot be edited is no reason to undo what another's split has come to.
+#[test]
+fn a_split_that_cannot_be_merged_leaves_all_others_where_they_are() {
+    let blog = routes_of("blog", [100, 0]).replace("weight: 100", "weight: &all 100");
+    let blog = blog.replace("weight: 0", "weight: &none 0") + "both: [*all, *none]\n";
+    let hosts = |shop| {
+        let host = routes_of("shop", shop);
+        blog.replace(
+            "  virtual_hosts:\n",
+            &format!(
+                "  virtual_hosts:\n{}",
+                &host[host.find("  - name").unwrap()..]
+            ),
+        )
+    };
+    let setup = Setup::new();
+    setup.put(
+        "a",
+        &[
+            (FILE, &hosts([50, 50])),
+            ("other.yaml", &routes_of("shop", [50, 50])),
+        ],
+    );
+    let split = |service, weights| setup.server.apply(split_of(service, service, weights));
+    split("shop", [95, 5]);
+    split("blog", [100, 0]);
+    let until = |shop| {
+        setup.until_found(&[
+            ("other.yaml", &routes_of("shop", shop)),
+            (FILE, &hosts(shop)),
+        ]);
+    };
+    let flags = [
+        "-watch",
+        "-sync-interval=1h",
+        "-configmap=a",
+        "-smi",
+        "-publish=false",
+    ];
+    let process = setup.start(&flags);
+    until([95, 5]);
+    setup.server.wait_for_watches(2);
+    split("blog", [90, 10]);
+    let warning = process.wait_for_line("such a route keeps its text's weights");
+    assert!(warning.contains("default/a rds.yaml: line "), "{warning}");
+    assert_eq!(setup.set(), 1, "nothing else was published");
+    split("shop", [94, 6]);
+    until([94, 6]);
+    process.signal(Signal::KILL);
+    process.finish();
+    split("shop", [93, 7]);
+    let process = setup.start(&flags);
+    process.wait_for_line("such a route keeps its text's weights");
+    until([93, 7]);
+    let said = process.stop().stderr;
+    assert!(!said.contains("no such route"), "{said}");
 }
 
 #[test]

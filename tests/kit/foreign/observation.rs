@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::oracle::compare;
-use super::{FileName, Refused, SECRET, Split, base64, merge, name, usual_splits};
+use super::{FileName, SECRET, Split, base64, merge, name, usual_splits};
 use crossover::decode::{self, WatchEvent};
 use crossover::follow::Observation;
 use crossover::manifest;
-use crossover::merge::Merge;
-use crossover::reconcile::{self, Content, Desired, Latest};
+use crossover::merge::{Done, Merge};
+use crossover::reconcile::{self, Content, Latest};
 use crossover::resource::{Body, Bytes, Extent, FileSet, Object, ObjectKind, ResourceVersion};
 use crossover::source::Source;
 use crossover::splits::Splits;
@@ -151,10 +151,7 @@ fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
     source.take(Observation::Changed(again), now);
     assert_eq!(said, (source.latest, source.refused.clone()));
     let second = desired(&source);
-    assert_eq!(
-        (&first.set, &first.followed),
-        (&second.set, &second.followed)
-    );
+    assert_eq!((&first.set, &first.behind), (&second.set, &second.behind));
     source.ask_twice();
     let content = source.content.as_ref().expect("what was there stays");
     check_weights(content, &first.set);
@@ -167,27 +164,26 @@ fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t
     fields.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }
 
-fn desired(source: &Source) -> Desired {
+fn desired(source: &Source) -> Done {
     let splits = usual_splits();
     let splits: Vec<&Split> = splits.iter().collect();
-    let mut merge = Merge::new(&splits);
-    let desired = reconcile::desired(&[source.known()], &mut merge, |_| None);
-    desired.expect("the one source is known and has content")
+    let desired = reconcile::desired(&[source.known()]);
+    let desired = desired.expect("the one source is known and has content");
+    Merge::new(&splits, desired.set).finish(&FileSet::new(), None)
 }
 
-/// Every file with the weights that a merge of it alone gives; one that is refused leaves all as they
-/// are.
+/// Every file with the weights that a merge of it alone gives; one that is refused is as it was.
 fn check_weights(content: &Content, set: &FileSet) {
     let splits = usual_splits();
     let splits: Vec<&Split> = splits.iter().collect();
     let merged = |(name, bytes): (&FileName, &Bytes)| {
         let text = std::str::from_utf8(bytes).unwrap_or("");
-        let merged = merge(name, text, &splits)?.text;
-        Ok(merged.map_or(bytes.to_vec(), String::into_bytes))
+        let merged = merge(name, text, &splits)
+            .ok()
+            .and_then(|merged| merged.text);
+        merged.map_or(bytes.to_vec(), String::into_bytes)
     };
-    let all: Result<Vec<Vec<u8>>, Refused> = content.files.iter().map(merged).collect();
-    let as_they_are = |_| content.files.values().map(|bytes| bytes.to_vec()).collect();
-    let want = all.unwrap_or_else(as_they_are);
+    let want = content.files.iter().map(merged);
     assert!(set.values().map(|file| file.bytes.to_vec()).eq(want));
 }
 

@@ -11,6 +11,9 @@ use super::{FileName, Refused, Split, merge};
 pub fn compare(text: &str, splits: &[&Split]) -> Result<(), Refused> {
     let name = FileName::new("a.yaml").unwrap();
     let merged = merge(&name, text, splits)?;
+    if let Some(left_out) = merged.left_out.first() {
+        return Err(left_out.why.clone());
+    }
     let Some(found) = &merged.text else {
         // Nothing to do, as the oracle sees it too.
         if let Some(mut tree) = first_document(text) {
