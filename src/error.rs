@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{error, fmt, io};
 
-use crate::resource::ObjectName;
+use crate::snapshot::ObjectName;
 
 /// A failed operation. Display says what failed and, where the operator can do something, what;
 /// it never repeats `source()`.

@@ -27,30 +27,16 @@ fn gather<T, C: Default + Extend<T>>(items: impl IntoIterator<Item = T>) -> C {
     gathered
 }
 
-pub mod admin;
-pub mod args;
+pub mod app;
 pub mod backoff;
-pub mod command;
-pub mod decode;
-pub mod discovery;
-pub mod document;
+pub mod cli;
+pub mod envoy;
 pub mod error;
-pub mod follow;
 pub mod kube;
 pub mod logging;
-pub mod manifest;
-pub mod merge;
-pub mod mirror;
+pub mod net;
 pub mod output;
-pub mod probe;
-pub mod publish;
-pub mod reconcile;
-pub mod resource;
-pub mod route;
-pub mod run;
-pub mod server;
-pub mod signal;
-pub mod smi;
+pub mod process;
+pub mod snapshot;
 pub mod source;
-pub mod splits;
-pub mod watch;
+pub mod xds;

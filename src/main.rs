@@ -4,15 +4,15 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crossover::args::{self, Command};
+use crossover::cli::{self, Command};
 use crossover::error::{Chain, Error};
-use crossover::signal::Signals;
-use crossover::{logging, run};
+use crossover::process::signals::Signals;
+use crossover::{app, logging};
 
 fn main() -> ExitCode {
     on_panic(None);
     let args = std::env::args_os().skip(1);
-    let command = args::parse(args, |name| std::env::var(name).ok());
+    let command = cli::parse(args, |name| std::env::var(name).ok());
     let printed = match command {
         Ok(Command::Run(config)) => {
             logging::install(config.log_json);
@@ -21,23 +21,23 @@ fn main() -> ExitCode {
                 Err(error) => return ExitCode::from(told(&error)),
             };
             on_panic(Some(signals.clone()));
-            let code = run::run(*config, signals.clone()).unwrap_or_else(|error| {
+            let code = app::run(*config, signals.clone()).unwrap_or_else(|error| {
                 let code = told(&error);
                 signals.outlive().unwrap_or(code)
             });
             return ExitCode::from(code);
         }
         Ok(Command::Probe(probe, dir)) => {
-            let Err(reason) = crossover::probe::ask(probe, &dir) else {
+            let Err(reason) = crossover::output::probe::ask(probe, &dir) else {
                 return ExitCode::SUCCESS;
             };
             let _ = writeln!(io::stderr(), "crossover: {reason}");
             return ExitCode::FAILURE;
         }
-        Ok(Command::Help) => io::stdout().write_all(args::usage().as_bytes()),
+        Ok(Command::Help) => io::stdout().write_all(cli::usage().as_bytes()),
         Ok(Command::Version) => writeln!(io::stdout(), "crossover {}", env!("CARGO_PKG_VERSION")),
         Err(error) => {
-            let _ = write!(io::stderr(), "crossover: {error}\n\n{}", args::usage());
+            let _ = write!(io::stderr(), "crossover: {error}\n\n{}", cli::usage());
             return ExitCode::from(error.exit_code());
         }
     };

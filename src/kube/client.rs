@@ -12,10 +12,10 @@ use ureq::http::{HeaderMap, HeaderValue, Request};
 use ureq::{Agent, BodyReader};
 
 use crate::error::{Error, Target};
-use crate::kube::credentials::{Roots, TokenFile, Trust};
-use crate::kube::transport::{CachingResolver, PollConnector, Shared, Socket};
-use crate::resource::Extent;
-use crate::signal::Signals;
+use crate::kube::auth::{Roots, TokenFile, Trust};
+use crate::net::transport::{CachingResolver, PollConnector, Shared, Socket};
+use crate::process::signals::Signals;
+use crate::snapshot::Extent;
 
 /// From the start of a request to its answer's headers, connecting and handshaking included.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);

@@ -1,17 +1,18 @@
 //! The API server, as far as it concerns us: requests out, bytes of answers in.
 
+pub mod api;
+pub mod auth;
 pub mod client;
-pub mod connect;
-pub mod credentials;
-pub mod exchange;
-pub mod lines;
-pub mod tls;
-pub mod transport;
+pub mod discovery;
+pub mod health;
+pub mod list_watch;
+pub mod quantity;
+pub mod reflector;
 
 use std::time::Duration;
 
 use crate::error::Target;
-use crate::resource::ResourceVersion;
+use crate::snapshot::ResourceVersion;
 
 /// Lists objects: a single one by its namespace's list, narrowed to its name, so that a Role can
 /// name it.

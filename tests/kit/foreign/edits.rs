@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::oracle::compare;
 use super::{FileName, SECRET, Split, merge, name, usual_splits};
-use crossover::document::{self, Fault, Verdict};
-use crossover::route::{Spec, first_for_each_service};
+use crossover::xds::validate::{self, Fault, Verdict};
+use crossover::xds::weights::{Spec, first_for_each_service};
 
 #[derive(Deserialize)]
 struct Object {
@@ -42,12 +42,12 @@ fn usable(objects: &[Object]) -> Vec<Split> {
 /// What is said of a text: the same each time, and never a value.
 fn verdict(file: &str, text: &[u8]) -> Verdict {
     let file = FileName::new(file).unwrap();
-    let check = || document::check(&file, text, &mut || false).expect("nobody wants it left off");
+    let check = || validate::check(&file, text, &mut || false).expect("nobody wants it left off");
     let verdict = check();
     assert_eq!(verdict, check());
     match &verdict {
         Verdict::Good => {
-            let fault = document::second_opinion(&file, text);
+            let fault = validate::second_opinion(&file, text);
             fault.iter().for_each(silent);
         }
         Verdict::Doubtful(fault) | Verdict::Bad(fault) => silent(fault),

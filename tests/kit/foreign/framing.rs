@@ -8,14 +8,14 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossover::decode;
 use crossover::error::Target;
+use crossover::kube::api;
+use crossover::kube::auth::Roots;
 use crossover::kube::client::{Client, Method};
-use crossover::kube::credentials::Roots;
-use crossover::kube::exchange::{Exchange, Progress};
-use crossover::kube::transport::timespec;
-use crossover::resource::{Extent, ObjectKind};
-use crossover::signal::Signals;
+use crossover::net::response::{Exchange, Progress};
+use crossover::net::transport::timespec;
+use crossover::process::signals::Signals;
+use crossover::snapshot::{Extent, ObjectKind};
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
@@ -60,11 +60,11 @@ pub fn check(bytes: &[u8]) {
         assert_eq!(found, want);
     }
     for line in &read.lines {
-        let _ = decode::event(line, kind);
+        let _ = api::event(line, kind);
     }
     let rest = read.rest.unwrap_or_default();
-    let _ = decode::list(&rest, kind, Extent::Objects);
-    decode::status(&rest);
+    let _ = api::list(&rest, kind, Extent::Objects);
+    api::status(&rest);
 }
 
 /// What breaks may do so before what came with the break is handed out: the watch is opened again

@@ -8,8 +8,8 @@ pub mod observation;
 pub mod oracle;
 
 use base64::Engine;
-use crossover::resource::{FileName, ObjectName};
-use crossover::route::{Backend, Refused, Split, merge};
+use crossover::snapshot::{FileName, ObjectName};
+use crossover::xds::weights::{Backend, Refused, Split, merge};
 
 /// Stands for a ConfigMap's value: no error text may cite it.
 pub const SECRET: &str = "hunter2";

@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::oracle::compare;
 use super::{FileName, SECRET, Split, base64, merge, name, usual_splits};
-use crossover::decode::{self, WatchEvent};
-use crossover::follow::Observation;
-use crossover::manifest;
-use crossover::merge::{Done, Merge};
-use crossover::reconcile::{self, Content, Latest};
-use crossover::resource::{Body, Bytes, Extent, FileSet, Object, ObjectKind, ResourceVersion};
-use crossover::source::Source;
-use crossover::splits::Splits;
+use crossover::kube::api::{self, WatchEvent};
+use crossover::kube::reflector::Observation;
+use crossover::output::manifest;
+use crossover::snapshot::{Body, Bytes, Extent, FileSet, Object, ObjectKind, ResourceVersion};
+use crossover::source::config_map::Source;
+use crossover::source::traffic_splits::Splits;
+use crossover::xds::desired::{self, Content, Latest};
+use crossover::xds::merge::{Done, Merge};
 
 /// Known before: it must outlive whatever is refused.
 const EARLIER: &[u8] = br#"{"type":"ADDED","object":{"kind":"ConfigMap","metadata":
@@ -38,22 +38,20 @@ pub fn check(bytes: &[u8]) {
     };
     for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
         for extent in [Extent::Objects, Extent::Metadata] {
-            silent(decode::list(bytes, kind, extent).map(|list| {
+            silent(api::list(bytes, kind, extent).map(|list| {
                 check_version(&list.at);
                 check_objects(bytes, kind, extent, tree.as_ref());
             }));
         }
-        silent(decode::event(bytes, kind).map(|event| match event {
+        silent(api::event(bytes, kind).map(|event| match event {
             WatchEvent::Changed(_) => check_objects(bytes, kind, Extent::Objects, tree.as_ref()),
             WatchEvent::Deleted(_, at) | WatchEvent::Bookmark(at) => check_version(&at),
             WatchEvent::Failed(_) | WatchEvent::Unknown(_) => {}
         }));
     }
-    silent(decode::group(bytes).map(drop));
-    silent(
-        decode::mirrored(bytes).map(|mirrored| check_version(&mirrored.version.resource_version)),
-    );
-    decode::status(bytes);
+    silent(api::group(bytes).map(drop));
+    silent(api::mirrored(bytes).map(|mirrored| check_version(&mirrored.version.resource_version)));
+    api::status(bytes);
 }
 
 /// Whether the secret stands where it may be cited.
@@ -79,10 +77,10 @@ fn check_version(version: &ResourceVersion) {
 
 /// The objects of a list or an event, as often as they are asked for.
 fn objects(bytes: &[u8], kind: ObjectKind, extent: Extent) -> Vec<Object> {
-    if let Ok(list) = decode::list(bytes, kind, extent) {
+    if let Ok(list) = api::list(bytes, kind, extent) {
         return list.items;
     }
-    match decode::event(bytes, kind) {
+    match api::event(bytes, kind) {
         Ok(WatchEvent::Changed(object)) => vec![object],
         _ => Vec::new(),
     }
@@ -92,7 +90,7 @@ fn check_objects(bytes: &[u8], kind: ObjectKind, extent: Extent, tree: Option<&V
     let read = || objects(bytes, kind, extent);
     match kind {
         ObjectKind::ConfigMap => {
-            let is_list = decode::list(bytes, kind, extent).is_ok();
+            let is_list = api::list(bytes, kind, extent).is_ok();
             for (number, (first, second)) in read().into_iter().zip(read()).enumerate() {
                 let tree = tree.map(|tree| match is_list {
                     true => &tree["items"][number],
@@ -167,7 +165,7 @@ fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t
 fn desired(source: &Source) -> Done {
     let splits = usual_splits();
     let splits: Vec<&Split> = splits.iter().collect();
-    let desired = reconcile::desired(&[source.known()]);
+    let desired = desired::desired(&[source.known()]);
     let desired = desired.expect("the one source is known and has content");
     Merge::new(&splits, desired.set).finish(&FileSet::new(), None)
 }
@@ -204,7 +202,7 @@ fn check_set(content: &Content, set: &FileSet) {
         .collect();
     let version = ResourceVersion("7".to_owned());
     let mirror = manifest::mirror(&name("envoy"), set, Some(&version)).expect("JSON");
-    let mirror = decode::mirrored(&mirror).expect("our own mirror");
+    let mirror = api::mirrored(&mirror).expect("our own mirror");
     let mirror = mirror
         .files
         .iter()

@@ -1,0 +1,408 @@
+//! The loop: the one thread's one wait, and the only owner of mutable state. Owns: the order in
+//! which things happen. Must not: know bytes, YAML or paths.
+//!
+//! A turn: wait for input or a deadline, read what has arrived, publish once nothing more is
+//! waiting, then make at most one request.
+
+mod once;
+mod publish;
+mod readiness;
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::backoff::Random;
+use crate::cli::{Config, Drain, Mode};
+use crate::error::Error;
+use crate::kube::auth::Roots;
+use crate::kube::client::Client;
+use crate::kube::health::Server;
+use crate::kube::list_watch::Manner;
+use crate::kube::reflector::Followed;
+use crate::net::response::Exchange;
+use crate::net::transport::timespec;
+use crate::output::Output;
+use crate::output::mirror::Mirror;
+use crate::process::signals::{Call, Signals};
+use crate::snapshot::{FileSet, ObjectKind, ObjectName, Origin};
+use crate::source::config_map::Source;
+use crate::source::smi::Smi;
+use crate::xds::desired::Override;
+use crate::xds::merge::Changes;
+use readiness::Waiting;
+
+/// The service account's CA, where a pod has one.
+const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+/// A change is held back for others that come with it: as long as the last publish took, and so long
+/// at least and at most.
+const GATHER_FOR: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
+/// An API server that has told nothing for so long is silent.
+const SILENT_FOR: Duration = Duration::from_secs(10);
+/// Mirrors wait for a moment without input, but no longer than this.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long nothing goes out for want of a word about the splits.
+const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+
+/// Does what `config` asks for, until it is done, a signal comes or the command ends; the exit code.
+pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
+    let roots = match &config.ca_file {
+        _ if config.insecure => Roots::Anyone,
+        Some(path) => Roots::File(path.clone()),
+        None if Path::new(CLUSTER_CA).exists() => Roots::File(CLUSTER_CA.into()),
+        None => Roots::Public,
+    };
+    if config.insecure && config.apiserver.starts_with("https:") {
+        warn!("the API server's certificate is not verified: -insecure is for tests");
+    }
+    // First of all, so that the API server works on the connection meanwhile.
+    let token = config.token_file.as_deref();
+    let client = Client::new(&config.apiserver, token, roots, signals.clone());
+    let names: Vec<String> = config.configmaps.iter().map(ToString::to_string).collect();
+    info!(version = env!("CARGO_PKG_VERSION"), apiserver = config.apiserver,
+        configmaps = names.join(","); "started");
+    let seed = RandomState::new().hash_one(std::process::id());
+    Loop::new(config, Server::new(client?, Random::new(seed)), signals).run()
+}
+
+struct Loop {
+    once: bool,
+    signals: Signals,
+    server: Server,
+    /// In the order of the command line.
+    sources: Vec<Source>,
+    /// One for each source.
+    followed: Vec<Followed>,
+    /// `None`: no TrafficSplit is asked for.
+    smi: Option<Smi>,
+    /// One for each source, or none.
+    mirrors: Vec<Mirror>,
+    output: Output,
+    /// Since when there is something to publish.
+    changed: Option<Instant>,
+    /// How long changes are held back for others.
+    gathers: Duration,
+    /// When to do what was put off for the last change.
+    settles: Option<Instant>,
+    /// When the output was synced last.
+    synced: Option<Instant>,
+    /// The last wait found nothing to read: no change is known of that waits behind this one.
+    idle: bool,
+    /// When it was so last.
+    rested: Instant,
+    /// The output holds what the cluster said last.
+    in_step: bool,
+    overrides: Vec<Override>,
+    /// The routes that follow a split, as published.
+    weights: Changes,
+    /// What was said about them.
+    warnings: BTreeSet<String>,
+    /// The texts that weights were merged into last.
+    good: FileSet,
+    /// The states that the output was last brought in step with.
+    shown: Vec<Rc<Origin>>,
+    started: Instant,
+    /// An Envoy can start, or could once.
+    ready: bool,
+    /// Until then the API server may take its time.
+    patient: Option<Instant>,
+    /// The command that has yet to start.
+    waiting: Option<Waiting>,
+    drain: Option<Drain>,
+    /// There was no word of the splits for too long.
+    gave_up_splits: bool,
+    /// And there was nothing on disk either.
+    goes_without_splits: bool,
+    /// Who may ask first next time: nobody is starved.
+    first: usize,
+}
+
+impl Loop {
+    fn new(config: Config, mut server: Server, signals: Signals) -> Loop {
+        let Config {
+            configmaps,
+            output_dir,
+            mode,
+            sync_interval,
+            dry_run,
+            ..
+        } = config;
+        let Config {
+            splits,
+            split_version,
+            publish,
+            wrapped,
+            ..
+        } = config;
+        let now = Instant::now();
+        let manner = match mode {
+            Mode::Once => Manner::Once,
+            // A dry run without -watch has nothing to wait for once it has printed.
+            Mode::Poll if dry_run => Manner::Once,
+            Mode::Poll => Manner::Poll(sync_interval),
+            Mode::Follow => Manner::Follow(sync_interval),
+        };
+        server.hasty = manner == Manner::Once;
+        let follow = |object: &ObjectName| {
+            let ObjectName { namespace, name } = object.clone();
+            let kind = ObjectKind::ConfigMap;
+            Followed::new(kind, namespace, Some(name), manner, now)
+        };
+        let once = manner == Manner::Once;
+        let followed = configmaps.iter().map(follow).collect();
+        let smi = Smi::new(splits, split_version, sync_interval, manner, now);
+        let (waiting, drain) = Waiting::new(wrapped, now);
+        let mirrored = configmaps
+            .iter()
+            .filter(|_| smi.is_some() && publish && !dry_run);
+        Loop {
+            once,
+            mirrors: mirrored
+                .map(|object| Mirror::new(object.clone(), once))
+                .collect(),
+            output: match dry_run {
+                true => Output::stdout(smi.is_some()),
+                false => Output::directory(output_dir, sync_interval, now),
+            },
+            sources: configmaps.into_iter().map(Source::new).collect(),
+            followed,
+            smi,
+            signals,
+            server,
+            changed: None,
+            gathers: GATHER_FOR[0],
+            settles: None,
+            synced: None,
+            idle: true,
+            rested: now,
+            in_step: false,
+            overrides: Vec::new(),
+            weights: Changes::default(),
+            warnings: BTreeSet::new(),
+            good: FileSet::new(),
+            shown: Vec::new(),
+            started: now,
+            ready: false,
+            waiting,
+            drain,
+            patient: (!once).then(|| now + SILENT_FOR),
+            gave_up_splits: false,
+            goes_without_splits: false,
+            first: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<u8, Error> {
+        loop {
+            let now = Instant::now();
+            if self.output.open(self.once, now, &mut self.server.random)? {
+                self.changed.get_or_insert(now);
+            }
+            self.tick(now);
+            let gathered = |since: &Instant| self.idle || now > *since + self.gathers;
+            if let Some(since) = self.changed.take_if(|since| gathered(since)) {
+                self.publish(since, now)?;
+                let [least, most] = GATHER_FOR;
+                self.gathers = now.elapsed().clamp(least, most);
+            }
+            // What has just been read must have been published, or recalled, before it is judged.
+            if self.once && self.changed.is_none() && self.is_finished(now)? {
+                return Ok(0);
+            }
+            self.tell();
+            self.start_command(now)?;
+            let mirroring = !self.mirrors_are_settled();
+            self.request(now);
+            if self.once && mirroring && self.mirrors_are_settled() {
+                // That was the last thing to do: nothing comes in that would tell.
+                continue;
+            }
+            match self.wait()? {
+                None => {}
+                Some(Call::Drain) => self.drain(),
+                Some(Call::Stop) => {
+                    self.output.settle();
+                    info!("stopped by a signal");
+                    return Ok(0);
+                }
+                Some(Call::Ended(code)) => {
+                    self.output.settle();
+                    info!(code; "the command has ended");
+                    return Ok(code);
+                }
+            }
+            self.read();
+        }
+    }
+
+    /// Takes in what has arrived.
+    fn read(&mut self) {
+        let mut observations = Vec::new();
+        for (followed, source) in self.followed.iter_mut().zip(&mut self.sources) {
+            followed.read(&mut self.server, &mut observations);
+            for observation in observations.drain(..) {
+                self.changed.get_or_insert_with(Instant::now);
+                source.take(observation, Instant::now());
+            }
+        }
+        if self
+            .smi
+            .as_mut()
+            .is_some_and(|smi| smi.read(&mut self.server))
+        {
+            self.changed.get_or_insert_with(Instant::now);
+        }
+        for mirror in &mut self.mirrors {
+            mirror.read(&mut self.server);
+        }
+    }
+
+    /// Waits for input or the next deadline. Something: a signal calls us away.
+    fn wait(&mut self) -> Result<Option<Call>, Error> {
+        let exchanges = || self.exchanges();
+        let at_once = self.changed.is_some() || exchanges().any(|exchange| exchange.more);
+        let timeout = match at_once {
+            true => Some(Duration::ZERO),
+            false => self
+                .deadline()
+                .map(|at| at.saturating_duration_since(Instant::now())),
+        };
+        let mut fds = vec![PollFd::new(&*self.signals.waiting, PollFlags::IN)];
+        fds.extend(exchanges().map(|exchange| PollFd::new(exchange, PollFlags::IN)));
+        match poll(&mut fds, timeout.map(timespec).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => {
+                return Err(Error::System {
+                    what: "wait for input",
+                    source: e.into(),
+                });
+            }
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let exchanges = self.exchanges_mut();
+        for (exchange, ready) in exchanges.zip(&ready[1..]) {
+            exchange.more |= *ready;
+        }
+        let idle = self.exchanges().all(|exchange| !exchange.more);
+        self.idle = idle;
+        if idle {
+            self.rested = Instant::now();
+        }
+        Ok(self.signals.attend())
+    }
+
+    fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        let followed = self.followed.iter().flat_map(Followed::exchanges);
+        let smi = self.smi.iter().flat_map(Smi::exchanges);
+        followed
+            .chain(smi)
+            .chain(self.mirrors.iter().filter_map(Mirror::exchange))
+    }
+
+    fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        let followed = self.followed.iter_mut().flat_map(Followed::exchanges_mut);
+        let smi = self.smi.iter_mut().flat_map(Smi::exchanges_mut);
+        followed
+            .chain(smi)
+            .chain(self.mirrors.iter_mut().filter_map(Mirror::exchange_mut))
+    }
+
+    /// When something is to be done though nothing has come in.
+    fn deadline(&self) -> Option<Instant> {
+        let permitted = self.server.next_try();
+        let followed = self.followed.iter().filter_map(|f| f.deadline(permitted));
+        let smi = self.smi.iter().filter_map(|smi| smi.deadline(permitted));
+        let mirrors = self.mirrors.iter().filter_map(Mirror::deadline);
+        // They wait for the server like all others.
+        let mirrors = mirrors.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
+        let unknown = self
+            .smi
+            .as_ref()
+            .filter(|smi| !smi.is_known() && !self.gave_up_splits && self.output.is_open());
+        let unknown = unknown.map(|_| self.started + UNKNOWN_FOR);
+        // That requests are permitted is nothing to do where none is wanted.
+        let next = followed.chain(smi).chain(mirrors).chain(unknown);
+        let next = next
+            .chain(self.server.next_notice())
+            .chain(self.output.deadline())
+            .chain(self.settles)
+            .chain(self.patient.filter(|_| !self.ready))
+            .chain(self.waiting.as_ref().map(|waiting| waiting.notices.next))
+            .chain(self.signals.due());
+        let patience = self.once.then(|| self.patience());
+        next.chain(patience).min()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.server.tick(now);
+        self.patient.take_if(|at| *at <= now);
+        if self.settles.take_if(|at| *at <= now).is_some() {
+            self.sources.iter_mut().for_each(Source::ask_twice);
+            self.sync(now);
+        }
+        for followed in &mut self.followed {
+            followed.tick(&mut self.server, now);
+        }
+        let gone = self
+            .smi
+            .as_mut()
+            .is_some_and(|smi| smi.tick(&mut self.server, now));
+        for mirror in &mut self.mirrors {
+            mirror.tick(&mut self.server, now);
+        }
+        // What is on disk decides, so it has to be seen first.
+        let late = now >= self.started + UNKNOWN_FOR;
+        let late = late && !self.gave_up_splits && self.output.is_open();
+        if late && self.smi.as_ref().is_some_and(|smi| !smi.is_known()) {
+            self.give_up_splits();
+            self.changed.get_or_insert(now);
+        }
+        if gone {
+            self.changed.get_or_insert(now);
+        }
+        let random = &mut self.server.random;
+        if self.output.check(now, random) || self.output.is_due(now) {
+            self.changed.get_or_insert(now);
+        }
+    }
+
+    fn mirrors_are_settled(&self) -> bool {
+        self.mirrors.iter().all(Mirror::is_settled)
+    }
+
+    fn request(&mut self, now: Instant) {
+        if self.changed.is_some() || !self.server.permits(now) {
+            return;
+        }
+        // All of them in turn: who is never done would starve the others.
+        let count = self.followed.len() + 1 + self.mirrors.len();
+        let first = self.first;
+        let mut order = (first..first + count).map(|i| i % count);
+        let asked = order.find(|i| self.request_of(*i, now));
+        self.first = asked.map_or(first, |i| i + 1);
+    }
+
+    /// Makes the request of a ConfigMap, the TrafficSplits or a mirror, by their order, if one is due.
+    fn request_of(&mut self, i: usize, now: Instant) -> bool {
+        let server = &mut self.server;
+        let Some(rest) = i.checked_sub(self.followed.len()) else {
+            return self.followed[i].request(server, now);
+        };
+        let Some(mirror) = rest.checked_sub(1) else {
+            let smi = self.smi.as_mut();
+            return smi.is_some_and(|smi| smi.request(server, now));
+        };
+        // A request takes its time: none goes out for people while an event may wait, as long as
+        // it is not always so.
+        let busy = !self.idle && now < self.rested + BUSY_FOR;
+        let published = || self.output.whole_set();
+        !busy && self.mirrors[mirror].request(server, published, now)
+    }
+}

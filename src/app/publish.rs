@@ -1,0 +1,213 @@
+//! From what is known to the output: one publish, and what comes after it. Owns: when there is
+//! enough to publish, and what the operator hears of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::Loop;
+use crate::error::{Chain, Error};
+use crate::gather;
+use crate::output::Written;
+use crate::output::directory::Published;
+use crate::snapshot::{FileSet, Origin};
+use crate::source::config_map::Source;
+use crate::source::smi::Smi;
+use crate::xds::desired::{self, Desired, Known, Latest, Override};
+use crate::xds::merge::{self, Done, Merge};
+
+/// What is not on the way to Envoy waits until nothing has changed for so long.
+const SETTLED_AFTER: Duration = Duration::from_millis(200);
+/// One change is synced at once; of many, one after the other, only so often.
+const SYNC_EVERY: Duration = Duration::from_millis(250);
+/// Where syncing failed.
+const SETTLE_AGAIN: Duration = Duration::from_secs(10);
+
+impl Loop {
+    /// Brings the output in step with what is known, if enough is.
+    pub(super) fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
+        let mut left_off = false;
+        for (source, followed) in self.sources.iter_mut().zip(&self.followed) {
+            left_off |= !source.examine(&mut || followed.has_input());
+        }
+        if left_off {
+            // A later state is on its way in.
+            self.changed = Some(Instant::now());
+            return Ok(());
+        }
+        self.recall();
+        if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
+            return Ok(());
+        }
+        let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
+        let known: Vec<Known> = self.sources.iter().map(Source::known).collect();
+        let Some(Desired { set, overrides }) = desired::desired(&known) else {
+            return Ok(());
+        };
+        let merge = Merge::new(&splits, set);
+        let on_disk = match merge.is_undecided() {
+            true => self.output.whole_set(),
+            false => None,
+        };
+        let Done {
+            set,
+            good,
+            behind,
+            changes: weights,
+            warnings,
+            ..
+        } = merge.finish(&self.good, on_disk.as_ref());
+        drop(on_disk);
+        let names: Vec<_> = splits.iter().map(|split| split.name.clone()).collect();
+        let written = self
+            .output
+            .write(&set, self.once, now, &mut self.server.random)?;
+        // Nobody has looked for input meanwhile.
+        self.idle = false;
+        self.say(overrides, warnings);
+        let first = !self.in_step;
+        self.in_step = !matches!(written, Written::NotYet);
+        if !self.in_step {
+            return Ok(());
+        }
+        self.good = good;
+        self.settles = Some(now + SETTLED_AFTER);
+        if self.synced.is_none_or(|at| now > at + SYNC_EVERY) {
+            self.sync(now);
+        }
+        let contents = self
+            .sources
+            .iter()
+            .filter_map(|source| source.content.as_ref());
+        let origins = contents.map(|content| content.origin.clone()).collect();
+        let shown = std::mem::replace(&mut self.shown, origins);
+        if let Written::New(published) = &written {
+            let new = self.shown.iter().filter(|origin| !shown.contains(origin));
+            report(
+                published,
+                &set,
+                new,
+                since,
+                &merge::describe(&self.weights, &weights, &names),
+            );
+        }
+        self.weights = weights;
+        let known = self.smi.as_ref().is_some_and(Smi::is_known);
+        let is_shown =
+            |source: &Source| source.latest == Latest::Fit && !behind.contains(&source.object);
+        for (mirror, shown) in self
+            .mirrors
+            .iter_mut()
+            .zip(self.sources.iter().map(is_shown))
+        {
+            mirror.allow(known && shown);
+            if first || matches!(written, Written::New(_)) {
+                mirror.changed(now, &mut self.server.random);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what is published on stable storage.
+    pub(super) fn sync(&mut self, now: Instant) {
+        self.synced = Some(now);
+        if !self.output.settle() {
+            self.settles = Some(now + SETTLE_AGAIN);
+        } else if !self.once {
+            self.output.prepare();
+        }
+    }
+
+    /// Warns of what was not so before.
+    fn say(&mut self, overrides: Vec<Override>, warnings: BTreeSet<String>) {
+        for hidden in overrides
+            .iter()
+            .filter(|hidden| !self.overrides.contains(hidden))
+        {
+            let Override {
+                file,
+                winner,
+                loser,
+            } = hidden;
+            let message = "two ConfigMaps have the same file: the later one wins";
+            warn!(file:% = file, configmap:% = winner, hidden:% = loser; "{message}");
+        }
+        for warning in warnings.difference(&self.warnings) {
+            warn!("{warning}");
+        }
+        (self.overrides, self.warnings) = (overrides, warnings);
+    }
+
+    /// No word of the splits for so long: what is on disk stays, or else the own weights go out.
+    pub(super) fn give_up_splits(&mut self) {
+        self.gave_up_splits = true;
+        self.goes_without_splits = self.output.whole_set().is_none();
+        match self.goes_without_splits {
+            true => warn!("no word of the TrafficSplits yet: the ConfigMaps' own weights go out"),
+            false => warn!("no word of the TrafficSplits yet: what is published stays"),
+        }
+    }
+
+    /// What an earlier life published stands in for what is absent or refused now.
+    fn recall(&mut self) {
+        let lacking = |source: &&mut Source| {
+            let lost = matches!(source.latest, Latest::Absent | Latest::Refused);
+            lost && source.content.is_none()
+        };
+        let mut earlier = None;
+        for source in self.sources.iter_mut().filter(lacking) {
+            let Some(set) = earlier.get_or_insert_with(|| self.output.whole_set()) else {
+                return;
+            };
+            source.content = desired::from_earlier_life(&source.object, set);
+        }
+    }
+}
+
+/// One line for each set, and a warning for what an Envoy may miss.
+/// A file that is gone has no origin any more: the line names every state that is `new` then.
+fn report<'a>(
+    published: &Published,
+    set: &'a FileSet,
+    new: impl Iterator<Item = &'a Rc<Origin>>,
+    since: Instant,
+    weights: &str,
+) {
+    let Published {
+        number,
+        changed,
+        removed,
+        committed,
+        unswept,
+    } = published;
+    let of_changed = changed
+        .iter()
+        .filter_map(|name| Some(&set.get(name)?.origin));
+    let origins = new.filter(|_| !removed.is_empty()).chain(of_changed);
+    let origins: BTreeMap<_, _> =
+        gather(origins.map(|origin| (&origin.object, &origin.resource_version)));
+    let join = |texts: Vec<String>| texts.join(",");
+    let gone = removed.iter().map(|name| format!("-{name}"));
+    let files = changed.iter().map(ToString::to_string).chain(gone);
+    let micros = committed.saturating_duration_since(since).as_micros();
+    let configmap = join(origins.keys().map(ToString::to_string).collect());
+    let resource_version = join(origins.values().map(ToString::to_string).collect());
+    let (files, ms) = (
+        join(files.collect()),
+        format!("{}.{:03}", micros / 1000, micros % 1000),
+    );
+    if weights.is_empty() {
+        info!(configmap, resource_version, files, set = *number, ms; "published");
+    } else {
+        info!(configmap, resource_version, files, weights, set = *number, ms; "published");
+    }
+    if let Some(error) = unswept {
+        warn!(error:% = Chain(error); "old sets cannot be removed: trying again");
+    }
+    for name in removed {
+        warn!(file:% = name;
+            "a file is gone: an Envoy restarted now would not start, if its bootstrap names it");
+    }
+}

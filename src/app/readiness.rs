@@ -1,0 +1,130 @@
+//! Who rests on the output: probes, and the command. Owns: when it can be rested on, what is said
+//! until then, and how the command's Envoy is drained.
+
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::Loop;
+use crate::backoff::Notices;
+use crate::cli::{Drain, Wrapped};
+use crate::envoy::admin;
+use crate::error::{Chain, Error};
+use crate::output::probe::READY;
+use crate::source::config_map::Source;
+use crate::xds::desired::Latest;
+
+/// How long the API server has before the command starts on what an earlier life published.
+const FRESH_WITHIN: Duration = Duration::from_secs(5);
+
+/// A command that has yet to start.
+pub struct Waiting {
+    words: Vec<CString>,
+    /// Of the wait, from its fifth second on.
+    pub notices: Notices,
+}
+
+impl Waiting {
+    /// Nothing is there yet.
+    pub fn new(wrapped: Option<Wrapped>, now: Instant) -> (Option<Waiting>, Option<Drain>) {
+        let Some(Wrapped { words, drain }) = wrapped else {
+            return (None, None);
+        };
+        let notices = Notices::new(now, FRESH_WITHIN);
+        (Some(Waiting { words, notices }), drain)
+    }
+}
+
+impl Loop {
+    /// Starts the command once Envoy finds all that it needs.
+    pub(super) fn start_command(&mut self, now: Instant) -> Result<(), Error> {
+        let Some(Waiting { words, mut notices }) = self.waiting.take() else {
+            return Ok(());
+        };
+        let late = now >= self.started + FRESH_WITHIN;
+        let earlier = !self.in_step && late && self.output.whole_set().is_some();
+        if self.in_step || earlier {
+            // What has come until now is not for the command.
+            if self.signals.attend().is_some() {
+                return Ok(());
+            }
+            if earlier {
+                let reason = self.obstacle();
+                warn!(reason; "the command starts on files of an earlier life");
+            }
+            self.signals.start(&words, self.drain.is_some())?;
+            info!(command:% = words[0].to_string_lossy(); "started the command");
+            return Ok(());
+        }
+        if let Some(lasts) = notices.due(now) {
+            let (seconds, reason) = (lasts.as_secs(), self.obstacle());
+            warn!(seconds, reason; "the command waits for its first files");
+        }
+        self.waiting = Some(Waiting { words, notices });
+        Ok(())
+    }
+
+    /// SIGTERM has come: the command gets it once its Envoy has had time to drain.
+    pub(super) fn drain(&mut self) {
+        let Some(Drain { lasts, admin }) = &self.drain else {
+            return;
+        };
+        // So that what is waited for below is not called away by this very signal.
+        let now = Instant::now();
+        self.signals.pass_at(now + admin::ANSWERS_WITHIN + *lasts);
+        match admin::drain(admin, self.signals.clone()) {
+            Ok(()) => info!(wait:? = lasts; "told Envoy to drain"),
+            Err(error) => {
+                let message = "Envoy cannot be told to drain: waiting all the same";
+                warn!(error:% = error, wait:? = lasts; "{message}");
+            }
+        }
+        self.signals.pass_at(Instant::now() + *lasts);
+    }
+
+    /// Tells probes how far it is.
+    pub(super) fn tell(&mut self) {
+        if self.once {
+            return;
+        }
+        self.ready = self.ready || self.is_ready();
+        if self.ready {
+            self.output.tell(READY);
+        } else {
+            self.output.tell(&self.obstacle());
+        }
+    }
+
+    /// Whether an Envoy can start on what is published: it is what the cluster says, or else a
+    /// whole set of an earlier life where the cluster says nothing better.
+    fn is_ready(&mut self) -> bool {
+        let lost = |source: &Source| matches!(source.latest, Latest::Absent | Latest::Refused);
+        let silent = self.patient.is_none() && self.unread().is_some();
+        let stands = silent || self.sources.iter().any(lost);
+        self.in_step || stands && self.output.whole_set().is_some()
+    }
+
+    /// What the cluster has not spoken of yet.
+    fn unread(&self) -> Option<String> {
+        let unread = |source: &&Source| source.latest == Latest::Unknown;
+        let source = self.sources.iter().find(unread);
+        let source = source.map(|source| format!("ConfigMap {}", source.object));
+        let unknown = self.smi.as_ref().is_some_and(|smi| !smi.is_known());
+        source.or_else(|| unknown.then(|| "a TrafficSplit".to_owned()))
+    }
+
+    /// Why nothing is published yet.
+    fn obstacle(&self) -> String {
+        let error = |error: &Error| Chain(error).to_string();
+        let denied = self.sources.iter().find_map(|source| {
+            let denied = source.denied.as_ref().map(|(_, denied)| error(denied));
+            let refused = source.refused.as_ref();
+            denied.or_else(|| Some(format!("refused ConfigMap {}: {}", source.object, refused?)))
+        });
+        let failure = self.server.failure().or(self.output.failure()).map(error);
+        let unread = || Some(format!("{} has not been read yet", self.unread()?));
+        let obstacle = denied.or(failure).or_else(unread);
+        obstacle.unwrap_or_else(|| "what was read is being published".to_owned())
+    }
+}

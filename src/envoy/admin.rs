@@ -1,0 +1,25 @@
+//! Envoy's admin port. Owns: what is asked of it, and for how long.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http::Request;
+
+use crate::kube::client::agent;
+use crate::net::transport::Shared;
+use crate::process::signals::Signals;
+
+/// It is on this machine.
+pub const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Has the Envoy begin to drain its listeners: it goes on serving, and tells clients to go.
+pub fn drain(admin: &str, signals: Signals) -> Result<(), ureq::Error> {
+    let shared = Arc::new(Shared::new(signals));
+    shared.set_deadline(Instant::now() + ANSWERS_WITHIN);
+    let request = Request::post(format!("{admin}/drain_listeners?graceful"));
+    let answer = agent(&shared).run(request.body(())?)?;
+    match answer.status().as_u16() {
+        200 => Ok(()),
+        code => Err(ureq::Error::StatusCode(code)),
+    }
+}

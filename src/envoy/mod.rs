@@ -1,0 +1,3 @@
+//! The running Envoy, as its admin port shows it.
+
+pub mod admin;

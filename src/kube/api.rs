@@ -1,0 +1,521 @@
+//! JSON of the API server into values, in one pass and only the fields we need. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::snapshot::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
+use crate::xds::weights::Spec;
+
+/// A line of a watch.
+#[derive(Debug)]
+pub enum WatchEvent {
+    /// ADDED or MODIFIED.
+    Changed(Object),
+    /// DELETED: the object's name and the resourceVersion of its end.
+    Deleted(String, ResourceVersion),
+    /// BOOKMARK: the stream has come this far.
+    Bookmark(ResourceVersion),
+    /// ERROR: a Status.
+    Failed(Status),
+    /// A type we do not know.
+    Unknown(String),
+}
+
+/// A list's answer.
+#[derive(Debug)]
+pub struct List {
+    /// Where a watch goes on.
+    pub at: ResourceVersion,
+    /// The objects; their bodies are empty where metadata was asked for.
+    pub items: Vec<Object>,
+}
+
+/// Why the API server will not.
+#[derive(Debug)]
+pub struct Status {
+    /// As an HTTP status; 0 where the answer is no Status object.
+    pub code: u16,
+    /// For people.
+    pub message: String,
+}
+
+/// The label that says whose an object is.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Every field of every kind that we read; what is not here is skipped unread. As in Go, `null` is
+/// the same as absent, in each of them.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawObject<'a> {
+    #[serde(deserialize_with = "lenient")]
+    kind: String,
+    #[serde(deserialize_with = "nullable")]
+    metadata: RawMetadata,
+    data: Loose,
+    binary_data: Loose,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(deserialize_with = "lenient")]
+    versions: Vec<Option<RawVersion>>,
+    #[serde(deserialize_with = "lenient")]
+    code: u16,
+    #[serde(deserialize_with = "lenient")]
+    message: String,
+}
+
+/// Only what is not optional, `name` and `resourceVersion`, is missed where it cannot be read.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawMetadata {
+    #[serde(deserialize_with = "lenient")]
+    name: String,
+    #[serde(deserialize_with = "lenient")]
+    uid: String,
+    #[serde(deserialize_with = "lenient")]
+    resource_version: String,
+    #[serde(deserialize_with = "lenient")]
+    creation_timestamp: String,
+    labels: Loose,
+}
+
+/// One of an APIGroup's versions.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawVersion {
+    #[serde(deserialize_with = "lenient")]
+    version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawList<'a> {
+    #[serde(deserialize_with = "lenient")]
+    kind: String,
+    #[serde(deserialize_with = "nullable")]
+    metadata: RawMetadata,
+    #[serde(borrow, deserialize_with = "nullable")]
+    items: Vec<RawObject<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawEvent<'a> {
+    #[serde(rename = "type", deserialize_with = "lenient")]
+    kind: String,
+    #[serde(borrow, deserialize_with = "nullable")]
+    object: RawObject<'a>,
+}
+
+/// A value of any type, as far as we tell types apart.
+#[derive(Debug, Default, PartialEq)]
+enum Loose {
+    /// `null`, or nothing at all.
+    #[default]
+    Null,
+    Text(String),
+    Map(BTreeMap<String, Loose>),
+    /// A number, a boolean or a list.
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Loose {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Loose, D::Error> {
+        deserializer.deserialize_any(LooseVisitor)
+    }
+}
+
+impl Loose {
+    fn take(&mut self) -> Loose {
+        std::mem::take(self)
+    }
+
+    fn into_text(self) -> Option<String> {
+        match self {
+            Loose::Text(text) => Some(text),
+            Loose::Null | Loose::Map(_) | Loose::Other => None,
+        }
+    }
+}
+
+struct LooseVisitor;
+
+impl<'de> Visitor<'de> for LooseVisitor {
+    type Value = Loose;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Loose, E> {
+        Ok(Loose::Null)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Loose, E> {
+        Ok(Loose::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry()? {
+            entries.insert(key, value);
+        }
+        Ok(Loose::Map(entries))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Loose, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Loose::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Loose, E> {
+        Ok(Loose::Other)
+    }
+}
+
+/// Reads `null` as the default.
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Reads a small field whatever stands in it: `null`, or a value of another type, is the default.
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
+}
+
+/// Reads a list of objects of one kind, or of their metadata.
+pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, String> {
+    let raw: RawList = serde_json::from_slice(json).map_err(unreadable)?;
+    let of_kind = raw.kind.strip_suffix("List") == Some(kind.name());
+    // A server that knows no metadata lists gives the objects.
+    let of_metadata = extent == Extent::Metadata && raw.kind == "PartialObjectMetadataList";
+    if !of_kind && !of_metadata {
+        return Err(format!(
+            "the answer is no list of {}s but a {:?}",
+            kind.name(),
+            raw.kind
+        ));
+    }
+    let items = raw.items.into_iter().map(|item| item.into_object(kind));
+    Ok(List {
+        at: raw.metadata.version()?.resource_version,
+        items: items.collect::<Result<_, _>>()?,
+    })
+}
+
+/// Reads one line of a watch on objects of one kind.
+pub fn event(json: &[u8], kind: ObjectKind) -> Result<WatchEvent, String> {
+    let raw: RawEvent = serde_json::from_slice(json).map_err(unreadable)?;
+    let object = raw.object;
+    if raw.kind == "ERROR" {
+        return Ok(WatchEvent::Failed(Status {
+            code: object.code,
+            message: object.message,
+        }));
+    }
+    if object.kind != kind.name() {
+        return Err(format!(
+            "the event's object is no {} but a {:?}",
+            kind.name(),
+            object.kind
+        ));
+    }
+    Ok(match raw.kind.as_str() {
+        "ADDED" | "MODIFIED" => WatchEvent::Changed(object.into_object(kind)?),
+        "DELETED" => {
+            let name = object.metadata.name.clone();
+            WatchEvent::Deleted(name, object.metadata.version()?.resource_version)
+        }
+        "BOOKMARK" => WatchEvent::Bookmark(object.metadata.version()?.resource_version),
+        _ => WatchEvent::Unknown(raw.kind),
+    })
+}
+
+/// Reads the versions that an API group serves.
+pub fn group(json: &[u8]) -> Result<Vec<String>, String> {
+    let raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
+    if raw.kind != "APIGroup" {
+        return Err(format!("the answer is no APIGroup but a {:?}", raw.kind));
+    }
+    Ok(raw
+        .versions
+        .into_iter()
+        .flatten()
+        .map(|v| v.version)
+        .collect())
+}
+
+/// A ConfigMap that we may have written.
+#[derive(Debug)]
+pub struct Mirrored {
+    /// Its state.
+    pub version: Version,
+    /// Its label `app.kubernetes.io/managed-by`.
+    pub managed_by: Option<String>,
+    /// `data` and `binaryData`.
+    pub files: BTreeMap<String, Bytes>,
+}
+
+/// Reads a single ConfigMap.
+pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
+    let mut raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
+    if raw.kind != "ConfigMap" {
+        return Err(format!("the answer is no ConfigMap but a {:?}", raw.kind));
+    }
+    let managed_by = match raw.metadata.labels.take() {
+        Loose::Map(mut labels) => labels.remove(MANAGED_BY).and_then(Loose::into_text),
+        Loose::Null | Loose::Text(_) | Loose::Other => None,
+    };
+    Ok(Mirrored {
+        managed_by,
+        files: files(raw.data, raw.binary_data)?,
+        version: raw.metadata.version()?,
+    })
+}
+
+/// Reads a Status. Of an answer that is none, the beginning is the message.
+pub fn status(body: &[u8]) -> Status {
+    match serde_json::from_slice::<RawObject>(body) {
+        Ok(raw) if raw.kind == "Status" => Status {
+            code: raw.code,
+            message: raw.message,
+        },
+        _ => {
+            let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+            Status {
+                code: 0,
+                message: text.trim().to_owned(),
+            }
+        }
+    }
+}
+
+/// serde cites a value that has another type than it should; it may be a ConfigMap's.
+fn unreadable(error: serde_json::Error) -> String {
+    if error.is_data() {
+        let (line, column) = (error.line(), error.column());
+        format!("it has another shape than expected at line {line} column {column}")
+    } else {
+        error.to_string()
+    }
+}
+
+impl RawObject<'_> {
+    fn into_object(self, kind: ObjectKind) -> Result<Object, String> {
+        let body = match kind {
+            ObjectKind::ConfigMap => Body::ConfigMap(files(self.data, self.binary_data)),
+            ObjectKind::TrafficSplit => Body::TrafficSplit {
+                created: self.metadata.creation_timestamp.clone(),
+                // A spec that is not one is this object's own fault, not the whole list's.
+                spec: spec(self.spec),
+            },
+        };
+        Ok(Object {
+            name: self.metadata.name.clone(),
+            version: self.metadata.version()?,
+            body,
+        })
+    }
+}
+
+fn spec(raw: Option<&RawValue>) -> Result<Spec, String> {
+    let text = raw.map_or("{}", |raw| raw.get());
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+fn files(data: Loose, binary_data: Loose) -> Result<BTreeMap<String, Bytes>, String> {
+    let mut files = BTreeMap::new();
+    for (key, text) in texts("data", data)? {
+        files.insert(key, Bytes::from(text.into_bytes()));
+    }
+    for (key, text) in texts("binaryData", binary_data)? {
+        let bytes = BASE64
+            .decode(text)
+            .map_err(|e| format!("binaryData of {key:?} is not base64: {e}"))?;
+        files.insert(key, bytes.into());
+    }
+    Ok(files)
+}
+
+/// The entries of a map from text to text; `null` as a value is the empty text.
+fn texts(field: &str, value: Loose) -> Result<Vec<(String, String)>, String> {
+    let entries = match value {
+        Loose::Map(entries) => entries,
+        Loose::Null => BTreeMap::new(),
+        Loose::Text(_) | Loose::Other => return Err(format!("{field} is not a map")),
+    };
+    let text = |(key, value)| match value {
+        Loose::Text(text) => Ok((key, text)),
+        Loose::Null => Ok((key, String::new())),
+        Loose::Map(_) | Loose::Other => Err(format!("{field} of {key:?} is not a text")),
+    };
+    entries.into_iter().map(text).collect()
+}
+
+impl RawMetadata {
+    fn version(self) -> Result<Version, String> {
+        let resource_version = ResourceVersion::new(self.resource_version);
+        let resource_version = resource_version.ok_or("there is no resourceVersion in it")?;
+        Ok(Version {
+            uid: self.uid,
+            resource_version,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// `value` with `with` in one place, for each place in it; and the place, as `/metadata/name`.
+    fn variants(value: &Value, with: &Value) -> Vec<(String, Value)> {
+        let mut found = vec![(String::new(), with.clone())];
+        if let Value::Object(fields) = value {
+            for (key, inner) in fields {
+                for (place, variant) in variants(inner, with) {
+                    let mut fields = fields.clone();
+                    fields.insert(key.clone(), variant);
+                    found.push((format!("/{key}{place}"), Value::Object(fields)));
+                }
+            }
+        }
+        found
+    }
+
+    fn every_field(kind: &str) -> Value {
+        json!({
+            "kind": kind, "apiVersion": "v1",
+            "metadata": {
+                "name": "a", "namespace": "default", "uid": "u", "resourceVersion": "7",
+                "creationTimestamp": "2026-11-27T20:33:05Z", "labels": {"k": "v"},
+                "annotations": {"k": "v"}, "ownerReferences": [], "managedFields": [],
+                "continue": "", "remainingItemCount": 1, "selfLink": "",
+            },
+            "data": {"a.yaml": "a: 1\n"}, "binaryData": {"b": "aGk="}, "immutable": false,
+            "spec": {"service": "s", "backends": [{"service": "b", "weight": 1}]},
+            "status": "Failure", "code": 410, "message": "m", "reason": "r", "details": {},
+            "versions": [{"version": "v1"}], "items": [],
+        })
+    }
+
+    const ODD: [&str; 6] = ["null", "7", "true", "\"odd\"", "[null]", "{\"odd\": null}"];
+
+    /// Whether an object can be done without what stands at `place`, if it is this.
+    fn is_optional(place: &str, odd: &Value) -> bool {
+        match place {
+            // The version is what a watch goes on from; the kind says whether it is ours at all.
+            "/metadata/resourceVersion" => odd.is_string(),
+            "" | "/kind" | "/metadata" => false,
+            _ => true,
+        }
+    }
+
+    #[test]
+    fn no_optional_field_makes_an_object_or_a_list_unreadable_whatever_stands_in_it() {
+        for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+            let object = every_field(kind.name());
+            for odd in ODD.map(|text| serde_json::from_str::<Value>(text).unwrap()) {
+                for (place, variant) in variants(&object, &odd) {
+                    for event in ["ADDED", "DELETED", "BOOKMARK"] {
+                        let line = json!({"type": event, "object": variant}).to_string();
+                        let read = super::event(line.as_bytes(), kind);
+                        let optional = is_optional(&place, &odd);
+                        assert_eq!(read.is_ok(), optional, "{event} {place} {odd}: {read:?}");
+                    }
+                    if is_optional(&place, &odd) {
+                        let mut list = every_field(&format!("{}List", kind.name()));
+                        list["items"] = json!([object, variant, object]);
+                        let read = super::list(list.to_string().as_bytes(), kind, Extent::Objects);
+                        assert_eq!(read.unwrap().items.len(), 3, "{place} {odd}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn null_is_the_same_as_absent() {
+        for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+            let object = every_field(kind.name());
+            for (place, variant) in variants(&object, &Value::Null) {
+                if !is_optional(&place, &Value::Null) || place.starts_with("/data/") {
+                    continue;
+                }
+                let mut without = object.clone();
+                let (parent, key) = place.rsplit_once('/').unwrap();
+                let parent = without.pointer_mut(parent).unwrap();
+                parent.as_object_mut().unwrap().remove(key);
+                let read = |object: Value| {
+                    let line = json!({"type": "ADDED", "object": object}).to_string();
+                    format!("{:?}", super::event(line.as_bytes(), kind).unwrap())
+                };
+                if place != "/binaryData/b" {
+                    assert_eq!(read(variant), read(without), "{place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_of_nulls_is_told_apart() {
+        let kind = ObjectKind::ConfigMap;
+        let failed = event(br#"{"type":"ERROR","object":null}"#, kind);
+        assert!(matches!(
+            failed,
+            Ok(WatchEvent::Failed(Status { code: 0, .. }))
+        ));
+        assert!(event(br#"{"type":null,"object":null}"#, kind).is_err());
+        let empty = br#"{"kind":"PartialObjectMetadataList","metadata":{"resourceVersion":"204"},"items":null}"#;
+        assert!(
+            list(empty, kind, Extent::Metadata)
+                .unwrap()
+                .items
+                .is_empty()
+        );
+        let group = br#"{"kind":"APIGroup","versions":[null,{"version":null},{"version":"v1"}]}"#;
+        assert_eq!(super::group(group).unwrap(), ["", "v1"]);
+    }
+
+    #[test]
+    fn a_config_map_whose_data_is_odd_says_so() {
+        for (data, want) in [
+            (json!("x"), "data is not a map"),
+            (json!({"a": 7}), "data of \"a\" is not a text"),
+        ] {
+            let mut object = every_field("ConfigMap");
+            object["data"] = data;
+            let line = json!({"type": "ADDED", "object": object}).to_string();
+            let Ok(WatchEvent::Changed(object)) = event(line.as_bytes(), ObjectKind::ConfigMap)
+            else {
+                panic!("{line}");
+            };
+            match object.body {
+                Body::ConfigMap(files) => assert_eq!(files.unwrap_err(), want),
+                Body::TrafficSplit { .. } => panic!("a ConfigMap"),
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! List-watch as a state machine: what to ask the API server next, and what its answers mean.
+//! Pure: time, randomness and answers come in as values, requests go out as values.
+//!
+//! ```text
+//!             +--------- 410, error, lie, look differs ---------+
+//!             v                                                 |
+//!  start --> List --found--> Open(at) --headers--> Streaming ---+
+//!             |  ^             ^                    |
+//!      found, |  | look        +------- ended ------+
+//!     polling v  | differs
+//!            Resting
+//! ```
+//!
+//! | state     | what holds                                    | leaves on                         |
+//! |-----------|-----------------------------------------------|-----------------------------------|
+//! | List      | what we know, if anything, may be old         | a list's answer                   |
+//! | Open      | known as of `at`; later changes wait there    | a watch's headers, or its refusal |
+//! | Streaming | changes arrive as they happen                 | the stream's end, in any form     |
+//! | Resting   | known as of the last look (no `-watch`)       | a look that differs               |
+//!
+//! Beside it runs the safety look: metadata only, and no later than a sync interval after the stream
+//! spoke last (five seconds more where bookmarks come as often as that). One that differs from what
+//! a stream has told, and still does two seconds later, condemns that stream. Bookmarks that keep
+//! coming put it off, but not past the middle of the stream's time: a stream that says nothing else
+//! may have lost something.
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::backoff::{Backoff, Random};
+use crate::gather;
+use crate::snapshot::{ResourceVersion, Version};
+
+/// A watch is asked to end after this and up to half as much again, so that the watches of many
+/// pods do not reopen together. Half of it, with a look in the middle, is the least time between
+/// two requests while bookmarks come.
+const WATCH_FOR: Duration = Duration::from_secs(480);
+const WATCH_SPREAD: Duration = Duration::from_secs(240);
+/// A stream this much older than it was asked to be is dead.
+const WATCH_MARGIN: Duration = Duration::from_secs(10);
+/// A stream that ends younger than this has failed.
+const WATCH_AT_LEAST: Duration = Duration::from_secs(5);
+/// How long a stream has to bring what a look has seen.
+const LOOK_GRACE: Duration = Duration::from_secs(2);
+/// How often a real API server sends bookmarks, and what it has been seen to stay below: 62 seconds.
+const BOOKMARKS_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARKED_WITHIN: Duration = Duration::from_secs(65);
+/// With `-onetime`, what is not there or not granted is asked for this often: there are five seconds
+/// for it, and the back-off's third wait may be as long.
+pub const RETRY_DENIED: Duration = Duration::from_millis(500);
+
+/// The objects that a list-watch covers, by name: none or one, where it is for a single object.
+pub type Found = BTreeMap<String, Version>;
+
+/// How changes are learned of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Not at all; but what is absent is asked for again.
+    Once,
+    /// By a look every so often.
+    Poll(Duration),
+    /// By a watch, with a look every so often.
+    Follow(Duration),
+}
+
+/// A request to make.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Want {
+    /// List whole objects.
+    List,
+    /// Watch from here for so long.
+    Watch(ResourceVersion, Duration),
+    /// List metadata.
+    Look,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A list has arrived, whole.
+    Listed(ResourceVersion, Found),
+    /// A watch has been granted for so long.
+    Opened(Duration),
+    /// The stream tells of an object.
+    Changed(String, Version),
+    /// The stream tells that an object is gone, as of this resourceVersion.
+    Deleted(String, ResourceVersion),
+    /// The stream tells how far it has come.
+    Bookmark(ResourceVersion),
+    /// A look has arrived, whole.
+    Looked(Found),
+    /// A look got no answer, for a reason that holds for all.
+    LookFailed,
+    /// The stream ended, by rule or not.
+    Ended,
+    /// A request or a stream failed.
+    Failed(Failure),
+    /// Time passes.
+    Tick,
+}
+
+/// How a request or a stream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// For a reason that holds for all: the outage says when to go on.
+    Server,
+    /// The resourceVersion is too old.
+    Gone,
+    /// For a reason of this object's, or its answer was of no use.
+    Object,
+}
+
+#[derive(Debug)]
+enum State {
+    List {
+        due: Instant,
+    },
+    Open {
+        at: ResourceVersion,
+        due: Instant,
+    },
+    Streaming {
+        at: ResourceVersion,
+        since: Instant,
+        until: Instant,
+        /// When to look at the latest; `None`: that is done.
+        middle: Option<Instant>,
+    },
+    Resting,
+}
+
+/// The list-watch of one object, or of one kind in a namespace.
+#[derive(Debug)]
+pub struct Watch {
+    manner: Manner,
+    state: State,
+    /// What we know to be there; meaningless before the first list.
+    found: Found,
+    backoff: Backoff,
+    next_look: Instant,
+    /// Bookmarks come, as far as is known, so that a stream without news is not silent.
+    bookmarked: bool,
+    /// The last look failed.
+    owed: bool,
+    /// The stream has told of these objects since the last look was asked for, whose answer may be
+    /// older: what that says of them is no word against the stream.
+    told: BTreeSet<String>,
+    /// A look differs from the stream: by then it must have told of these objects.
+    suspect: Option<(Instant, BTreeSet<String>)>,
+}
+
+impl Watch {
+    /// Wants a list at once.
+    pub fn new(manner: Manner, now: Instant) -> Watch {
+        let next_look = match manner {
+            // A stream sets its own time.
+            Manner::Once | Manner::Follow(_) => now,
+            Manner::Poll(interval) => now + interval,
+        };
+        Watch {
+            manner,
+            state: State::List { due: now },
+            found: Found::new(),
+            backoff: Backoff::default(),
+            next_look,
+            bookmarked: true,
+            owed: false,
+            told: BTreeSet::new(),
+            suspect: None,
+        }
+    }
+
+    /// The request to make now, if any.
+    pub fn wants(&mut self, now: Instant, random: &mut Random) -> Option<Want> {
+        match &self.state {
+            State::List { due } if *due <= now => Some(Want::List),
+            State::Open { at, due } if *due <= now => Some(Want::Watch(
+                at.clone(),
+                WATCH_FOR + random.up_to(WATCH_SPREAD),
+            )),
+            State::List { .. } | State::Open { .. } => None,
+            State::Streaming { .. } | State::Resting => {
+                self.wants_look(now, random).then_some(Want::Look)
+            }
+        }
+    }
+
+    /// Whether a look is due; the next one's time is set then.
+    fn wants_look(&mut self, now: Instant, random: &mut Random) -> bool {
+        if self.look_due().is_none_or(|at| now < at) {
+            return false;
+        }
+        self.owed = false;
+        self.told.clear();
+        match (self.manner, &mut self.state) {
+            (Manner::Poll(interval), _) => {
+                // Looks keep their phase, however late one comes.
+                let late = now.saturating_duration_since(self.next_look).as_nanos();
+                let missed = late / interval.as_nanos().max(1);
+                self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
+                self.next_look = self.next_look.max(now);
+            }
+            (Manner::Follow(interval), State::Streaming { middle, .. }) => {
+                // It is the middle, or the bookmarks have stopped coming.
+                self.bookmarked &= middle.is_some_and(|at| at <= now);
+                // One shortly before the middle serves for it.
+                let _ = middle.take_if(|at| *at <= now + interval);
+                self.put_off_look(now, random);
+            }
+            (Manner::Once | Manner::Follow(_), _) => {}
+        }
+        true
+    }
+
+    /// When to look, if a stream says nothing more. While one is suspected, it has its own time.
+    fn look_due(&self) -> Option<Instant> {
+        let looks = self.manner != Manner::Once && self.suspect.is_none();
+        looks.then_some(self.next_look)
+    }
+
+    /// The stream has just spoken, or been looked at.
+    fn put_off_look(&mut self, now: Instant, random: &mut Random) {
+        if let (Manner::Follow(interval), State::Streaming { middle, .. }, false) =
+            (self.manner, &self.state, self.owed)
+        {
+            // Many who have heard the same do not look together. What a look finds is fetched within
+            // an interval of half a minute or more.
+            let mut silent = interval - interval / 16 - random.up_to(interval / 16 * 3);
+            if self.bookmarked && interval >= BOOKMARKS_EVERY {
+                silent = silent.max(BOOKMARKED_WITHIN);
+            }
+            self.next_look = middle.unwrap_or(now + silent).min(now + silent);
+        }
+    }
+
+    /// Whether nothing but looks is wanted: a stream is open, or none is needed.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, State::Streaming { .. } | State::Resting)
+    }
+
+    /// Whether a stream is open.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.state, State::Streaming { .. })
+    }
+
+    /// When `wants` may have something new, if nothing else happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::List { due } | State::Open { due, .. } => Some(*due),
+            State::Streaming { .. } | State::Resting => self.look_due(),
+        }
+    }
+
+    /// When `Tick` may close the stream, if nothing else happens.
+    pub fn expires(&self) -> Option<Instant> {
+        match &self.state {
+            State::Streaming { until, .. } => {
+                let by = self.suspect.as_ref().map(|(by, _)| *by);
+                Some(by.map_or(*until, |by| by.min(*until)))
+            }
+            State::List { .. } | State::Open { .. } | State::Resting => None,
+        }
+    }
+
+    /// Takes in what happened. True: the stream, if there is one, is to be closed.
+    pub fn step(&mut self, input: Input, now: Instant, random: &mut Random) -> bool {
+        match input {
+            Input::Listed(at, found) => self.listed(at, found, now),
+            Input::Opened(lasts) => self.opened(lasts, now, random),
+            Input::Changed(name, version) => {
+                let at = version.resource_version.clone();
+                self.clear(&name);
+                self.found.insert(name, version);
+                self.hear(at, now, random);
+            }
+            Input::Deleted(name, at) => {
+                self.clear(&name);
+                self.found.remove(&name);
+                self.hear(at, now, random);
+            }
+            Input::Bookmark(at) => {
+                self.bookmarked = true;
+                self.hear(at, now, random);
+            }
+            Input::Looked(found) => self.looked(found, now),
+            // It is the probe that ends the outage, so it is wanted whatever the stream says.
+            Input::LookFailed => (self.next_look, self.owed) = (now, true),
+            Input::Ended => self.ended(now, random),
+            Input::Failed(failure) => return self.failed(failure, now, random),
+            Input::Tick => return self.tick(now, random),
+        }
+        false
+    }
+
+    fn listed(&mut self, at: ResourceVersion, found: Found, now: Instant) {
+        self.found = found;
+        (self.owed, self.suspect) = (false, None);
+        self.state = match self.manner {
+            Manner::Follow(_) => State::Open { at, due: now },
+            Manner::Once if self.found.is_empty() => State::List {
+                due: now + RETRY_DENIED,
+            },
+            Manner::Once | Manner::Poll(_) => State::Resting,
+        };
+    }
+
+    fn opened(&mut self, lasts: Duration, now: Instant, random: &mut Random) {
+        if let State::Open { at, .. } = &self.state {
+            let until = now + lasts + WATCH_MARGIN;
+            self.state = State::Streaming {
+                at: at.clone(),
+                since: now,
+                until,
+                middle: Some(now + lasts / 2),
+            };
+            self.put_off_look(now, random);
+        }
+    }
+
+    /// The stream is alive and has come as far as `to`.
+    fn hear(&mut self, to: ResourceVersion, now: Instant, random: &mut Random) {
+        if let State::Streaming { at, .. } = &mut self.state {
+            *at = to;
+        }
+        self.put_off_look(now, random);
+    }
+
+    /// The stream has told of an object. A bookmark tells of none: one that came past a change
+    /// which a look has seen was a lie.
+    fn clear(&mut self, name: &str) {
+        self.told.insert(name.to_owned());
+        self.suspect.take_if(|(_, names)| {
+            names.remove(name);
+            names.is_empty()
+        });
+    }
+
+    fn looked(&mut self, found: Found, now: Instant) {
+        let names = self.found.keys().chain(found.keys());
+        let differs = |name: &&String| {
+            !self.told.contains(*name) && self.found.get(*name) != found.get(*name)
+        };
+        let differ: BTreeSet<String> = gather(names.filter(differs).cloned());
+        match self.state {
+            State::Streaming { .. } => {
+                self.suspect = (!differ.is_empty()).then(|| (now + LOOK_GRACE, differ));
+            }
+            State::Resting if !differ.is_empty() => self.state = State::List { due: now },
+            State::Resting | State::List { .. } | State::Open { .. } => {}
+        }
+    }
+
+    fn ended(&mut self, now: Instant, random: &mut Random) {
+        if let State::Streaming { at, since, .. } = &self.state {
+            let at_once = now.saturating_duration_since(*since) < WATCH_AT_LEAST;
+            let wait = match at_once {
+                true => self.backoff.stumbled(now, random),
+                false => Duration::ZERO,
+            };
+            self.suspect = None;
+            self.state = State::Open {
+                at: at.clone(),
+                due: now + wait,
+            };
+        }
+    }
+
+    fn failed(&mut self, failure: Failure, now: Instant, random: &mut Random) -> bool {
+        let streaming = matches!(self.state, State::Streaming { .. });
+        let wait = match failure {
+            // Whatever state wants the request wants it still.
+            Failure::Server => {
+                self.ended(now, random);
+                return streaming;
+            }
+            Failure::Gone => self.backoff.stumbled(now, random),
+            Failure::Object => match self.manner {
+                Manner::Once => RETRY_DENIED,
+                Manner::Poll(_) | Manner::Follow(_) => self.backoff.failed(now, random),
+            },
+        };
+        self.relist(now + wait);
+        streaming
+    }
+
+    /// Wants a list by then, whatever was under way.
+    pub fn relist(&mut self, due: Instant) {
+        self.suspect = None;
+        self.state = State::List { due };
+    }
+
+    fn tick(&mut self, now: Instant, random: &mut Random) -> bool {
+        if self.suspect.as_ref().is_some_and(|(by, _)| *by <= now) {
+            let wait = self.backoff.stumbled(now, random);
+            self.relist(now + wait);
+            return true;
+        }
+        match &self.state {
+            State::Streaming { until, .. } if *until <= now => {
+                self.ended(now, random);
+                true
+            }
+            State::Streaming { .. } | State::List { .. } | State::Open { .. } | State::Resting => {
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! Objects of one kind, followed: joins a list-watch (pure) to its requests and their answers. Owns:
+//! what is under way for it, and what the operator hears of the way. Must not: know what an object
+//! means.
+
+use std::io;
+use std::time::Instant;
+
+use log::{debug, warn};
+
+use crate::error::{Error, Kind, Target};
+use crate::gather;
+use crate::kube::api::{self, WatchEvent};
+use crate::kube::health::Server;
+use crate::kube::list_watch::{Failure, Found, Input, Manner, Want, Watch};
+use crate::kube::{list_path, watch_path};
+use crate::net::response::{Exchange, Progress};
+use crate::snapshot::{Extent, Object, ObjectKind};
+
+/// What the cluster says.
+#[derive(Debug)]
+pub enum Observation {
+    /// These objects are there, and no others.
+    Listed(Vec<Object>),
+    /// This object is there, in this state.
+    Changed(Object),
+    /// The object of this name is gone.
+    Deleted(String),
+    /// It will not say, for a reason of these objects' own.
+    Refused(Error),
+}
+
+/// What an answer is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A list of whole objects.
+    List,
+    /// A watch: lines, as they come.
+    Watch,
+    /// A list of metadata.
+    Look,
+}
+
+/// A list-watch and everything that is under way for it.
+pub struct Followed {
+    kind: ObjectKind,
+    /// What it covers; the verb is the last request's.
+    target: Target,
+    /// Of its API group; `None`: not known, so nothing can be asked.
+    version: Option<String>,
+    watch: Watch,
+    /// A list or a watch that is being answered.
+    answer: Option<(Purpose, Exchange)>,
+    /// A look that is being answered.
+    look: Option<Exchange>,
+    /// The last warning: none is given twice in a row.
+    said: String,
+}
+
+impl Followed {
+    /// Nothing asked yet. `name`: of the one object; `None`: all of the kind in the namespace.
+    pub fn new(
+        kind: ObjectKind,
+        namespace: String,
+        name: Option<String>,
+        manner: Manner,
+        now: Instant,
+    ) -> Followed {
+        let (resource, group) = (kind.plural(), kind.group());
+        Followed {
+            kind,
+            target: Target {
+                verb: "list",
+                resource,
+                group,
+                namespace,
+                name,
+            },
+            version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
+            watch: Watch::new(manner, now),
+            answer: None,
+            look: None,
+            said: String::new(),
+        }
+    }
+
+    /// Asks in this version of the API group from now on, if at all.
+    pub fn speak(&mut self, version: Option<&str>, now: Instant) {
+        if self.version.as_deref() != version {
+            self.version = version.map(str::to_owned);
+            // An open stream of another version goes on telling the same objects.
+            if !self.watch.is_settled() {
+                self.relist(now);
+            }
+        }
+    }
+
+    /// Whether a stream tells of every change.
+    pub fn is_streaming(&self) -> bool {
+        self.watch.is_streaming()
+    }
+
+    /// Asks what is there by then, whatever was under way.
+    pub fn relist(&mut self, due: Instant) {
+        self.answer = None;
+        self.watch.relist(due);
+    }
+
+    /// What is being answered, for poll(2).
+    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        self.answer
+            .iter()
+            .map(|(_, exchange)| exchange)
+            .chain(&self.look)
+    }
+
+    /// The same, to be marked as readable.
+    pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        self.answer
+            .iter_mut()
+            .map(|(_, exchange)| exchange)
+            .chain(&mut self.look)
+    }
+
+    /// Whether something has arrived that is not read yet.
+    pub fn has_input(&self) -> bool {
+        self.exchanges().any(Exchange::has_input)
+    }
+
+    /// When something is to be done without input. `permitted`: when requests may go out.
+    pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
+        let patience = self.exchanges().filter_map(|exchange| exchange.deadline);
+        let asks = self.version.is_some() && !self.is_asking();
+        let own = self.watch.deadline().filter(|_| asks);
+        // What is due waits for the server; what times out does not.
+        let own = own.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
+        patience.chain(own).chain(self.watch.expires()).min()
+    }
+
+    /// Whether the answer to what the list-watch wants is on its way.
+    fn is_asking(&self) -> bool {
+        match self.watch.is_settled() {
+            true => self.look.is_some(),
+            false => self.answer.is_some(),
+        }
+    }
+
+    /// Makes the request that is due, if any. True: one was made.
+    pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
+        if self.is_asking() {
+            return false;
+        }
+        let Some(version) = &self.version else {
+            return false;
+        };
+        let Some(want) = self.watch.wants(now, &mut server.random) else {
+            return false;
+        };
+        let (purpose, extent, path) = match &want {
+            Want::List => (
+                Purpose::List,
+                Extent::Objects,
+                list_path(&self.target, version),
+            ),
+            Want::Look => (
+                Purpose::Look,
+                Extent::Metadata,
+                list_path(&self.target, version),
+            ),
+            Want::Watch(from, lasts) => (
+                Purpose::Watch,
+                Extent::Objects,
+                watch_path(&self.target, version, from, *lasts),
+            ),
+        };
+        self.target.verb = match purpose {
+            Purpose::List | Purpose::Look => "list",
+            Purpose::Watch => "watch",
+        };
+        let answer = server.ask(&self.target, &path, extent);
+        let now = Instant::now();
+        match answer {
+            Some(answer) => {
+                if let (Want::Watch(_, lasts), 200) = (want, answer.status) {
+                    server.answered(now);
+                    self.step(Input::Opened(lasts), server, now);
+                }
+                let exchange = Exchange::new(answer, purpose == Purpose::Watch, now);
+                match purpose {
+                    Purpose::List | Purpose::Watch => self.answer = Some((purpose, exchange)),
+                    Purpose::Look => self.look = Some(exchange),
+                }
+            }
+            None if purpose == Purpose::Look => drop(self.step(Input::LookFailed, server, now)),
+            None => drop(self.step(Input::Failed(Failure::Server), server, now)),
+        }
+        true
+    }
+
+    /// Reads what has arrived, and says what it tells.
+    pub fn read(&mut self, server: &mut Server, observations: &mut Vec<Observation>) {
+        if let Some((purpose, mut exchange)) = self.answer.take_if(|(_, exchange)| exchange.more)
+            && self.read_answer(purpose, &mut exchange, server, observations)
+        {
+            self.answer = Some((purpose, exchange));
+        }
+        if let Some(mut exchange) = self.look.take_if(|exchange| exchange.more)
+            && self.read_answer(Purpose::Look, &mut exchange, server, observations)
+        {
+            self.look = Some(exchange);
+        }
+    }
+
+    /// True: the answer goes on.
+    fn read_answer(
+        &mut self,
+        purpose: Purpose,
+        exchange: &mut Exchange,
+        server: &mut Server,
+        observations: &mut Vec<Observation>,
+    ) -> bool {
+        let mut lines = Vec::new();
+        let progress = exchange.read(&mut lines);
+        let now = Instant::now();
+        for line in lines {
+            if self.take_event(&line, server, now, observations) {
+                return false;
+            }
+        }
+        match progress {
+            Progress::Waiting | Progress::More => return true,
+            Progress::Ended(body) if exchange.status != 200 => {
+                let refusal = self.take_refusal(purpose, exchange, &body, server, now);
+                observations.extend(refusal.map(Observation::Refused));
+            }
+            Progress::Ended(body) => match purpose {
+                Purpose::Watch => drop(self.step(Input::Ended, server, now)),
+                Purpose::List | Purpose::Look => {
+                    let list = self.take_list(purpose, &body, server, now);
+                    observations.extend(list.map(Observation::Listed));
+                }
+            },
+            Progress::Broken(error) => self.take_break(purpose, error, server, now),
+        }
+        false
+    }
+
+    /// A list or a look has arrived, whole. A list's objects are given back.
+    fn take_list(
+        &mut self,
+        purpose: Purpose,
+        body: &[u8],
+        server: &mut Server,
+        now: Instant,
+    ) -> Option<Vec<Object>> {
+        let extent = match purpose {
+            Purpose::List | Purpose::Watch => Extent::Objects,
+            Purpose::Look => Extent::Metadata,
+        };
+        let mut list = match api::list(body, self.kind, extent) {
+            Ok(list) => list,
+            Err(what) => {
+                self.take_nonsense(purpose, what, server, now);
+                return None;
+            }
+        };
+        server.answered(now);
+        list.items.retain(|item| self.covers(&item.name));
+        let versions = list
+            .items
+            .iter()
+            .map(|item| (item.name.clone(), item.version.clone()));
+        let found: Found = gather(versions);
+        if purpose == Purpose::Look {
+            self.step(Input::Looked(found), server, now);
+            return None;
+        }
+        self.step(Input::Listed(list.at, found), server, now);
+        self.said.clear();
+        Some(list.items)
+    }
+
+    fn covers(&self, name: &str) -> bool {
+        self.target.name.as_deref().is_none_or(|mine| mine == name)
+    }
+
+    /// A line of the watch. True: the watch is over.
+    fn take_event(
+        &mut self,
+        line: &[u8],
+        server: &mut Server,
+        now: Instant,
+        observations: &mut Vec<Observation>,
+    ) -> bool {
+        let event = match api::event(line, self.kind) {
+            Ok(event) => event,
+            Err(what) => {
+                self.take_nonsense(Purpose::Watch, what, server, now);
+                return true;
+            }
+        };
+        match event {
+            WatchEvent::Changed(Object { name, .. }) | WatchEvent::Deleted(name, _)
+                if !self.covers(&name) =>
+            {
+                self.say("the watch tells of another object: skipped", &name);
+            }
+            WatchEvent::Changed(object) => {
+                let (name, version) = (object.name.clone(), object.version.clone());
+                self.step(Input::Changed(name, version), server, now);
+                observations.push(Observation::Changed(object));
+            }
+            WatchEvent::Deleted(name, at) => {
+                self.step(Input::Deleted(name.clone(), at), server, now);
+                observations.push(Observation::Deleted(name));
+            }
+            WatchEvent::Bookmark(at) => drop(self.step(Input::Bookmark(at), server, now)),
+            WatchEvent::Unknown(kind) => {
+                self.say(
+                    "the watch tells of an event of unknown type: skipped",
+                    &kind,
+                );
+            }
+            WatchEvent::Failed(status) if status.code == 410 => {
+                return self.step(Input::Failed(Failure::Gone), server, now);
+            }
+            WatchEvent::Failed(status) => {
+                self.say(
+                    "the API server ended the watch: listing again",
+                    &status.message,
+                );
+                return self.step(Input::Failed(Failure::Object), server, now);
+            }
+        }
+        false
+    }
+
+    /// An answer that is no success has arrived, whole. Given back if it is about these objects.
+    fn take_refusal(
+        &mut self,
+        purpose: Purpose,
+        exchange: &Exchange,
+        body: &[u8],
+        server: &mut Server,
+        now: Instant,
+    ) -> Option<Error> {
+        let (code, retry_after) = (exchange.status, exchange.retry_after);
+        let (target, message) = (Box::new(self.target.clone()), api::status(body).message);
+        let error = Error::Status {
+            target,
+            code,
+            message,
+            retry_after,
+        };
+        let (failure, refusal) = match error.kind() {
+            Kind::Transient | Kind::Unauthorized => {
+                server.failed(error, now);
+                (Failure::Server, None)
+            }
+            Kind::Gone => (Failure::Gone, None),
+            // A kind that nobody serves is no fault: a CRD comes and goes.
+            Kind::NotFound if self.kind == ObjectKind::TrafficSplit => {
+                (Failure::Object, Some(error))
+            }
+            _ => {
+                self.say("the API server refuses", &error.to_string());
+                (Failure::Object, Some(error))
+            }
+        };
+        if failure != Failure::Server {
+            server.answered(now);
+        }
+        let input = match (purpose, failure) {
+            (Purpose::List | Purpose::Watch, failure) => Input::Failed(failure),
+            (Purpose::Look, Failure::Server) => Input::LookFailed,
+            // An open stream knows better, unless nobody serves its kind.
+            (Purpose::Look, Failure::Object) if self.is_streaming() => {
+                return refusal.filter(|error| error.kind() == Kind::NotFound);
+            }
+            // A list is refused, too, or tells what is there.
+            (Purpose::Look, Failure::Object) => Input::Failed(failure),
+            // The next look will tell.
+            (Purpose::Look, Failure::Gone) => return None,
+        };
+        self.step(input, server, now);
+        refusal
+    }
+
+    /// The connection broke, or its bytes were no HTTP.
+    fn take_break(
+        &mut self,
+        purpose: Purpose,
+        error: io::Error,
+        server: &mut Server,
+        now: Instant,
+    ) {
+        debug!(target:% = self.target, error:% = error; "an answer broke");
+        match purpose {
+            Purpose::Look => {}
+            _ if error.kind() == io::ErrorKind::InvalidData => {
+                self.take_nonsense(purpose, error.to_string(), server, now);
+            }
+            Purpose::Watch => drop(self.step(Input::Ended, server, now)),
+            Purpose::List => {
+                let target = Box::new(self.target.clone());
+                server.failed(
+                    Error::Request {
+                        target,
+                        source: error.into(),
+                    },
+                    now,
+                );
+                self.step(Input::Failed(Failure::Server), server, now);
+            }
+        }
+    }
+
+    /// The answer cannot be understood: nothing of it is used, and a list will tell.
+    fn take_nonsense(&mut self, purpose: Purpose, what: String, server: &mut Server, now: Instant) {
+        let error = Error::Answer {
+            target: Box::new(self.target.clone()),
+            what,
+        };
+        self.say(
+            "the API server's answer cannot be used: asking again",
+            &error.to_string(),
+        );
+        server.answered(now);
+        if purpose != Purpose::Look {
+            self.step(Input::Failed(Failure::Object), server, now);
+        }
+    }
+
+    /// Lets time pass: answers that take too long are given up.
+    pub fn tick(&mut self, server: &mut Server, now: Instant) {
+        let late = |exchange: &Exchange| exchange.deadline.is_some_and(|at| at <= now);
+        if let Some((purpose, _)) = self.answer.take_if(|(_, exchange)| late(exchange)) {
+            let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
+            self.take_break(purpose, late, server, now);
+        }
+        drop(self.look.take_if(|exchange| late(exchange)));
+        self.step(Input::Tick, server, now);
+    }
+
+    /// Feeds the list-watch. True: it has given up its stream.
+    fn step(&mut self, input: Input, server: &mut Server, now: Instant) -> bool {
+        let closes = self.watch.step(input, now, &mut server.random);
+        if closes {
+            self.answer = None;
+        }
+        closes
+    }
+
+    fn say(&mut self, message: &'static str, reason: &str) {
+        if self.said != reason {
+            warn!(of:% = self.target, reason; "{message}");
+            self.said = reason.to_owned();
+        }
+    }
+}

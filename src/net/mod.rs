@@ -1,0 +1,7 @@
+//! Bytes and time: connections, TLS, responses. Must not: know Kubernetes or Envoy.
+
+pub mod connect;
+pub mod lines;
+pub mod response;
+pub mod tls;
+pub mod transport;

@@ -1,0 +1,375 @@
+//! The bytes under ureq: a socket that never blocks, with or without TLS. Owns: which connection is
+//! taken, and how long any of it may take. Must not: know what HTTP or Kubernetes is.
+//!
+//! While a request is being made, every wait is a poll(2) on the socket and for signals, up to the
+//! request's deadline. Once its answer has begun, the loop takes over: [`Socket::watch`] makes
+//! reads return `WouldBlock`, which ureq hands through unchanged, and after which it can resume.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+
+use super::connect::Connection;
+use crate::process::signals::Signals;
+
+/// One connection's socket, shared by the transport inside ureq and the loop that polls it.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    watched: AtomicBool,
+    requests: AtomicU32,
+}
+
+impl Socket {
+    /// From now on the loop waits for input, not the transport.
+    pub fn watch(&self) {
+        self.watched.store(true, Relaxed);
+    }
+
+    /// Whether it has carried more than one request.
+    pub fn is_reused(&self) -> bool {
+        self.requests.load(Relaxed) > 1
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// What the client and its connections share. There is one thread; the locks are there because
+/// ureq's traits ask for `Sync`.
+#[derive(Debug)]
+pub struct Shared {
+    signals: Signals,
+    /// When the request that is being made must have its answer's headers.
+    deadline: Mutex<Instant>,
+    /// The connection that the last request went out on.
+    latest: Mutex<Option<Arc<Socket>>>,
+    /// For the next connection.
+    tls: Mutex<Option<Arc<ClientConfig>>>,
+    /// The next connection, if it is begun already.
+    begun: Mutex<Option<Connection>>,
+    /// The API server's addresses; false: they have failed since, so look them up.
+    addresses: Mutex<(Vec<SocketAddr>, bool)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Nothing connected, no TLS yet.
+    pub fn new(signals: Signals) -> Shared {
+        Shared {
+            signals,
+            deadline: Mutex::new(Instant::now()),
+            latest: Mutex::default(),
+            tls: Mutex::default(),
+            begun: Mutex::default(),
+            addresses: Mutex::default(),
+        }
+    }
+
+    /// The next connection trusts what `config` trusts.
+    pub fn set_tls(&self, config: Arc<ClientConfig>) {
+        *lock(&self.tls) = Some(config);
+    }
+
+    /// Begins the connection to `uri` that the next request will take, if that needs no look-up: the
+    /// server works on it while we do something else. What fails here fails there again.
+    pub fn begin(&self, uri: &Uri) {
+        let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
+        if let Ok(ip) = host(uri).parse()
+            && let Ok(tls) = self.tls_to(uri)
+            && let Ok(connection) = Connection::begin(&SocketAddr::new(ip, port), tls)
+        {
+            *lock(&self.begun) = Some(connection);
+        }
+    }
+
+    /// A client for a TLS connection to `uri`, if it asks for that.
+    fn tls_to(&self, uri: &Uri) -> Result<Option<Box<ClientConnection>>, Error> {
+        if !is_tls(uri) {
+            return Ok(None);
+        }
+        let name = ServerName::try_from(host(uri).to_owned()).map_err(io::Error::other)?;
+        let config = lock(&self.tls).clone().ok_or(Error::TlsRequired)?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok(Some(Box::new(connection)))
+    }
+
+    /// The request that comes next must have its answer's headers by then.
+    pub fn set_deadline(&self, deadline: Instant) {
+        *lock(&self.deadline) = deadline;
+    }
+
+    /// The connection that the last request went out on.
+    pub fn take_latest(&self) -> Option<Arc<Socket>> {
+        lock(&self.latest).take()
+    }
+
+    /// Whether a signal calls us away.
+    pub fn is_stopped(&self) -> bool {
+        self.signals.attend().is_some()
+    }
+
+    /// Waits until `socket` is ready, the deadline has passed or a signal calls us away.
+    pub(super) fn wait(&self, socket: impl AsFd, flags: PollFlags) -> io::Result<()> {
+        let deadline = *lock(&self.deadline);
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
+            }
+            let until = self.signals.due().map_or(deadline, |at| at.min(deadline));
+            let left = until.saturating_duration_since(now);
+            let mut fds = [
+                PollFd::new(&socket, flags),
+                PollFd::new(&*self.signals.waiting, PollFlags::IN),
+            ];
+            match poll(&mut fds, Some(&timespec(left))) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let ready = !fds[0].revents().is_empty();
+            if self.is_stopped() {
+                return Err(io::Error::other("a signal calls the program away"));
+            }
+            if ready {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs `operation` until it is done, waiting whenever it would block.
+    pub(super) fn insist<T>(
+        &self,
+        socket: &TcpStream,
+        flags: PollFlags,
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match operation() {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait(socket, flags)?,
+                result => return result,
+            }
+        }
+    }
+}
+
+fn is_tls(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
+}
+
+/// Without the brackets of an IPv6 address.
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// As poll(2) takes it; too long a time means for ever, near enough.
+pub fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// Looks a name up only when no known address works: the call cannot be interrupted.
+#[derive(Debug)]
+pub struct CachingResolver(pub Arc<Shared>);
+
+impl Resolver for CachingResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let (known, good) = &mut *lock(&self.0.addresses);
+        if !*good {
+            let look_up = || DefaultResolver::default().resolve(uri, config, timeout);
+            match self.0.signals.uninterrupted(look_up) {
+                Ok(found) => (*known, *good) = (found.to_vec(), true),
+                // Names may be gone for longer than the server is.
+                Err(_) if !known.is_empty() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut addresses = self.empty();
+        known.iter().for_each(|address| addresses.push(*address));
+        Ok(addresses)
+    }
+}
+
+/// Makes connections for ureq.
+#[derive(Debug)]
+pub struct PollConnector(pub Arc<Shared>);
+
+impl Connector<()> for PollConnector {
+    type Out = PollTransport;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<PollTransport>, Error> {
+        let shared = &self.0;
+        let begun = lock(&shared.begun).take();
+        let begun = begun.and_then(|begun| begun.finish(shared).ok());
+        // The server may have closed it since, as it may close one that has carried a request.
+        let requests = u32::from(begun.is_some());
+        let Connection { stream, tls } = match begun {
+            Some(finished) => finished,
+            None => {
+                let connection = connect_any(shared, &details.addrs);
+                lock(&shared.addresses).1 = connection.is_ok();
+                let mut connection = connection?;
+                connection.tls = shared.tls_to(details.uri)?;
+                connection.secure(shared)?
+            }
+        };
+        let config = details.config;
+        Ok(Some(PollTransport {
+            shared: shared.clone(),
+            socket: Arc::new(Socket {
+                stream,
+                watched: false.into(),
+                requests: requests.into(),
+            }),
+            tls,
+            buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
+        }))
+    }
+}
+
+/// The first address that answers. Each but the last gets its share of the time that is left, so
+/// that a dead one does not cost the others theirs.
+fn connect_any(shared: &Shared, addresses: &[SocketAddr]) -> io::Result<Connection> {
+    let deadline = *lock(&shared.deadline);
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for (tried, address) in addresses.iter().enumerate() {
+        let now = Instant::now();
+        let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;
+        *lock(&shared.deadline) = now + share;
+        let result = Connection::begin(address, None).and_then(|begun| begun.finish(shared));
+        *lock(&shared.deadline) = deadline;
+        match result {
+            Ok(connection) => return Ok(connection),
+            Err(e) => failure = e,
+        }
+    }
+    Err(failure)
+}
+
+/// One connection, as ureq sees it.
+#[derive(Debug)]
+pub struct PollTransport {
+    shared: Arc<Shared>,
+    socket: Arc<Socket>,
+    tls: Option<Box<ClientConnection>>,
+    buffers: LazyBuffers,
+}
+
+impl Transport for PollTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
+        // A pooled connection's last answer may have been watched; this request's is not yet.
+        self.socket.watched.store(false, Relaxed);
+        self.socket.requests.fetch_add(1, Relaxed);
+        *lock(&self.shared.latest) = Some(self.socket.clone());
+
+        let mut stream = &self.socket.stream;
+        let mut output = &self.buffers.output()[..amount];
+        while !output.is_empty() {
+            let sent = match &mut self.tls {
+                None => self
+                    .shared
+                    .insist(stream, PollFlags::OUT, || stream.write(output))?,
+                Some(tls) => tls.writer().write(output)?,
+            };
+            output = &output[sent..];
+            if let Some(tls) = &mut self.tls {
+                while tls.wants_write() {
+                    self.shared
+                        .insist(stream, PollFlags::OUT, || tls.write_tls(&mut stream))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        let stream = &self.socket.stream;
+        let buffer = self.buffers.input_append_buf();
+        let read = || match &mut self.tls {
+            None => (&*stream).read(buffer),
+            Some(tls) => read_tls(stream, tls, buffer),
+        };
+        let amount = if self.socket.watched.load(Relaxed) {
+            // The loop polls; WouldBlock goes up to it.
+            read_uninterrupted(read)?
+        } else {
+            self.shared.insist(stream, PollFlags::IN, read)?
+        };
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    /// Open and quiet: bytes that nobody asked for make a connection unfit for the next request.
+    fn is_open(&mut self) -> bool {
+        let peeked = self.socket.stream.peek(&mut [0]);
+        peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+fn read_uninterrupted(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Decrypts what has arrived, as much as fits; `WouldBlock` only when nothing is left inside rustls.
+fn read_tls(
+    mut stream: &TcpStream,
+    tls: &mut ClientConnection,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    loop {
+        match tls.reader().read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        tls.read_tls(&mut stream)?;
+        tls.process_new_packets()
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    }
+}

@@ -1,0 +1,93 @@
+//! Where everything stands in the output directory, and what our names look like. Owns: paths,
+//! numbers of sets, targets of links, the order of pokes. Must not: touch the disk.
+//!
+//! ```text
+//! DIR/current -> .live                               what Envoy is told; renamed last
+//! DIR/.live/rds.yaml -> ../.sets/active/rds.yaml     one link per key; never a new directory
+//! DIR/.sets/42/rds.yaml                              one set; never changed once committed
+//! DIR/.sets/43/                                      empty, made ahead for the next
+//! DIR/.sets/42.sources                               which ConfigMap each file came from
+//! DIR/.sets/active -> 42                             the commit point
+//! DIR/.sets/done -> 42                               committed, poked and synced: whole
+//! DIR/.sets/.links/7                                 temporary links, under names no key can take
+//! DIR/.sets/.lock                                    held by the publisher for life
+//! DIR/.sets/.life                                    what it says of itself, for probes
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::snapshot::FileName;
+
+/// What `current` points to, relative as all our links: DIR may be mounted elsewhere for Envoy.
+pub const CURRENT: &str = ".live";
+
+/// The paths that never change.
+#[derive(Debug)]
+pub struct Layout {
+    pub dir: PathBuf,
+    pub current: PathBuf,
+    pub live: PathBuf,
+    pub sets: PathBuf,
+    pub links: PathBuf,
+    pub lock: PathBuf,
+    pub life: PathBuf,
+    pub active: PathBuf,
+    pub done: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `dir`.
+    pub fn new(dir: &Path) -> Layout {
+        let sets = dir.join(".sets");
+        Layout {
+            dir: dir.to_owned(),
+            current: dir.join("current"),
+            live: dir.join(CURRENT),
+            links: sets.join(".links"),
+            lock: sets.join(".lock"),
+            life: sets.join(".life"),
+            active: sets.join("active"),
+            done: sets.join("done"),
+            sets,
+        }
+    }
+
+    /// The directory of a set.
+    pub fn set(&self, number: u64) -> PathBuf {
+        self.sets.join(number.to_string())
+    }
+
+    /// Where a set's files came from.
+    pub fn sources(&self, number: u64) -> PathBuf {
+        self.sets.join(number.to_string() + ".sources")
+    }
+
+    /// The link that Envoy opens.
+    pub fn link(&self, name: &str) -> PathBuf {
+        self.live.join(name)
+    }
+}
+
+/// What the link of a key points to, in every set.
+pub fn target(name: &str) -> String {
+    ["../.sets/active/", name].concat()
+}
+
+/// The number in a name of ours: plain digits, no more than could ever be counted to.
+pub fn number(name: &str) -> Option<u64> {
+    let plain = name.len() <= 15 && !name.starts_with('0') && !name.starts_with('+');
+    name.parse().ok().filter(|_| plain)
+}
+
+/// The kinds of files that others rest on come first.
+const ORDER: [&str; 5] = ["cds", "eds", "sds", "lds", "rds"];
+/// The rank of files of no kind.
+pub const LAST_RANK: usize = ORDER.len();
+
+/// The order of pokes: what others refer to comes first. Envoy need not keep it.
+pub fn rank(name: &FileName) -> usize {
+    let first = ORDER
+        .iter()
+        .position(|kind| name.as_str().starts_with(kind));
+    first.unwrap_or(LAST_RANK)
+}

@@ -1,0 +1,152 @@
+//! Files that another program put where our links belong: all of `current/`, left by the Go
+//! program, or single files written through it since. Owns: making them a set, with the same
+//! content for Envoy at every moment. Must not: publish anything new.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::disk::reason;
+use super::layout::{CURRENT, target};
+use super::provenance::{Source, unknown};
+use super::publish::{Staged, ordered};
+use super::recover::make_dir;
+use super::{Active, Publisher};
+use crate::error::Error;
+use crate::snapshot::FileName;
+
+impl Publisher {
+    /// Cut anywhere, it can be begun again: until all files are replaced, `current/` shows the same
+    /// set through some links and some files.
+    ///
+    /// 1. Copy what `current/` shows into a set.
+    /// 2. Make it `done`, then `active`: our links may be among what is shown.
+    /// 3. A directory `current` becomes `.live` by exchange: a running Envoy watches its inode.
+    /// 4. Replace file after file by a link to the same content.
+    pub(super) fn adopt(&mut self) -> Result<(), Error> {
+        let is_dir = match self.disk.lstat(&self.at.current)? {
+            Some(found) => found.is_dir(),
+            None => false,
+        };
+        let from = if is_dir {
+            self.at.current.clone()
+        } else {
+            self.at.live.clone()
+        };
+
+        // 1.
+        let mut staged = self.begin();
+        let taken = self.take(&from, &mut staged);
+
+        // 2. In this order a cut is told from a publish that was cut.
+        if let Err(error) = taken.and_then(|()| self.step(&mut staged)) {
+            self.undo(&staged);
+            return Err(error);
+        }
+        self.whole = Some(staged.number);
+        let mut settle = || {
+            self.disk.sync(&self.held.sets, &self.at.sets)?;
+            self.step(&mut staged)?;
+            self.disk.sync(&self.held.sets, &self.at.sets)
+        };
+        if let Err(error) = settle() {
+            self.unlink_all(&staged);
+            return Err(error);
+        }
+        self.visible = Some(staged.number);
+
+        // 3.
+        if is_dir {
+            make_dir(&self.disk, &self.at.current)?; // It may have been closed to others.
+            self.retire_live()?;
+            let live = self.at.live.clone();
+            self.put(CURRENT, &live)?;
+            self.disk.exchange(&self.at.live, &self.at.current)?;
+        }
+
+        // 4.
+        for name in ordered(staged.files.keys()) {
+            if !self.is_ours(&self.at.live, name.as_str())? {
+                let link = self.at.link(name.as_str());
+                self.put(&target(name.as_str()), &link)?;
+            }
+        }
+        self.foreign = false;
+        self.older.remove(&staged.number);
+        self.active = Some(Active {
+            number: staged.number,
+            files: std::mem::take(&mut staged.files),
+            done: true,
+            unsynced: None,
+            owed: Default::default(),
+            current_owed: false,
+        });
+        Ok(())
+    }
+
+    // Synced, but not committed.
+    fn take(&mut self, from: &Path, staged: &mut Staged) -> Result<(), Error> {
+        let dir = self.make_set(staged.number)?;
+        // A file that replaces one of ours keeps that one's origin: its key is still somebody's.
+        let known = match self.whole {
+            Some(number) => self.sources_of(number)?.unwrap_or_default(),
+            None => Default::default(),
+        };
+        let nobody = unknown();
+        for name in self.disk.list(from)?.unwrap_or_default() {
+            let Some(key) = FileName::new(&name) else {
+                continue;
+            };
+            if self.visible > self.whole && self.is_ours(from, &name)? {
+                continue;
+            }
+            let source = from.join(&name);
+            let Some(file) = self.disk.follow(&source)? else {
+                continue;
+            };
+            if !self.disk.stat(&file, &source)?.is_file() {
+                continue;
+            }
+            let path = dir.join(&name);
+            let origin = known
+                .get(&key)
+                .map_or(&nobody, |source| &source.origin)
+                .clone();
+            let (copy, size) = self.disk.copy(&file, &source, &path)?;
+            self.disk.sync(&copy, &path)?;
+            let seen = None;
+            staged.files.insert(key, Source { origin, size, seen });
+        }
+        self.write_sources(staged)?;
+        for path in [self.at.sources(staged.number), dir] {
+            self.disk.sync(&self.disk.open(&path)?, &path)?;
+        }
+        self.disk.sync(&self.held.sets, &self.at.sets)?;
+        let number = staged.number.to_string();
+        self.plan_rename(staged, &number, self.at.done.clone())?;
+        self.plan_rename(staged, &number, self.at.active.clone())
+    }
+
+    // A link to `target` in the place of what is at `onto`.
+    pub(super) fn put(&mut self, target: &str, onto: &Path) -> Result<(), Error> {
+        let link = self.temporary(target)?;
+        let put = self.disk.rename(&link, onto);
+        if put.is_err() {
+            let _ = self.disk.unlink(&link);
+        }
+        put
+    }
+
+    // `.live` beside a directory `current` is what Envoy does not see: ours may go, anything else
+    // is an error.
+    fn retire_live(&mut self) -> Result<(), Error> {
+        for name in self.names_in_live()? {
+            if self.is_ours(&self.at.live, &name)? {
+                self.disk.unlink(&self.at.link(&name))?;
+            }
+        }
+        match self.disk.remove_dir(&self.at.live) {
+            Err(error) if reason(&error) == Some(ErrorKind::NotADirectory) => Ok(()),
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! `<configmap>-gen` in the cluster: the files on disk that came from one ConfigMap, for people to
+//! read. Never an input. Owns: when it is written, whether it may be, and what the operator hears.
+//! Its troubles are its own: they hold up neither files nor watches.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::backoff::{Backoff, Random};
+use crate::error::{Chain, Error, Kind, Target};
+use crate::kube::api::{self, Mirrored};
+use crate::kube::client::Method;
+use crate::kube::collection_path;
+use crate::kube::health::Server;
+use crate::net::response::{Exchange, Progress};
+use crate::output::manifest;
+use crate::snapshot::{Extent, FileSet, ObjectKind, ObjectName};
+
+/// Many replicas write the same: whoever looks first writes, the others find it done.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// It is for people: no more often than this.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// The mirror of one ConfigMap.
+pub struct Mirror {
+    source: ObjectName,
+    target: Target,
+    /// When to look whether it has to be written.
+    due: Option<Instant>,
+    step: Step,
+    written: Option<Instant>,
+    backoff: Backoff,
+    /// What is published is what the cluster says: else it is not shown.
+    allowed: bool,
+    /// No second try: there is one publish, and then the end.
+    once: bool,
+    /// The last warning: none is given twice in a row.
+    said: String,
+}
+
+enum Step {
+    Idle,
+    /// It is being read.
+    Reading(Exchange),
+    /// It has been read; `None`: it does not exist.
+    Read(Option<Mirrored>),
+    /// Writing was refused; why is being read.
+    Refused(Exchange),
+}
+
+impl Mirror {
+    /// Nothing is to be written yet.
+    pub fn new(source: ObjectName, once: bool) -> Mirror {
+        let ObjectName { namespace, name } = manifest::mirror_of(&source);
+        let kind = ObjectKind::ConfigMap;
+        let (resource, group) = (kind.plural(), kind.group());
+        let target = Target {
+            verb: "get",
+            resource,
+            group,
+            namespace,
+            name: Some(name),
+        };
+        Mirror {
+            source,
+            target,
+            due: None,
+            step: Step::Idle,
+            written: None,
+            backoff: Backoff::default(),
+            allowed: false,
+            once,
+            said: String::new(),
+        }
+    }
+
+    /// What is published may have changed.
+    pub fn changed(&mut self, now: Instant, random: &mut Random) {
+        let settle = if self.once {
+            Duration::ZERO
+        } else {
+            random.up_to(SETTLE_WITHIN)
+        };
+        let earliest = self.earliest(now);
+        self.due.get_or_insert((now + settle).max(earliest));
+    }
+
+    fn earliest(&self, now: Instant) -> Instant {
+        self.written.map_or(now, |written| written + WRITE_EVERY)
+    }
+
+    /// Shows what is published, or lets what is there stand.
+    pub fn allow(&mut self, allowed: bool) {
+        self.allowed = allowed;
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_settled(&self) -> bool {
+        (self.due.is_none() || !self.allowed) && matches!(self.step, Step::Idle)
+    }
+
+    /// What is being answered, for poll(2).
+    pub fn exchange(&self) -> Option<&Exchange> {
+        match &self.step {
+            Step::Reading(exchange) | Step::Refused(exchange) => Some(exchange),
+            Step::Idle | Step::Read(_) => None,
+        }
+    }
+
+    /// The same, to be marked as readable.
+    pub fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        match &mut self.step {
+            Step::Reading(exchange) | Step::Refused(exchange) => Some(exchange),
+            Step::Idle | Step::Read(_) => None,
+        }
+    }
+
+    /// When something is to be done without input.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.step {
+            Step::Idle => self.due.filter(|_| self.allowed),
+            Step::Read(_) => Some(Instant::now()),
+            Step::Reading(exchange) | Step::Refused(exchange) => exchange.deadline,
+        }
+    }
+
+    /// Makes the request that is due, if any. `published`: what is on disk. True: one was made.
+    pub fn request(
+        &mut self,
+        server: &mut Server,
+        published: impl FnOnce() -> Option<FileSet>,
+        now: Instant,
+    ) -> bool {
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle if self.allowed && self.due.is_some_and(|at| at <= now) => {
+                self.due = None;
+                self.look(server);
+                true
+            }
+            // What is published is no longer what the cluster says.
+            Step::Read(_) if !self.allowed => {
+                self.due = Some(now);
+                false
+            }
+            Step::Read(existing) => {
+                let result = match published() {
+                    Some(set) => self.write(existing, &set, server),
+                    // Nothing whole is on disk: the next publish asks again.
+                    None => Ok(false),
+                };
+                result.unwrap_or_else(|error| {
+                    self.fail(&error, Instant::now(), server);
+                    true
+                })
+            }
+            step @ (Step::Idle | Step::Reading(_) | Step::Refused(_)) => {
+                self.step = step;
+                false
+            }
+        }
+    }
+
+    fn look(&mut self, server: &mut Server) {
+        self.target.verb = "get";
+        let path = self.path();
+        match server.try_ask(Method::Get, &self.target, &path, Extent::Objects) {
+            Ok(answer) => {
+                self.step = Step::Reading(Exchange::new(answer, false, Instant::now()));
+            }
+            Err(error) => self.fail(&error, Instant::now(), server),
+        }
+    }
+
+    fn path(&self) -> String {
+        let name = self.target.name.as_deref().unwrap_or_default();
+        format!("{}/{name}", collection_path(&self.target, "v1"))
+    }
+
+    /// Writes, if what is there differs. True: a request was made.
+    fn write(
+        &mut self,
+        existing: Option<Mirrored>,
+        set: &FileSet,
+        server: &mut Server,
+    ) -> Result<bool, Error> {
+        let mine = || {
+            set.iter()
+                .filter(|(_, file)| file.origin.object == self.source)
+        };
+        if let Some(Mirrored {
+            managed_by, files, ..
+        }) = &existing
+        {
+            let ours = managed_by.as_deref() == Some(manifest::MANAGER);
+            let equal = |(name, file): (&_, &crate::snapshot::File)| {
+                let name: &crate::snapshot::FileName = name;
+                files.get(name.as_str()) == Some(&file.bytes)
+            };
+            if ours && files.len() == mine().count() && mine().all(equal) {
+                return Ok(false);
+            }
+            // The Go program set no label; what holds other keys is somebody else's.
+            if !ours
+                && !files
+                    .keys()
+                    .all(|key| mine().any(|(name, _)| name.as_str() == key))
+            {
+                self.say(
+                    "a ConfigMap of the mirror's name is somebody else's: left alone",
+                    "",
+                );
+                return Ok(false);
+            }
+        }
+        let over = existing
+            .as_ref()
+            .map(|existing| &existing.version.resource_version);
+        let body = manifest::mirror(&self.source, set, over).map_err(|e| Error::System {
+            what: "write a manifest",
+            source: e.into(),
+        })?;
+        let (verb, method, path) = match over {
+            Some(_) => ("update", Method::Put(&body), self.path()),
+            None => (
+                "create",
+                Method::Post(&body),
+                collection_path(&self.target, "v1"),
+            ),
+        };
+        self.target.verb = verb;
+        drop(existing);
+        // One that seems to fail may have arrived.
+        self.wrote(Instant::now());
+        let answer = server.try_ask(method, &self.target, &path, Extent::Objects)?;
+        let now = Instant::now();
+        if matches!(answer.status, 200 | 201) {
+            // The rest of the answer repeats what we sent.
+            info!(configmap:% = manifest::mirror_of(&self.source); "mirrored");
+            self.wrote(now);
+            self.said.clear();
+        } else {
+            self.step = Step::Refused(Exchange::new(answer, false, now));
+        }
+        Ok(true)
+    }
+
+    /// What became due while it was looked for has to wait, too.
+    fn wrote(&mut self, at: Instant) {
+        self.written = Some(at);
+        self.due = self.due.map(|due| due.max(at + WRITE_EVERY));
+    }
+
+    /// Reads what has arrived.
+    pub fn read(&mut self, server: &mut Server) {
+        let readable = self.exchange().is_some_and(|exchange| exchange.more);
+        if !readable {
+            return;
+        }
+        let now = Instant::now();
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Reading(mut exchange) => match exchange.read(&mut Vec::new()) {
+                Progress::Waiting | Progress::More => self.step = Step::Reading(exchange),
+                Progress::Ended(body) => match exchange.status {
+                    200 => match api::mirrored(&body) {
+                        Ok(existing) => self.step = Step::Read(Some(existing)),
+                        Err(what) => {
+                            let error = Error::Answer {
+                                target: self.boxed_target(),
+                                what,
+                            };
+                            self.fail(&error, now, server);
+                        }
+                    },
+                    404 => self.step = Step::Read(None),
+                    _ => self.refused(&exchange, &body, server, now),
+                },
+                Progress::Broken(error) => self.broken(error, server, now),
+            },
+            Step::Refused(mut exchange) => match exchange.read(&mut Vec::new()) {
+                Progress::Waiting | Progress::More => self.step = Step::Refused(exchange),
+                Progress::Ended(body) => self.refused(&exchange, &body, server, now),
+                Progress::Broken(error) => self.broken(error, server, now),
+            },
+            step @ (Step::Idle | Step::Read(_)) => self.step = step,
+        }
+    }
+
+    /// Lets time pass: an answer that takes too long is given up.
+    pub fn tick(&mut self, server: &mut Server, now: Instant) {
+        let late = self.exchange().and_then(|exchange| exchange.deadline);
+        if late.is_some_and(|at| at <= now) {
+            self.step = Step::Idle;
+            self.broken(
+                io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+                server,
+                now,
+            );
+        }
+    }
+
+    fn refused(&mut self, exchange: &Exchange, body: &[u8], server: &mut Server, now: Instant) {
+        let (target, status) = (self.boxed_target(), api::status(body));
+        let (code, retry_after) = (exchange.status, exchange.retry_after);
+        let error = Error::Status {
+            target,
+            code,
+            message: status.message,
+            retry_after,
+        };
+        if code == 409 {
+            // Somebody was faster: look again what is there.
+            self.changed(now, &mut server.random);
+            return;
+        }
+        self.fail(&error, now, server);
+    }
+
+    fn broken(&mut self, error: io::Error, server: &mut Server, now: Instant) {
+        let error = Error::Request {
+            target: self.boxed_target(),
+            source: error.into(),
+        };
+        self.fail(&error, now, server);
+    }
+
+    /// What can pass is tried again; what cannot, when there is something new to write.
+    fn fail(&mut self, error: &Error, now: Instant, server: &mut Server) {
+        if server.is_stopped() {
+            // A signal cut it short; the next wait ends the program.
+            return;
+        }
+        if error.kind() == Kind::Transient && !self.once {
+            let wish = error.retry_after().unwrap_or_default();
+            let wait = self.backoff.failed(now, &mut server.random).max(wish);
+            self.due = Some((now + wait).max(self.earliest(now)));
+        }
+        self.say(
+            "the mirror cannot be written: the files go on",
+            &Chain(error).to_string(),
+        );
+    }
+
+    fn boxed_target(&self) -> Box<Target> {
+        Box::new(self.target.clone())
+    }
+
+    fn say(&mut self, message: &'static str, reason: &str) {
+        let text = format!("{message}{reason}");
+        if self.said != text {
+            warn!(of:% = self.target, reason; "{message}");
+            self.said = text;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_due_during_a_look_waits_for_a_second_after_its_write() {
+        let (now, mut random) = (Instant::now(), Random::new(1));
+        let (namespace, name) = ("default".to_owned(), "a".to_owned());
+        let mut mirror = Mirror::new(ObjectName { namespace, name }, false);
+        mirror.allow(true);
+        mirror.changed(now, &mut random);
+        assert!(
+            mirror
+                .deadline()
+                .is_some_and(|at| at <= now + SETTLE_WITHIN)
+        );
+        let written = now + SETTLE_WITHIN;
+        mirror.wrote(written);
+        assert_eq!(mirror.deadline(), Some(written + WRITE_EVERY));
+    }
+}

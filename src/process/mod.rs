@@ -1,0 +1,4 @@
+//! The process we are, and the one we start.
+
+pub mod child;
+pub mod signals;

@@ -1,0 +1,197 @@
+//! Signals as a readable descriptor, and what becomes of each: it ends the program or, once a command
+//! runs, is passed on. Owns: which are held back, and what is done with them. As PID 1 nobody else
+//! would end us: the kernel ignores signals there unless they are held or handled.
+
+use std::ffi::CString;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use nix::sys::signal::{SIGCHLD, SigSet, SigmaskHow};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+use signal_hook::flag;
+
+use crate::error::Error;
+use crate::net::transport::timespec;
+use crate::process::child::Running;
+
+/// What ends the program: without a command the first two alone.
+const ENDS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+/// What else is for a command.
+const PASSED: [Signal; 2] = [Signal::USR1, Signal::USR2];
+
+/// Why a wait is to be left off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A signal ends the program.
+    Stop,
+    /// The command has ended, with this exit code.
+    Ended(u8),
+    /// Envoy is to be drained, before the command is told to end.
+    Drain,
+}
+
+/// All signals that are handled: they wait until they are asked for.
+#[derive(Clone)]
+pub struct Signals {
+    /// Readable once a signal has come; every wait includes it, and then asks [`Signals::attend`].
+    pub waiting: Arc<SignalFd>,
+    ends: &'static [Signal],
+    /// While true, a signal that is let through ends the program with exit code 0 from its handler:
+    /// for the one call that cannot be interrupted, a name look-up. Unset: there is no handler.
+    exit_at_once: Arc<OnceLock<Arc<AtomicBool>>>,
+    /// The lock is there because ureq's traits ask for `Sync`.
+    stage: Arc<Mutex<Stage>>,
+}
+
+enum Stage {
+    /// No command runs: a signal ends the program.
+    Alone,
+    Stopped,
+    Running(Running),
+    Ended(u8),
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signals")
+    }
+}
+
+impl Signals {
+    /// Takes over SIGTERM and SIGINT and, if a command is to be run, all that concern it.
+    pub fn install(commands: bool) -> Result<Signals, Error> {
+        let failed = |source| Error::System {
+            what: "handle signals",
+            source,
+        };
+        let ends = if commands { &ENDS[..] } else { &ENDS[..2] };
+        let mut held = set_of(ends);
+        if commands {
+            held.extend(&set_of(&PASSED));
+            held.add(SIGCHLD);
+            // If it is ignored, as we may have inherited it, nobody learns how a child ended.
+            let reaped = Arc::default();
+            flag::register(Signal::CHILD.as_raw(), reaped).map_err(failed)?;
+        }
+        // A mask that we inherited would hold others back for ever.
+        held.thread_set_mask().map_err(|e| failed(e.into()))?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let waiting = SignalFd::with_flags(&held, flags).map_err(|e| failed(e.into()))?;
+        Ok(Signals {
+            waiting: Arc::new(waiting),
+            ends,
+            exit_at_once: Arc::default(),
+            stage: Arc::new(Mutex::new(Stage::Alone)),
+        })
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what the signals ask for that have come, and what is due: every wait calls this when it
+    /// ends, for whatever reason. Something, again and again: leave off what is being done.
+    pub fn attend(&self) -> Option<Call> {
+        let next = || self.waiting.read_signal().ok().flatten();
+        let mut came = std::iter::from_fn(next)
+            .filter_map(|told| Signal::from_named_raw(told.ssi_signo.try_into().ok()?));
+        let mut stage = self.stage();
+        match &mut *stage {
+            Stage::Alone if came.any(|signal| self.ends.contains(&signal)) => {
+                *stage = Stage::Stopped;
+            }
+            Stage::Running(command) => {
+                let passed = came.filter(|signal| *signal != Signal::CHILD);
+                passed.for_each(|signal| command.take(signal));
+                if let Some(code) = command.attend(Instant::now()) {
+                    *stage = Stage::Ended(code);
+                }
+            }
+            Stage::Alone | Stage::Stopped | Stage::Ended(_) => {}
+        }
+        match &*stage {
+            Stage::Alone => None,
+            Stage::Stopped => Some(Call::Stop),
+            Stage::Running(command) => command.asks_to_drain().then_some(Call::Drain),
+            Stage::Ended(code) => Some(Call::Ended(*code)),
+        }
+    }
+
+    /// When to attend though no signal comes any more.
+    pub fn due(&self) -> Option<Instant> {
+        match &*self.stage() {
+            Stage::Alone => None,
+            Stage::Running(command) => command.due(),
+            Stage::Stopped | Stage::Ended(_) => Some(Instant::now()),
+        }
+    }
+
+    /// Starts the command, which signals are passed on to from now on. `drains`: not SIGTERM, until
+    /// [`Signals::pass_at`] says so.
+    pub fn start(&self, words: &[CString], drains: bool) -> Result<(), Error> {
+        *self.stage() = Stage::Running(Running::start(words, drains)?);
+        Ok(())
+    }
+
+    /// When SIGTERM is passed on to the command, if it has not been.
+    pub fn pass_at(&self, at: Instant) {
+        if let Stage::Running(command) = &mut *self.stage() {
+            command.pass_at(at);
+        }
+    }
+
+    /// Nothing else goes on: passes signals on until the command has ended. Its exit code, if there
+    /// is a command.
+    pub fn outlive(&self) -> Option<u8> {
+        loop {
+            match self.attend() {
+                Some(Call::Ended(code)) => return Some(code),
+                Some(Call::Stop) => return None,
+                Some(Call::Drain) => self.pass_at(Instant::now()),
+                None if !self.is_running() => return None,
+                None => {
+                    let left = self
+                        .due()
+                        .map(|at| at.saturating_duration_since(Instant::now()));
+                    let mut fds = [PollFd::new(&*self.waiting, PollFlags::IN)];
+                    let _ = poll(&mut fds, left.map(timespec).as_ref());
+                }
+            }
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(&*self.stage(), Stage::Running(_))
+    }
+
+    /// Runs a call that cannot be interrupted; a signal during it ends the program, unless that has
+    /// a command to outlive.
+    pub fn uninterrupted<T>(&self, call: impl FnOnce() -> T) -> T {
+        if self.is_running() {
+            return call();
+        }
+        let exit_at_once = self.exit_at_once.get_or_init(|| {
+            let exit = Arc::new(AtomicBool::new(false));
+            for signal in self.ends {
+                // It is none of those that cannot be handled.
+                let _ = flag::register_conditional_shutdown(signal.as_raw(), 0, exit.clone());
+            }
+            exit
+        });
+        exit_at_once.store(true, SeqCst);
+        let held = set_of(self.ends).thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+        let result = call();
+        let _ = held.and_then(|held| held.thread_set_mask());
+        exit_at_once.store(false, SeqCst);
+        result
+    }
+}
+
+fn set_of(signals: &[Signal]) -> SigSet {
+    let named = |signal: &Signal| nix::sys::signal::Signal::try_from(signal.as_raw()).ok();
+    signals.iter().filter_map(named).collect()
+}

@@ -1,0 +1,180 @@
+//! The Kubernetes objects we read, and the files made of them, as values. Owns: what a valid name
+//! is. Must not: do I/O, log, or decide what an object means for Envoy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::xds::weights::Spec;
+
+/// The content of one file. Shared, so that observed, desired and published hold one copy.
+pub type Bytes = Rc<[u8]>;
+
+/// Namespace and name of an object, both valid.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// A DNS label.
+    pub namespace: String,
+    /// A DNS subdomain.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A ConfigMap key that is a plain file name: 1 to 253 of `[-._a-zA-Z0-9]`, neither `.` nor
+/// beginning with `..` (the API server's own rule).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileName(Rc<str>);
+
+impl FileName {
+    /// `None` where `key` could leave its directory or is too long for one.
+    pub fn new(key: &str) -> Option<FileName> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let valid = (1..=253).contains(&key.len())
+            && key.bytes().all(plain)
+            && key != "."
+            && !key.starts_with("..");
+        valid.then(|| FileName(key.into()))
+    }
+
+    /// The name as it stands in the ConfigMap and on disk.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What follows the last dot, or nothing.
+    pub fn extension(&self) -> &str {
+        self.0
+            .rsplit_once('.')
+            .map_or("", |(_, extension)| extension)
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An object's `metadata.resourceVersion`: opaque, compared for equality only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceVersion(pub String);
+
+impl ResourceVersion {
+    /// `None` where `text` is nothing, or nothing that can stand in a URL's query.
+    pub fn new(text: String) -> Option<ResourceVersion> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        (!text.is_empty() && text.bytes().all(plain)).then_some(ResourceVersion(text))
+    }
+}
+
+impl fmt::Display for ResourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which object of its name, and which state of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Changes when an object is deleted and made anew.
+    pub uid: String,
+    /// Changes with every write.
+    pub resource_version: ResourceVersion,
+}
+
+/// Which object, and which state of it, a file came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The ConfigMap.
+    pub object: ObjectName,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// The state of it that the file was read from.
+    pub resource_version: ResourceVersion,
+}
+
+/// One file as it should stand on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its content, byte for byte.
+    pub bytes: Bytes,
+    /// Where it came from.
+    pub origin: Rc<Origin>,
+}
+
+/// A whole set: what Envoy should find, and nothing else.
+pub type FileSet = BTreeMap<FileName, File>;
+
+/// The kinds of objects that we read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// Files for Envoy.
+    ConfigMap,
+    /// Weights for their routes.
+    TrafficSplit,
+}
+
+impl ObjectKind {
+    /// As in an object's `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "ConfigMap",
+            ObjectKind::TrafficSplit => "TrafficSplit",
+        }
+    }
+
+    /// As in a URL and in a Role.
+    pub fn plural(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "configmaps",
+            ObjectKind::TrafficSplit => "trafficsplits",
+        }
+    }
+
+    /// The API group; empty for the core one.
+    pub fn group(self) -> &'static str {
+        match self {
+            ObjectKind::ConfigMap => "",
+            ObjectKind::TrafficSplit => "split.smi-spec.io",
+        }
+    }
+}
+
+/// An object as the API server tells it: nothing in it is checked yet.
+#[derive(Debug)]
+pub struct Object {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid` and `metadata.resourceVersion`.
+    pub version: Version,
+    /// What is particular to its kind.
+    pub body: Body,
+}
+
+/// What is particular to an object's kind; a fault in it is the object's own.
+#[derive(Debug)]
+pub enum Body {
+    /// `data` and `binaryData` of a ConfigMap, or why they cannot be read.
+    ConfigMap(Result<BTreeMap<String, Bytes>, String>),
+    /// Of a TrafficSplit.
+    TrafficSplit {
+        /// `metadata.creationTimestamp`: RFC 3339 in UTC, so its text tells older from newer.
+        created: String,
+        /// `spec`, or why it cannot be read.
+        spec: Result<Spec, String>,
+    },
+}
+
+/// What an answer should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Whole objects.
+    Objects,
+    /// Their metadata alone.
+    Metadata,
+}

@@ -1,0 +1,335 @@
+//! One named ConfigMap: what the cluster says of it, what of that is fit to be published, and what
+//! the operator hears of it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use log::{debug, warn};
+
+use crate::error::{Error, Target};
+use crate::kube::reflector::Observation;
+use crate::snapshot::{Body, FileName, Object, ObjectKind, ObjectName, Origin, ResourceVersion};
+use crate::xds::desired::{self, Content, Examined, Known, Latest, Remark};
+use crate::xds::validate;
+
+/// Examining this much takes two milliseconds.
+const LARGE: usize = 64 << 10;
+/// So often in a row an examination is left off for a later state: something is published even
+/// where they never stop coming.
+const LEFT_OFF_AT_MOST: u32 = 3;
+
+/// A named ConfigMap.
+#[derive(Debug)]
+pub struct Source {
+    /// Which.
+    pub object: ObjectName,
+    /// What the cluster said last.
+    pub latest: Latest,
+    /// The last fit state, of this life or of an earlier one.
+    pub content: Option<Content>,
+    /// Why it cannot be had, since when: missing or forbidden.
+    pub denied: Option<(Instant, Error)>,
+    /// Why its last state was refused.
+    pub refused: Option<String>,
+    /// A large state that has not been examined yet, and when it came.
+    unread: Option<(Observation, Instant)>,
+    /// How often in a row its examination was left off.
+    left_off: u32,
+    /// Files that were found good, and that nobody was asked about twice.
+    unasked: BTreeSet<FileName>,
+    /// The last warning: none is given twice in a row.
+    said: String,
+}
+
+impl Source {
+    /// Nothing is known of it yet.
+    pub fn new(object: ObjectName) -> Source {
+        Source {
+            object,
+            latest: Latest::Unknown,
+            content: None,
+            denied: None,
+            refused: None,
+            unread: None,
+            left_off: 0,
+            unasked: BTreeSet::new(),
+            said: String::new(),
+        }
+    }
+
+    /// What a publish may rest on.
+    pub fn known(&self) -> Known<'_> {
+        Known {
+            object: &self.object,
+            latest: self.latest,
+            content: self.content.as_ref(),
+        }
+    }
+
+    /// Takes in what the cluster says. Of large states that come together the last one counts.
+    pub fn take(&mut self, observation: Observation, now: Instant) {
+        let is_large = is_large(&observation);
+        if !is_large {
+            // What is no such state hides none.
+            self.examine(&mut || false);
+        }
+        self.unread = Some((observation, now));
+        if !is_large {
+            self.examine(&mut || false);
+        }
+    }
+
+    /// Finds out what a state is worth that was only taken in. False: not yet, as `is_outdated` said
+    /// that a later one may be there: take that in first.
+    pub fn examine(&mut self, is_outdated: &mut dyn FnMut() -> bool) -> bool {
+        let Some((observation, now)) = self.unread.take() else {
+            return true;
+        };
+        match observation {
+            Observation::Changed(object) => {
+                let may = self.left_off < LEFT_OFF_AT_MOST;
+                if !self.observe(&object, &mut || may && is_outdated()) {
+                    self.unread = Some((Observation::Changed(object), now));
+                    self.left_off += 1;
+                    return false;
+                }
+                self.left_off = 0;
+            }
+            Observation::Listed(objects) => match objects.first() {
+                Some(object) => drop(self.observe(object, &mut || false)),
+                None => self.miss(now),
+            },
+            Observation::Deleted(_) => self.miss(now),
+            Observation::Refused(error) => {
+                if self.latest == Latest::Unknown {
+                    // The others go on, if there is something that stands in for this one.
+                    self.latest = Latest::Refused;
+                }
+                self.deny(error, now);
+            }
+        }
+        true
+    }
+
+    /// Asks the second reader about what is published: there is time for it now.
+    pub fn ask_twice(&mut self) {
+        let unasked = std::mem::take(&mut self.unasked);
+        let Some(content) = &self.content else { return };
+        for name in unasked {
+            let bytes = content.files.get(&name);
+            if let Some(fault) = bytes.and_then(|bytes| validate::second_opinion(&name, bytes)) {
+                let Origin {
+                    object,
+                    resource_version,
+                    ..
+                } = &*content.origin;
+                doubt(object, resource_version, name.as_str(), &fault.to_string());
+            }
+        }
+    }
+
+    /// It is there, in this state. False: its examination was left off.
+    fn observe(&mut self, object: &Object, is_outdated: &mut dyn FnMut() -> bool) -> bool {
+        let Body::ConfigMap(files) = &object.body else {
+            return true;
+        };
+        let (name, version) = (&self.object, &object.version);
+        let resource_version = version.resource_version.clone();
+        let before = self.content.as_ref();
+        let Some(Examined {
+            content,
+            doubts,
+            unasked,
+        }) = desired::examine(name, version, files, before, is_outdated)
+        else {
+            return false;
+        };
+        (self.denied, self.refused) = (None, None);
+        for Remark { key, what } in doubts {
+            doubt(name, &resource_version, &key, &what);
+        }
+        match content {
+            Ok(content) => {
+                debug!(configmap:% = name, resource_version:% = resource_version; "observed");
+                self.content = Some(content);
+                self.unasked.extend(unasked);
+                self.latest = Latest::Fit;
+                self.said.clear();
+            }
+            Err(remarks) => {
+                let reasons: Vec<String> = remarks.iter().map(Remark::to_string).collect();
+                let reasons = reasons.join("; ");
+                self.latest = Latest::Refused;
+                let what = format!("{reasons} (resourceVersion {resource_version})");
+                self.say("refused a ConfigMap: what is published of it stays", &what);
+                self.refused = Some(reasons);
+            }
+        }
+        true
+    }
+
+    /// It is not there.
+    fn miss(&mut self, now: Instant) {
+        self.latest = Latest::Absent;
+        self.refused = None;
+        let kind = ObjectKind::ConfigMap;
+        let target = Target {
+            verb: "list",
+            resource: kind.plural(),
+            group: kind.group(),
+            namespace: self.object.namespace.clone(),
+            name: Some(self.object.name.clone()),
+        };
+        let error = Error::Missing {
+            target: Box::new(target),
+        };
+        self.say(
+            "a ConfigMap is not there: what is published of it stays",
+            &error.to_string(),
+        );
+        self.deny(error, now);
+    }
+
+    fn deny(&mut self, error: Error, now: Instant) {
+        let since = self.denied.as_ref().map_or(now, |(since, _)| *since);
+        self.denied = Some((since, error));
+    }
+
+    fn say(&mut self, message: &'static str, reason: &str) {
+        if self.said != reason {
+            warn!(configmap:% = self.object, reason; "{message}");
+            self.said = reason.to_owned();
+        }
+    }
+}
+
+/// Whether it takes so long to examine that another one may be there before that is done.
+fn is_large(observation: &Observation) -> bool {
+    let Observation::Changed(Object {
+        body: Body::ConfigMap(Ok(files)),
+        ..
+    }) = observation
+    else {
+        return false;
+    };
+    files.values().map(|bytes| bytes.len()).sum::<usize>() > LARGE
+}
+
+fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, reason: &str) {
+    let message = "published, though not every parser reads it";
+    warn!(configmap:% = object, resource_version:% = version, key, reason; "{message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Bytes, Version};
+    use std::collections::BTreeMap;
+
+    /// A state with this text, small or large.
+    fn changed(at: &str, text: &str) -> Observation {
+        let files = BTreeMap::from([("a.yaml".to_owned(), Bytes::from(text.as_bytes()))]);
+        Observation::Changed(Object {
+            name: "a".to_owned(),
+            version: Version {
+                uid: "u".to_owned(),
+                resource_version: ResourceVersion(at.to_owned()),
+            },
+            body: Body::ConfigMap(Ok(files)),
+        })
+    }
+
+    fn large(at: &str, text: &str) -> Observation {
+        changed(at, &format!("{text}{}", "\n# and so on".repeat(LARGE / 10)))
+    }
+
+    fn refusal() -> Observation {
+        Observation::Refused(Error::Usage("as good as any".to_owned()))
+    }
+
+    /// What is known after these have come together.
+    #[track_caller]
+    fn check(observations: Vec<Observation>, latest: Latest, at: Option<&str>, denied: bool) {
+        let object = ObjectName {
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+        };
+        let (mut source, now) = (Source::new(object), Instant::now());
+        for observation in observations {
+            source.take(observation, now);
+        }
+        source.examine(&mut || false);
+        let content = source.content.as_ref();
+        let version = content.map(|content| content.origin.resource_version.0.as_str());
+        assert_eq!((source.latest, version), (latest, at));
+        assert_eq!(source.denied.is_some(), denied);
+    }
+
+    #[test]
+    fn of_large_states_that_come_together_the_last_one_counts() {
+        let bad_between = vec![large("1", "a: ]"), large("2", "a: 2")];
+        check(bad_between, Latest::Fit, Some("2"), false);
+        let bad_last = vec![large("1", "a: 1"), large("2", "a: ]")];
+        check(bad_last, Latest::Refused, None, false);
+    }
+
+    #[test]
+    fn an_examination_is_left_off_for_a_later_state_but_not_for_ever() {
+        let object = ObjectName {
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+        };
+        let (mut source, now) = (Source::new(object), Instant::now());
+        let text: String = (0..20_000).map(|n| format!("key-{n}: {n}\n")).collect();
+        for round in 0..2 {
+            for at in 1..=LEFT_OFF_AT_MOST {
+                source.take(changed(&at.to_string(), &text), now);
+                assert!(!source.examine(&mut || true), "{round} {at}");
+            }
+            // Something has to be published.
+            source.take(changed("last", &text), now);
+            assert!(source.examine(&mut || true));
+            let content = source.content.take().unwrap();
+            assert_eq!(content.origin.resource_version.0, "last");
+        }
+        // What had come was no later state.
+        source.take(changed("1", &text), now);
+        assert!(!source.examine(&mut || true));
+        assert!(source.content.is_none());
+        assert!(source.examine(&mut || false));
+        let content = source.content.as_ref().unwrap();
+        assert_eq!(content.origin.resource_version.0, "1");
+    }
+
+    #[test]
+    fn what_is_small_or_no_state_hides_none() {
+        let gone = || Observation::Deleted("a".to_owned());
+        check(vec![], Latest::Unknown, None, false);
+        let bad_last = vec![changed("1", "a: 1"), changed("2", "a: ]")];
+        check(bad_last, Latest::Refused, Some("1"), false);
+        for state in [changed, large] {
+            check(
+                vec![state("1", "a: 1"), gone()],
+                Latest::Absent,
+                Some("1"),
+                true,
+            );
+            let anew = vec![state("1", "a: 1"), gone(), state("3", "a: 3")];
+            check(anew, Latest::Fit, Some("3"), false);
+            check(
+                vec![state("1", "a: 1"), refusal()],
+                Latest::Fit,
+                Some("1"),
+                true,
+            );
+            check(
+                vec![refusal(), state("1", "a: 1")],
+                Latest::Fit,
+                Some("1"),
+                false,
+            );
+            let bad = vec![state("1", "a: 1"), changed("2", "a: ]")];
+            check(bad, Latest::Refused, Some("1"), false);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! All TrafficSplits that are asked for: which version of their group is spoken, their list-watches,
+//! and what has become of them. Owns: when they are known.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::backoff::Backoff;
+use crate::cli::SplitChoice;
+use crate::error::{Error, Kind, Target};
+use crate::kube::api;
+use crate::kube::discovery::{Discovery, WHILE_HOLDING};
+use crate::kube::health::Server;
+use crate::kube::list_watch::Manner;
+use crate::kube::reflector::{Followed, Observation};
+use crate::net::response::{Exchange, Progress};
+use crate::snapshot::{Extent, ObjectKind, ObjectName};
+use crate::source::traffic_splits::Splits;
+use crate::xds::weights::Split;
+
+/// The TrafficSplits, in the order of the command line.
+pub struct Smi {
+    discovery: Discovery,
+    /// The group's answer to which versions it serves.
+    group: Option<Exchange>,
+    /// One list-watch for each named split, or one for all of the namespace.
+    parts: Vec<(Followed, Splits)>,
+    target: Target,
+    /// It has been said that nobody serves the group.
+    said_absent: bool,
+    /// Of the group, where it answers but does not tell; and what was said of that.
+    backoff: Backoff,
+    said: String,
+    /// Who may ask first next time: nobody is starved.
+    first: usize,
+}
+
+impl Smi {
+    /// Nothing asked yet; `None` where no TrafficSplit is asked for.
+    pub fn new(
+        choice: SplitChoice,
+        version: Option<String>,
+        every: Duration,
+        manner: Manner,
+        now: Instant,
+    ) -> Option<Smi> {
+        let (namespace, names) = match choice {
+            SplitChoice::None => return None,
+            SplitChoice::All(namespace) => (namespace.clone(), vec![(namespace, None)]),
+            SplitChoice::Named(objects) => {
+                let namespace = objects
+                    .first()
+                    .map(|o| o.namespace.clone())
+                    .unwrap_or_default();
+                let name = |o: ObjectName| (o.namespace, Some(o.name));
+                (namespace, objects.into_iter().map(name).collect())
+            }
+        };
+        let kind = ObjectKind::TrafficSplit;
+        let discovery = Discovery::new(version, every, now);
+        let mut parts = Vec::new();
+        for (namespace, name) in names {
+            let splits = Splits::new(namespace.clone(), name.clone());
+            let mut followed = Followed::new(kind, namespace, name, manner, now);
+            followed.speak(discovery.version(), now);
+            parts.push((followed, splits));
+        }
+        let (resource, group) = (kind.plural(), kind.group());
+        let target = Target {
+            verb: "find the version of",
+            resource,
+            group,
+            namespace,
+            name: None,
+        };
+        Some(Smi {
+            discovery,
+            group: None,
+            parts,
+            target,
+            said_absent: false,
+            backoff: Backoff::default(),
+            said: String::new(),
+            first: 0,
+        })
+    }
+
+    /// Whether every split has been read, or is known to be absent.
+    pub fn is_known(&self) -> bool {
+        self.parts.iter().all(|(_, splits)| splits.is_known())
+    }
+
+    /// Those that can be applied, the first to count first.
+    pub fn usable(&self) -> Vec<&Split> {
+        self.parts
+            .iter()
+            .flat_map(|(_, splits)| splits.usable())
+            .collect()
+    }
+
+    /// What is being answered, for poll(2).
+    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        self.parts
+            .iter()
+            .flat_map(|(followed, _)| followed.exchanges())
+            .chain(&self.group)
+    }
+
+    /// The same, to be marked as readable.
+    pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        let parts = self
+            .parts
+            .iter_mut()
+            .flat_map(|(followed, _)| followed.exchanges_mut());
+        parts.chain(&mut self.group)
+    }
+
+    /// When something is to be done without input. `permitted`: when requests may go out.
+    pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
+        let asks = self.asks();
+        let asks = asks.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
+        let late = self.group.as_ref().and_then(|exchange| exchange.deadline);
+        let parts = self.parts.iter().flat_map(|(followed, splits)| {
+            [followed.deadline(permitted), splits.deadline()]
+                .into_iter()
+                .flatten()
+        });
+        parts.chain(asks).chain(late).min()
+    }
+
+    /// When to ask the group.
+    fn asks(&self) -> Option<Instant> {
+        let lasts = |(followed, splits): &(Followed, Splits)| {
+            splits.is_holding() && !followed.is_streaming()
+        };
+        let due = self.discovery.due(self.parts.iter().any(lasts));
+        due.filter(|_| self.group.is_none())
+    }
+
+    /// Lets time pass. True: what counts has changed.
+    pub fn tick(&mut self, server: &mut Server, now: Instant) -> bool {
+        let late = |exchange: &mut Exchange| exchange.deadline.is_some_and(|at| at <= now);
+        if self.group.take_if(late).is_some() {
+            let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
+            self.broken(late, server, now);
+        }
+        let mut changed = false;
+        for (followed, splits) in &mut self.parts {
+            followed.tick(server, now);
+            changed |= splits.tick(now);
+        }
+        changed
+    }
+
+    /// Makes a request that is due, if any. True: one was made.
+    pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
+        if self.asks().is_some_and(|at| at <= now) {
+            let path = format!("/apis/{}", self.target.group);
+            let answer = server.ask(&self.target, &path, Extent::Objects);
+            self.group = answer.map(|answer| Exchange::new(answer, false, Instant::now()));
+            return true;
+        }
+        let (first, count) = (self.first, self.parts.len());
+        let mut order = (first..first + count).map(|i| i % count);
+        let asked = order.find(|i| self.parts[*i].0.request(server, now));
+        self.first = asked.map_or(first, |i| i + 1);
+        asked.is_some()
+    }
+
+    /// Reads what has arrived. True: what counts may have changed.
+    pub fn read(&mut self, server: &mut Server) -> bool {
+        let mut changed = self.read_group(server);
+        let mut observations = Vec::new();
+        for i in 0..self.parts.len() {
+            self.parts[i].0.read(server, &mut observations);
+            for observation in observations.drain(..) {
+                let now = Instant::now();
+                changed = true;
+                match observation {
+                    Observation::Refused(error) if error.kind() == Kind::NotFound => {
+                        self.unserved(i, now);
+                    }
+                    Observation::Refused(_) => {}
+                    observation => {
+                        let splits = &mut self.parts[i].1;
+                        splits.served();
+                        splits.take(observation, now);
+                        self.discovery.works();
+                        self.said_absent = false;
+                    }
+                }
+            }
+        }
+        changed
+    }
+
+    /// A request of this part was answered by 404.
+    fn unserved(&mut self, part: usize, now: Instant) {
+        let nobody = self.discovery.unserved(now);
+        if !self.discovery.is_fixed() {
+            if nobody {
+                self.vanish(now);
+            }
+            return self.speak(now);
+        }
+        let (followed, splits) = &mut self.parts[part];
+        if !followed.is_streaming() {
+            let believed = splits.unserved(now);
+            if splits.is_holding() {
+                followed.relist(now + WHILE_HOLDING);
+            }
+            self.say_absent(believed);
+        }
+    }
+
+    /// Nobody serves the group. An open stream knows better: another server does. All else is gone,
+    /// and to be listed anew if it comes back.
+    fn vanish(&mut self, now: Instant) {
+        let mut absent = true;
+        for (followed, splits) in &mut self.parts {
+            if !followed.is_streaming() {
+                followed.relist(now);
+                absent &= splits.unserved(now);
+            }
+        }
+        self.say_absent(absent);
+    }
+
+    fn say_absent(&mut self, absent: bool) {
+        if absent && !self.said_absent {
+            info!(group = self.target.group;
+                "no TrafficSplits are served here: the ConfigMaps' own weights stand");
+        }
+        self.said_absent |= absent;
+    }
+
+    /// True: what counts may have changed.
+    fn read_group(&mut self, server: &mut Server) -> bool {
+        let Some(mut exchange) = self.group.take_if(|exchange| exchange.more) else {
+            return false;
+        };
+        let now = Instant::now();
+        let body = match exchange.read(&mut Vec::new()) {
+            Progress::Waiting | Progress::More => {
+                self.group = Some(exchange);
+                return false;
+            }
+            Progress::Broken(error) => {
+                self.broken(error, server, now);
+                return false;
+            }
+            Progress::Ended(body) => body,
+        };
+        let code = exchange.status;
+        if matches!(code, 401 | 429 | 500..=599) {
+            let error = Error::Status {
+                target: Box::new(self.target.clone()),
+                code,
+                message: api::status(&body).message,
+                retry_after: exchange.retry_after,
+            };
+            match code {
+                401 => server.failed(error, now),
+                _ => self.put_off(&error, server, now),
+            }
+            return false;
+        }
+        server.answered(now);
+        self.said.clear();
+        let versions = match code {
+            200 => api::group(&body).ok(),
+            404 => Some(Vec::new()),
+            _ => None,
+        };
+        match versions {
+            Some(versions) if self.discovery.served(&versions, now) => {
+                self.parts
+                    .iter_mut()
+                    .for_each(|(_, splits)| splits.served());
+                self.said_absent = false;
+            }
+            Some(_) => self.vanish(now),
+            None => self.discovery.refused(),
+        }
+        self.speak(now);
+        true
+    }
+
+    /// The group cannot be asked now, for a reason of its own: all others go on.
+    fn put_off(&mut self, error: &Error, server: &mut Server, now: Instant) {
+        server.answered(now);
+        let wait = self.backoff.failed(now, &mut server.random);
+        let wish = error.retry_after().unwrap_or_default();
+        self.discovery.put_off(now + wait.max(wish));
+        let reason = error.to_string();
+        if self.said != reason {
+            warn!(of:% = self.target, reason; "the API server refuses");
+            self.said = reason;
+        }
+    }
+
+    /// The group's answer did not arrive: it is asked again when the server is.
+    fn broken(&self, error: io::Error, server: &mut Server, now: Instant) {
+        let target = Box::new(self.target.clone());
+        let source = error.into();
+        server.failed(Error::Request { target, source }, now);
+    }
+
+    /// Tells the list-watches what discovery has found.
+    fn speak(&mut self, now: Instant) {
+        let version = self.discovery.version();
+        for (followed, _) in &mut self.parts {
+            followed.speak(version, now);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The TrafficSplits of one list-watch: a named one, or all of a namespace. Owns: which of them
+//! count, for how long one that is gone still does, and what the operator hears of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use crate::gather;
+use crate::kube::reflector::Observation;
+use crate::snapshot::{Body, Object, ObjectName, Version};
+use crate::xds::weights::{Spec, Split};
+
+/// A split that is gone counts this much longer: who replaces one deletes it first.
+const GONE_FOR: Duration = Duration::from_secs(10);
+/// That nobody serves splits which count is believed once it has been so for this long.
+const BELIEVED_AFTER: Duration = Duration::from_secs(2);
+
+/// What the cluster says of one list-watch's TrafficSplits.
+#[derive(Debug)]
+pub struct Splits {
+    namespace: String,
+    /// The one that is meant; `None`: all of the namespace.
+    name: Option<String>,
+    /// They have been read, or are known to be absent.
+    known: bool,
+    held: BTreeMap<String, Held>,
+    /// Since when nobody has served them.
+    unserved: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Held {
+    version: Version,
+    /// As RFC 3339 has it: to be compared as text.
+    created: String,
+    /// What can be applied of it.
+    split: Option<Split>,
+    /// It is gone, and counts until then.
+    leaves: Option<Instant>,
+}
+
+impl Splits {
+    /// Nothing is known yet.
+    pub fn new(namespace: String, name: Option<String>) -> Splits {
+        Splits {
+            namespace,
+            name,
+            known: false,
+            held: BTreeMap::new(),
+            unserved: None,
+        }
+    }
+
+    /// Whether they have been read, or are known to be absent.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Whether there is one that counts.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Those that can be applied, the oldest first.
+    pub fn usable(&self) -> Vec<&Split> {
+        // Of equally old ones the first by name.
+        let aged = self
+            .held
+            .iter()
+            .map(|(name, held)| ((&held.created, name), held));
+        let by_age: BTreeMap<_, _> = gather(aged);
+        by_age
+            .into_values()
+            .filter_map(|held| held.split.as_ref())
+            .collect()
+    }
+
+    /// Takes in what the cluster says.
+    pub fn take(&mut self, observation: Observation, now: Instant) {
+        match observation {
+            Observation::Changed(object) => self.hold(object),
+            Observation::Deleted(name) => self.miss(|held| held == name, now),
+            Observation::Listed(objects) => {
+                if let (false, true, Some(name)) = (self.known, objects.is_empty(), &self.name) {
+                    info!(trafficsplit = format!("{}/{name}", self.namespace);
+                        "a TrafficSplit is not there: the ConfigMaps' own weights stand");
+                }
+                self.known = true;
+                let listed: Vec<String> = objects.iter().map(|o| o.name.clone()).collect();
+                objects.into_iter().for_each(|object| self.hold(object));
+                self.miss(|held| listed.iter().all(|name| name != held), now);
+            }
+            // Unknown is not absent.
+            Observation::Refused(_) => {}
+        }
+    }
+
+    /// Somebody serves them.
+    pub fn served(&mut self) {
+        self.unserved = None;
+    }
+
+    /// Nobody serves them, as one answer has it. True: that is believed, so they are gone.
+    pub fn unserved(&mut self, now: Instant) -> bool {
+        let since = *self.unserved.get_or_insert(now);
+        let believed = !self.is_holding() || now >= since + BELIEVED_AFTER;
+        if believed {
+            self.take(Observation::Listed(Vec::new()), now);
+        }
+        believed
+    }
+
+    fn hold(&mut self, object: Object) {
+        let Body::TrafficSplit { created, spec } = object.body else {
+            return;
+        };
+        let name = ObjectName {
+            namespace: self.namespace.clone(),
+            name: object.name.clone(),
+        };
+        let split = spec.and_then(|spec: Spec| {
+            Split::new(name.clone(), &spec).map_err(|unusable| unusable.to_string())
+        });
+        // A list tells again what is known.
+        let known = self.held.get(&object.name);
+        let known = known.is_some_and(|held| held.version == object.version);
+        if let (Err(reason), false) = (&split, known) {
+            warn!(trafficsplit:% = name, resource_version:% = object.version.resource_version, reason;
+                "a TrafficSplit is not applied: the ConfigMaps' own weights stand");
+        }
+        self.held.insert(
+            object.name,
+            Held {
+                version: object.version,
+                created,
+                split: split.ok(),
+                leaves: None,
+            },
+        );
+    }
+
+    fn miss(&mut self, gone: impl Fn(&str) -> bool, now: Instant) {
+        for (name, held) in &mut self.held {
+            if gone(name) && held.leaves.is_none() {
+                info!(trafficsplit = format!("{}/{name}", self.namespace);
+                    "a TrafficSplit is gone: its weights stay for 10 s");
+                held.leaves = Some(now + GONE_FOR);
+            }
+        }
+    }
+
+    /// When one that is gone no longer counts.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.held.values().filter_map(|held| held.leaves).min()
+    }
+
+    /// Lets go of what has been gone for long enough. True: there was something.
+    pub fn tick(&mut self, now: Instant) -> bool {
+        let count = self.held.len();
+        self.held.retain(|name, held| {
+            let stays = held.leaves.is_none_or(|at| now < at);
+            if !stays {
+                warn!(trafficsplit = format!("{}/{name}", self.namespace);
+                    "a TrafficSplit stays gone: the ConfigMaps' own weights stand again");
+            }
+            stays
+        });
+        self.held.len() < count
+    }
+}

@@ -1,0 +1,166 @@
+//! TrafficSplits into route configurations: the weights of the routes that a split applies to are
+//! replaced in the text's own bytes. Owns: which routes those are and what each text becomes. Must
+//! not: do I/O or log; every warning is handed back.
+//!
+//! 1. A text that cannot concern any split is let through unread.
+//! 2. `walk` reads the events once and gathers each virtual host's weighted clusters (`role` says
+//!    where those stand); at its end `plan` decides its weights.
+//! 3. `edit` writes them, and reads old and new in step to prove that nothing else changed.
+//!
+//! A route that cannot be edited is left out: it has the text's weights, and all others follow.
+
+mod edit;
+mod outcome;
+mod plan;
+mod scan;
+mod schema;
+mod split;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use crate::kube::quantity::{NoWeight, Weight};
+pub use outcome::{
+    Applied, CHANGES_KEPT, Change, ClusterChange, LeftOut, Merged, WARNINGS_KEPT, Warning, Weighted,
+};
+pub use split::{Backend, BackendSpec, Spec, Split, Unusable, first_for_each_service};
+
+use crate::snapshot::FileName;
+use crate::xds::validate;
+use edit::Edit;
+use plan::Plan;
+use scan::{Stop, Walk};
+
+/// A split applies here, but not without risk to what else the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// From 1; 0 where it cannot be told.
+    pub line: usize,
+    /// Lower case, no full stop, no value of the file.
+    pub reason: Cow<'static, str>,
+}
+
+impl Refused {
+    fn new(line: u32, reason: impl Into<Cow<'static, str>>) -> Refused {
+        Refused {
+            line: line as usize,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
+/// So many routes whose edits would change more are found one after another, at two passes each.
+const BARRED_ONE_BY_ONE: usize = 8;
+
+/// Merges `splits` into the text of file `name`; of two that want a route the earlier gets it.
+/// Merging the result again changes nothing. An error: the file cannot be read to its end, so no
+/// route of it can be edited.
+pub fn merge(name: &FileName, text: &str, splits: &[&Split]) -> Result<Merged, Refused> {
+    if !matches!(name.extension(), "yaml" | "yml" | "json") || !may_concern(text, splits) {
+        return Ok(Merged::untouched(Plan::new(splits)));
+    }
+    let tame = validate::tame(text);
+    let (mut barred, mut unproven) = (BTreeMap::new(), 0);
+    loop {
+        let mut plan = Plan::new(splits);
+        plan.barred = std::mem::take(&mut barred);
+        let mut plan = match Walk::new(&tame, plan).run() {
+            Ok(plan) => plan,
+            Err(Stop::Refused(refused)) => return Err(refused),
+            Err(Stop::Unreadable(refused)) if names_all_of_any(text, splits) => {
+                return Err(refused);
+            }
+            Err(Stop::Unreadable(_)) => return Ok(Merged::untouched(Plan::new(splits))),
+        };
+        let in_edits = |edit: &Edit| plan.barred.contains_key(&edit.route);
+        if plan.edits.iter().any(in_edits) {
+            // It came to light behind them.
+            barred = plan.barred;
+            continue;
+        }
+        note_cut(&mut plan, text, splits);
+        if plan.edits.is_empty() {
+            return Ok(Merged::untouched(plan));
+        }
+        plan.edits.sort_unstable_by_key(|edit| edit.at);
+        let merged = edit::apply(text, &plan.edits);
+        match edit::verify(&tame, &validate::tame(&merged), &plan.edits) {
+            Ok(()) => {
+                return Ok(Merged {
+                    text: Some(merged),
+                    ..Merged::untouched(plan)
+                });
+            }
+            Err((Some(route), why)) if unproven < BARRED_ONE_BY_ONE => {
+                unproven += 1;
+                barred = plan.barred;
+                barred.insert(route, why);
+            }
+            Err((_, why)) => return Err(why),
+        }
+    }
+}
+
+/// What was not read may hold routes that should follow a split.
+fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split]) {
+    let applies = || plan.applied.iter().any(|applied| applied.routes > 0);
+    if plan.cut.is_some() && (applies() || names_all_of_any(text, splits)) {
+        let cut = plan.cut.take().map(|why| LeftOut { route: None, why });
+        plan.left_out.extend(cut);
+    }
+}
+
+/// Every route with weighted clusters in a text, as it stands there; nothing where it cannot be read.
+pub fn weights(text: &str) -> Vec<Weighted> {
+    let tame = validate::tame(text);
+    let mut plan = Plan::new(&[]);
+    plan.seen = Some(Vec::new());
+    let plan = Walk::new(&tame, plan).run().ok();
+    plan.and_then(|plan| plan.seen).unwrap_or_default()
+}
+
+/// Whether the words that a split needs are there at all, or could be, behind escapes.
+fn may_concern(text: &str, splits: &[&Split]) -> bool {
+    if splits.is_empty() {
+        return false;
+    }
+    let escaped = text
+        .as_bytes()
+        .windows(2)
+        .any(|pair| matches!(pair, [b'\\', b'x' | b'u' | b'U' | b'\n' | b'\r']));
+    escaped
+        // `weighted_clusters` or `weightedClusters`
+        || text.contains("weighted") && splits.iter().any(|split| text.contains(&split.service))
+}
+
+/// Whether a text that cannot be read looks as if a split applied to it: the words stand there.
+fn names_all_of_any(text: &str, splits: &[&Split]) -> bool {
+    text.contains("weighted")
+        && splits.iter().any(|split| {
+            has_word(text, &split.service)
+                && split.backends.iter().any(|backend| {
+                    has_word(text, &backend.service)
+                        || has_word(text, &backend.service.replace('.', "_"))
+                })
+        })
+}
+
+/// Whether `word` stands in `text`, and not only as part of a longer name.
+fn has_word(text: &str, word: &str) -> bool {
+    let in_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    text.match_indices(word).any(|(at, _)| {
+        let before = text.as_bytes()[..at].last();
+        let after = text.as_bytes().get(at + word.len());
+        !before.is_some_and(in_name) && !after.is_some_and(in_name)
+    })
+}
+
+#[cfg(test)]
+mod tests;

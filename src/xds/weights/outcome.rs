@@ -1,0 +1,247 @@
+//! What a merge did, for the log and for the caller. Owns: the words of each warning. Must not: decide
+//! anything, or log.
+
+use std::fmt;
+
+use super::Refused;
+use super::plan::Plan;
+use super::split::{Backend, Split};
+use crate::snapshot::ObjectName;
+
+/// Routes described in full in [`Merged::changes`]; a log line holds no more.
+pub const CHANGES_KEPT: usize = 16;
+
+/// Warnings kept for one file. A file of thousands of routes repeats itself.
+pub const WARNINGS_KEPT: usize = 32;
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// The file with its new weights; nothing where no byte changes.
+    pub text: Option<String>,
+    /// For each split, in the order given.
+    pub applied: Vec<Applied>,
+    /// The first routes that follow a split.
+    pub changes: Vec<Change>,
+    /// Routes beyond [`CHANGES_KEPT`].
+    pub more_changes: usize,
+    /// Different ones, the first of them.
+    pub warnings: Vec<Warning>,
+    /// Warnings beyond [`WARNINGS_KEPT`].
+    pub more_warnings: usize,
+    /// Routes that should follow a split and cannot be edited: they have the text's own weights.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A route that cannot be edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Index into [`super::weights`] of the same text; nothing where it was not even found.
+    pub route: Option<usize>,
+    /// Why.
+    pub why: Refused,
+}
+
+/// A route with weighted clusters, as a text has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Weighted {
+    /// The name of its virtual host.
+    pub virtual_host: String,
+    /// The names of its clusters, in order.
+    pub clusters: Vec<String>,
+    /// Their weights; nothing where one is not certain.
+    pub weights: Option<Vec<u32>>,
+}
+
+impl Merged {
+    /// Of a plan that changes nothing.
+    pub(super) fn untouched(plan: Plan<'_>) -> Merged {
+        Merged {
+            text: None,
+            applied: plan.applied,
+            changes: plan.changes,
+            more_changes: plan.more_changes,
+            warnings: plan.warnings,
+            more_warnings: plan.more_warnings,
+            left_out: plan.left_out,
+        }
+    }
+}
+
+/// What one split found in a file. Add them up over all files to see what it found nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Routes that follow it.
+    pub routes: usize,
+    /// Those of them that other weights stood in.
+    pub changed: usize,
+    /// For each backend, whether a route that follows the split has a cluster for it.
+    pub has_cluster: Vec<bool>,
+}
+
+impl Applied {
+    /// A split that has found nothing.
+    pub fn none(split: &Split) -> Applied {
+        Applied {
+            routes: 0,
+            changed: 0,
+            has_cluster: vec![false; split.backends.len()],
+        }
+    }
+
+    /// Adds what the same split found in another file.
+    pub fn add(&mut self, other: &Applied) {
+        self.routes += other.routes;
+        self.changed += other.changed;
+        for (has, other) in self.has_cluster.iter_mut().zip(&other.has_cluster) {
+            *has |= other;
+        }
+    }
+
+    /// The warnings about what was found in no file.
+    pub fn warnings(&self, split: &Split) -> Vec<Warning> {
+        let name = || split.name.clone();
+        if self.routes == 0 {
+            return vec![Warning::NoRoute { split: name() }];
+        }
+        let backends = split.backends.iter().zip(&self.has_cluster);
+        let missing = backends.filter(|(_, has)| !**has);
+        let warning = |(backend, _): (&Backend, _)| Warning::NoCluster {
+            split: name(),
+            backend: backend.service.clone(),
+        };
+        missing.map(warning).collect()
+    }
+}
+
+/// A route with a split's weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The split it follows.
+    pub split: ObjectName,
+    /// The virtual host it is in.
+    pub virtual_host: String,
+    /// All its clusters, in order.
+    pub clusters: Vec<ClusterChange>,
+}
+
+/// A weighted cluster of such a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterChange {
+    /// Its name.
+    pub cluster: String,
+    /// The ConfigMap's weight; nothing where there is none, or none that is a whole number.
+    pub old: Option<u32>,
+    /// The split's.
+    pub new: u64,
+}
+
+impl fmt::Display for Change {
+    /// `podinfo: podinfo-primary 100->75 podinfo-canary 0->25`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.virtual_host)?;
+        for ClusterChange { cluster, old, new } in &self.clusters {
+            match old {
+                Some(old) => write!(f, " {cluster} {old}->{new}")?,
+                None => write!(f, " {cluster} ?->{new}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an operator should know about a split. The file is the caller's to name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// A cluster that had traffic gets none, as the split does not list it.
+    Unlisted {
+        /// The split.
+        split: ObjectName,
+        /// Where.
+        virtual_host: String,
+        /// Which.
+        cluster: String,
+    },
+    /// A route keeps the ConfigMap's weights: the split's add up to 0, or to more than Envoy takes.
+    KeepsOwn {
+        /// The split.
+        split: ObjectName,
+        /// Where.
+        virtual_host: String,
+        /// Of the split's weights there.
+        sum: u64,
+        /// Backends that have no cluster in that route.
+        without_cluster: Vec<String>,
+    },
+    /// A route follows another split, which was named before this one.
+    Overruled {
+        /// The split.
+        split: ObjectName,
+        /// The split that it follows.
+        by: ObjectName,
+        /// Where.
+        virtual_host: String,
+    },
+    /// No route in any file follows it.
+    NoRoute {
+        /// The split.
+        split: ObjectName,
+    },
+    /// No route in any file has a cluster for this backend.
+    NoCluster {
+        /// The split.
+        split: ObjectName,
+        /// Which.
+        backend: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::Unlisted {
+                split,
+                virtual_host,
+                cluster,
+            } => write!(
+                f,
+                "cluster {cluster} of virtual host {virtual_host} gets no more traffic: split \
+                 {split} does not list it"
+            ),
+            Warning::KeepsOwn {
+                split,
+                virtual_host,
+                sum,
+                without_cluster,
+            } => {
+                write!(
+                    f,
+                    "a route of virtual host {virtual_host} keeps its own weights: those of split \
+                     {split} add up to {sum}"
+                )?;
+                for (i, backend) in without_cluster.iter().enumerate() {
+                    let lead = if i == 0 {
+                        "; no cluster there for"
+                    } else {
+                        ","
+                    };
+                    write!(f, "{lead} {backend}")?;
+                }
+                Ok(())
+            }
+            Warning::Overruled {
+                split,
+                by,
+                virtual_host,
+            } => write!(
+                f,
+                "split {split} is not applied to virtual host {virtual_host}: split {by} comes \
+                 first"
+            ),
+            Warning::NoRoute { split } => write!(f, "split {split} applies to no route"),
+            Warning::NoCluster { split, backend } => {
+                write!(f, "split {split}: no route has a cluster for {backend}")
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! One pass over a text's events. Owns: finding the virtual hosts that splits apply to, the
+//! clusters of their routes, and where each weight stands. Must not: change the text, or decide
+//! which weight is right (`plan.rs` does).
+//!
+//! Memory: one virtual host's clusters, and one edit for each weight that changes.
+
+use std::borrow::Cow;
+
+use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
+
+use super::Refused;
+use super::plan::{Cluster, Host, Number, Plan, Slot};
+use super::schema::{Role, Shape};
+use crate::xds::validate;
+
+/// Bytes read again to see what stands behind aliases, in one text. A budget, so that time stays
+/// linear: at 4 MiB it is about a second.
+const REREAD_MAX_BYTES: usize = 4 << 20;
+
+/// Aliases in what aliases name, followed so deep.
+const ALIAS_DEPTH_MAX: usize = 16;
+
+const NO_VALUE: &str = "the weight has no value";
+
+/// Why a walk ended early.
+pub(super) enum Stop {
+    /// A split applies, and an edit cannot be made safely.
+    Refused(Refused),
+    /// The parser cannot read on.
+    Unreadable(Refused),
+}
+
+/// A collection that is open.
+struct Frame {
+    role: Role,
+    mapping: bool,
+    /// It is itself a key: nobody's value comes of it.
+    is_key: bool,
+    /// What the value of the key just read is.
+    value: Option<Role>,
+    /// Offset of that key.
+    key_at: u32,
+    /// Index into `Walk::anchored`.
+    anchored: Option<usize>,
+}
+
+/// A node with an anchor.
+struct Anchored {
+    id: usize,
+    from: u32,
+    to: u32,
+    aliased: bool,
+}
+
+/// The state of a pass.
+pub(super) struct Walk<'a, 's> {
+    text: &'a str,
+    plan: Plan<'s>,
+    stack: Vec<Frame>,
+    /// Values of scalars with an anchor. Like `anchored`, in the order of their anchors.
+    scalars: Vec<(usize, Cow<'a, str>)>,
+    anchored: Vec<Anchored>,
+    host: Host<'a>,
+    /// Ordinal of the event being read.
+    event: u32,
+    /// How many aliases we are behind.
+    behind: usize,
+    /// Read behind aliases so far.
+    reread_bytes: usize,
+}
+
+impl<'a, 's> Walk<'a, 's> {
+    pub(super) fn new(text: &'a str, plan: Plan<'s>) -> Walk<'a, 's> {
+        Walk {
+            text,
+            plan,
+            stack: Vec::new(),
+            scalars: Vec::new(),
+            anchored: Vec::new(),
+            host: Host::default(),
+            event: 0,
+            behind: 0,
+            reread_bytes: 0,
+        }
+    }
+
+    /// Reads the first document, as Envoy does, and gives what is to be done.
+    pub(super) fn run(mut self) -> Result<Plan<'s>, Stop> {
+        for event in validate::events(self.text) {
+            let (event, span) = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    let line = error.marker().line() as u32;
+                    return Err(self.stop(Refused::new(line, error.info())));
+                }
+            };
+            if event == Event::DocumentEnd {
+                break;
+            }
+            self.read(&event, span)?;
+            self.event += 1;
+        }
+        self.bar_routes_that_aliases_repeat();
+        Ok(self.plan)
+    }
+
+    /// The text cannot be read on: bad news only if a split applies to what has been read.
+    fn stop(&self, refused: Refused) -> Stop {
+        if self.plan.applied.iter().any(|applied| applied.routes > 0) {
+            Stop::Refused(refused)
+        } else {
+            Stop::Unreadable(refused)
+        }
+    }
+
+    /// An edit there would show wherever the alias stands.
+    fn bar_routes_that_aliases_repeat(&mut self) {
+        self.anchored.retain(|anchored| anchored.aliased);
+        for edit in &self.plan.edits {
+            let repeats = |a: &Anchored| a.from <= edit.at && edit.at < a.to;
+            if self.anchored.iter().any(repeats) {
+                let reason = "the weight is part of what an alias repeats";
+                let why = Refused::new(edit.line, reason);
+                self.plan.barred.entry(edit.route).or_insert(why);
+            }
+        }
+    }
+
+    fn read(&mut self, event: &Event<'a>, span: Span) -> Result<(), Stop> {
+        if let Event::Alias(id) = event {
+            let by_id = |anchored: &Anchored| anchored.id;
+            let found = self.anchored.binary_search_by_key(id, by_id);
+            if let Some(anchored) = found.ok().and_then(|i| self.anchored.get_mut(i)) {
+                anchored.aliased = true;
+            }
+        }
+        match event {
+            Event::MappingEnd | Event::SequenceEnd => self.close(span),
+            _ if !event.is_node() => Ok(()),
+            _ => match self.stack.last_mut() {
+                None => self.value(Role::Root, event, span),
+                Some(frame) if !frame.mapping => {
+                    let role = frame.role.item();
+                    self.value(role, event, span)
+                }
+                Some(frame) => match frame.value.take() {
+                    Some(role) => self.value(role, event, span),
+                    None => self.key(event, span),
+                },
+            },
+        }
+    }
+
+    fn key(&mut self, event: &Event<'a>, span: Span) -> Result<(), Stop> {
+        let name = self.scalar_of(event);
+        if let Event::MappingStart(_, anchor, _) | Event::SequenceStart(_, anchor, _) = event {
+            let mapping = matches!(event, Event::MappingStart(..));
+            self.push(Role::Opaque, mapping, *anchor, span, true);
+            return Ok(());
+        }
+        self.remember(event, span);
+        if let Some(frame) = self.stack.last_mut() {
+            frame.value = Some(name.map_or(Role::Opaque, |name| frame.role.value_of(&name)));
+            frame.key_at = start(span);
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, role: Role, event: &Event<'a>, span: Span) -> Result<(), Stop> {
+        match event {
+            Event::MappingStart(style, anchor, _) => self.open(role, true, *style, *anchor, span),
+            Event::SequenceStart(style, anchor, _) => self.open(role, false, *style, *anchor, span),
+            Event::Alias(id) if self.scalar_of(event).is_none() => {
+                // What it names is looked at where it stands; as a part of a route, here too.
+                if role.shape() != Shape::Any {
+                    return self.follow(*id, role, span);
+                }
+            }
+            _ => {
+                self.remember(event, span);
+                self.scalar(role, event, span);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what an alias names as if it stood here. Nothing of it can be edited. Where it is too
+    /// much, the virtual host it is in is not known well enough to edit anything of it.
+    fn follow(&mut self, id: usize, role: Role, span: Span) -> Result<(), Stop> {
+        let depth = self.stack.len();
+        let (mut inside, mut read_to) = (false, 0);
+        self.behind += 1;
+        for event in validate::events(self.text) {
+            let Ok((event, at)) = event else { break };
+            self.reread_bytes += (start(at) as usize).saturating_sub(read_to);
+            read_to = read_to.max(start(at) as usize);
+            if self.reread_bytes > REREAD_MAX_BYTES || self.behind > ALIAS_DEPTH_MAX {
+                let cut = Refused::new(line(span), "there is too much behind aliases");
+                self.plan.cut.get_or_insert_with(|| cut.clone());
+                self.host.cut = Some(cut);
+                self.stack.truncate(depth);
+                break;
+            }
+            if inside {
+                self.read(&event, at)?;
+            } else if event.is_node() && event.anchor_id() == Some(id) {
+                inside = true;
+                self.value(role, &event, at)?;
+            }
+            if inside && self.stack.len() == depth {
+                break;
+            }
+        }
+        self.behind -= 1;
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        role: Role,
+        mapping: bool,
+        style: StructureStyle,
+        anchor: usize,
+        span: Span,
+    ) {
+        let fits = match role.shape() {
+            Shape::Mapping | Shape::Number => mapping,
+            Shape::Sequence => !mapping,
+            Shape::Scalar => false,
+            Shape::Any => true,
+        };
+        match role {
+            Role::VirtualHost if fits => self.host.begin(),
+            Role::Domains if fits => self.host.domains.clear(),
+            Role::WeightedClusters if fits => self.host.begin_route(),
+            Role::Clusters if fits => self.host.begin_clusters(),
+            Role::Cluster if fits => self.host.clusters.push(Cluster {
+                line: line(span),
+                flow: style == StructureStyle::Flow,
+                behind: self.behind > 0,
+                ..Cluster::default()
+            }),
+            Role::Weight | Role::WeightValue | Role::TotalWeight | Role::TotalValue => {
+                self.fill(role, Slot::Stuck(line(span), NO_VALUE, None));
+            }
+            _ => {}
+        }
+        let role = if fits { role } else { Role::Opaque };
+        self.push(role, mapping, anchor, span, false);
+    }
+
+    fn push(&mut self, role: Role, mapping: bool, anchor: usize, span: Span, is_key: bool) {
+        let anchored = (anchor != 0 && self.behind == 0).then(|| {
+            self.anchored.push(Anchored {
+                id: anchor,
+                from: start(span),
+                to: u32::MAX,
+                aliased: false,
+            });
+            self.anchored.len() - 1
+        });
+        self.stack.push(Frame {
+            role,
+            mapping,
+            is_key,
+            value: None,
+            key_at: 0,
+            anchored,
+        });
+    }
+
+    fn close(&mut self, span: Span) -> Result<(), Stop> {
+        let Some(frame) = self.stack.pop() else {
+            return Ok(());
+        };
+        if let Some(anchored) = frame.anchored.and_then(|i| self.anchored.get_mut(i)) {
+            anchored.to = start(span);
+        }
+        if frame.is_key
+            && let Some(parent) = self.stack.last_mut()
+        {
+            parent.value = Some(Role::Opaque);
+        }
+        if frame.role == Role::VirtualHost {
+            self.plan.decide(self.text, &self.host);
+        }
+        Ok(())
+    }
+
+    /// A scalar, or an alias of one, as a value.
+    fn scalar(&mut self, role: Role, event: &Event<'a>, span: Span) {
+        let Some(value) = self.scalar_of(event) else {
+            return;
+        };
+        match role {
+            Role::HostName => self.host.name = Some(value),
+            Role::Domain => self.plan.note_domain(&mut self.host, &value),
+            Role::ClusterName => {
+                let key_at = self.stack.last().map_or(0, |frame| frame.key_at);
+                if let Some(cluster) = self.host.clusters.last_mut() {
+                    cluster.name = Some(value);
+                    cluster.name_event = self.event;
+                    cluster.key_at = key_at;
+                    cluster.value_end = end(span);
+                }
+            }
+            Role::Weight | Role::WeightValue | Role::TotalWeight | Role::TotalValue => {
+                let slot = self.slot_for(event, &value, span);
+                self.fill(role, slot);
+            }
+            _ => {}
+        }
+    }
+
+    fn slot_for(&self, event: &Event<'a>, value: &str, span: Span) -> Slot {
+        let stuck = |why| Slot::Stuck(line(span), why, as_written(value));
+        let (from, to) = (start(span) as usize, end(span) as usize);
+        let raw = self.text.get(from..to).unwrap_or("");
+        let Event::Scalar(_, style, ..) = event else {
+            return stuck("the weight is an alias");
+        };
+        let quotes = match style {
+            ScalarStyle::Plain => 0,
+            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted if raw.len() >= 2 => 1,
+            _ => return stuck("the weight is a block scalar"),
+        };
+        if self.behind > 0 {
+            return stuck("the weight is behind an alias");
+        }
+        let digits = &raw[quotes..raw.len() - quotes];
+        if digits.is_empty() {
+            return stuck(NO_VALUE);
+        }
+        Slot::Number(Number {
+            event: self.event,
+            at: (from + quotes) as u32,
+            len: digits.len() as u32,
+            line: line(span),
+            was: number_in(value),
+            as_written: as_written(digits),
+        })
+    }
+
+    /// Puts a weight where it belongs. A second one makes both unsafe, unless it is the `value` of
+    /// the first.
+    fn fill(&mut self, role: Role, slot: Slot) {
+        let total = matches!(role, Role::TotalWeight | Role::TotalValue);
+        let place = if total {
+            self.host.routes.last_mut().map(|route| &mut route.total)
+        } else {
+            self.host.clusters.last_mut().map(|c| &mut c.weight)
+        };
+        let Some(place) = place else { return };
+        let inner = matches!(role, Role::TotalValue | Role::WeightValue);
+        *place = match (&place, inner) {
+            (Slot::Missing, _) => slot,
+            (Slot::Stuck(_, NO_VALUE, _), true) => slot,
+            _ => Slot::Stuck(slot.line(), "there are two weights", None),
+        };
+    }
+
+    fn scalar_of(&self, event: &Event<'a>) -> Option<Cow<'a, str>> {
+        match event {
+            Event::Scalar(value, ..) => Some(value.clone()),
+            Event::Alias(id) => {
+                let found = self.scalars.binary_search_by_key(id, |(named, _)| *named);
+                let (_, value) = self.scalars.get(found.ok()?)?;
+                Some(value.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn remember(&mut self, event: &Event<'a>, span: Span) {
+        if let Event::Scalar(value, _, anchor @ 1.., _) = event
+            && self.behind == 0
+        {
+            self.scalars.push((*anchor, value.clone()));
+            self.anchored.push(Anchored {
+                id: *anchor,
+                from: start(span),
+                to: end(span),
+                aliased: false,
+            });
+        }
+    }
+}
+
+/// A weight as Envoy would read it, where that is a whole number.
+fn number_in(value: &str) -> Option<u32> {
+    match value.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => value.parse().ok(),
+    }
+}
+
+/// A weight that stands there just as we would write it.
+fn as_written(digits: &str) -> Option<u32> {
+    let ours = digits == "0" || digits.starts_with(|c: char| ('1'..='9').contains(&c));
+    ours.then(|| digits.parse().ok()).flatten()
+}
+
+fn start(span: Span) -> u32 {
+    span.start.byte_offset().unwrap_or(0) as u32
+}
+
+fn end(span: Span) -> u32 {
+    span.end.byte_offset().unwrap_or(0) as u32
+}
+
+fn line(span: Span) -> u32 {
+    span.start.line() as u32
+}

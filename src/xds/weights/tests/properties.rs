@@ -1,0 +1,297 @@
+//! The merge on random and on mutated documents, held against the kit's oracle.
+//! `make properties CASES=1000000` runs for longer.
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+use oracle::compare;
+
+#[path = "../../../../tests/kit/foreign/oracle.rs"]
+mod oracle;
+
+/// Runs in a few seconds without optimization.
+const CASES: u32 = 5_000;
+
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = CASES;
+    }
+    config.failure_persistence = None;
+    config
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_random_document_becomes_the_same_tree_with_the_weights_set(
+        document in document(), splits in splits_of_two(),
+    ) {
+        let splits: Vec<&Split> = splits.iter().collect();
+        let merged = compare(&document, &splits);
+        prop_assert!(merged.is_ok(), "{merged:?}\n{document}");
+    }
+
+    #[test]
+    fn a_mutated_document_is_merged_rightly_or_refused(
+        document in document(),
+        splits in splits_of_two(),
+        mutations in prop::collection::vec((any::<Index>(), mutation()), 1..4),
+    ) {
+        let mut text = document;
+        for (place, mutation) in mutations {
+            mutate(&mut text, place, &mutation);
+        }
+        let splits: Vec<&Split> = splits.iter().collect();
+        // Refused is as good.
+        let _ = compare(&text, &splits);
+    }
+}
+
+// Documents.
+
+const NAMES: [&str; 8] = [
+    "podinfo-primary",
+    "podinfo-canary",
+    "web.a",
+    "web_a",
+    "other",
+    "podinfo",
+    "\"podinfo-canary\"",
+    "'web.a'",
+];
+
+fn splits_of_two() -> impl Strategy<Value = Vec<Split>> {
+    let weight = || {
+        prop_oneof![
+            0_u64..3,
+            0_u64..1000,
+            Just(u64::from(u32::MAX)),
+            Just(u64::MAX)
+        ]
+    };
+    let split = |service: &str, backends: Vec<(&'static str, u64)>| Split {
+        name: ObjectName {
+            namespace: "test".to_owned(),
+            name: service.to_owned(),
+        },
+        service: service.to_owned(),
+        backends: backends
+            .into_iter()
+            .map(|(service, weight)| Backend {
+                service: service.to_owned(),
+                weight,
+            })
+            .collect(),
+    };
+    (weight(), weight(), weight(), any::<bool>()).prop_map(move |(a, b, c, both)| {
+        let mut splits = vec![split(
+            "podinfo",
+            vec![("podinfo-primary", a), ("podinfo-canary", b)],
+        )];
+        if both {
+            splits.push(split("web", vec![("web.a", c), ("podinfo-canary", a)]));
+        }
+        splits
+    })
+}
+
+/// How a document is written.
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    flow_cluster: bool,
+    flow_group: bool,
+    camel: bool,
+    listener: bool,
+    total: bool,
+    end: &'static str,
+    comments: bool,
+}
+
+fn style() -> impl Strategy<Value = Style> {
+    let end = select(vec!["\n", "\n", "\r\n"]);
+    (any::<[bool; 6]>(), end).prop_map(|(b, end)| Style {
+        flow_cluster: b[0],
+        flow_group: b[1],
+        camel: b[2],
+        listener: b[3],
+        total: b[4],
+        end,
+        comments: b[5],
+    })
+}
+
+fn cluster() -> impl Strategy<Value = (&'static str, String, bool)> {
+    let weight = prop_oneof![
+        3 => (0_u32..200).prop_map(|n| n.to_string()),
+        1 => (0_u32..200).prop_map(|n| format!("\"{n}\"")),
+        1 => (0_u32..200).prop_map(|n| format!("{{value: {n}}}")),
+        1 => Just(String::new()),
+    ];
+    (select(NAMES.to_vec()), weight, any::<bool>())
+}
+
+fn document() -> impl Strategy<Value = String> {
+    let route = (prop::collection::vec(cluster(), 1..4), style());
+    let host = (
+        select(vec!["podinfo", "web", "\"podinfo\"", "x"]),
+        select(vec![
+            "\"*\"",
+            "podinfo:80",
+            "web.test",
+            "web.test.svc.cluster.local:9",
+            "y",
+        ]),
+        prop::collection::vec(route, 1..3),
+    );
+    (prop::collection::vec(host, 1..3), style()).prop_map(|(hosts, whole)| {
+        let key = |snake: &'static str, camel: &'static str, style: Style| {
+            if style.camel { camel } else { snake }
+        };
+        let comment = if whole.comments { "  # größe" } else { "" };
+        let mut out = format!("version_info: a{comment}\nresources:\n- name: r\n");
+        let mut lead = "  ";
+        if whole.listener {
+            out += &format!(
+                "  x: [1]\n  {}:\n",
+                key("route_config", "routeConfig", whole)
+            );
+            lead = "    ";
+        }
+        out += &format!("{lead}{}:\n", key("virtual_hosts", "virtualHosts", whole));
+        for (name, domain, routes) in hosts {
+            out += &format!("{lead}- name: {name}{comment}\n{lead}  domains: [{domain}]\n");
+            out += &format!("{lead}  routes:\n");
+            for (clusters, style) in routes {
+                let group = key("weighted_clusters", "weightedClusters", style);
+                let total = key("total_weight", "totalWeight", style);
+                out += &format!("{lead}  - match: {{prefix: /}}\n{lead}    route:\n");
+                let fields: Vec<Vec<String>> = clusters.iter().map(fields).collect();
+                if style.flow_group {
+                    let all: Vec<String> = fields
+                        .iter()
+                        .map(|f| format!("{{{}}}", f.join(", ")))
+                        .collect();
+                    let total = if style.total {
+                        format!(", {total}: 1")
+                    } else {
+                        String::new()
+                    };
+                    let all = all.join(",\n");
+                    out += &format!("{lead}      {group}: {{clusters: [{all}]{total}}}\n");
+                    continue;
+                }
+                out += &format!("{lead}      {group}:\n");
+                if style.total {
+                    out += &format!("{lead}        {total}: 100{comment}\n");
+                }
+                out += &format!("{lead}        clusters:{comment}\n");
+                for fields in fields {
+                    let (open, between, close) = if style.flow_cluster {
+                        ("{", ", ".to_owned(), "}")
+                    } else {
+                        ("", format!("{comment}\n{lead}          "), "")
+                    };
+                    out += &format!("{lead}        - {open}{}{close}\n", fields.join(&between));
+                }
+            }
+        }
+        out.replace('\n', whole.end)
+    })
+}
+
+fn fields((name, weight, swap): &(&str, String, bool)) -> Vec<String> {
+    let mut fields = vec![format!("name: {name}")];
+    if !weight.is_empty() {
+        fields.insert(usize::from(!swap), format!("weight: {weight}"));
+    }
+    fields
+}
+
+#[derive(Clone, Debug)]
+enum Mutation {
+    Insert(&'static str),
+    Delete(usize),
+    Copy(Index, usize),
+    Cut,
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let bits = vec![
+        "\n",
+        " ",
+        "  ",
+        ":",
+        ": ",
+        "- ",
+        "\"",
+        "'",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "#",
+        " # ",
+        "&a ",
+        "*a",
+        "!x ",
+        "!!str ",
+        "|",
+        ">",
+        "%",
+        "@",
+        "\t",
+        "---\n",
+        "...\n",
+        "? ",
+        "\\",
+        "\r",
+        "0",
+        "ü",
+        "\u{feff}",
+        "\0",
+        "weight: 1\n",
+        ", weight: 2",
+        "name: podinfo",
+        "&b [",
+        "<<: ",
+        "{}",
+        "~",
+    ];
+    prop_oneof![
+        4 => select(bits).prop_map(Mutation::Insert),
+        3 => (1_usize..6).prop_map(Mutation::Delete),
+        2 => (any::<Index>(), 1_usize..40).prop_map(|(from, len)| Mutation::Copy(from, len)),
+        1 => Just(Mutation::Cut),
+    ]
+}
+
+fn mutate(text: &mut String, place: Index, mutation: &Mutation) {
+    let boundary = |text: &str, mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let at = boundary(text, place.index(text.len() + 1));
+    match mutation {
+        Mutation::Insert(bit) => text.insert_str(at, bit),
+        Mutation::Delete(len) => {
+            let end = boundary(text, (at + len).min(text.len()));
+            text.replace_range(at..end.max(at), "");
+        }
+        Mutation::Copy(from, len) => {
+            let from = boundary(text, from.index(text.len() + 1));
+            let end = boundary(text, (from + len).min(text.len())).max(from);
+            let piece = text[from..end].to_owned();
+            text.insert_str(at, &piece);
+        }
+        Mutation::Cut => text.truncate(at),
+    }
+    if text.is_empty() {
+        text.push('\n');
+    }
+}
