@@ -55,6 +55,9 @@ pub struct Publisher {
     older: BTreeMap<u64, Vec<FileName>>,
     /// Files stand where our links should: they become a set before anything is published.
     foreign: bool,
+    /// The set that is visible gave way to an older one, and Envoy was not told: nothing may be
+    /// compared with it.
+    retreated: bool,
     /// An error left things undone, so look again before the next publish.
     suspect: bool,
     next_set: u64,
@@ -71,6 +74,9 @@ type Inode = (u64, u64);
 
 /// Which file, how long, and when it was written last: links share it.
 type Stamp = (Inode, u64, (i64, i64));
+
+/// The same, and when anything about it was changed last, links to it included.
+type FullStamp = (Stamp, (i64, i64));
 
 /// The lock, which file it is, and the directory to sync.
 #[derive(Debug)]
@@ -90,7 +96,7 @@ struct Active {
     /// This life has written and announced it, and has yet to sync these files of it. They may be
     /// carried over too, and are synced where they stand then.
     unsynced: Option<BTreeSet<FileName>>,
-    /// Committed, but not announced yet.
+    /// Committed, but not announced yet; or not what was written any more.
     owed: BTreeSet<FileName>,
     /// `current` was not announced yet either.
     current_owed: bool,
@@ -133,21 +139,42 @@ impl Publisher {
     /// files that were there before any of ours have an origin without a name. `None` if there is
     /// no such set, or another program has written to `current` since.
     pub fn whole_set(&self) -> Result<Option<FileSet>, Error> {
-        let fresh = self
-            .active
-            .as_ref()
-            .filter(|active| active.unsynced.is_some());
-        let number = fresh.map(|active| active.number).or(self.whole);
-        let Some(number) = number.filter(|_| !self.foreign) else {
+        if self.foreign {
             return Ok(None);
-        };
+        }
+        // A kill may have come between commit and sync. What its files' hashes vouch for is newer
+        // than the set that is done, and is what Envoy sees.
+        if self.visible > self.whole
+            && let Some(number) = self.visible
+            && let Some(set) = self.read_set(number)?
+        {
+            return Ok(Some(set));
+        }
+        match self.whole {
+            Some(number) => self.read_set(number),
+            None => Ok(None),
+        }
+    }
+
+    // The files of a set, if they are what was written.
+    fn read_set(&self, number: u64) -> Result<Option<FileSet>, Error> {
+        let fresh = self.active.as_ref();
+        let fresh = fresh.is_some_and(|active| active.number == number && active.is_intact());
         let Some(files) = self.sources_of(number)? else {
             return Ok(None);
         };
         let dir = self.at.set(number);
         let mut set = FileSet::new();
-        for (name, Source { origin, size, .. }) in files {
-            let Some(bytes) = self.content(&dir.join(name.as_str()), size)? else {
+        for (name, source) in files {
+            let Source {
+                origin, size, hash, ..
+            } = source;
+            // Without a hash, only having been synced tells that all of it is there.
+            let known = hash.is_some() || fresh || Some(number) == self.whole;
+            let bytes = self.content(&dir.join(name.as_str()), size)?;
+            let Some(bytes) = bytes
+                .filter(|bytes| known && hash.is_none_or(|hash| hash == provenance::hash(bytes)))
+            else {
                 return Ok(None);
             };
             set.insert(name, File { bytes, origin });
@@ -202,6 +229,7 @@ impl Publisher {
         self.suspect = true;
         let is_intact = |active: &Option<Active>| active.as_ref().is_some_and(Active::is_intact);
         let was_intact = is_intact(&self.active);
+        let owed = self.active.as_ref().map(|active| active.owed.clone());
         let held = self.is_held()?;
         if !held {
             self.held = recover::hold(&self.disk, &self.at)?;
@@ -214,7 +242,9 @@ impl Publisher {
         let made = self.furnish()?;
         self.survey()?;
         self.suspect = false;
-        Ok(!held || made || (was_intact && !is_intact(&self.active)))
+        let owes = |active: &Active| !active.owed.is_subset(&owed.unwrap_or_default());
+        let spoiled = self.active.as_ref().is_some_and(owes);
+        Ok(!held || made || spoiled || (was_intact && !is_intact(&self.active)))
     }
 
     // Step 1.
@@ -290,6 +320,9 @@ impl Source {
             return true;
         }
         let same = disk.same(path, bytes);
+        if same && self.hash.is_none() {
+            self.hash = Some(provenance::hash(bytes));
+        }
         // What nobody else holds, weights were merged into: it is made anew each time.
         let kept = same && bytes.len() <= HELD && Rc::strong_count(bytes) > 1;
         self.seen = stamp.filter(|_| kept).map(|stamp| (bytes.clone(), stamp));

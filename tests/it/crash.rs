@@ -315,3 +315,21 @@ fn a_set_that_a_power_loss_has_torn_is_never_shown_not_even_without_a_server() {
     process.stop();
     lab.assert_converges(&cut, &new, "a power loss");
 }
+
+#[test]
+fn what_a_killed_publish_made_visible_stays_where_its_configmap_is_gone_meanwhile() {
+    let lab = Lab::new();
+    let (out, _, new) = prepared(&lab);
+    let points = lab.points(&out);
+    let first_sync = points.iter().find(|point| point.call == "fsync").unwrap();
+    let cut = lab.cut(&out, first_sync);
+    assert_eq!(visible(&cut), new);
+    lab.server.delete("ConfigMap", "a");
+    let mut arguments = lab.arguments(&cut);
+    arguments[4] = "-watch".to_owned();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let process = Crossover::start(&arguments);
+    process.wait_for_line("INFO  published ");
+    assert_eq!(visible(&cut), new);
+    process.stop();
+}

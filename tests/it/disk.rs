@@ -41,7 +41,9 @@ fn what_each_file_came_from_is_written_down() {
     let version = setup.put("a", &[("a.yaml", "a: 1\n")]);
     setup.succeed(&["-onetime", "-configmap=a"]);
     let text = fs::read_to_string(setup.output().join(".sets/1.sources")).unwrap();
-    let sources: Value = serde_json::from_str(&text).unwrap();
+    let mut sources: Value = serde_json::from_str(&text).unwrap();
+    let hash = sources["a.yaml"].as_object_mut().unwrap().remove("hash");
+    assert!(hash.is_some_and(|hash| hash.is_u64()), "{text}");
     let uid = &setup.server.get("ConfigMap", "a").unwrap()["metadata"]["uid"];
     let want = json!({"a.yaml": {
         "namespace": "default", "name": "a", "uid": uid, "resourceVersion": version, "size": 5,

@@ -5,6 +5,7 @@ use crate::kit::apiserver::access::{Account, Rule};
 use crate::kit::crossover::Crossover;
 use crate::setup::{Setup, events, events_with};
 use rustix::process::Signal;
+use std::process::Command;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const B: (&str, &str) = ("b.yaml", "b: 1\n");
@@ -168,6 +169,41 @@ fn a_configmap_forbidden_across_a_restart_keeps_its_files() {
     allow(&["a", "b"]);
     setup.until_found(&[("a.yaml", "a: 3\n"), B2]);
     drop(process);
+}
+
+#[test]
+fn a_pod_starts_on_files_that_were_relabelled_and_chowned_while_the_server_is_away() {
+    let setup = both();
+    setup.succeed(&["-onetime", "-configmap=a", "-configmap=b"]);
+    // As the kubelet does with the volume of a pod that has an fsGroup, and SELinux with labels.
+    let script = "chown -R :1234 $1 && chmod -R g+rwX $1 && find $1 -type d -exec chmod g+s {} + \
+        && ln $1/.sets/1/a.yaml $1/kept";
+    let harm = Command::new("sh")
+        .args(["-c", script, "sh", &setup.path("out")])
+        .status();
+    assert!(harm.unwrap().success());
+    let away = [
+        "-apiserver=http://127.0.0.1:1",
+        "-configmap=a",
+        "-configmap=b",
+    ];
+    let process =
+        setup.start(&[&away[..], &["--", "cat", &setup.path("out/current/a.yaml")]].concat());
+    let finished = process.finish();
+    assert_eq!(
+        (finished.code, &*finished.stdout),
+        (Some(0), A.1),
+        "{}",
+        finished.stderr
+    );
+    assert!(
+        finished
+            .stderr
+            .contains("starts on files of an earlier life"),
+        "{}",
+        finished.stderr
+    );
+    setup.assert_found(&[A, B]);
 }
 
 #[test]

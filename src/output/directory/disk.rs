@@ -2,13 +2,15 @@
 //! flags, modes, and the error that names call and path. Must not: know the layout, or retry.
 
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
+use std::hash::Hasher;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, fcntl_lock, renameat_with};
+use rustix::io::Errno;
 
-use super::{Inode, Stamp};
+use super::{FullStamp, Inode, Stamp, provenance};
 use crate::error::Error;
 
 /// Files are read and compared in pieces of this size, on the stack.
@@ -59,6 +61,11 @@ pub fn stamp_of(found: &Metadata) -> Stamp {
     (inode_of(found), found.len(), written)
 }
 
+/// What a write, or a change of anything else about the file, would change.
+pub fn full_stamp_of(found: &Metadata) -> FullStamp {
+    (stamp_of(found), (found.ctime(), found.ctime_nsec()))
+}
+
 /// No such entry is an answer, not a failure.
 fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
@@ -86,6 +93,18 @@ impl Disk {
     /// What stands at `path` itself, links not followed.
     pub fn lstat(&self, path: &Path) -> Result<Option<Metadata>, Error> {
         found(self.call("look at", path, || fs::symlink_metadata(path)))
+    }
+
+    /// What `path` leads to, links followed; `None` where they lead nowhere, or round in a circle.
+    pub fn stat_followed(&self, path: &Path) -> Result<Option<Metadata>, Error> {
+        match found(self.call("look at", path, || fs::metadata(path))) {
+            Err(Error::Disk { source, .. })
+                if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
+            {
+                Ok(None)
+            }
+            result => result,
+        }
     }
 
     /// What `file` is, wherever it stands by now.
@@ -146,8 +165,13 @@ impl Disk {
         self.open_with("open", path, flags)
     }
 
-    /// For reading, following links; `None` where they lead nowhere.
+    /// A regular file for reading, links followed; `None` where they lead to none.
     pub fn follow(&self, path: &Path) -> Result<Option<File>, Error> {
+        // To open a socket is an error.
+        let is_file = |found: &Metadata| found.is_file();
+        if !self.stat_followed(path)?.as_ref().is_some_and(is_file) {
+            return Ok(None);
+        }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         found(self.open_with("open", path, flags))
     }
@@ -309,16 +333,31 @@ impl Disk {
         Ok(self.read(&file, path, &mut [0])? == 0)
     }
 
-    /// A new file with the bytes of an open one; gives its length.
-    pub fn copy(&self, from: &File, source: &Path, to: &Path) -> Result<(File, u64), Error> {
+    /// The hash of the file at `path`; `None` if it cannot be read.
+    pub fn hash(&self, path: &Path) -> Option<u64> {
+        let file = self.open(path).ok()?;
+        let mut hasher = provenance::hasher();
+        let mut buffer = [0; CHUNK];
+        loop {
+            match self.read(&file, path, &mut buffer).ok()? {
+                0 => return Some(hasher.finish()),
+                got => hasher.write(&buffer[..got]),
+            }
+        }
+    }
+
+    /// A new file with the bytes of an open one; gives its length and its hash.
+    pub fn copy(&self, from: &File, source: &Path, to: &Path) -> Result<(File, u64, u64), Error> {
         let file = self.create(to)?;
+        let mut hasher = provenance::hasher();
         let mut buffer = [0; CHUNK];
         let mut size = 0;
         loop {
             match self.read(from, source, &mut buffer)? {
-                0 => return Ok((file, size)),
+                0 => return Ok((file, size, hasher.finish())),
                 got => {
                     self.write(&file, to, &buffer[..got])?;
+                    hasher.write(&buffer[..got]);
                     size += got as u64;
                 }
             }

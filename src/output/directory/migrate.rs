@@ -70,6 +70,9 @@ impl Publisher {
                 self.put(&target(name.as_str()), &link)?;
             }
         }
+        for name in self.links()?.dangling {
+            self.disk.unlink(&self.at.link(&name))?;
+        }
         self.foreign = false;
         self.older.remove(&staged.number);
         self.active = Some(Active {
@@ -103,18 +106,21 @@ impl Publisher {
             let Some(file) = self.disk.follow(&source)? else {
                 continue;
             };
-            if !self.disk.stat(&file, &source)?.is_file() {
-                continue;
-            }
             let path = dir.join(&name);
             let origin = known
                 .get(&key)
                 .map_or(&nobody, |source| &source.origin)
                 .clone();
-            let (copy, size) = self.disk.copy(&file, &source, &path)?;
+            let (copy, size, hash) = self.disk.copy(&file, &source, &path)?;
             self.disk.sync(&copy, &path)?;
-            let seen = None;
-            staged.files.insert(key, Source { origin, size, seen });
+            let copied = Source {
+                origin,
+                size,
+                hash: Some(hash),
+                seen: None,
+                intact: None,
+            };
+            staged.files.insert(key, copied);
         }
         self.write_sources(staged)?;
         for path in [self.at.sources(staged.number), dir] {

@@ -1,12 +1,18 @@
-//! `N.sources`: which ConfigMap, and which state of it, each file of a set came from. JSON, one
-//! file a line, for people with `cat` too. Owns: that format. Must not: touch the disk.
+//! `N.sources`: which ConfigMap, and which state of it, each file of a set came from, and a hash of
+//! the file. JSON, one file a line, for people with `cat` too. Owns: that format. Must not: touch
+//! the disk.
+//!
+//! Other versions of crossover read and write the same directory: a field that is not known is
+//! passed over, and one that has been added may be missing.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
-use super::Stamp;
+use super::{FullStamp, Stamp};
 use crate::snapshot::{Bytes, FileName, ObjectName, Origin, ResourceVersion};
 
 /// What is remembered of a published file; its content stays on disk, but where it is held anyway.
@@ -14,12 +20,45 @@ use crate::snapshot::{Bytes, FileName, ObjectName, Origin, ResourceVersion};
 pub struct Source {
     pub origin: Rc<Origin>,
     pub size: u64,
+    /// The hash of its content; earlier versions wrote none.
+    pub hash: Option<u64>,
     /// What the file was found equal to, and what it was then.
     pub seen: Option<(Bytes, Stamp)>,
+    /// What the file was when its content had that hash.
+    pub intact: Option<FullStamp>,
+}
+
+impl Source {
+    /// Takes over what is known of the same file.
+    pub fn recall(&mut self, known: &Source) {
+        if self.size == known.size && self.hash.is_none_or(|hash| known.hash == Some(hash)) {
+            *self = Source {
+                origin: self.origin.clone(),
+                ..known.clone()
+            };
+        }
+    }
 }
 
 /// A whole set, without contents.
 pub type Sources = BTreeMap<FileName, Source>;
+
+/// The most bytes that a line can have: key, namespace and name of at most 253 each, and a uid and a
+/// resourceVersion of the server's choice.
+pub const LONGEST_LINE: u64 = 4 << 10;
+
+/// Hashes what a file holds, piece by piece.
+pub fn hasher() -> SipHasher13 {
+    SipHasher13::new()
+}
+
+/// The hash of a whole content. It tells of accidents and edits, not of an attack: who can write the
+/// file can write its hash too.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,13 +68,18 @@ struct Line {
     uid: String,
     resource_version: String,
     size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<u64>,
 }
 
 /// As it is written.
 pub fn encode(sources: &Sources) -> serde_json::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(32 + 192 * sources.len());
+    let mut out = Vec::with_capacity(32 + 224 * sources.len());
     let mut before = "{\n  ";
-    for (name, Source { origin, size, .. }) in sources {
+    for (name, source) in sources {
+        let Source {
+            origin, size, hash, ..
+        } = source;
         out.extend(before.bytes());
         serde_json::to_writer(&mut out, name.as_str())?;
         out.extend(b": ");
@@ -45,6 +89,7 @@ pub fn encode(sources: &Sources) -> serde_json::Result<Vec<u8>> {
             uid: origin.uid.clone(),
             resource_version: origin.resource_version.0.clone(),
             size: *size,
+            hash: *hash,
         };
         serde_json::to_writer(&mut out, &line)?;
         before = ",\n  ";
@@ -73,9 +118,14 @@ pub fn decode(text: &[u8]) -> Option<Sources> {
             _ => Rc::new(origin),
         };
         last = Some(origin.clone());
-        let size = line.size;
-        let seen = None;
-        sources.insert(FileName::new(&name)?, Source { origin, size, seen });
+        let source = Source {
+            origin,
+            size: line.size,
+            hash: line.hash,
+            seen: None,
+            intact: None,
+        };
+        sources.insert(FileName::new(&name)?, source);
     }
     Some(sources)
 }

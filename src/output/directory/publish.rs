@@ -60,7 +60,7 @@ impl Publisher {
             self.older
                 .insert(old.number, old.files.into_keys().collect());
         }
-        self.visible = Some(number);
+        (self.visible, self.retreated) = (Some(number), false);
         self.likely.clone_from(&plan.changed);
 
         if let Err(error) = self.announce(&mut plan, trusted, &mut staged) {
@@ -133,14 +133,17 @@ impl Publisher {
             if !linked || unsynced.contains(name) {
                 staged.unsynced.insert(name.clone());
             }
-            let (origin, size) = (origin.clone(), bytes.len() as u64);
-            let source = active.and_then(|active| active.files.get(name));
-            let seen = source
-                .filter(|_| linked)
-                .and_then(|source| source.seen.clone());
-            staged
-                .files
-                .insert(name.clone(), Source { origin, size, seen });
+            let carried = active.and_then(|active| active.files.get(name));
+            let carried = carried.filter(|_| linked);
+            let source = Source {
+                origin: origin.clone(),
+                size: bytes.len() as u64,
+                hash: carried.map_or_else(|| Some(provenance::hash(bytes)), |source| source.hash),
+                seen: carried.and_then(|source| source.seen.clone()),
+                // The new link has changed the file's ctime.
+                intact: None,
+            };
+            staged.files.insert(name.clone(), source);
         }
         self.write_sources(staged)?;
 

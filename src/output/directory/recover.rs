@@ -6,16 +6,36 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, inode_of, is_open, reason};
+use super::disk::{Disk, full_stamp_of, inode_of, is_open, reason};
 use super::layout::{CURRENT, Layout, number, target};
-use super::provenance::{self, Sources};
+use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use super::{Active, Held, Inode, OLDER, Publisher};
 use crate::error::Error;
 use crate::gather;
 use crate::snapshot::FileName;
 
-/// `N.sources` takes some 200 bytes for each of a few thousand keys at most.
-const SOURCES_BYTES: u64 = 4 << 20;
+/// A set as it is found.
+struct Found {
+    files: Sources,
+    /// Those that are not what was written.
+    spoiled: BTreeSet<FileName>,
+}
+
+impl Found {
+    fn is_whole(&self) -> bool {
+        self.spoiled.is_empty()
+    }
+}
+
+/// What stands in `.live`.
+pub struct Links {
+    /// The keys that our links stand for.
+    pub ours: BTreeSet<String>,
+    /// Whether files stand where links should.
+    pub foreign: bool,
+    /// Links that are not ours and lead nowhere.
+    pub dangling: Vec<String>,
+}
 
 /// DIR, `.sets`, and the lock in it.
 pub fn hold(disk: &Disk, at: &Layout) -> Result<Held, Error> {
@@ -76,6 +96,7 @@ impl Publisher {
             whole: None,
             older: Default::default(),
             foreign: false,
+            retreated: false,
             suspect: false,
             next_set: 1,
             next_link: 0,
@@ -97,16 +118,17 @@ impl Publisher {
         let (Some(visible), Some(whole)) = (self.visible, self.whole) else {
             return Ok(());
         };
-        if visible <= whole || self.files_of(visible)?.is_some() {
+        let is_whole = |found: &Found| found.is_whole();
+        if visible <= whole || self.files_of(visible, None)?.as_ref().is_some_and(is_whole) {
             return Ok(());
         }
-        if let Some(files) = self.files_of(whole)? {
-            for name in files.keys() {
+        if let Some(found) = self.files_of(whole, None)?.filter(is_whole) {
+            for name in found.files.keys() {
                 self.link_key(name)?;
             }
             let active = self.at.active.clone();
             self.put(&whole.to_string(), &active)?;
-            self.visible = Some(whole);
+            (self.visible, self.retreated) = (Some(whole), true);
         }
         Ok(())
     }
@@ -176,19 +198,21 @@ impl Publisher {
         // Every failed publish may have left one more. What cannot go now, a publish will report.
         let _ = self.sweep(OLDER);
         // 3. Links that Envoy follows.
-        let (links, foreign) = self.links()?;
+        let Links {
+            ours: links,
+            foreign,
+            dangling,
+        } = self.links()?;
+        for name in dangling {
+            self.disk.unlink(&self.at.link(&name))?;
+        }
         let linked = self.disk.read_link(&self.at.current)?.as_deref() == Some(Path::new(CURRENT));
         let is_dir = self.is_dir(&self.at.current)?;
         // A set that was committed and never done may be torn: not to be kept for the sake of a
         // foreign file. `adopt` makes a set done before it is active.
         self.foreign = is_dir || (linked && foreign && self.visible <= self.whole);
         // 4. What may be compared with.
-        let active = match before {
-            Some(active) if !active.done && self.visible == Some(active.number) => {
-                self.files_of(active.number)?.map(|_| active)
-            }
-            _ => self.done_set()?,
-        };
+        let active = self.visible_set(before)?;
         let right = |active: &Active| {
             active
                 .files
@@ -221,21 +245,25 @@ impl Publisher {
         Ok(self.disk.list(&self.at.live)?.unwrap_or_default())
     }
 
-    // The keys that our links stand for, and whether files stand where links should.
-    fn links(&self) -> Result<(BTreeSet<String>, bool), Error> {
-        let mut links = BTreeSet::new();
-        let mut foreign = false;
+    /// Tells apart what stands in `.live`.
+    pub(super) fn links(&self) -> Result<Links, Error> {
+        let mut links = Links {
+            ours: BTreeSet::new(),
+            foreign: false,
+            dangling: Vec::new(),
+        };
         for name in self.names_in_live()? {
-            if FileName::new(&name).is_none() {
-                continue;
-            }
+            let key = FileName::new(&name).is_some();
+            let path = self.at.link(&name);
             if self.is_ours(&self.at.live, &name)? {
-                links.insert(name);
-            } else if let Some(file) = self.disk.follow(&self.at.link(&name))? {
-                foreign |= self.disk.stat(&file, &self.at.link(&name))?.is_file();
+                links.ours.insert(name);
+            } else if let Some(found) = self.disk.stat_followed(&path)? {
+                links.foreign |= key && found.is_file();
+            } else if self.disk.read_link(&path)?.is_some() {
+                links.dangling.push(name);
             }
         }
-        Ok((links, foreign))
+        Ok(links)
     }
 
     /// Whether `name` in `dir` is a link into the active set.
@@ -244,39 +272,73 @@ impl Publisher {
         Ok(found.as_deref() == Some(Path::new(&target(name))))
     }
 
-    // The active set, if it is done and nothing of it is missing.
-    fn done_set(&self) -> Result<Option<Active>, Error> {
-        let Some(number) = self.visible.filter(|_| self.visible == self.whole) else {
+    // The active set, if it is done, or of this life: then it was `before`. Files of it that are not
+    // what was written are owed.
+    fn visible_set(&self, before: Option<Active>) -> Result<Option<Active>, Error> {
+        let ours = |active: &Active| self.visible == Some(active.number);
+        let before = before.filter(ours);
+        let known = self.visible == self.whole || before.is_some();
+        let Some(number) = self.visible.filter(|_| known && !self.retreated) else {
             return Ok(None);
         };
-        let files = self.files_of(number)?;
-        Ok(files.map(|files| Active {
-            number,
-            files,
-            done: true,
-            unsynced: None,
-            owed: BTreeSet::new(),
-            current_owed: false,
-        }))
+        let Some(Found { files, spoiled }) = self.files_of(number, before.as_ref())? else {
+            return Ok(None);
+        };
+        Ok(match before {
+            Some(mut active) if !active.done => {
+                active.files = files;
+                active.owed.extend(spoiled);
+                Some(active)
+            }
+            _ if self.visible == self.whole => Some(Active {
+                number,
+                files,
+                done: true,
+                unsynced: None,
+                owed: spoiled,
+                current_owed: false,
+            }),
+            _ => None,
+        })
     }
 
-    // What is in a set, if nothing of it is missing.
-    fn files_of(&self, number: u64) -> Result<Option<Sources>, Error> {
-        let Some(files) = self.sources_of(number)? else {
+    // What is in a set. Of one that was looked at before, what has not changed is not read again.
+    fn files_of(&self, number: u64, before: Option<&Active>) -> Result<Option<Found>, Error> {
+        let Some(mut files) = self.sources_of(number)? else {
             return Ok(None);
         };
         let dir = self.at.set(number);
         if !self.is_dir(&dir)? {
             return Ok(None);
         }
-        for (name, source) in &files {
-            match self.disk.lstat(&dir.join(name.as_str()))? {
-                Some(found) if found.is_file() && found.len() == source.size && is_open(&found) => {
-                }
-                _ => return Ok(None),
+        let before = before.filter(|active| active.number == number);
+        let mut spoiled = BTreeSet::new();
+        for (name, source) in &mut files {
+            if let Some(known) = before.and_then(|active| active.files.get(name)) {
+                source.recall(known);
+            }
+            if !self.is_as_written(&dir.join(name.as_str()), source)? {
+                spoiled.insert(name.clone());
             }
         }
-        Ok(Some(files))
+        Ok(Some(Found { files, spoiled }))
+    }
+
+    // Whether the file has the size, the mode and the bytes that were written. Relabelling, fsGroup
+    // and our own links change its ctime and no byte.
+    fn is_as_written(&self, path: &Path, source: &mut Source) -> Result<bool, Error> {
+        let found = match self.disk.lstat(path)? {
+            Some(found) if found.is_file() && found.len() == source.size && is_open(&found) => {
+                full_stamp_of(&found)
+            }
+            _ => return Ok(false),
+        };
+        let same = source.intact == Some(found)
+            || source
+                .hash
+                .is_none_or(|hash| self.disk.hash(path) == Some(hash));
+        source.intact = same.then_some(found);
+        Ok(same)
     }
 
     /// `N.sources`, if it is as we write it.
@@ -285,7 +347,10 @@ impl Publisher {
         let Some(found) = self.disk.lstat(&path)? else {
             return Ok(None);
         };
-        if !found.is_file() || found.len() > SOURCES_BYTES {
+        // As long as its set's files can make it, however many they are: what is longer is not ours,
+        // and may not fit in memory.
+        let files = self.disk.list(&self.at.set(number))?.unwrap_or_default();
+        if !found.is_file() || found.len() > LONGEST_LINE * (1 + files.len() as u64) {
             return Ok(None);
         }
         let text = self.content(&path, found.len())?;
@@ -301,7 +366,7 @@ impl Publisher {
     /// Removes the links in `.live` that the active set has nothing for; gives their names.
     pub(super) fn unlink_strays(&self) -> Result<Vec<FileName>, Error> {
         let mut strays = Vec::new();
-        for name in self.links()?.0 {
+        for name in self.links()?.ours {
             let active = self.active.as_ref();
             if let Some(stray) = FileName::new(&name)
                 && active.is_none_or(|active| !active.files.contains_key(&stray))
@@ -322,7 +387,7 @@ impl Publisher {
             return self.disk.unlink(&self.at.sources(number));
         }
         for name in names {
-            self.disk.unlink(&dir.join(name.as_str()))?;
+            self.disk.remove_all(&dir.join(name.as_str()))?;
         }
         match self.disk.remove_dir(&dir) {
             Err(error) if reason(&error) == Some(ErrorKind::DirectoryNotEmpty) => {

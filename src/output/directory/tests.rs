@@ -432,7 +432,7 @@ fn a_set_that_was_never_synced_is_written_and_announced_again_by_the_next_life()
     let mut next = open(temp.path());
     assert_eq!(
         next.whole_set().unwrap().unwrap(),
-        set("rds.yaml=1 cds.yaml=1")
+        set("rds.yaml=2 cds.yaml=1")
     );
     publish(&mut next, "rds.yaml=2 cds.yaml=1").unwrap();
     assert_eq!(pokes(&next), ["cds.yaml", "rds.yaml", "current"]);
@@ -577,8 +577,8 @@ fn sources_say_which_configmap_each_file_came_from() {
     publish(&mut open(temp.path()), "rds.yaml=one@web cds.yaml=two");
     let text = fs::read_to_string(temp.path().join(".sets/1.sources")).unwrap();
     let want = r#"{
-  "cds.yaml": {"namespace":"default","name":"envoy","uid":"1-2-3","resourceVersion":"7","size":3},
-  "rds.yaml": {"namespace":"default","name":"web","uid":"1-2-3","resourceVersion":"7","size":3}
+  "cds.yaml": {"namespace":"default","name":"envoy","uid":"1-2-3","resourceVersion":"7","size":3,"hash":9078812844214499945},
+  "rds.yaml": {"namespace":"default","name":"web","uid":"1-2-3","resourceVersion":"7","size":3,"hash":9277264822378984321}
 }
 "#;
     assert_eq!(text, want);
@@ -587,7 +587,7 @@ fn sources_say_which_configmap_each_file_came_from() {
 #[test]
 fn whole_set_is_none_where_anything_is_missing_or_not_ours() {
     let spoil: [fn(&Path); 7] = [
-        |sets| fs::remove_file(sets.join("done")).unwrap(),
+        |sets| fs::write(sets.join("1/rds.yaml"), "2").unwrap(),
         |sets| fs::remove_file(sets.join("1.sources")).unwrap(),
         |sets| fs::write(sets.join("1.sources"), "{").unwrap(),
         |sets| fs::write(sets.join("1/rds.yaml"), "").unwrap(),
@@ -618,18 +618,51 @@ fn whole_set_is_none_where_anything_is_missing_or_not_ours() {
 }
 
 #[test]
-fn whole_set_is_that_of_a_change_before_a_killed_one() {
+fn whole_set_is_what_a_killed_change_has_made_visible_if_it_is_all_there() {
+    for (first, newer) in [
+        (Some("rds.yaml=1"), true),
+        (None, true),
+        (Some("a=1"), false),
+    ] {
+        let temp = tempdir();
+        if let Some(first) = first {
+            publish(&mut open(temp.path()), first);
+        }
+        let mut publisher = open(temp.path());
+        publisher.disk.fault.arm(How::Each("sync", EIO));
+        publisher.publish(&set("rds.yaml=2")).unwrap_err();
+        drop(publisher);
+        assert_eq!(seen(temp.path()), contents(&set("rds.yaml=2")));
+        if !newer {
+            // A version that writes no hash: what was never synced may be torn.
+            let sources = temp.path().join(".sets/2.sources");
+            let text = fs::read_to_string(&sources).unwrap();
+            let (head, _) = text.split_once(",\"hash\"").unwrap();
+            fs::write(&sources, format!("{head}}}}}")).unwrap();
+        }
+        let want = if newer { Some("rds.yaml=2") } else { first };
+        let mut next = open(temp.path());
+        for _ in 0..2 {
+            assert_eq!(next.whole_set().unwrap(), want.map(set));
+            assert_eq!(seen(temp.path()), contents(&set("rds.yaml=2")));
+            next.check().unwrap();
+        }
+        // It is not known whether Envoy was told.
+        rearm(&next);
+        publish(&mut next, "rds.yaml=2").unwrap();
+        assert_eq!(pokes(&next), ["rds.yaml", "current"]);
+    }
+}
+
+#[test]
+fn whole_set_needs_no_link_done() {
     let temp = tempdir();
     publish(&mut open(temp.path()), "rds.yaml=1");
+    fs::remove_file(temp.path().join(".sets/done")).unwrap();
     let mut publisher = open(temp.path());
-    publisher.disk.fault.arm(How::Each("sync", EIO));
-    publisher.publish(&set("rds.yaml=2")).unwrap_err();
-    drop(publisher);
-    assert_eq!(seen(temp.path()), contents(&set("rds.yaml=2")));
-    assert_eq!(
-        open(temp.path()).whole_set().unwrap().unwrap(),
-        set("rds.yaml=1")
-    );
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=1"));
+    publish(&mut publisher, "rds.yaml=1").unwrap();
+    tidy(temp.path(), &set("rds.yaml=1"));
 }
 
 #[test]
@@ -1051,6 +1084,184 @@ fn reads_what_is_held_once_and_again_when_somebody_wrote_to_it() {
     assert_eq!([reads(&mut publisher), reads(&mut publisher)], [1, 0]);
 }
 
+/// Writes as many bytes as there are, with all that `cp -p` keeps as it was.
+fn edit(path: &Path, content: &str) {
+    let before = fs::metadata(path).unwrap();
+    assert_eq!(before.len(), content.len() as u64);
+    // A file system's clock has ticks.
+    while fs::metadata(path).unwrap().ctime_nsec() == before.ctime_nsec() {
+        fs::write(path, content).unwrap();
+    }
+    let file = fs::File::open(path).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+}
+
+#[test]
+fn a_look_finds_an_edit_of_the_same_length_and_heals_that_file_alone() {
+    let temp = tempdir();
+    let want = "rds.yaml=1 cds.yaml=1 lds.yaml=1";
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, want);
+    for synced in [true, false] {
+        for restart in [false, true] {
+            if restart {
+                drop(publisher);
+                publisher = open(temp.path());
+            }
+            if !synced {
+                let other = set("rds.yaml=0 cds.yaml=1 lds.yaml=1");
+                publisher.publish(&other).unwrap().unwrap();
+                publisher.publish_now(&set(want)).unwrap().unwrap();
+                publisher.disk.fault.arm(How::Each("sync", EIO));
+            }
+            assert!(!publisher.check().unwrap());
+            edit(&temp.path().join("current/rds.yaml"), "2");
+            assert!(publisher.check().unwrap(), "{synced} {restart}");
+            // It is told of once.
+            assert!(!publisher.check().unwrap());
+            rearm(&publisher);
+            let published = publish(&mut publisher, want).unwrap();
+            assert_eq!(list(&published.changed), ["rds.yaml"]);
+            assert_eq!(pokes(&publisher), ["rds.yaml", "current"]);
+            assert_eq!(calls(&publisher, "link"), 2);
+            tidy(temp.path(), &set(want));
+            assert!(!publisher.check().unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_edit_of_the_same_length_between_two_lives_is_not_what_was_published() {
+    let temp = tempdir();
+    publish(&mut open(temp.path()), "rds.yaml=1 cds.yaml=1");
+    edit(&temp.path().join("current/rds.yaml"), "2");
+    let mut publisher = open(temp.path());
+    assert_eq!(publisher.whole_set().unwrap(), None);
+    publish(&mut publisher, "rds.yaml=1 cds.yaml=1").unwrap();
+    assert_eq!(pokes(&publisher), ["rds.yaml", "current"]);
+    tidy(temp.path(), &set("rds.yaml=1 cds.yaml=1"));
+}
+
+#[test]
+fn a_torn_set_does_not_give_way_to_an_older_one_that_shares_an_edited_file() {
+    let temp = tempdir();
+    publish(&mut open(temp.path()), "rds.yaml=1 cds.yaml=1 lds.yaml=1");
+    let mut publisher = open(temp.path());
+    let next = set("rds.yaml=2 cds.yaml=1 lds.yaml=1");
+    publisher.publish_now(&next).unwrap().unwrap();
+    drop(publisher);
+    fs::remove_file(temp.path().join("current/lds.yaml")).unwrap();
+    edit(&temp.path().join("current/cds.yaml"), "2");
+    let before = seen(temp.path());
+    let publisher = open(temp.path());
+    assert_eq!(publisher.whole_set().unwrap(), None);
+    assert_eq!(seen(temp.path()), before);
+}
+
+#[test]
+fn what_changes_no_byte_is_no_edit() {
+    // As a relabelling, an fsGroup, a backup and our own links do.
+    let harm: [fn(&Path); 4] = [
+        |file| fs::set_permissions(file, fs::Permissions::from_mode(0o664)).unwrap(),
+        |file| std::os::unix::fs::chown(file, None, Some(1234)).unwrap(),
+        |file| fs::hard_link(file, file.with_extension("link")).unwrap(),
+        |file| {
+            let file = fs::File::open(file).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+                .unwrap();
+        },
+    ];
+    let want = set("rds.yaml=1 cds.yaml=1");
+    for harm in harm {
+        for restart in [false, true] {
+            let temp = tempdir();
+            let mut publisher = open(temp.path());
+            publisher.publish(&want).unwrap();
+            assert!(!publisher.check().unwrap());
+            for name in ["rds.yaml", "cds.yaml"] {
+                harm(&temp.path().join(".sets/1").join(name));
+            }
+            if restart {
+                drop(publisher);
+                publisher = open(temp.path());
+            }
+            assert_eq!(publisher.whole_set().unwrap().unwrap(), want);
+            rearm(&publisher);
+            assert!(!publisher.check().unwrap());
+            // N.sources, and each file once: a restart has read it.
+            let reads = calls(&publisher, "open");
+            assert_eq!(reads, if restart { 1 } else { 3 });
+            rearm(&publisher);
+            assert!(!publisher.check().unwrap());
+            assert_eq!(calls(&publisher, "open"), 1);
+            assert!(publisher.publish(&want).unwrap().is_none());
+            publish(&mut publisher, "rds.yaml=2 cds.yaml=1").unwrap();
+            assert_eq!(calls(&publisher, "link"), 1);
+            drop(publisher);
+            // What else stands in a set goes with it.
+            drop(open(temp.path()));
+            tidy(temp.path(), &set("rds.yaml=2 cds.yaml=1"));
+        }
+    }
+}
+
+#[test]
+fn sources_may_be_as_long_as_their_set_makes_them_and_no_longer() {
+    let temp = tempdir();
+    // Two ConfigMaps of as many keys as fit into an object of 1.5 MiB, with names of full length.
+    let long = "n".repeat(245);
+    let keys = (0..13_000).map(|n| format!("{n}=1@{long}"));
+    let keys: Vec<_> = keys.collect();
+    let want = set(&keys.join(" "));
+    let mut publisher = open(temp.path());
+    publisher.publish(&want).unwrap();
+    let sources = temp.path().join(".sets/1.sources");
+    assert!(fs::metadata(&sources).unwrap().len() > 4 << 20);
+    drop(publisher);
+    let mut publisher = open(temp.path());
+    assert!(publisher.whole_set().unwrap().unwrap() == want);
+    assert!(!publisher.check().unwrap());
+    assert!(publisher.publish(&want).unwrap().is_none());
+    drop(publisher);
+    // A hole that no memory holds.
+    let file = fs::File::options().write(true).open(&sources).unwrap();
+    file.set_len(1 << 40).unwrap();
+    assert_eq!(open(temp.path()).whole_set().unwrap(), None);
+}
+
+#[test]
+fn foreign_links_that_lead_nowhere_go_and_what_is_no_file_stays() {
+    let temp = tempdir();
+    let want = set("rds.yaml=1");
+    let nowhere = |dir: &Path| {
+        symlink("/nowhere", dir.join("a.yaml")).unwrap();
+        symlink("b.yaml", dir.join("b.yaml")).unwrap();
+        symlink("..2026/c.yaml", dir.join("..data")).unwrap();
+        symlink("../.sets/active/x/y", dir.join("c.yaml")).unwrap();
+        let socket = dir.join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        symlink("/tmp", dir.join("envoy")).unwrap();
+    };
+    let left = ["envoy", "rds.yaml", "socket"];
+    for taken_over in [false, true] {
+        let dir = temp.path().join(format!("{taken_over}"));
+        fs::create_dir(&dir).unwrap();
+        if taken_over {
+            fs::create_dir(dir.join("current")).unwrap();
+            nowhere(&dir.join("current"));
+        }
+        let mut publisher = open(&dir);
+        publisher.publish(&want).unwrap();
+        if !taken_over {
+            nowhere(&dir.join(".live"));
+            assert!(!publisher.check().unwrap());
+        }
+        assert!(publisher.publish(&want).unwrap().is_none());
+        let names = names(&dir.join("current"));
+        assert_eq!(names, left.iter().map(|name| name.to_string()).collect());
+    }
+}
+
 #[test]
 fn compares_files_of_every_size_to_their_last_byte() {
     let temp = tempdir();
@@ -1345,13 +1556,16 @@ fn the_done_set_and_the_visible_one_outlive_every_sweep() {
     }
     drop(publisher);
     let mut publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=11"));
     clean(temp.path(), 2 + OLDER);
     publisher.disk.fault.arm(How::Each("write", ENOSPC));
     publisher.publish(&set("rds.yaml=12")).unwrap_err();
     assert_eq!(seen(temp.path()), contents(&set("rds.yaml=11")));
-    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=11"));
     clean(temp.path(), 2);
+    // The one that is done is what is left if the other turns out to be torn.
+    fs::write(temp.path().join("current/rds.yaml"), "").unwrap();
+    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
 }
 
 #[test]
