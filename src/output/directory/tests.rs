@@ -820,7 +820,7 @@ fn modes_do_not_depend_on_the_umask() {
         let status = Command::new("sh")
             .args([
                 "-c",
-                "umask $1; exec \"$0\" --exact publish::tests::modes_do_not_depend_on_the_umask",
+                "umask $1; exec \"$0\" --exact output::directory::tests::modes_do_not_depend_on_the_umask",
             ])
             .arg(std::env::current_exe().unwrap())
             .arg(mask)
