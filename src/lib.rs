@@ -7,12 +7,12 @@
 //!    --> reconcile --> desired {file name -> bytes} --> publish: stage, one commit, poke --> Envoy
 //! ```
 //!
-//! - Pure core, without files, network, clock or log: [`resource`], [`watch`], [`backoff`],
-//!   [`document`], [`route`], [`reconcile`], [`manifest`].
-//! - Edges, one outside thing each: [`args`], [`kube`], [`publish`], [`signal`], [`command`],
-//!   [`admin`], [`logging`]; [`probe`] asks what [`publish`] has left.
-//! - On top: [`run`] (the loop, which owns all state) with its parts [`follow`], [`server`] and
-//!   [`output`]; [`error`].
+//! - [`app`]: the loop, which owns all state; [`cli`]: the command line.
+//! - [`source`]: what the cluster says of ConfigMaps and TrafficSplits; [`kube`]: the API server's
+//!   client, list-watches among it; [`net`]: connections, TLS, responses.
+//! - [`xds`]: Envoy's configuration as text, pure; [`output`]: the directory, the mirror, a dry run;
+//!   [`envoy`]: the admin port; [`process`]: signals and the command.
+//! - [`snapshot`], [`backoff`], [`error`], [`logging`]: what all of these stand on.
 //!
 //! What holds always: one thread; every wait is a poll(2) that includes signals and the next
 //! deadline, so that a command gets its signals whatever is going on; Envoy sees whole sets only; a

@@ -1,12 +1,11 @@
 //! JSON of the API server into values, in one pass and only the fields we need. Pure.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::snapshot::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
@@ -49,54 +48,37 @@ pub struct Status {
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Every field of every kind that we read; what is not here is skipped unread. As in Go, `null` is
-/// the same as absent, in each of them.
+/// the same as absent, in each of them; a value of another type than it should have is too.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawObject<'a> {
-    #[serde(deserialize_with = "lenient")]
-    kind: String,
+    kind: Value,
     #[serde(deserialize_with = "nullable")]
     metadata: RawMetadata,
-    data: Loose,
-    binary_data: Loose,
+    data: Value,
+    binary_data: Value,
     #[serde(borrow)]
     spec: Option<&'a RawValue>,
-    #[serde(deserialize_with = "lenient")]
-    versions: Vec<Option<RawVersion>>,
-    #[serde(deserialize_with = "lenient")]
-    code: u16,
-    #[serde(deserialize_with = "lenient")]
-    message: String,
+    versions: Value,
+    code: Value,
+    message: Value,
 }
 
 /// Only what is not optional, `name` and `resourceVersion`, is missed where it cannot be read.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawMetadata {
-    #[serde(deserialize_with = "lenient")]
-    name: String,
-    #[serde(deserialize_with = "lenient")]
-    uid: String,
-    #[serde(deserialize_with = "lenient")]
-    resource_version: String,
-    #[serde(deserialize_with = "lenient")]
-    creation_timestamp: String,
-    labels: Loose,
-}
-
-/// One of an APIGroup's versions.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawVersion {
-    #[serde(deserialize_with = "lenient")]
-    version: String,
+    name: Value,
+    uid: Value,
+    resource_version: Value,
+    creation_timestamp: Value,
+    labels: Value,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawList<'a> {
-    #[serde(deserialize_with = "lenient")]
-    kind: String,
+    kind: Value,
     #[serde(deserialize_with = "nullable")]
     metadata: RawMetadata,
     #[serde(borrow, deserialize_with = "nullable")]
@@ -106,88 +88,10 @@ struct RawList<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawEvent<'a> {
-    #[serde(rename = "type", deserialize_with = "lenient")]
-    kind: String,
+    #[serde(rename = "type")]
+    kind: Value,
     #[serde(borrow, deserialize_with = "nullable")]
     object: RawObject<'a>,
-}
-
-/// A value of any type, as far as we tell types apart.
-#[derive(Debug, Default, PartialEq)]
-enum Loose {
-    /// `null`, or nothing at all.
-    #[default]
-    Null,
-    Text(String),
-    Map(BTreeMap<String, Loose>),
-    /// A number, a boolean or a list.
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Loose {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Loose, D::Error> {
-        deserializer.deserialize_any(LooseVisitor)
-    }
-}
-
-impl Loose {
-    fn take(&mut self) -> Loose {
-        std::mem::take(self)
-    }
-
-    fn into_text(self) -> Option<String> {
-        match self {
-            Loose::Text(text) => Some(text),
-            Loose::Null | Loose::Map(_) | Loose::Other => None,
-        }
-    }
-}
-
-struct LooseVisitor;
-
-impl<'de> Visitor<'de> for LooseVisitor {
-    type Value = Loose;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Loose, E> {
-        Ok(Loose::Null)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Loose, E> {
-        Ok(Loose::Text(text.to_owned()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose, A::Error> {
-        let mut entries = BTreeMap::new();
-        while let Some((key, value)) = map.next_entry()? {
-            entries.insert(key, value);
-        }
-        Ok(Loose::Map(entries))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Loose, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Loose::Other)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Loose, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Loose, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Loose, E> {
-        Ok(Loose::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Loose, E> {
-        Ok(Loose::Other)
-    }
 }
 
 /// Reads `null` as the default.
@@ -197,25 +101,17 @@ pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Reads a small field whatever stands in it: `null`, or a value of another type, is the default.
-fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
-}
-
 /// Reads a list of objects of one kind, or of their metadata.
 pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, String> {
     let raw: RawList = serde_json::from_slice(json).map_err(unreadable)?;
-    let of_kind = raw.kind.strip_suffix("List") == Some(kind.name());
+    let raw_kind = text(raw.kind);
+    let of_kind = raw_kind.strip_suffix("List") == Some(kind.name());
     // A server that knows no metadata lists gives the objects.
-    let of_metadata = extent == Extent::Metadata && raw.kind == "PartialObjectMetadataList";
+    let of_metadata = extent == Extent::Metadata && raw_kind == "PartialObjectMetadataList";
     if !of_kind && !of_metadata {
         return Err(format!(
-            "the answer is no list of {}s but a {:?}",
-            kind.name(),
-            raw.kind
+            "the answer is no list of {}s but a {raw_kind:?}",
+            kind.name()
         ));
     }
     let items = raw.items.into_iter().map(|item| item.into_object(kind));
@@ -228,43 +124,38 @@ pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, Strin
 /// Reads one line of a watch on objects of one kind.
 pub fn event(json: &[u8], kind: ObjectKind) -> Result<WatchEvent, String> {
     let raw: RawEvent = serde_json::from_slice(json).map_err(unreadable)?;
-    let object = raw.object;
-    if raw.kind == "ERROR" {
-        return Ok(WatchEvent::Failed(Status {
-            code: object.code,
-            message: object.message,
-        }));
+    let (raw_kind, mut object) = (text(raw.kind), raw.object);
+    if raw_kind == "ERROR" {
+        return Ok(WatchEvent::Failed(object.into_status()));
     }
-    if object.kind != kind.name() {
+    let object_kind = text(object.kind.take());
+    if object_kind != kind.name() {
         return Err(format!(
-            "the event's object is no {} but a {:?}",
-            kind.name(),
-            object.kind
+            "the event's object is no {} but a {object_kind:?}",
+            kind.name()
         ));
     }
-    Ok(match raw.kind.as_str() {
+    Ok(match raw_kind.as_str() {
         "ADDED" | "MODIFIED" => WatchEvent::Changed(object.into_object(kind)?),
         "DELETED" => {
-            let name = object.metadata.name.clone();
+            let name = text(object.metadata.name.take());
             WatchEvent::Deleted(name, object.metadata.version()?.resource_version)
         }
         "BOOKMARK" => WatchEvent::Bookmark(object.metadata.version()?.resource_version),
-        _ => WatchEvent::Unknown(raw.kind),
+        _ => WatchEvent::Unknown(raw_kind),
     })
 }
 
 /// Reads the versions that an API group serves.
 pub fn group(json: &[u8]) -> Result<Vec<String>, String> {
     let raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
-    if raw.kind != "APIGroup" {
-        return Err(format!("the answer is no APIGroup but a {:?}", raw.kind));
+    let kind = text(raw.kind);
+    if kind != "APIGroup" {
+        return Err(format!("the answer is no APIGroup but a {kind:?}"));
     }
-    Ok(raw
-        .versions
-        .into_iter()
-        .flatten()
-        .map(|v| v.version)
-        .collect())
+    let versions = raw.versions.as_array().into_iter().flatten();
+    let names = versions.filter_map(|version| version.get("version")?.as_str());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// A ConfigMap that we may have written.
@@ -281,15 +172,13 @@ pub struct Mirrored {
 /// Reads a single ConfigMap.
 pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
     let mut raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
-    if raw.kind != "ConfigMap" {
-        return Err(format!("the answer is no ConfigMap but a {:?}", raw.kind));
+    let kind = text(raw.kind);
+    if kind != "ConfigMap" {
+        return Err(format!("the answer is no ConfigMap but a {kind:?}"));
     }
-    let managed_by = match raw.metadata.labels.take() {
-        Loose::Map(mut labels) => labels.remove(MANAGED_BY).and_then(Loose::into_text),
-        Loose::Null | Loose::Text(_) | Loose::Other => None,
-    };
+    let managed_by = raw.metadata.labels.get_mut(MANAGED_BY).map(Value::take);
     Ok(Mirrored {
-        managed_by,
+        managed_by: managed_by.map(text),
         files: files(raw.data, raw.binary_data)?,
         version: raw.metadata.version()?,
     })
@@ -298,10 +187,7 @@ pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
 /// Reads a Status. Of an answer that is none, the beginning is the message.
 pub fn status(body: &[u8]) -> Status {
     match serde_json::from_slice::<RawObject>(body) {
-        Ok(raw) if raw.kind == "Status" => Status {
-            code: raw.code,
-            message: raw.message,
-        },
+        Ok(raw) if raw.kind == "Status" => raw.into_status(),
         _ => {
             let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
             Status {
@@ -323,17 +209,25 @@ fn unreadable(error: serde_json::Error) -> String {
 }
 
 impl RawObject<'_> {
-    fn into_object(self, kind: ObjectKind) -> Result<Object, String> {
+    fn into_status(self) -> Status {
+        let code = self.code.as_u64().and_then(|code| code.try_into().ok());
+        Status {
+            code: code.unwrap_or(0),
+            message: text(self.message),
+        }
+    }
+
+    fn into_object(mut self, kind: ObjectKind) -> Result<Object, String> {
         let body = match kind {
             ObjectKind::ConfigMap => Body::ConfigMap(files(self.data, self.binary_data)),
             ObjectKind::TrafficSplit => Body::TrafficSplit {
-                created: self.metadata.creation_timestamp.clone(),
+                created: text(self.metadata.creation_timestamp.take()),
                 // A spec that is not one is this object's own fault, not the whole list's.
                 spec: spec(self.spec),
             },
         };
         Ok(Object {
-            name: self.metadata.name.clone(),
+            name: text(self.metadata.name.take()),
             version: self.metadata.version()?,
             body,
         })
@@ -342,10 +236,10 @@ impl RawObject<'_> {
 
 fn spec(raw: Option<&RawValue>) -> Result<Spec, String> {
     let text = raw.map_or("{}", |raw| raw.get());
-    serde_json::from_str(text).map_err(unreadable)
+    serde_json::from_slice(text.as_bytes()).map_err(unreadable)
 }
 
-fn files(data: Loose, binary_data: Loose) -> Result<BTreeMap<String, Bytes>, String> {
+fn files(data: Value, binary_data: Value) -> Result<BTreeMap<String, Bytes>, String> {
     let mut files = BTreeMap::new();
     for (key, text) in texts("data", data)? {
         files.insert(key, Bytes::from(text.into_bytes()));
@@ -360,26 +254,34 @@ fn files(data: Loose, binary_data: Loose) -> Result<BTreeMap<String, Bytes>, Str
 }
 
 /// The entries of a map from text to text; `null` as a value is the empty text.
-fn texts(field: &str, value: Loose) -> Result<Vec<(String, String)>, String> {
+fn texts(field: &str, value: Value) -> Result<Vec<(String, String)>, String> {
     let entries = match value {
-        Loose::Map(entries) => entries,
-        Loose::Null => BTreeMap::new(),
-        Loose::Text(_) | Loose::Other => return Err(format!("{field} is not a map")),
+        Value::Object(entries) => entries,
+        Value::Null => return Ok(Vec::new()),
+        _ => return Err(format!("{field} is not a map")),
     };
     let text = |(key, value)| match value {
-        Loose::Text(text) => Ok((key, text)),
-        Loose::Null => Ok((key, String::new())),
-        Loose::Map(_) | Loose::Other => Err(format!("{field} of {key:?} is not a text")),
+        Value::String(text) => Ok((key, text)),
+        Value::Null => Ok((key, String::new())),
+        _ => Err(format!("{field} of {key:?} is not a text")),
     };
     entries.into_iter().map(text).collect()
 }
 
+/// The text, or an empty one where something else stands.
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        _ => String::new(),
+    }
+}
+
 impl RawMetadata {
     fn version(self) -> Result<Version, String> {
-        let resource_version = ResourceVersion::new(self.resource_version);
+        let resource_version = ResourceVersion::new(text(self.resource_version));
         let resource_version = resource_version.ok_or("there is no resourceVersion in it")?;
         Ok(Version {
-            uid: self.uid,
+            uid: text(self.uid),
             resource_version,
         })
     }
@@ -388,7 +290,7 @@ impl RawMetadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     /// `value` with `with` in one place, for each place in it; and the place, as `/metadata/name`.
     fn variants(value: &Value, with: &Value) -> Vec<(String, Value)> {
@@ -496,7 +398,7 @@ mod tests {
                 .is_empty()
         );
         let group = br#"{"kind":"APIGroup","versions":[null,{"version":null},{"version":"v1"}]}"#;
-        assert_eq!(super::group(group).unwrap(), ["", "v1"]);
+        assert_eq!(super::group(group).unwrap(), ["v1"]);
     }
 
     #[test]
