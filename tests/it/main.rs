@@ -32,6 +32,7 @@ mod examples;
 mod faults;
 mod figures;
 mod foreign;
+mod judged;
 mod keep;
 mod keys;
 mod kubectl;

@@ -9,6 +9,7 @@ use super::edit::{Edit, Insert};
 use super::outcome::{
     Applied, CHANGES_KEPT, Change, ClusterChange, LeftOut, WARNINGS_KEPT, Warning, Weighted,
 };
+use super::schema::Role;
 use super::split::Split;
 
 /// A virtual host, as far as it has been read.
@@ -94,26 +95,19 @@ impl Slot {
 }
 
 impl Host<'_> {
-    /// Another virtual host begins.
-    pub(super) fn begin(&mut self) {
-        self.name = None;
-        self.domains.clear();
-        self.routes.clear();
-        self.clusters.clear();
-        self.cut = None;
-    }
-
-    pub(super) fn begin_route(&mut self) {
+    pub(super) fn add_route(&mut self) {
         self.routes.push(Route {
             first: self.clusters.len(),
             total: Slot::Missing,
         });
     }
 
-    /// Of two `clusters` in a route the last counts, as everywhere in Envoy.
-    pub(super) fn begin_clusters(&mut self) {
-        if let Some(route) = self.routes.last() {
-            self.clusters.truncate(route.first);
+    /// A key has been read whose value has this role. Of two equal keys the last counts in YAML.
+    pub(super) fn begin(&mut self, value: Role) {
+        match (value, self.routes.last()) {
+            (Role::Domain, _) => self.domains.clear(),
+            (Role::Cluster, Some(route)) => self.clusters.truncate(route.first),
+            _ => {}
         }
     }
 

@@ -10,7 +10,7 @@ use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
 
 use super::Refused;
 use super::plan::{Cluster, Host, Number, Plan, Slot};
-use super::schema::{Role, Shape};
+use super::schema::Role;
 use crate::xds::validate;
 
 /// Bytes read again to see what stands behind aliases, in one text. A budget, so that time stays
@@ -140,7 +140,7 @@ impl<'a, 's> Walk<'a, 's> {
             _ => match self.stack.last_mut() {
                 None => self.value(Role::Root, event, span),
                 Some(frame) if !frame.mapping => {
-                    let role = frame.role.item();
+                    let role = frame.role;
                     self.value(role, event, span)
                 }
                 Some(frame) => match frame.value.take() {
@@ -160,8 +160,10 @@ impl<'a, 's> Walk<'a, 's> {
         }
         self.remember(event, span);
         if let Some(frame) = self.stack.last_mut() {
-            frame.value = Some(name.map_or(Role::Opaque, |name| frame.role.value_of(&name)));
+            let value = name.map_or(Role::Opaque, |name| frame.role.value_of(&name));
+            frame.value = Some(value);
             frame.key_at = start(span);
+            self.host.begin(value);
         }
         Ok(())
     }
@@ -172,7 +174,7 @@ impl<'a, 's> Walk<'a, 's> {
             Event::SequenceStart(style, anchor, _) => self.open(role, false, *style, *anchor, span),
             Event::Alias(id) if self.scalar_of(event).is_none() => {
                 // What it names is looked at where it stands; as a part of a route, here too.
-                if role.shape() != Shape::Any {
+                if role != Role::Opaque {
                     return self.follow(*id, role, span);
                 }
             }
@@ -223,18 +225,10 @@ impl<'a, 's> Walk<'a, 's> {
         anchor: usize,
         span: Span,
     ) {
-        let fits = match role.shape() {
-            Shape::Mapping | Shape::Number => mapping,
-            Shape::Sequence => !mapping,
-            Shape::Scalar => false,
-            Shape::Any => true,
-        };
         match role {
-            Role::VirtualHost if fits => self.host.begin(),
-            Role::Domains if fits => self.host.domains.clear(),
-            Role::WeightedClusters if fits => self.host.begin_route(),
-            Role::Clusters if fits => self.host.begin_clusters(),
-            Role::Cluster if fits => self.host.clusters.push(Cluster {
+            Role::VirtualHost if mapping => self.host = Host::default(),
+            Role::WeightedClusters if mapping => self.host.add_route(),
+            Role::Cluster if mapping => self.host.clusters.push(Cluster {
                 line: line(span),
                 flow: style == StructureStyle::Flow,
                 behind: self.behind > 0,
@@ -245,7 +239,10 @@ impl<'a, 's> Walk<'a, 's> {
             }
             _ => {}
         }
-        let role = if fits { role } else { Role::Opaque };
+        let role = match role.takes(mapping) {
+            true => role,
+            false => Role::Opaque,
+        };
         self.push(role, mapping, anchor, span, false);
     }
 
@@ -281,7 +278,7 @@ impl<'a, 's> Walk<'a, 's> {
         {
             parent.value = Some(Role::Opaque);
         }
-        if frame.role == Role::VirtualHost {
+        if frame.role == Role::VirtualHost && frame.mapping {
             self.plan.decide(self.text, &self.host);
         }
         Ok(())

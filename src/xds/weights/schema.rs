@@ -1,32 +1,30 @@
 //! Where in a configuration a node stands. Owns: the proto field names on the way from a resource
 //! to a weight. Must not: look at values.
+//!
+//! Only typed messages are on that way, so nothing below a free-form Struct (an access log's
+//! `json_format`, `filter_metadata`) is ever taken for a route.
 
-/// What a node is, by the keys above it.
+/// What a node is, by the keys above it. Envoy takes one item for a list of it, and a list within a
+/// list for its items: so a list has the role of what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// The document.
     Root,
-    /// `resources`.
-    Resources,
-    /// One of them, or what a `Resource` wraps.
-    Resource,
-    /// A place below which a `route_config` may stand: all that is not named here.
-    Elsewhere,
-    /// A RouteConfiguration that is no resource: a listener's own.
-    RouteConfig,
-    /// `virtual_hosts`.
-    VirtualHosts,
-    /// One of them.
+    /// A resource, or a message on the way from one to the virtual hosts.
+    Way,
+    /// One of `virtual_hosts`.
     VirtualHost,
     /// A virtual host's `name`.
     HostName,
-    /// A virtual host's `domains`.
-    Domains,
-    /// One of them.
+    /// One of a virtual host's `domains`.
     Domain,
-    /// A virtual host's `routes`.
-    Routes,
-    /// One of them.
+    /// A message of a virtual host's `matcher`, down to what it does where it matches.
+    Matcher,
+    /// A matcher's `map`, whose keys are values to match.
+    MatchMap,
+    /// A matcher's `action`.
+    MatchAction,
+    /// One of a virtual host's `routes`, or a matcher's Route or RouteList.
     Route,
     /// A route's `route`.
     Action,
@@ -36,9 +34,7 @@ pub(super) enum Role {
     TotalWeight,
     /// Its `total_weight: {value: n}`.
     TotalValue,
-    /// Its `clusters`.
-    Clusters,
-    /// One of them.
+    /// One of its `clusters`.
     Cluster,
     /// A cluster's `name`.
     ClusterName,
@@ -50,41 +46,49 @@ pub(super) enum Role {
     Opaque,
 }
 
-/// What kind of node belongs somewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
-    Mapping,
-    Sequence,
-    Scalar,
-    /// A scalar, or a mapping with its `value`.
-    Number,
-    Any,
-}
-
 impl Role {
     /// The role of a key's value in a mapping of this role. Keys are proto names, as they are or in
     /// lowerCamelCase.
     pub(super) fn value_of(self, key: &str) -> Role {
         match (self, key) {
-            (Role::Root, "resources") => Role::Resources,
-            (Role::Resource, "resource") => Role::Resource,
-            (Role::Resource | Role::RouteConfig, "virtual_hosts" | "virtualHosts") => {
-                Role::VirtualHosts
+            (Role::Root, "resources" | "static_resources" | "staticResources") => Role::Way,
+            // Of a resource: what a `Resource` wraps, a listener's and a route configuration's.
+            (Role::Way, "resource" | "listeners" | "filters" | "value")
+            | (Role::Way, "filter_chains" | "filterChains")
+            | (Role::Way, "default_filter_chain" | "defaultFilterChain")
+            | (Role::Way, "api_listener" | "apiListener")
+            | (Role::Way, "typed_config" | "typedConfig")
+            | (Role::Way, "config_discovery" | "configDiscovery")
+            | (Role::Way, "default_config" | "defaultConfig")
+            | (Role::Way, "route_config" | "routeConfig")
+            | (Role::Way, "route_configuration" | "routeConfiguration")
+            | (Role::Way, "scoped_routes" | "scopedRoutes")
+            | (Role::Way, "scoped_route_configurations" | "scopedRouteConfigurations")
+            | (Role::Way, "scoped_route_configurations_list" | "scopedRouteConfigurationsList") => {
+                Role::Way
             }
-            // Free-form: what looks like a route there is none.
-            (Role::Root | Role::Resource | Role::Elsewhere, "filter_metadata")
-            | (Role::Root | Role::Resource | Role::Elsewhere, "filterMetadata") => Role::Opaque,
-            (
-                Role::Root | Role::Resource | Role::Elsewhere,
-                "route_config" | "routeConfig" | "route_configuration" | "routeConfiguration",
-            ) => Role::RouteConfig,
-            (Role::Root | Role::Resource | Role::Elsewhere, _) => Role::Elsewhere,
+            (Role::Way, "virtual_hosts" | "virtualHosts") => Role::VirtualHost,
             (Role::VirtualHost, "name") => Role::HostName,
-            (Role::VirtualHost, "domains") => Role::Domains,
-            (Role::VirtualHost, "routes") => Role::Routes,
+            (Role::VirtualHost, "domains") => Role::Domain,
+            (Role::VirtualHost, "routes") => Role::Route,
+            (Role::VirtualHost, "matcher") | (Role::MatchMap, _) => Role::Matcher,
+            (Role::Matcher, "matcher" | "matchers")
+            | (Role::Matcher, "matcher_list" | "matcherList")
+            | (Role::Matcher, "matcher_tree" | "matcherTree")
+            | (Role::Matcher, "on_match" | "onMatch" | "on_no_match" | "onNoMatch")
+            | (Role::Matcher, "exact_match_map" | "exactMatchMap")
+            | (Role::Matcher, "prefix_match_map" | "prefixMatchMap")
+            | (Role::Matcher, "custom_match" | "customMatch" | "typed_config" | "typedConfig")
+            | (Role::Matcher, "range_matchers" | "rangeMatchers")
+            | (Role::Matcher, "domain_matchers" | "domainMatchers") => Role::Matcher,
+            (Role::Matcher, "map") => Role::MatchMap,
+            (Role::Matcher, "action") => Role::MatchAction,
+            (Role::MatchAction, "typed_config" | "typedConfig") => Role::Route,
+            // Of a RouteList, and of a Route in a TypedStruct.
+            (Role::Route, "routes" | "value") => Role::Route,
             (Role::Route, "route") => Role::Action,
             (Role::Action, "weighted_clusters" | "weightedClusters") => Role::WeightedClusters,
-            (Role::WeightedClusters, "clusters") => Role::Clusters,
+            (Role::WeightedClusters, "clusters") => Role::Cluster,
             (Role::WeightedClusters, "total_weight" | "totalWeight") => Role::TotalWeight,
             (Role::TotalWeight, "value") => Role::TotalValue,
             (Role::Cluster, "name") => Role::ClusterName,
@@ -94,42 +98,21 @@ impl Role {
         }
     }
 
-    /// The role of an item in a sequence of this role.
-    pub(super) fn item(self) -> Role {
+    /// Whether Envoy takes a mapping, or else a list, here. What it does not take is nothing that
+    /// we would edit.
+    pub(super) fn takes(self, mapping: bool) -> bool {
         match self {
-            Role::Resources => Role::Resource,
-            Role::VirtualHosts => Role::VirtualHost,
-            Role::Domains => Role::Domain,
-            Role::Routes => Role::Route,
-            Role::Clusters => Role::Cluster,
-            Role::Elsewhere => Role::Elsewhere,
-            _ => Role::Opaque,
-        }
-    }
-
-    /// What Envoy takes here; anything else is nothing that we would edit.
-    pub(super) fn shape(self) -> Shape {
-        match self {
+            Role::Way | Role::VirtualHost | Role::Matcher | Role::Route | Role::Cluster => true,
             Role::Root
-            | Role::Resource
-            | Role::RouteConfig
-            | Role::VirtualHost
-            | Role::Route
+            | Role::MatchMap
+            | Role::MatchAction
             | Role::Action
             | Role::WeightedClusters
-            | Role::Cluster => Shape::Mapping,
-            Role::Resources
-            | Role::VirtualHosts
-            | Role::Domains
-            | Role::Routes
-            | Role::Clusters => Shape::Sequence,
-            Role::HostName
-            | Role::Domain
-            | Role::ClusterName
-            | Role::TotalValue
-            | Role::WeightValue => Shape::Scalar,
-            Role::TotalWeight | Role::Weight => Shape::Number,
-            Role::Elsewhere | Role::Opaque => Shape::Any,
+            | Role::TotalWeight
+            | Role::Weight => mapping,
+            Role::Domain => !mapping,
+            Role::HostName | Role::ClusterName | Role::TotalValue | Role::WeightValue => false,
+            Role::Opaque => true,
         }
     }
 }

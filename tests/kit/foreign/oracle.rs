@@ -7,8 +7,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::{FileName, Refused, Split, merge};
 
-/// Merges, and panics where the result is not what the oracle says.
-pub fn compare(text: &str, splits: &[&Split]) -> Result<(), Refused> {
+/// Merges, and panics where the result is not what the oracle says. Gives whether weights changed.
+pub fn compare(text: &str, splits: &[&Split]) -> Result<bool, Refused> {
     let name = FileName::new("a.yaml").unwrap();
     let merged = merge(&name, text, splits)?;
     if let Some(left_out) = merged.left_out.first() {
@@ -23,7 +23,7 @@ pub fn compare(text: &str, splits: &[&Split]) -> Result<(), Refused> {
                 "not done:\n{text}"
             );
         }
-        return Ok(());
+        return Ok(false);
     };
     let again = merge(&name, found, splits);
     assert_eq!(
@@ -32,7 +32,7 @@ pub fn compare(text: &str, splits: &[&Split]) -> Result<(), Refused> {
         "not done at once:\n{text}\n{found}"
     );
     let (Some(mut old), Some(mut new)) = (first_document(text), first_document(found)) else {
-        return Ok(());
+        return Ok(true);
     };
     let wanted = oracle(&mut old, splits);
     let got = oracle(&mut new, splits);
@@ -41,7 +41,7 @@ pub fn compare(text: &str, splits: &[&Split]) -> Result<(), Refused> {
         assert_eq!(Some(wanted.new), got.old, "{text}\n{found}");
     }
     assert_eq!(old, new, "{text}\n{found}");
-    Ok(())
+    Ok(true)
 }
 
 /// Without its tags, which mean nothing to Envoy; that they stay is for the merge itself to prove.
@@ -74,108 +74,152 @@ struct Wanted {
 /// What every weight should be, in order; takes all of them out of the tree.
 fn oracle(tree: &mut Value, splits: &[&Split]) -> Vec<Wanted> {
     let mut wanted = Vec::new();
-    let Some(root) = mapping(tree) else {
-        return wanted;
-    };
-    for resource in items(root, "resources") {
-        resource_weights(resource, splits, &mut wanted);
-    }
-    for (key, value) in root.iter_mut() {
-        if key.as_str() != Some("resources") {
-            inline_weights(key.as_str(), value, splits, &mut wanted);
+    for (key, value) in tree.as_mapping_mut().into_iter().flatten() {
+        if is_any(key, &["resources", "static_resources"]) {
+            way(value, splits, &mut wanted);
         }
     }
     wanted
 }
 
-fn resource_weights(resource: &mut Value, splits: &[&Split], wanted: &mut Vec<Wanted>) {
-    let Some(fields) = mapping(resource) else {
-        return;
-    };
-    for (key, value) in fields.iter_mut() {
-        match key.as_str() {
-            Some("virtual_hosts" | "virtualHosts") => hosts(value, splits, wanted),
-            Some("resource") => resource_weights(value, splits, wanted),
-            key => inline_weights(key, value, splits, wanted),
+/// The fields between a resource and its virtual hosts, none of them free-form.
+const WAY: [&str; 15] = [
+    "resource",
+    "listeners",
+    "filter_chains",
+    "default_filter_chain",
+    "filters",
+    "typed_config",
+    "value",
+    "api_listener",
+    "route_config",
+    "route_configuration",
+    "scoped_routes",
+    "scoped_route_configurations",
+    "scoped_route_configurations_list",
+    "config_discovery",
+    "default_config",
+];
+
+fn way(value: &mut Value, splits: &[&Split], wanted: &mut Vec<Wanted>) {
+    for fields in all_of(value).into_iter().filter_map(mapping) {
+        for (key, value) in fields.iter_mut() {
+            if is_any(key, &["virtual_hosts"]) {
+                all_of(value)
+                    .into_iter()
+                    .filter_map(mapping)
+                    .for_each(|host| host_weights(host, splits, wanted));
+            } else if is_any(key, &WAY) {
+                way(value, splits, wanted);
+            }
         }
     }
 }
 
-fn inline_weights(
-    key: Option<&str>,
-    value: &mut Value,
-    splits: &[&Split],
-    wanted: &mut Vec<Wanted>,
-) {
-    match (key, value) {
-        (Some("filter_metadata" | "filterMetadata"), _) => {}
-        (
-            Some("route_config" | "routeConfig" | "route_configuration" | "routeConfiguration"),
-            Value::Mapping(fields),
-        ) => {
-            for (key, value) in fields.iter_mut() {
-                if matches!(key.as_str(), Some("virtual_hosts" | "virtualHosts")) {
-                    hosts(value, splits, wanted);
-                }
-            }
-        }
-        (
-            Some("route_config" | "routeConfig" | "route_configuration" | "routeConfiguration"),
-            _,
-        ) => {}
-        (_, Value::Mapping(fields)) => {
-            for (key, value) in fields.iter_mut() {
-                inline_weights(key.as_str(), value, splits, wanted);
-            }
-        }
-        (_, Value::Sequence(items)) => {
-            for item in items {
-                inline_weights(None, item, splits, wanted);
-            }
-        }
-        _ => {}
+/// Whether a key is one of these proto names, or one in lowerCamelCase.
+fn is_any(key: &Value, names: &[&str]) -> bool {
+    let camel = |name: &str| {
+        let mut words = name.split('_');
+        let first = words.next().unwrap().to_owned();
+        words.fold(first, |all, word| {
+            all + &word[..1].to_uppercase() + &word[1..]
+        })
+    };
+    let key = key.as_str().unwrap_or("");
+    let could_be =
+        |name: &str| name.len() > key.len() && name.as_bytes().first() == key.as_bytes().first();
+    names
+        .iter()
+        .any(|name| key == *name || could_be(name) && key == camel(name))
+}
+
+/// The items of a list, and of lists in it; what is no list is a list of it.
+fn all_of(value: &mut Value) -> Vec<&mut Value> {
+    match value {
+        Value::Sequence(items) => items.iter_mut().flat_map(all_of).collect(),
+        Value::Null => Vec::new(),
+        other => vec![other],
     }
 }
 
-fn hosts(value: &mut Value, splits: &[&Split], wanted: &mut Vec<Wanted>) {
-    let Value::Sequence(hosts) = value else {
-        return;
-    };
-    for host in hosts.iter_mut().filter_map(mapping) {
-        let name = host.get("name").and_then(Value::as_str);
-        let name = name.unwrap_or("").to_owned();
-        let domains: Vec<String> = items(host, "domains")
-            .iter_mut()
-            .filter_map(|domain| domain.as_str().map(str::to_owned))
-            .collect();
-        let meant: Vec<&Split> = splits
-            .iter()
-            .copied()
-            .filter(|split| {
-                name == split.service
-                    || domains.iter().any(|domain| {
-                        let namespace = &split.name.namespace;
-                        let port = |c: char| c.is_ascii_digit();
-                        let host = domain.trim_end_matches(port);
-                        let host = host.strip_suffix(':').unwrap_or(domain);
-                        host == split.service
-                            || host == format!("{}.{namespace}", split.service)
-                            || host == format!("{}.{namespace}.svc.cluster.local", split.service)
-                    })
-            })
-            .collect();
-        for route in items(host, "routes") {
-            let groups = mapping(route)
-                .and_then(|route| route.get_mut("route"))
-                .and_then(mapping)
-                .map(|action| {
-                    action.iter_mut().filter(|(key, _)| {
-                        matches!(key.as_str(), Some("weighted_clusters" | "weightedClusters"))
-                    })
-                });
-            for (_, group) in groups.into_iter().flatten() {
-                if let Some(group) = mapping(group) {
-                    group_weights(group, &meant, wanted);
+fn host_weights(host: &mut Mapping, splits: &[&Split], wanted: &mut Vec<Wanted>) {
+    let name = host.get("name").and_then(Value::as_str);
+    let name = name.unwrap_or("").to_owned();
+    let domains = host.get_mut("domains").map(all_of).unwrap_or_default();
+    let domains: Vec<String> = domains
+        .into_iter()
+        .filter_map(|domain| domain.as_str().map(str::to_owned))
+        .collect();
+    let meant: Vec<&Split> = splits
+        .iter()
+        .copied()
+        .filter(|split| {
+            name == split.service
+                || domains.iter().any(|domain| {
+                    let namespace = &split.name.namespace;
+                    let port = |c: char| c.is_ascii_digit();
+                    let host = domain.trim_end_matches(port);
+                    let host = host.strip_suffix(':').unwrap_or(domain);
+                    host == split.service
+                        || host == format!("{}.{namespace}", split.service)
+                        || host == format!("{}.{namespace}.svc.cluster.local", split.service)
+                })
+        })
+        .collect();
+    for (key, value) in host.iter_mut() {
+        if is_any(key, &["routes"]) {
+            route_weights(value, &meant, wanted);
+        } else if is_any(key, &["matcher"]) {
+            matcher_weights(value, &meant, wanted);
+        }
+    }
+}
+
+/// The fields between a matcher and what it does.
+const MATCHER: [&str; 12] = [
+    "matcher",
+    "matchers",
+    "matcher_list",
+    "matcher_tree",
+    "on_match",
+    "on_no_match",
+    "exact_match_map",
+    "prefix_match_map",
+    "custom_match",
+    "typed_config",
+    "range_matchers",
+    "domain_matchers",
+];
+
+fn matcher_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) {
+    for fields in all_of(value).into_iter().filter_map(mapping) {
+        for (key, value) in fields.iter_mut() {
+            if is_any(key, &["action"]) {
+                let config = mapping(value).and_then(|action| action.get_mut("typed_config"));
+                let config = config.into_iter();
+                config.for_each(|config| route_weights(config, meant, wanted));
+            } else if is_any(key, &["map"]) {
+                let values = mapping(value).into_iter().flatten();
+                values.for_each(|(_, value)| matcher_weights(value, meant, wanted));
+            } else if is_any(key, &MATCHER) {
+                matcher_weights(value, meant, wanted);
+            }
+        }
+    }
+}
+
+fn route_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) {
+    for route in all_of(value).into_iter().filter_map(mapping) {
+        for (key, value) in route.iter_mut() {
+            if is_any(key, &["routes"]) {
+                route_weights(value, meant, wanted);
+            } else if is_any(key, &["route"]) {
+                for (key, group) in mapping(value).into_iter().flatten() {
+                    if is_any(key, &["weighted_clusters"]) {
+                        mapping(group)
+                            .into_iter()
+                            .for_each(|group| group_weights(group, meant, wanted));
+                    }
                 }
             }
         }
@@ -187,7 +231,8 @@ fn group_weights(group: &mut Mapping, meant: &[&Split], wanted: &mut Vec<Wanted>
         let name = mapping(cluster)?.get("name")?;
         name.as_str().map(str::to_owned)
     };
-    let mut clusters: Vec<&mut Value> = items(group, "clusters").iter_mut().collect();
+    let clusters = group.get_mut("clusters").map(all_of).unwrap_or_default();
+    let mut clusters: Vec<&mut Value> = clusters.into_iter().filter(|c| c.is_mapping()).collect();
     let names: Vec<Option<String>> = clusters.iter_mut().map(|c| name_of(c)).collect();
     let backend = |split: &Split, name: &Option<String>| {
         let name = name.as_ref()?;
@@ -240,11 +285,4 @@ fn number(value: &Value) -> Option<u64> {
 
 fn mapping(value: &mut Value) -> Option<&mut Mapping> {
     value.as_mapping_mut()
-}
-
-fn items<'v>(fields: &'v mut Mapping, key: &str) -> &'v mut [Value] {
-    match fields.get_mut(key) {
-        Some(Value::Sequence(items)) => items,
-        _ => &mut [],
-    }
 }

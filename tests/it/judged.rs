@@ -1,0 +1,88 @@
+//! The cases of `tests/data/route` that say what the real Envoy makes of them (`envoy.json`: the
+//! weighted clusters of every route, as the ConfigMap has them and as they should become), each
+//! offered to it before and after.
+
+use crate::kit::envoy::{Judge, Offered, Verdict};
+use crate::kit::until;
+use serde::Deserialize;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The clusters of one route, each by its name, or the header that names it, with its weight.
+type Clusters = Vec<(String, u64)>;
+
+#[derive(Deserialize)]
+struct Said {
+    before: Vec<Clusters>,
+    after: Vec<Clusters>,
+}
+
+/// In the order of Envoy's dump, where maps are sorted by key.
+fn weighted(dump: &Value, found: &mut Vec<Clusters>) {
+    if let Some(clusters) = dump["weighted_clusters"]["clusters"].as_array() {
+        let cluster = |cluster: &Value| {
+            let name = cluster["name"]
+                .as_str()
+                .or(cluster["cluster_header"].as_str());
+            (
+                name.unwrap_or_default().to_owned(),
+                cluster["weight"].as_u64().unwrap_or_default(),
+            )
+        };
+        found.push(clusters.iter().map(cluster).collect());
+    }
+    let inner: Vec<&Value> = match dump {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(fields) => fields.values().collect(),
+        _ => Vec::new(),
+    };
+    inner.into_iter().for_each(|inner| weighted(inner, found));
+}
+
+#[track_caller]
+fn offer(judge: &Judge, file: &Path, want: &[Clusters]) {
+    let text = fs::read_to_string(file).unwrap();
+    let (offered, resource) = match text.contains("v3.Listener\n") {
+        true => (Offered::Listeners, "dynamic_listeners"),
+        false => (Offered::Routes, "dynamic_route_configs"),
+    };
+    let verdict = judge.offer(offered, text.as_bytes());
+    assert_eq!(verdict, Verdict::Loaded, "{}", file.display());
+    until(
+        &format!("Envoy to have {want:?} of {}", file.display()),
+        || {
+            let mut dump = judge
+                .envoy()
+                .json(&format!("/config_dump?resource={resource}"));
+            let configs = dump["configs"].as_array_mut()?;
+            // A listener that was replaced drains for a while.
+            configs
+                .iter_mut()
+                .for_each(|config| drop(config["draining_state"].take()));
+            let mut found = Vec::new();
+            weighted(&dump, &mut found);
+            println!("{found:?}");
+            (found == want).then_some(())
+        },
+    );
+}
+
+#[test]
+fn envoy_has_the_weights_of_the_configmap_before_and_of_the_split_after() {
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/route");
+    let judge = Judge::start();
+    let mut count = 0;
+    for case in fs::read_dir(data).unwrap() {
+        let case = case.unwrap().path();
+        let Ok(said) = fs::read(case.join("envoy.json")) else {
+            continue;
+        };
+        let said: Said = serde_json::from_slice(&said).unwrap();
+        assert_ne!(said.before, said.after, "{}", case.display());
+        offer(&judge, &case.join("config.yaml"), &said.before);
+        offer(&judge, &case.join("want.yaml"), &said.after);
+        count += 1;
+    }
+    assert!(count > 5, "{count}");
+}
