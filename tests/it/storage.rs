@@ -190,14 +190,127 @@ fn a_file_system_that_was_read_only_for_a_while_is_written_when_it_is_not() {
 
 /// The program where it and its directory can be reached by anybody, run by nobody.
 fn start_as_nobody(setup: &Setup) -> Crossover {
+    start_as(setup, NOBODY, NOBODY, &FOLLOW)
+}
+
+/// The same, run by another uid and gid.
+fn start_as(setup: &Setup, uid: u32, gid: u32, flags: &[&str]) -> Crossover {
     let copy = setup.path("crossover");
-    fs::copy(program(), &copy).unwrap();
+    if !Path::new(&copy).exists() {
+        fs::copy(program(), &copy).unwrap();
+    }
     let below = PathBuf::from(setup.path(""));
     fs::set_permissions(below, fs::Permissions::from_mode(0o755)).unwrap();
-    let ours = setup.command(&FOLLOW);
+    let ours = setup.command(flags);
     let mut command = Command::new(copy);
-    command.args(ours.get_args()).uid(NOBODY).gid(NOBODY);
+    command.args(ours.get_args()).uid(uid).gid(gid);
     Crossover::spawn(command)
+}
+
+/// An output directory of root with this group and mode.
+fn shared(setup: &Setup, gid: u32, mode: u32) {
+    fs::create_dir(setup.output()).unwrap();
+    chown(setup.output(), Some(0), Some(gid)).unwrap();
+    fs::set_permissions(setup.output(), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Gid of the pod, as an fsGroup.
+const COMMON: u32 = 1234;
+const ONCE: [&str; 2] = ["-onetime", "-configmap=a"];
+
+#[track_caller]
+fn assert_mode(setup: &Setup, path: &str, mode: u32) {
+    let found = fs::symlink_metadata(setup.output().join(path)).unwrap();
+    assert_eq!(
+        format!("{:04o}", found.mode() & 0o7777),
+        format!("{mode:04o}"),
+        "{path}"
+    );
+}
+
+#[test]
+fn two_uids_with_a_common_group_write_one_directory_in_turn() {
+    for (mode, dirs) in [(0o2770, 0o2775), (0o2777, 0o2775), (0o775, 0o775)] {
+        let setup = Setup::new();
+        shared(&setup, COMMON, mode);
+        for (number, uid) in [1001, 1002, 1001, 1002, 1001, 1002].into_iter().enumerate() {
+            let text = format!("a: {number}\n");
+            setup.put("a", &[("a.yaml", &text), ("b.yaml", "b: 1\n")]);
+            let finished = start_as(&setup, uid, COMMON, &ONCE).finish();
+            assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+            assert!(!finished.stderr.contains(" WARN "), "{}", finished.stderr);
+            setup.assert_found(&[("a.yaml", &text), ("b.yaml", "b: 1\n")]);
+        }
+        // The sidecar, which is the other one, too.
+        let process = start_as(&setup, 1001, COMMON, &FOLLOW);
+        setup.put("a", &NEW);
+        setup.until_found(&NEW);
+        process.wait_for_line("INFO  published ");
+        assert!(!process.stop().stderr.contains(" WARN "));
+        for path in [".live", ".sets", ".sets/.links", ".sets/7"] {
+            assert_mode(&setup, path, dirs);
+        }
+        for path in [
+            ".sets/7/a.yaml",
+            ".sets/7.sources",
+            ".sets/.life",
+            ".sets/.lock",
+        ] {
+            assert_mode(&setup, path, 0o664);
+        }
+        assert_mode(&setup, "", mode);
+    }
+}
+
+#[test]
+fn no_other_group_gets_a_right_that_it_has_not_in_the_directory() {
+    // Everybody may write there; the group is another's than the program's, or may not.
+    for (owner, mode, gid) in [
+        (0, 0o777, COMMON),
+        (COMMON, 0o1777, 1001),
+        (COMMON, 0o707, 1001),
+    ] {
+        let setup = Setup::new();
+        setup.put("a", &GOOD);
+        shared(&setup, owner, mode);
+        let process = start_as(&setup, 1001, gid, &ONCE);
+        assert_eq!(process.finish().code, Some(0));
+        for path in [".live", ".sets", ".sets/1"] {
+            assert_mode(&setup, path, 0o755);
+        }
+        assert_mode(&setup, ".sets/1/a.yaml", 0o644);
+    }
+}
+
+#[test]
+fn where_two_uids_cannot_share_a_directory_it_says_who_made_what_and_what_to_set() {
+    let two = "and this is uid 1002: give both one runAsUser, or ";
+    let cases = [
+        (
+            0o777,
+            1002,
+            ".sets (mode 0755, group 1234), ",
+            "the pod an fsGroup",
+        ),
+        (
+            0o3777,
+            COMMON,
+            "current (mode 0777, group 1234), ",
+            "take the sticky bit from its directory",
+        ),
+    ];
+    for (mode, gid, made, cure) in cases {
+        let setup = Setup::new();
+        shared(&setup, if mode == 0o777 { 0 } else { COMMON }, mode);
+        setup.put("a", &GOOD);
+        assert_eq!(start_as(&setup, 1001, COMMON, &ONCE).finish().code, Some(0));
+        setup.put("a", &NEW);
+        let process = start_as(&setup, 1002, gid, &FOLLOW);
+        let warning = process.wait_for_line(REFUSED);
+        let want = format!(": uid 1001 made {}/{made}{two}{cure}", setup.path("out"));
+        assert!(warning.contains(&want), "{warning}\n{want}");
+        drop(process);
+    }
 }
 
 #[test]

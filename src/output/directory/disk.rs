@@ -1,13 +1,16 @@
 //! Every system call of the publisher, one method each, so that a test can cut any of them. Owns:
 //! flags, modes, and the error that names call and path. Must not: know the layout, or retry.
 
+use std::cell::Cell;
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::hash::Hasher;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, fcntl_lock, renameat_with};
+use rustix::fs::{
+    Access, CWD, FlockOperation, Mode, OFlags, RenameFlags, fcntl_lock, renameat_with,
+};
 use rustix::io::Errno;
 
 use super::{FullStamp, Inode, Stamp, provenance};
@@ -18,10 +21,17 @@ const CHUNK: usize = 16 * 1024;
 /// Envoy may run under another uid: it lists and watches directories, and reads files.
 const DIRECTORY: u32 = 0o755;
 const FILE: u32 = 0o644;
+/// The right of a group to write.
+const GROUP: u32 = 0o020;
+/// In a directory that has this bit, only its owner and that of an entry may replace the entry.
+const STICKY: u32 = 0o1000;
 
 /// The disk as it is or, in tests, one that fails on demand.
 #[derive(Debug, Default)]
 pub struct Disk {
+    /// The output directory's group, if it may write there. What has the same group, as setgid or an
+    /// fsGroup makes it, is for the group to write too: the next crossover may have another uid.
+    pub group: Cell<Option<u32>>,
     /// What is to fail, and what was called.
     #[cfg(test)]
     pub fault: std::rc::Rc<super::tests::Fault>,
@@ -30,8 +40,43 @@ pub struct Disk {
 /// The error of one call.
 #[cold]
 pub fn failed(verb: &'static str, path: &Path, source: io::Error) -> Error {
+    let source = match source.kind() {
+        ErrorKind::PermissionDenied => explained(path, source),
+        _ => source,
+    };
     let path = path.to_owned();
     Error::Disk { verb, path, source }
+}
+
+/// Adds who made what may not be touched, and what to do about it, if that was another uid.
+fn explained(path: &Path, source: io::Error) -> io::Error {
+    let me = rustix::process::geteuid().as_raw();
+    let above = path.parent().unwrap_or(path);
+    let Ok(around) = fs::symlink_metadata(above) else {
+        return source;
+    };
+    let sticky = around.mode() & STICKY != 0;
+    let entry = fs::symlink_metadata(path).ok();
+    let entry = entry.filter(|_| sticky || rustix::fs::access(above, Access::WRITE_OK).is_ok());
+    let (blamed, found) = match entry.filter(|found| found.uid() != me) {
+        Some(found) => (path, found),
+        None => (above, around),
+    };
+    let (uid, gid, mode) = (found.uid(), found.gid(), found.mode() & 0o7777);
+    if uid == me {
+        return source;
+    }
+    let cure = match sticky && blamed == path {
+        true => "one runAsUser, or take the sticky bit from its directory",
+        false => "one runAsUser, or the pod an fsGroup",
+    };
+    let name = blamed.display();
+    io::Error::new(
+        source.kind(),
+        format!(
+            "{source}: uid {uid} made {name} (mode {mode:04o}, group {gid}), and this is uid {me}: give both {cure}"
+        ),
+    )
 }
 
 /// What kind of failure of the disk `error` is.
@@ -46,8 +91,11 @@ pub fn reason(error: &Error) -> Option<ErrorKind> {
 /// Whether everybody can read the file, or list and enter the directory. More is no harm: a pod's
 /// fsGroup adds bits to whole volumes.
 pub fn is_open(found: &Metadata) -> bool {
-    let needed = if found.is_dir() { DIRECTORY } else { FILE };
-    found.mode() & needed == needed
+    found.mode() & needed(found) == needed(found)
+}
+
+fn needed(found: &Metadata) -> u32 {
+    if found.is_dir() { DIRECTORY } else { FILE }
 }
 
 /// Which file it is.
@@ -131,20 +179,35 @@ impl Disk {
         }))
     }
 
+    /// Takes over that the group of `dir` may write there.
+    pub fn share(&self, dir: &Path) -> Result<(), Error> {
+        let found = self.stat_followed(dir)?;
+        let shared = found.filter(|found| found.mode() & GROUP != 0);
+        self.group.set(shared.map(|found| found.gid()));
+        Ok(())
+    }
+
+    /// The mode that what we make should have, if that is not what it has.
+    pub fn amended(&self, found: &Metadata) -> Option<Permissions> {
+        let shared = self.group.get() == Some(found.gid());
+        let wanted = needed(found) | if shared { GROUP } else { 0 };
+        let mode = found.mode() & 0o7777;
+        (mode & wanted != wanted).then(|| Permissions::from_mode(mode | wanted))
+    }
+
     /// A directory with our mode, whatever the umask or a default ACL. It must not exist.
     pub fn create_dir(&self, path: &Path) -> Result<(), Error> {
         self.call("create", path, || {
             rustix::fs::mkdir(path, Mode::from_raw_mode(DIRECTORY)).map_err(io::Error::from)
         })?;
-        match self.lstat(path)? {
-            Some(found) if !is_open(&found) => self.open_up(path),
-            _ => Ok(()),
+        match self.lstat(path)?.and_then(|found| self.amended(&found)) {
+            Some(mode) => self.set_mode(path, mode),
+            None => Ok(()),
         }
     }
 
-    /// Lets everybody list and enter the directory.
-    pub fn open_up(&self, path: &Path) -> Result<(), Error> {
-        let mode = Permissions::from_mode(DIRECTORY);
+    /// Changes the mode of a directory.
+    pub fn set_mode(&self, path: &Path, mode: Permissions) -> Result<(), Error> {
         self.call("set the mode of", path, || fs::set_permissions(path, mode))
     }
 
@@ -152,8 +215,7 @@ impl Disk {
     pub fn create(&self, path: &Path) -> Result<File, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = self.open_with("create", path, flags)?;
-        if !is_open(&self.stat(&file, path)?) {
-            let mode = Permissions::from_mode(FILE);
+        if let Some(mode) = self.amended(&self.stat(&file, path)?) {
             self.call("set the mode of", path, || file.set_permissions(mode))?;
         }
         Ok(file)
@@ -181,6 +243,10 @@ impl Disk {
         // Reading is enough for a lock, so one that another uid made serves too.
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = self.open_with("open", path, flags | OFlags::CLOEXEC)?;
+        if let Some(mode) = self.amended(&self.stat(&file, path)?) {
+            // Where another uid made it, that did the same.
+            let _ = self.call("set the mode of", path, || file.set_permissions(mode));
+        }
         let taken = self.call("lock", path, || match file.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),

@@ -53,8 +53,11 @@ pub fn hold(disk: &Disk, at: &Layout) -> Result<Held, Error> {
 
 // `path` and what is missing above it; what exists is not ours to change.
 fn make_dirs(disk: &Disk, path: &Path) -> Result<(), Error> {
-    if path.as_os_str().is_empty() || disk.lstat(path)?.is_some() {
-        return Ok(());
+    if path.as_os_str().is_empty() {
+        return disk.share(Path::new("."));
+    }
+    if disk.lstat(path)?.is_some() {
+        return disk.share(path);
     }
     if let Some(above) = path.parent() {
         make_dirs(disk, above)?;
@@ -66,11 +69,12 @@ fn make_dirs(disk: &Disk, path: &Path) -> Result<(), Error> {
 pub fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
     match disk.lstat(path)? {
         Some(found) if found.is_dir() => {
-            let open = is_open(&found);
-            if !open {
-                disk.open_up(path)?;
-            }
-            return Ok(!open);
+            return match disk.amended(&found).map(|mode| disk.set_mode(path, mode)) {
+                None => Ok(false),
+                // Another uid made it, before a group was to write there.
+                Some(Err(_)) if is_open(&found) => Ok(false),
+                Some(result) => result.map(|()| true),
+            };
         }
         Some(_) => disk.unlink(path)?,
         None => {}
@@ -146,6 +150,7 @@ impl Publisher {
 
     /// Makes directories that are missing; true if any was.
     pub(super) fn furnish(&mut self) -> Result<bool, Error> {
+        self.disk.share(&self.at.dir)?;
         let mut made = make_dir(&self.disk, &self.at.sets)?;
         made |= make_dir(&self.disk, &self.at.links)?;
         // A directory `current` becomes `.live`.

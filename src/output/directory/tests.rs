@@ -193,7 +193,8 @@ fn free(mut open: impl FnMut() -> Result<Publisher, Error>) -> Result<Publisher,
 fn open_to(fault: &Rc<Fault>, how: How, dir: &Path) -> Result<Publisher, Error> {
     fault.arm(how);
     let fault = fault.clone();
-    Publisher::open_on(Disk { fault }, dir)
+    let group = Default::default();
+    Publisher::open_on(Disk { group, fault }, dir)
 }
 
 fn open(dir: &Path) -> Publisher {
