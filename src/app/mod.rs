@@ -19,7 +19,7 @@ use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::backoff::Random;
+use crate::backoff::{Notices, Random};
 use crate::cli::{Config, Drain, Mode};
 use crate::error::Error;
 use crate::kube::auth::Roots;
@@ -104,6 +104,10 @@ struct Loop {
     weights: Changes,
     /// What was said about them.
     warnings: BTreeSet<String>,
+    /// A whole set stands on disk, of this life or an earlier one, as far as is known.
+    stands: bool,
+    /// Nothing can be published since then.
+    held_up: Option<Notices>,
     /// The texts that weights were merged into last.
     good: FileSet,
     /// The states that the output was last brought in step with.
@@ -186,6 +190,8 @@ impl Loop {
             overrides: Vec::new(),
             weights: Changes::default(),
             warnings: BTreeSet::new(),
+            stands: false,
+            held_up: None,
             good: FileSet::new(),
             shown: Vec::new(),
             started: now,
@@ -333,6 +339,7 @@ impl Loop {
             .chain(self.server.next_notice())
             .chain(self.output.deadline())
             .chain(self.settles)
+            .chain(self.held_up.as_ref().map(|notices| notices.next))
             .chain(self.patient.filter(|_| !self.ready))
             .chain(self.waiting.as_ref().map(|waiting| waiting.notices.next))
             .chain(self.signals.due());
@@ -343,6 +350,7 @@ impl Loop {
     fn tick(&mut self, now: Instant) {
         self.server.tick(now);
         self.patient.take_if(|at| *at <= now);
+        self.tell_what_holds_up(now);
         if self.settles.take_if(|at| *at <= now).is_some() {
             self.sources.iter_mut().for_each(Source::ask_twice);
             self.sync(now);

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::Loop;
+use crate::backoff::Notices;
 use crate::error::{Chain, Error};
 use crate::gather;
 use crate::output::Written;
-use crate::output::directory::Published;
+use crate::output::directory::{Published, Standing};
 use crate::snapshot::{FileSet, Origin};
 use crate::source::config_map::Source;
 use crate::source::smi::Smi;
@@ -22,6 +23,8 @@ use crate::xds::merge::{self, Done, Merge};
 const SETTLED_AFTER: Duration = Duration::from_millis(200);
 /// One change is synced at once; of many, one after the other, only so often.
 const SYNC_EVERY: Duration = Duration::from_millis(250);
+/// What holds everything up is told of after so long: at a start, answers come one after another.
+const HELD_UP_FOR: Duration = Duration::from_secs(10);
 /// Where syncing failed.
 const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 
@@ -43,12 +46,15 @@ impl Loop {
         }
         let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
         let known: Vec<Known> = self.sources.iter().map(Source::known).collect();
-        let Some(Desired { set, overrides }) = desired::desired(&known) else {
+        let Some(Desired { set, overrides }) = desired::desired(&known, self.stands) else {
+            let notices = || Notices::new(now, HELD_UP_FOR);
+            self.held_up.get_or_insert_with(notices);
             return Ok(());
         };
+        self.held_up = None;
         let merge = Merge::new(&splits, set);
         let on_disk = match merge.is_undecided() {
-            true => self.output.whole_set(),
+            true => self.output.standing().map(|standing| standing.set),
             false => None,
         };
         let Done {
@@ -72,6 +78,7 @@ impl Loop {
         if !self.in_step {
             return Ok(());
         }
+        self.stands = true;
         self.good = good;
         self.settles = Some(now + SETTLED_AFTER);
         if self.synced.is_none_or(|at| now > at + SYNC_EVERY) {
@@ -143,25 +150,41 @@ impl Loop {
     /// No word of the splits for so long: what is on disk stays, or else the own weights go out.
     pub(super) fn give_up_splits(&mut self) {
         self.gave_up_splits = true;
-        self.goes_without_splits = self.output.whole_set().is_none();
+        self.goes_without_splits = self.output.standing().is_none();
         match self.goes_without_splits {
             true => warn!("no word of the TrafficSplits yet: the ConfigMaps' own weights go out"),
             false => warn!("no word of the TrafficSplits yet: what is published stays"),
         }
     }
 
-    /// What an earlier life published stands in for what is absent or refused now.
+    /// What an earlier life published stands in for what is absent or refused now, until this one
+    /// has published anything.
     fn recall(&mut self) {
         let lacking = |source: &&mut Source| {
             let lost = matches!(source.latest, Latest::Absent | Latest::Refused);
             lost && source.content.is_none()
         };
-        let mut earlier = None;
+        if !self.shown.is_empty() || !self.sources.iter_mut().any(|source| lacking(&source)) {
+            return;
+        }
+        let standing = self.output.standing();
+        self.stands |= standing.is_some();
+        let Some(Standing { set, .. }) = standing else {
+            return;
+        };
         for source in self.sources.iter_mut().filter(lacking) {
-            let Some(set) = earlier.get_or_insert_with(|| self.output.whole_set()) else {
-                return;
-            };
-            source.content = desired::from_earlier_life(&source.object, set);
+            source.content = desired::from_earlier_life(&source.object, &set);
+        }
+    }
+
+    /// Says what nothing can be published for, once that has gone on for a while.
+    pub(super) fn tell_what_holds_up(&mut self, now: Instant) {
+        let due = |notices: &mut Notices| notices.due(now);
+        let lasts = self.held_up.as_mut().and_then(due);
+        // Others tell of an outage, and of a command that waits.
+        if let (Some(lasts), None, None) = (lasts, self.server.failure(), &self.waiting) {
+            let (seconds, reason) = (lasts.as_secs(), self.obstacle());
+            warn!(seconds, reason; "no change is published");
         }
     }
 }

@@ -43,7 +43,7 @@ impl Loop {
             return Ok(());
         };
         let late = now >= self.started + FRESH_WITHIN;
-        let earlier = !self.in_step && late && self.output.whole_set().is_some();
+        let earlier = !self.in_step && late && self.can_start();
         if self.in_step || earlier {
             // What has come until now is not for the command.
             if self.signals.attend().is_some() {
@@ -102,7 +102,13 @@ impl Loop {
         let lost = |source: &Source| matches!(source.latest, Latest::Absent | Latest::Refused);
         let silent = self.patient.is_none() && self.unread().is_some();
         let stands = silent || self.sources.iter().any(lost);
-        self.in_step || stands && self.output.whole_set().is_some()
+        self.in_step || stands && self.can_start()
+    }
+
+    /// Whether an Envoy can start on what an earlier life has left.
+    pub(super) fn can_start(&mut self) -> bool {
+        let standing = self.output.standing();
+        standing.is_some_and(|standing| standing.complete)
     }
 
     /// What the cluster has not spoken of yet.
@@ -114,17 +120,25 @@ impl Loop {
         source.or_else(|| unknown.then(|| "a TrafficSplit".to_owned()))
     }
 
-    /// Why nothing is published yet.
-    fn obstacle(&self) -> String {
+    /// Why nothing is published yet: the first that holds it up, and how many more do.
+    pub(super) fn obstacle(&self) -> String {
         let error = |error: &Error| Chain(error).to_string();
-        let denied = self.sources.iter().find_map(|source| {
+        let why = |source: &Source| {
             let denied = source.denied.as_ref().map(|(_, denied)| error(denied));
             let refused = source.refused.as_ref();
             denied.or_else(|| Some(format!("refused ConfigMap {}: {}", source.object, refused?)))
-        });
+        };
+        let holds_up = |source: &&Source| source.known().holds_up(self.stands);
+        let holding: Vec<&Source> = self.sources.iter().filter(holds_up).collect();
+        // What is known of one comes before what is not known of others.
+        let own = holding.iter().find_map(|source| why(source));
         let failure = self.server.failure().or(self.output.failure()).map(error);
         let unread = || Some(format!("{} has not been read yet", self.unread()?));
-        let obstacle = denied.or(failure).or_else(unread);
-        obstacle.unwrap_or_else(|| "what was read is being published".to_owned())
+        let obstacle = own.or(failure).or_else(unread);
+        let obstacle = obstacle.unwrap_or_else(|| "what was read is being published".to_owned());
+        match holding.len() {
+            0 | 1 => obstacle,
+            count => format!("{obstacle} (and {} more)", count - 1),
+        }
     }
 }

@@ -14,6 +14,7 @@ mod migrate;
 mod provenance;
 mod publish;
 mod recover;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use disk::{Disk, stamp_of};
 use heartbeat::Life;
 use layout::Layout;
 use provenance::{Source, Sources};
+pub use standing::Standing;
 
 /// Sets kept beside the active one: an Envoy may still be reading the last two.
 const OLDER: usize = 3;

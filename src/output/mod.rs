@@ -16,7 +16,7 @@ use log::{info, warn};
 
 use crate::backoff::{Backoff, Random};
 use crate::error::{Chain, Error, Kind};
-use crate::output::directory::{Published, Publisher};
+use crate::output::directory::{Published, Publisher, Standing};
 use crate::output::probe::READY;
 use crate::snapshot::FileSet;
 
@@ -144,6 +144,18 @@ impl Output {
                 None
             }
         }
+    }
+
+    /// What stands of the set that was published last, by this life or an earlier one.
+    pub fn standing(&mut self) -> Option<Standing> {
+        let Output::Directory(directory) = self else {
+            return None;
+        };
+        let standing = directory.publisher.as_ref()?.standing();
+        standing.unwrap_or_else(|error| {
+            warn!(error:% = Chain(&error); "the published files cannot be read");
+            None
+        })
     }
 
     /// Gets hold of the destination. True: it is held for the first time now.

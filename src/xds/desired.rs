@@ -141,11 +141,21 @@ pub struct Desired {
     pub overrides: Vec<Override>,
 }
 
-/// What Envoy should find, from what is known of each ConfigMap in order; `None` while there is one
-/// without any fit state, or one that the cluster has not spoken of.
-pub fn desired(sources: &[Known]) -> Option<Desired> {
-    let fit = |known: &Known| known.latest != Latest::Unknown && known.content.is_some();
-    if !sources.iter().all(fit) {
+impl Known<'_> {
+    /// Whether nothing can be published for want of this one. `stands`: a whole set does; then what
+    /// is absent or refused, and has no files there, is as good as empty.
+    pub fn holds_up(&self, stands: bool) -> bool {
+        match self.latest {
+            Latest::Unknown => true,
+            Latest::Absent | Latest::Refused | Latest::Fit => self.content.is_none() && !stands,
+        }
+    }
+}
+
+/// What Envoy should find, from what is known of each ConfigMap in order; `None` while one of them
+/// holds it up.
+pub fn desired(sources: &[Known], stands: bool) -> Option<Desired> {
+    if sources.iter().any(|known| known.holds_up(stands)) {
         return None;
     }
     let (mut set, mut overrides) = (FileSet::new(), Vec::new());
@@ -153,7 +163,7 @@ pub fn desired(sources: &[Known]) -> Option<Desired> {
         object, content, ..
     } in sources
     {
-        let content = (*content)?;
+        let Some(content) = content else { continue };
         for (name, bytes) in &content.files {
             let file = File {
                 bytes: bytes.clone(),

@@ -126,6 +126,31 @@ fn ready_on_a_whole_set_of_an_earlier_life_once_the_api_server_was_silent_for_10
 }
 
 #[test]
+fn ready_on_it_whatever_was_edited_by_hand_in_it_and_where_it_was_never_synced() {
+    let spoils: [fn(&Setup); 3] = [
+        |setup| fs::write(setup.output().join("current/a.yaml"), "by: hand\n").unwrap(),
+        |setup| {
+            let link = setup.output().join("current/a.yaml");
+            fs::remove_file(&link).unwrap();
+            fs::write(link, "by: hand\n").unwrap();
+        },
+        |setup| fs::remove_file(setup.output().join(".sets/done")).unwrap(),
+    ];
+    // Side by side, as each takes its 10 s.
+    std::thread::scope(|scope| {
+        for spoil in spoils {
+            scope.spawn(move || {
+                let setup = with_an_earlier_life();
+                spoil(&setup);
+                setup.server.go_away();
+                let process = setup.start(&FOLLOW);
+                ready_after_silence(&setup, &process);
+            });
+        }
+    });
+}
+
+#[test]
 fn without_a_whole_set_silence_makes_nothing_ready_but_does_not_kill() {
     let setup = with_a();
     setup.server.go_away();

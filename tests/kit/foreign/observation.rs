@@ -165,7 +165,7 @@ fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t
 fn desired(source: &Source) -> Done {
     let splits = usual_splits();
     let splits: Vec<&Split> = splits.iter().collect();
-    let desired = desired::desired(&[source.known()]);
+    let desired = desired::desired(&[source.known()], false);
     let desired = desired.expect("the one source is known and has content");
     Merge::new(&splits, desired.set).finish(&FileSet::new(), None)
 }

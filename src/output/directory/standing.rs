@@ -1,0 +1,154 @@
+//! What an earlier life has left that can stand in for a ConfigMap that cannot be had. Owns: which
+//! copy of each file is trusted, each for itself. Must not: change anything.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::Publisher;
+use super::provenance::Source;
+use crate::error::Error;
+use crate::snapshot::{Bytes, File, FileName, FileSet};
+
+/// What stands of the set that was published last.
+#[derive(Debug)]
+pub struct Standing {
+    /// Its files, as far as one of the last two sets has them as they were written.
+    pub set: FileSet,
+    /// All of its files are there: an Envoy can start on them.
+    pub complete: bool,
+    /// How long ago it was written.
+    pub age: Duration,
+}
+
+impl Publisher {
+    /// What stands of the set that was published last, by whichever life. Unlike
+    /// [`Publisher::whole_set`], this asks of each file whether it is what was written: another one
+    /// that was edited, or a set that was never synced, is nothing against it. `None`: no set
+    /// was ever published.
+    pub fn standing(&self) -> Result<Option<Standing>, Error> {
+        // What Envoy sees comes first; what is done was synced.
+        let mut sets = Vec::new();
+        for number in [self.visible, self.whole].into_iter().flatten() {
+            if let Some(files) = self.sources_of(number)? {
+                sets.push((number, files));
+            }
+        }
+        let Some((last, names)) = sets.first() else {
+            return Ok(None);
+        };
+        let (mut set, mut complete) = (FileSet::new(), true);
+        for name in names.keys() {
+            let mut found = None;
+            for (number, files) in &sets {
+                if let Some(source) = files.get(name) {
+                    found = self.copy_in(*number, name, source)?;
+                }
+                if found.is_some() {
+                    break;
+                }
+            }
+            complete &= found.is_some();
+            set.extend(found.map(|file| (name.clone(), file)));
+        }
+        let written = self.disk.lstat(&self.at.sources(*last))?;
+        // It was written in an earlier life, perhaps before the machine started.
+        let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |now| now.tv_sec());
+        let age = written.map_or(0, |found| now.saturating_sub(found.mtime()));
+        let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
+        Ok(Some(Standing { set, complete, age }))
+    }
+
+    /// A file of a set, if it is what was written. In a set that is done another text is somebody's
+    /// edit, and Envoy reads it; in one that is not, it may be torn.
+    fn copy_in(
+        &self,
+        number: u64,
+        name: &FileName,
+        source: &Source,
+    ) -> Result<Option<File>, Error> {
+        let path = self.at.set(number).join(name.as_str());
+        let file = |bytes: Bytes| File {
+            bytes,
+            origin: source.origin.clone(),
+        };
+        if let Some(bytes) = self.content(&path, source.size)? {
+            return Ok(Some(file(bytes)));
+        }
+        match self.disk.lstat(&path)? {
+            Some(found) if found.is_file() && self.whole == Some(number) => {
+                Ok(self.content(&path, found.len())?.map(file))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{ObjectName, Origin, ResourceVersion};
+    use std::fs;
+    use std::path::Path;
+    use std::rc::Rc;
+
+    fn set(files: &[(&str, &str)]) -> FileSet {
+        let origin = Rc::new(Origin {
+            object: ObjectName {
+                namespace: "default".to_owned(),
+                name: "a".to_owned(),
+            },
+            uid: "u".to_owned(),
+            resource_version: ResourceVersion("1".to_owned()),
+        });
+        let file = |(name, text): &(&str, &str)| {
+            let bytes = Bytes::from(text.as_bytes());
+            let origin = origin.clone();
+            (FileName::new(name).unwrap(), File { bytes, origin })
+        };
+        files.iter().map(file).collect()
+    }
+
+    const FILES: [(&str, &str); 2] = [("cds.yaml", "a: 1\n"), ("rds.yaml", "a: 1\n")];
+
+    /// What stands in the next life, after something has happened to a whole set.
+    #[track_caller]
+    fn check(spoil: fn(&Path), want: &[(&str, &str)], complete: bool) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let mut publisher = Publisher::open(dir).unwrap();
+        assert!(publisher.standing().unwrap().is_none());
+        publisher.publish(&set(&FILES)).unwrap();
+        drop(publisher);
+        spoil(dir);
+        let publisher = Publisher::open(dir).unwrap();
+        let standing = publisher.standing().unwrap().unwrap();
+        assert_eq!((standing.set, standing.complete), (set(want), complete));
+        assert!(standing.age < Duration::from_secs(600));
+    }
+
+    #[test]
+    fn each_file_is_judged_for_itself() {
+        check(|_| {}, &FILES, true);
+        // Somebody's editor has put a file in the place of a link.
+        let replaced = |dir: &Path| {
+            let link = dir.join("current/rds.yaml");
+            fs::remove_file(&link).unwrap();
+            fs::write(link, "a: 2 # longer\n").unwrap();
+        };
+        check(replaced, &FILES, true);
+        // Or has written through it.
+        let written = |dir: &Path| fs::write(dir.join("current/rds.yaml"), "b: 22\n").unwrap();
+        check(written, &[FILES[0], ("rds.yaml", "b: 22\n")], true);
+        let undone = |dir: &Path| fs::remove_file(dir.join(".sets/done")).unwrap();
+        check(undone, &FILES, true);
+        let torn = |dir: &Path| {
+            fs::write(dir.join("current/rds.yaml"), "").unwrap();
+            fs::remove_file(dir.join(".sets/done")).unwrap();
+        };
+        check(torn, &FILES[..1], false);
+        let missing = |dir: &Path| fs::remove_file(dir.join(".sets/1/rds.yaml")).unwrap();
+        check(missing, &FILES[..1], false);
+    }
+}
