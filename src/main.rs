@@ -16,7 +16,8 @@ fn main() -> ExitCode {
     let printed = match command {
         Ok(Command::Run(config)) => {
             logging::install(config.log_json);
-            let signals = match Signals::install(config.wrapped.is_some()) {
+            let commands = config.wrapped.is_some();
+            let signals = match Signals::install(commands, config.lingers) {
                 Ok(signals) => signals,
                 Err(error) => return ExitCode::from(told(&error)),
             };

@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::backoff::{Notices, Random};
-use crate::cli::{Config, Drain, Mode};
+use crate::cli::{Config, Drain, Mode, Patience};
 use crate::error::Error;
 use crate::kube::auth::Roots;
 use crate::kube::client::Client;
@@ -48,6 +48,8 @@ const GATHER_FOR: [Duration; 2] = [Duration::from_millis(10), Duration::from_mil
 const SILENT_FOR: Duration = Duration::from_secs(10);
 /// Mirrors wait for a moment without input, but no longer than this.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How often `-onetime` looks again where it was given time.
+const ONCE_EVERY: Duration = Duration::from_secs(1);
 /// How long nothing goes out for want of a word about the splits.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
@@ -115,11 +117,13 @@ struct Loop {
     started: Instant,
     /// An Envoy can start, or could once.
     ready: bool,
-    /// Until then the API server may take its time.
+    /// Until then the API server may take its time; with `once`, nothing stale will do.
     patient: Option<Instant>,
     /// The command that has yet to start.
     waiting: Option<Waiting>,
     drain: Option<Drain>,
+    /// When `once` gives up.
+    patience: Patience,
     /// There was no word of the splits for too long.
     gave_up_splits: bool,
     /// And there was nothing on disk either.
@@ -143,10 +147,13 @@ impl Loop {
             split_version,
             publish,
             wrapped,
+            patience,
             ..
         } = config;
         let now = Instant::now();
         let manner = match mode {
+            // There is time to see that what is bad has become good.
+            Mode::Once if patience.timeout.is_some() => Manner::Poll(ONCE_EVERY),
             Mode::Once => Manner::Once,
             // A dry run without -watch has nothing to wait for once it has printed.
             Mode::Poll if dry_run => Manner::Once,
@@ -159,7 +166,7 @@ impl Loop {
             let kind = ObjectKind::ConfigMap;
             Followed::new(kind, namespace, Some(name), manner, now)
         };
-        let once = manner == Manner::Once;
+        let once = mode == Mode::Once || manner == Manner::Once;
         let followed = configmaps.iter().map(follow).collect();
         let smi = Smi::new(splits, split_version, sync_interval, manner, now);
         let (waiting, drain) = Waiting::new(wrapped, now);
@@ -198,7 +205,11 @@ impl Loop {
             ready: false,
             waiting,
             drain,
-            patient: (!once).then(|| now + SILENT_FOR),
+            patient: match once {
+                true => patience.stale_ok.map(|lasts| now + lasts),
+                false => Some(now + SILENT_FOR),
+            },
+            patience,
             gave_up_splits: false,
             goes_without_splits: false,
             first: 0,
@@ -343,7 +354,7 @@ impl Loop {
             .chain(self.patient.filter(|_| !self.ready))
             .chain(self.waiting.as_ref().map(|waiting| waiting.notices.next))
             .chain(self.signals.due());
-        let patience = self.once.then(|| self.patience());
+        let patience = self.once.then(|| self.patience()).flatten();
         next.chain(patience).min()
     }
 

@@ -1,9 +1,14 @@
 //! `-onetime`: when all is done, and when patience ends.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use log::warn;
+
 use super::Loop;
+use crate::cli::Patience;
 use crate::error::Error;
+use crate::gather;
 use crate::source::config_map::Source;
 
 /// How long to try in all.
@@ -12,47 +17,45 @@ const ONCE_IN_ALL: Duration = Duration::from_secs(60);
 const ONCE_DENIED: Duration = Duration::from_secs(5);
 
 impl Loop {
-    /// When patience ends.
-    pub(super) fn patience(&self) -> Instant {
-        let denied = self
-            .sources
-            .iter()
-            .filter_map(|s| Some(s.denied.as_ref()?.0));
-        let denied = denied
-            .chain(self.server.unauthorized())
-            .map(|since| since + ONCE_DENIED);
-        denied
-            .chain([self.started + ONCE_IN_ALL])
-            .min()
-            .unwrap_or(self.started)
+    /// When patience ends; `None`: never.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        let Patience { timeout, stale_ok } = self.patience;
+        let ends = match timeout {
+            Some(Duration::ZERO) => return None,
+            Some(timeout) => self.started + timeout,
+            None => {
+                let denied = self.sources.iter();
+                let denied = denied.filter_map(|s| Some(s.denied.as_ref()?.0));
+                let denied = denied.chain(self.server.unauthorized());
+                let denied = denied.map(|since| since + ONCE_DENIED).min();
+                let in_all = self.started + ONCE_IN_ALL;
+                denied.map_or(in_all, |denied| denied.min(in_all))
+            }
+        };
+        // Before that it is not known whether something stale is to do.
+        Some(stale_ok.map_or(ends, |lasts| ends.max(self.started + lasts)))
     }
 
     /// Whether all is done. An error, when it cannot be or patience has ended.
     pub(super) fn is_finished(&mut self, now: Instant) -> Result<bool, Error> {
-        for Source {
-            object,
-            content,
-            refused,
-            ..
-        } in &self.sources
-        {
-            // `recall` has had its chance: the output is held before anything is read of it.
-            if let (None, Some(why), true) = (content, refused, self.output.is_open()) {
-                return Err(Error::Refused {
-                    object: object.clone(),
-                    why: why.clone(),
-                });
-            }
-        }
+        let patience_ended = self.patience().is_some_and(|at| now >= at);
         let denied = self.sources.iter().any(|source| source.denied.is_some());
         // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
         let stays = self.gave_up_splits && !self.goes_without_splits;
-        if (self.in_step || stays) && !denied {
+        if (self.in_step || stays) && !denied && self.bad().is_none() {
             self.sources.iter_mut().for_each(Source::ask_twice);
             // They are for people: nobody waits for ever for them.
-            return Ok(self.mirrors_are_settled() || now >= self.patience());
+            let late = patience_ended || now >= self.started + ONCE_IN_ALL;
+            return Ok(self.mirrors_are_settled() || late);
         }
-        if now < self.patience() {
+        if self.patience.stale_ok.is_some() && self.patient.is_none() && self.is_stale_enough() {
+            return Ok(true);
+        }
+        let given_time = self.patience.timeout.is_some();
+        if let Some(bad) = self.bad().filter(|_| !given_time || patience_ended) {
+            return Err(bad);
+        }
+        if !patience_ended {
             return Ok(false);
         }
         let denied = self.sources.iter_mut().find_map(|s| s.denied.take());
@@ -64,5 +67,38 @@ impl Loop {
                 what: "publish in time",
                 source: std::io::ErrorKind::TimedOut.into(),
             }))
+    }
+
+    /// A ConfigMap that is bad, and has nothing that stands in for it.
+    fn bad(&self) -> Option<Error> {
+        // `recall` has had its chance: the output is held before anything is read of it.
+        let lacking = |source: &&Source| source.content.is_none() && self.output.is_open();
+        let bad = |source: &Source| {
+            Some(Error::Refused {
+                object: source.object.clone(),
+                why: source.refused.clone()?,
+            })
+        };
+        self.sources.iter().filter(lacking).find_map(bad)
+    }
+
+    /// Whether something keeps this from its end that would keep no Envoy from its start, and what
+    /// stands came from the ConfigMaps that are named, and from each of them.
+    fn is_stale_enough(&mut self) -> bool {
+        let Some(standing) = self.output.standing().filter(|found| found.complete) else {
+            return false;
+        };
+        let origins = standing.set.values();
+        let origins: BTreeSet<_> = gather(origins.map(|file| &file.origin.object));
+        let named: BTreeSet<_> = gather(self.sources.iter().map(|source| &source.object));
+        let troubled = self.has_lost_any() || self.unread().is_some();
+        if origins != named || !troubled {
+            return false;
+        }
+        let own = self.sources.iter().find_map(Source::trouble);
+        let (age, reason) = (standing.age, own.unwrap_or_else(|| self.obstacle()));
+        warn!(age:? = age, reason; "ends with files of an earlier life");
+        self.sources.iter_mut().for_each(Source::ask_twice);
+        true
     }
 }

@@ -99,10 +99,14 @@ impl Loop {
     /// Whether an Envoy can start on what is published: it is what the cluster says, or else a
     /// whole set of an earlier life where the cluster says nothing better.
     fn is_ready(&mut self) -> bool {
-        let lost = |source: &Source| matches!(source.latest, Latest::Absent | Latest::Refused);
         let silent = self.patient.is_none() && self.unread().is_some();
-        let stands = silent || self.sources.iter().any(lost);
-        self.in_step || stands && self.can_start()
+        self.in_step || (silent || self.has_lost_any()) && self.can_start()
+    }
+
+    /// Whether a ConfigMap is absent or refused.
+    pub(super) fn has_lost_any(&self) -> bool {
+        let lost = |source: &Source| matches!(source.latest, Latest::Absent | Latest::Refused);
+        self.sources.iter().any(lost)
     }
 
     /// Whether an Envoy can start on what an earlier life has left.
@@ -112,7 +116,7 @@ impl Loop {
     }
 
     /// What the cluster has not spoken of yet.
-    fn unread(&self) -> Option<String> {
+    pub(super) fn unread(&self) -> Option<String> {
         let unread = |source: &&Source| source.latest == Latest::Unknown;
         let source = self.sources.iter().find(unread);
         let source = source.map(|source| format!("ConfigMap {}", source.object));
@@ -123,15 +127,10 @@ impl Loop {
     /// Why nothing is published yet: the first that holds it up, and how many more do.
     pub(super) fn obstacle(&self) -> String {
         let error = |error: &Error| Chain(error).to_string();
-        let why = |source: &Source| {
-            let denied = source.denied.as_ref().map(|(_, denied)| error(denied));
-            let refused = source.refused.as_ref();
-            denied.or_else(|| Some(format!("refused ConfigMap {}: {}", source.object, refused?)))
-        };
         let holds_up = |source: &&Source| source.known().holds_up(self.stands);
         let holding: Vec<&Source> = self.sources.iter().filter(holds_up).collect();
         // What is known of one comes before what is not known of others.
-        let own = holding.iter().find_map(|source| why(source));
+        let own = holding.iter().find_map(|source| source.trouble());
         let failure = self.server.failure().or(self.output.failure()).map(error);
         let unread = || Some(format!("{} has not been read yet", self.unread()?));
         let obstacle = own.or(failure).or_else(unread);

@@ -65,6 +65,19 @@ pub struct Config {
     pub log_json: bool,
     /// What to run beside.
     pub wrapped: Option<Wrapped>,
+    /// Without a command: how long to go on after SIGTERM.
+    pub lingers: Option<Duration>,
+    /// When `Once` ends without being done.
+    pub patience: Patience,
+}
+
+/// When `Once` ends without being done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// How long to try, whatever is amiss; zero: for ever. `None`: it depends on what is amiss.
+    pub timeout: Option<Duration>,
+    /// After so long, a whole set of an earlier life will do.
+    pub stale_ok: Option<Duration>,
 }
 
 /// A command to be run once Envoy can find its files.
@@ -133,7 +146,7 @@ const FLAGS: &[Flag] = &[
         "drain",
         "DURATION",
         "",
-        "with a command: on SIGTERM have Envoy drain, wait so long, then pass the signal on",
+        "on SIGTERM go on for so long, then end;\nwith a command: have its Envoy drain, wait so long, then pass the signal on",
     ),
     Flag(
         "dry-run",
@@ -178,6 +191,12 @@ const FLAGS: &[Flag] = &[
         "publish once and exit: for an init container; wins over -watch",
     ),
     Flag(
+        "onetime-timeout",
+        "DURATION",
+        "",
+        "with -onetime: how long to try, whatever is amiss; 0: for ever\n(default 1m0s, but 5s for a missing ConfigMap, a 401 or a 403, and none for a bad one)",
+    ),
+    Flag(
         "output-dir",
         "DIR",
         "/srv/runtime",
@@ -200,6 +219,12 @@ const FLAGS: &[Flag] = &[
         "",
         "",
         "merge the weights of every TrafficSplit of the namespace",
+    ),
+    Flag(
+        "stale-ok",
+        "DURATION",
+        "",
+        "with -onetime: after so long, a whole set of an earlier life will do,\nif it came from exactly these ConfigMaps",
     ),
     Flag(
         "sync-interval",
@@ -287,7 +312,14 @@ pub fn parse(
     if let (Some(probe), false) = (probe, wraps) {
         return Ok(Command::Probe(probe, output_dir));
     }
-    let wrapped = wrapped(&mut args, wraps, words, excluded)?;
+    let drain = last(&mut args, "--drain");
+    let drain = drain.map(|text| duration("drain", &text)).transpose()?;
+    if drain.is_some() && excluded {
+        let what = "-drain is for what stays: it does not go with -onetime and -dry-run";
+        return Err(Error::Usage(what.into()));
+    }
+    let wrapped = wrapped(&mut args, wraps, words, drain, excluded)?;
+    let patience = patience(&mut args, once)?;
 
     let namespace = last(&mut args, "--namespace");
     let namespace = NamespaceChoice {
@@ -353,7 +385,9 @@ pub fn parse(
         split_version,
         publish: last(&mut args, "--publish").is_none_or(|value| value == "true"),
         log_json,
+        lingers: drain.filter(|_| wrapped.is_none()),
         wrapped,
+        patience,
     };
     Ok(Command::Run(Box::new(config)))
 }
@@ -363,16 +397,13 @@ fn wrapped(
     args: &mut Arguments,
     wraps: bool,
     words: Vec<CString>,
+    drain: Option<Duration>,
     excluded: bool,
 ) -> Result<Option<Wrapped>, Error> {
     let usage = |what: &str| Err(Error::Usage(what.into()));
-    let drain = last(args, "--drain");
     let admin = last(args, "--envoy-admin");
     if !wraps {
-        return match drain {
-            Some(_) => usage("-drain is for a command: give one after --"),
-            None => Ok(None),
-        };
+        return Ok(None);
     }
     if excluded {
         return usage("a command stays: -onetime, -dry-run, -ready and -live do not go with --");
@@ -382,13 +413,29 @@ fn wrapped(
     }
     let admin = admin.unwrap_or_else(|| "http://127.0.0.1:9901".into());
     let drain = match drain {
-        Some(text) => Some(Drain {
-            lasts: duration("drain", &text)?,
+        Some(lasts) => Some(Drain {
+            lasts,
             admin: url("envoy-admin", admin, &["http"])?,
         }),
         None => None,
     };
     Ok(Some(Wrapped { words, drain }))
+}
+
+/// The limits of `-onetime`.
+fn patience(args: &mut Arguments, once: bool) -> Result<Patience, Error> {
+    let mut limit = |flag: &'static str, name| match last(args, flag) {
+        Some(_) if !once => {
+            let what = format!("-{name} is for -onetime: give that too");
+            Err(Error::Usage(what))
+        }
+        Some(text) => duration(name, &text).map(Some),
+        None => Ok(None),
+    };
+    Ok(Patience {
+        timeout: limit("--onetime-timeout", "onetime-timeout")?,
+        stale_ok: limit("--stale-ok", "stale-ok")?,
+    })
 }
 
 /// Turns Go's syntax (`-x`, `--x`, `-x=v`, `-x v`) into the `--x v` pairs that pico-args reads, up

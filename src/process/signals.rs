@@ -6,8 +6,9 @@ use std::ffi::CString;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use log::info;
 use nix::sys::signal::{SIGCHLD, SigSet, SigmaskHow};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -40,6 +41,8 @@ pub struct Signals {
     /// Readable once a signal has come; every wait includes it, and then asks [`Signals::attend`].
     pub waiting: Arc<SignalFd>,
     ends: &'static [Signal],
+    /// How long SIGTERM leaves the program, where there is no command.
+    lingers: Option<Duration>,
     /// While true, a signal that is let through ends the program with exit code 0 from its handler:
     /// for the one call that cannot be interrupted, a name look-up. Unset: there is no handler.
     exit_at_once: Arc<OnceLock<Arc<AtomicBool>>>,
@@ -50,6 +53,8 @@ pub struct Signals {
 enum Stage {
     /// No command runs: a signal ends the program.
     Alone,
+    /// SIGTERM has come: the program ends then, or with the next signal.
+    Lingering(Instant),
     Stopped,
     Running(Running),
     Ended(u8),
@@ -62,8 +67,9 @@ impl fmt::Debug for Signals {
 }
 
 impl Signals {
-    /// Takes over SIGTERM and SIGINT and, if a command is to be run, all that concern it.
-    pub fn install(commands: bool) -> Result<Signals, Error> {
+    /// Takes over SIGTERM and SIGINT and, if a command is to be run, all that concern it. `lingers`:
+    /// how long SIGTERM leaves the program without one.
+    pub fn install(commands: bool, lingers: Option<Duration>) -> Result<Signals, Error> {
         let failed = |source| Error::System {
             what: "handle signals",
             source,
@@ -84,6 +90,7 @@ impl Signals {
         Ok(Signals {
             waiting: Arc::new(waiting),
             ends,
+            lingers,
             exit_at_once: Arc::default(),
             stage: Arc::new(Mutex::new(Stage::Alone)),
         })
@@ -100,21 +107,34 @@ impl Signals {
         let mut came = std::iter::from_fn(next)
             .filter_map(|told| Signal::from_named_raw(told.ssi_signo.try_into().ok()?));
         let mut stage = self.stage();
+        let now = Instant::now();
         match &mut *stage {
-            Stage::Alone if came.any(|signal| self.ends.contains(&signal)) => {
-                *stage = Stage::Stopped;
+            Stage::Alone => {
+                let ended = came.find(|signal| self.ends.contains(signal));
+                let lingers = self.lingers.filter(|_| ended == Some(Signal::TERM));
+                if let Some(lasts) = lingers {
+                    info!(wait:? = lasts; "told to stop: going on for an Envoy that drains");
+                    *stage = Stage::Lingering(now + lasts);
+                } else if ended.is_some() {
+                    *stage = Stage::Stopped;
+                }
+            }
+            Stage::Lingering(until) => {
+                if now >= *until || came.any(|signal| self.ends.contains(&signal)) {
+                    *stage = Stage::Stopped;
+                }
             }
             Stage::Running(command) => {
                 let passed = came.filter(|signal| *signal != Signal::CHILD);
                 passed.for_each(|signal| command.take(signal));
-                if let Some(code) = command.attend(Instant::now()) {
+                if let Some(code) = command.attend(now) {
                     *stage = Stage::Ended(code);
                 }
             }
-            Stage::Alone | Stage::Stopped | Stage::Ended(_) => {}
+            Stage::Stopped | Stage::Ended(_) => {}
         }
         match &*stage {
-            Stage::Alone => None,
+            Stage::Alone | Stage::Lingering(_) => None,
             Stage::Stopped => Some(Call::Stop),
             Stage::Running(command) => command.asks_to_drain().then_some(Call::Drain),
             Stage::Ended(code) => Some(Call::Ended(*code)),
@@ -125,6 +145,7 @@ impl Signals {
     pub fn due(&self) -> Option<Instant> {
         match &*self.stage() {
             Stage::Alone => None,
+            Stage::Lingering(until) => Some(*until),
             Stage::Running(command) => command.due(),
             Stage::Stopped | Stage::Ended(_) => Some(Instant::now()),
         }
@@ -169,9 +190,9 @@ impl Signals {
     }
 
     /// Runs a call that cannot be interrupted; a signal during it ends the program, unless that has
-    /// a command to outlive.
+    /// a command or a drain to outlive.
     pub fn uninterrupted<T>(&self, call: impl FnOnce() -> T) -> T {
-        if self.is_running() {
+        if self.is_running() || self.lingers.is_some() {
             return call();
         }
         let exit_at_once = self.exit_at_once.get_or_init(|| {

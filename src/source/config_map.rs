@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
-use crate::error::{Error, Target};
+use crate::error::{Chain, Error, Target};
 use crate::kube::reflector::Observation;
 use crate::snapshot::{Body, FileName, Object, ObjectKind, ObjectName, Origin, ResourceVersion};
 use crate::xds::desired::{self, Content, Examined, Known, Latest, Remark};
@@ -64,6 +64,14 @@ impl Source {
             latest: self.latest,
             content: self.content.as_ref(),
         }
+    }
+
+    /// Why its last state cannot be had.
+    pub fn trouble(&self) -> Option<String> {
+        let denied = self.denied.as_ref();
+        let denied = denied.map(|(_, denied)| Chain(denied).to_string());
+        let refused = self.refused.as_ref();
+        denied.or_else(|| Some(format!("refused ConfigMap {}: {}", self.object, refused?)))
     }
 
     /// Takes in what the cluster says. Of large states that come together the last one counts.

@@ -552,7 +552,27 @@ fn what_leaves_no_room_for_a_command_is_wrong_usage() {
         ),
         (&["-ready", "--", "true"], "do not go with --"),
         (&["-live", "--", "true"], "do not go with --"),
-        (&["-configmap=a", "-drain=1s"], "-drain is for a command"),
+        (
+            &["-configmap=a", "-drain=1s", "-onetime"],
+            "-drain is for what stays",
+        ),
+        (
+            &["-configmap=a", "-drain=1s", "-dry-run"],
+            "-drain is for what stays",
+        ),
+        (&["-configmap=a", "-drain=x"], "for flag -drain"),
+        (
+            &["-configmap=a", "-onetime-timeout=1s"],
+            "-onetime-timeout is for -onetime: give that too",
+        ),
+        (
+            &["-configmap=a", "-stale-ok=1s", "-watch"],
+            "-stale-ok is for -onetime: give that too",
+        ),
+        (
+            &["-configmap=a", "-onetime", "-stale-ok=1"],
+            "invalid value \"1\" for flag -stale-ok",
+        ),
         (
             &["-configmap=a", "-drain=x", "--", "true"],
             "for flag -drain",

@@ -37,6 +37,7 @@ mod keep;
 mod keys;
 mod kubectl;
 mod layout;
+mod linger;
 mod listwatch;
 #[allow(clippy::duplicate_mod)] // On the wire format of older releases.
 #[path = "listwatch.rs"]
@@ -54,6 +55,7 @@ mod network;
 mod once;
 mod one_container;
 mod outages;
+mod patience;
 mod probes;
 mod process;
 mod readme;

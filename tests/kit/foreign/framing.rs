@@ -125,7 +125,7 @@ struct Job {
 
 impl Wire {
     fn open() -> Wire {
-        let signals = Signals::install(false).unwrap();
+        let signals = Signals::install(false, None).unwrap();
         // A signal ends this program as if nobody had asked for it.
         SigSet::all().thread_unblock().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
