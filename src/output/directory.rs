@@ -160,28 +160,35 @@ impl Publisher {
 
     // The files of a set, if they are what was written.
     fn read_set(&self, number: u64) -> Result<Option<FileSet>, Error> {
-        let fresh = self.active.as_ref();
-        let fresh = fresh.is_some_and(|active| active.number == number && active.is_intact());
         let Some(files) = self.sources_of(number)? else {
             return Ok(None);
         };
-        let dir = self.at.set(number);
         let mut set = FileSet::new();
         for (name, source) in files {
-            let Source {
-                origin, size, hash, ..
-            } = source;
-            // Without a hash, only having been synced tells that all of it is there.
-            let known = hash.is_some() || fresh || Some(number) == self.whole;
-            let bytes = self.content(&dir.join(name.as_str()), size)?;
-            let Some(bytes) = bytes
-                .filter(|bytes| known && hash.is_none_or(|hash| hash == provenance::hash(bytes)))
-            else {
+            let Some(bytes) = self.intact(number, &name, &source)? else {
                 return Ok(None);
             };
+            let origin = source.origin;
             set.insert(name, File { bytes, origin });
         }
         Ok(Some(set))
+    }
+
+    // A file of a set, if it is what was written.
+    fn intact(
+        &self,
+        number: u64,
+        name: &FileName,
+        source: &Source,
+    ) -> Result<Option<Bytes>, Error> {
+        let path = self.at.set(number).join(name.as_str());
+        let fresh = self.active.as_ref();
+        let fresh = fresh.is_some_and(|active| active.number == number && active.is_intact());
+        let hash = source.hash;
+        // Without a hash, only having been synced tells that all of it is there.
+        let known = hash.is_some() || fresh || Some(number) == self.whole;
+        let bytes = self.content(&path, source.size)?;
+        Ok(bytes.filter(|bytes| known && hash.is_none_or(|hash| hash == provenance::hash(bytes))))
     }
 
     /// As [`Publisher::publish_now`], and synced.

@@ -73,7 +73,7 @@ impl Publisher {
             bytes,
             origin: source.origin.clone(),
         };
-        if let Some(bytes) = self.content(&path, source.size)? {
+        if let Some(bytes) = self.intact(number, name, source)? {
             return Ok(Some(file(bytes)));
         }
         match self.disk.lstat(&path)? {
@@ -141,10 +141,12 @@ mod tests {
         // Or has written through it.
         let written = |dir: &Path| fs::write(dir.join("current/rds.yaml"), "b: 22\n").unwrap();
         check(written, &[FILES[0], ("rds.yaml", "b: 22\n")], true);
+        let as_long = |dir: &Path| fs::write(dir.join("current/rds.yaml"), "a: 2\n").unwrap();
+        check(as_long, &[FILES[0], ("rds.yaml", "a: 2\n")], true);
         let undone = |dir: &Path| fs::remove_file(dir.join(".sets/done")).unwrap();
         check(undone, &FILES, true);
         let torn = |dir: &Path| {
-            fs::write(dir.join("current/rds.yaml"), "").unwrap();
+            fs::write(dir.join("current/rds.yaml"), [0; 5]).unwrap();
             fs::remove_file(dir.join(".sets/done")).unwrap();
         };
         check(torn, &FILES[..1], false);
