@@ -59,6 +59,20 @@ impl Kubectl {
         text
     }
 
+    /// A command line whose `kubectl` is this one.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> String {
+        let known = format!("kubectl --server {} --kubeconfig /dev/null ", self.url);
+        let output = Command::new("bash")
+            .args(["-e", "-c", &line.replace("kubectl ", &known)])
+            .env("HOME", self.home.path())
+            .output()
+            .expect("bash can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     pub fn write(&self, text: &str) {
         fs::write(self.home.path().join("all.yaml"), text).unwrap();
     }

@@ -10,6 +10,19 @@ use std::process::{Command, Stdio};
 /// The name that a release has where nothing else is said.
 pub const RELEASE: &str = "envoy";
 
+/// Of Helm's own programs.
+pub const VERSIONS: [&str; 2] = ["3", "4"];
+
+/// Helm's own program, in the repository, and without a cluster that it knows.
+pub fn program(version: &str) -> Command {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join(format!(".venv/helms/helm{version}"));
+    assert!(path.exists(), "Helm is missing; run: make tools");
+    let mut command = Command::new(path);
+    command.current_dir(root).env("KUBECONFIG", "/dev/null");
+    command
+}
+
 /// One rendering: as `helm upgrade --install RELEASE CHART -f FILE --set EXPRESSION` has it, in
 /// namespace `default`.
 #[derive(Clone, Debug, Default)]

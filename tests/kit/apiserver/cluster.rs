@@ -77,6 +77,7 @@ impl Cluster<'_> {
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let kind = self.store.kinds.iter().find(|k| k.kind == kind)?;
         let version = kind.versions.first()?;
+        let namespace = if kind.namespaced { namespace } else { "" };
         let target = Target {
             kind,
             version,

@@ -46,6 +46,18 @@ impl Kind {
             Kind::built_in("", "namespaces", "Namespace", &["ns"], false),
             Kind::built_in(rbac, "roles", "Role", &[], true),
             Kind::built_in(rbac, "rolebindings", "RoleBinding", &[], true),
+            // What Helm installs beside them. Nothing comes of these: no pod runs.
+            Kind::built_in("", "pods", "Pod", &["po"], true),
+            Kind::built_in("", "serviceaccounts", "ServiceAccount", &["sa"], true),
+            Kind::built_in("", "services", "Service", &["svc"], true),
+            Kind::built_in("apps", "deployments", "Deployment", &["deploy"], true),
+            Kind::built_in(
+                "policy",
+                "poddisruptionbudgets",
+                "PodDisruptionBudget",
+                &["pdb"],
+                true,
+            ),
             Kind::built_in(
                 CRD_GROUP,
                 "customresourcedefinitions",

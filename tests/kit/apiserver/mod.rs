@@ -9,6 +9,7 @@ pub mod faults;
 mod fields;
 mod kinds;
 mod openapi;
+mod protobuf;
 pub mod request;
 mod route;
 mod rules;

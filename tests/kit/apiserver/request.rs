@@ -1,6 +1,7 @@
 //! What a client asked: the log entry, and its path and query taken apart.
 
 use super::watches::Selection;
+use serde_json::Value;
 use std::time::Instant;
 
 /// `/api/v1/watch/...`: deprecated, but still served, and what the Go program uses.
@@ -119,6 +120,13 @@ impl Request {
                 None => Err(format!("field label not supported: {selector}")),
             },
         }
+    }
+
+    /// Whether an object has the labels of `labelSelector=a=b,c=d`.
+    pub fn selects(&self, object: &Value) -> bool {
+        let wanted = self.query("labelSelector").unwrap_or_default();
+        let mut pairs = wanted.split(',').filter_map(|pair| pair.split_once('='));
+        pairs.all(|(key, value)| object["metadata"]["labels"][key] == *value)
     }
 
     /// What it is about; `None` for discovery and the like.

@@ -8,7 +8,7 @@ use super::request::{Place, Request};
 use super::watches::{Part, WatchRequest, refusal};
 use super::write::{Patch, Target};
 use super::{Dialect, State};
-use super::{kinds, openapi};
+use super::{kinds, openapi, protobuf};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -132,7 +132,8 @@ fn resource(state: &mut State, request: &Request, place: &Place) -> Result<Answe
         return open_watch(state, request, watch);
     }
     if request.is_list() {
-        let items = state.store.list(&selection);
+        let mut items = state.store.list(&selection);
+        items.retain(|object| request.selects(object));
         return Ok(Answer::json(200, view.list(&items, state.store.version)));
     }
     let manager = manager(request);
@@ -245,6 +246,10 @@ fn patch(request: &Request) -> Result<Patch, Failure> {
 }
 
 fn body(request: &Request) -> Result<Value, Failure> {
+    if request.content_type.contains("protobuf") {
+        let object = protobuf::config_map(&request.body);
+        return object.ok_or_else(|| Failure::bad_request("the body is not a ConfigMap"));
+    }
     let yaml = request.content_type.contains("yaml");
     let parsed = if yaml {
         serde_yaml::from_slice(&request.body).map_err(|error| error.to_string())
