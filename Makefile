@@ -28,6 +28,8 @@ FUZZ_ON := x86_64-unknown-linux-gnu
 
 IMAGE   := crossover
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+# The chart asks for the version, example/embedded.Dockerfile for the latest.
+TAGS    := latest $(VERSION)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 # The moment of the commit stands for every time that is written down.
 EPOCH   := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
@@ -65,7 +67,7 @@ test: build floor tools ## Everything that can be proven on this machine.
 	RUST_TEST_THREADS=4 $(CARGO) test
 
 test-container: package tools ## The same in real containers; needs a Docker engine.
-	$(MAKE) --no-print-directory image IMAGE=crossover:test
+	$(MAKE) --no-print-directory image TAGS=test
 	$(CARGO) test --test container
 
 properties: target ## The merge on many more random documents: make properties CASES=1000000.
@@ -98,8 +100,8 @@ demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap and Traffic
 run: build ## The program itself: make run ARGS="-h".
 	$(BINARY) $(ARGS)
 
-image: build ## A scratch image with nothing but the binary, also for arm64.
-	docker build --no-cache --platform linux/$(ARCH) -f Dockerfile.scratch -t $(IMAGE) \
+image: build ## A scratch image with nothing but the binary, also for arm64: make image IMAGE=registry/crossover.
+	docker build --no-cache --platform linux/$(ARCH) -f Dockerfile.scratch $(TAGS:%=-t $(IMAGE):%) \
 	  $(LABELS) target/image/$(ARCH)
 
 package: sbom chart ## Both images in one OCI archive for any registry, what is in them, the chart.

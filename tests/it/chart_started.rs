@@ -1,6 +1,7 @@
 //! "Install it" and "Getting started" of the README: each command is run as it stands there, and what it
 //! promises is seen.
 
+use crate::kit::apiserver::{Options, Server};
 use crate::kit::crossover::Crossover;
 use crate::kit::envoy::Envoy;
 use crate::kit::helm::{Job, render};
@@ -9,6 +10,7 @@ use crate::kit::objects::traffic_split;
 use crate::kit::pod::Pod;
 use crate::kit::site::BACKENDS;
 use crate::kit::terminal::{Done, Terminal, commands};
+use crate::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -125,6 +127,36 @@ fn getting_started_with_a_configmap_alone() {
 }
 
 #[test]
+fn in_a_restricted_namespace_what_the_readme_starts_is_let_in() {
+    let [one, other, tester] = &commands(README, "### In a restricted namespace")[..] else {
+        panic!("the section has other commands");
+    };
+    let with_a_configmap = commands(README, "### With a ConfigMap alone");
+    let is_restricted = |context: &Value| {
+        assert_eq!(context["runAsNonRoot"], true);
+        // The images name their user, and a name proves nothing.
+        assert!(context["runAsUser"].as_u64() > Some(0));
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+    };
+    for (command, plain) in [one, other].into_iter().zip(&with_a_configmap[2..]) {
+        let (same, values) = command.split_once(" --set-json securityContext=").unwrap();
+        assert_eq!(same, plain);
+        is_restricted(&serde_json::from_str(values.trim_matches('\'')).unwrap());
+    }
+    let server = Server::start(Options::default());
+    let kubectl = Kubectl::new(&server);
+    let dry = "kubectl --dry-run=client --output=json ";
+    let made = kubectl.shell(&tester.replace(" -it --rm ", " ").replace("kubectl ", dry));
+    let pod: Value = serde_json::from_str(&made).unwrap();
+    let container = &pod["spec"]["containers"][0];
+    is_restricted(&container["securityContext"]);
+    let asks = container["command"][2].as_str().unwrap();
+    assert!(with_a_configmap[4].contains(asks), "{asks}");
+}
+
+#[test]
 fn getting_started_with_traffic_splits() {
     let [install, without_a_file, apply] = &commands(README, "### With TrafficSplits")[..] else {
         panic!("the section has other commands");
@@ -201,18 +233,54 @@ fn flagger_definition(kind: &str) -> Value {
 }
 
 #[test]
-fn the_readme_installs_from_the_folder_and_from_the_package() {
-    let [folder, make, package, plain] = &commands(README, "## Install it")[..] else {
+fn the_readme_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_package() {
+    let [
+        image,
+        load,
+        folder,
+        image_to_push,
+        push,
+        from_registry,
+        rollout,
+        test,
+        make,
+        package,
+        plain,
+    ] = &commands(README, "## Install it")[..]
+    else {
         panic!("the section has other commands");
     };
     let reader = Reader::new(&BACKENDS, "upstreams");
     let rendered = |command: &str| match reader.terminal.run(command) {
-        Done::Rendered(rendering) => rendering.objects(),
+        Done::Rendered(rendering) => rendering,
         other => panic!("{command}: {other:?}"),
     };
-    let (from_folder, printed) = (rendered(folder), reader.terminal.run(make));
+    // What is built, is handed over, and is what the pods ask for.
+    let ways = [
+        (image, load, "kind load docker-image ", folder),
+        (image_to_push, push, "docker push ", from_registry),
+    ];
+    let [by_hand, by_registry] = ways.map(|(make, hand_over, by, install)| {
+        let Done::Printed(script) = reader.terminal.run(&make.replace("make ", "make -n ")) else {
+            panic!("{make}");
+        };
+        let rendering = rendered(install);
+        let wanted = rendering.container("crossover")["image"].clone();
+        let wanted = wanted.as_str().unwrap();
+        assert!(
+            script.contains(&format!(" -t {wanted} ")),
+            "{wanted}: {script}"
+        );
+        assert_eq!(*hand_over, format!("{by}{wanted}"));
+        rendering.objects()
+    });
+    assert_ne!(by_hand, by_registry);
+    assert!(by_hand.iter().any(|it| it["kind"] == "Pod"));
+    assert_eq!(rollout, "kubectl rollout status deployment/envoy");
+    assert_eq!(test, "helm test envoy");
+    let printed = reader.terminal.run(make);
     assert!(matches!(printed, Done::Printed(_)), "{printed:?}");
-    assert_eq!(rendered(package), from_folder);
+    assert_eq!(rendered(package).objects(), by_hand);
     let (_, file) = plain.rsplit_once(' ').unwrap();
     assert!(
         Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists(),
