@@ -100,8 +100,55 @@ fn a_value_of_a_wrong_kind_is_refused_with_its_place() {
             json!({"crossover": {"logLevel": "loud"}}),
             &["/crossover/logLevel'"],
         ),
+        (
+            json!({"crossover": {"syncInterval": 60}}),
+            &["/crossover/syncInterval'", "such as \"90s\""],
+        ),
+        (
+            json!({"serviceMonitor": {"interval": 15}}),
+            &["/serviceMonitor/interval'", "such as \"15s\""],
+        ),
+        (
+            json!({"image": {"tag": 1.4}}),
+            &["/image/tag'", "in quotes"],
+        ),
+        (
+            json!({"admin": {"address": "localhost"}}),
+            &["/admin/address'"],
+        ),
+        (
+            json!({"listener": {"address": "[::]"}}),
+            &["/listener/address'"],
+        ),
         (json!({"drainSeconds": 0}), &["/drainSeconds'"]),
         (json!({"xds": {"a/b.yaml": ""}}), &["a/b.yaml"]),
+    ]);
+}
+
+#[test]
+fn what_yaml_has_changed_before_it_gets_here_is_refused_with_the_cure() {
+    let quotes = "write such a name in quotes";
+    let changed = |yaml: &str| serde_yaml::from_str::<Value>(yaml).unwrap();
+    refuses(&[
+        // Helm reads `no:` as false, and `on:` as true.
+        (
+            changed("upstreams: {\"false\": {backends: {a: {port: 1}}}}"),
+            &["upstreams: a name is true or false", quotes],
+        ),
+        (
+            changed("upstreams: {a: {backends: {\"true\": {port: 1}}}}"),
+            &["backends of upstream a: a name is", quotes],
+        ),
+        (changed("env: {\"true\": a}"), &["env: a name is", quotes]),
+        (changed("xds: {\"false\": a}"), &["xds: a name is", quotes]),
+        (
+            changed("env: {A: 12345678901234567890}"),
+            &["env.A is a number that loses digits", "in quotes"],
+        ),
+        (
+            changed("env: {A: -9007199254740993}"),
+            &["env.A is a number that loses digits"],
+        ),
     ]);
 }
 

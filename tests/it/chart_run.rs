@@ -207,8 +207,10 @@ fn a_traffic_split_sets_the_weights_and_the_mirror_is_within_the_role() {
     wait_for(&load, "two");
     pod.server.replace(split([1, 0]));
     wait_for(&load, "one");
+    // The chart made it, and crossover fills it.
     until("the mirror", || {
-        pod.server.get("ConfigMap", "envoy-xds-gen")
+        let mirror = pod.server.get("ConfigMap", "envoy-xds-gen")?;
+        mirror["data"]["rds.yaml"].is_string().then_some(())
     });
     assert_eq!(load.tally().failures, Vec::<String>::new());
     assert_no_refusal(&envoy);

@@ -54,20 +54,30 @@ def render(chart, job):
         return {"refused": str(error)}
 
 
+# What others need before they start, as Helm itself installs it; the rest follows as it comes.
+FIRST = [
+    "CustomResourceDefinition", "ServiceAccount", "Role", "RoleBinding", "ConfigMap", "PodDisruptionBudget", "Service",
+]
+
+
 def manifests(files):
-    """All in one text, as `helm template` has it, without the notes and the labels that name Helm."""
-    texts = [files[name].strip("\n") for name in sorted(files) if name.endswith(".yaml")]
-    text = "".join(f"---\n{text}\n" for text in texts)
+    """All in one text, in the order in which it is to be applied, without what is Helm's alone: notes, hooks, labels."""
+    texts = "\n---\n".join(files[name] for name in sorted(files) if name.endswith(".yaml"))
+    objects = [text.strip("\n") for text in re.split(r"^---$", texts, flags=re.MULTILINE) if text.strip()]
+    objects = [text for text in objects if "\n    helm.sh/hook: " not in text]
+    kind = lambda text: re.search(r"^kind: (\w+)$", text, re.MULTILINE).group(1)
+    objects.sort(key=lambda text: FIRST.index(kind(text)) if kind(text) in FIRST else len(FIRST))
+    text = "".join(f"---\n{text}\n" for text in objects)
     return re.sub(r".*(managed-by: Helm|helm\.sh/chart: ).*\n", "", text)
 
 
-def validate(manifests):
-    """What each Kubernetes from 1.29 on says against these objects, with unknown fields refused."""
+def validate(manifests, since):
+    """What each Kubernetes from `since` on says against these objects, with unknown fields refused."""
     import kubernetes_validate
     from kubernetes_validate import utils
 
     utils.schema_contents = functools.cache(utils.schema_contents)
-    versions = [v for v in utils.all_versions() if utils.Version(v.split("-")[0]) >= utils.Version("1.29")]
+    versions = [v for v in utils.all_versions() if utils.Version(v.split("-")[0]) >= utils.Version(since)]
     versions = sorted({utils.major_minor(v) for v in versions}, key=utils.Version)
     wrong = []
     for version in versions:
@@ -114,8 +124,11 @@ def answer(request):
         result["renderings"] = [render(chart, job) for job in request.get("renderings", [])]
     if "lint" in request:
         result["lint"] = [helm.lint(request["chart"], given, strict=True) for given in request["lint"]]
+    if "parse" in request:
+        # By the reader of YAML that kubectl has, too: to it, on is no text.
+        result["parsed"] = [helm.values_from_yaml(text) for text in request["parse"]]
     if "validate" in request:
-        result["validated"] = validate(request["validate"])
+        result["validated"] = validate(request["validate"], request.get("since", "1.29"))
     return result
 
 

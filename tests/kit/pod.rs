@@ -11,6 +11,7 @@ use super::helm::{RELEASE, Rendering};
 use super::load::Load;
 use serde_json::{Map, Value, json};
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -164,10 +165,19 @@ impl Pod {
     #[track_caller]
     pub fn envoy(&self, rendering: &Rendering) -> Envoy {
         let arguments = self.arguments(&rendering.container(RELEASE)["args"]);
-        Envoy::with_arguments(
-            &arguments,
-            format!("{}:9901", self.address).parse().expect("it is one"),
-        )
+        let mounted =
+            rendering.object("ConfigMap", "envoy-bootstrap")["data"]["envoy.yaml"].clone();
+        let bootstrap = mounted.as_str().expect("it is text");
+        let bootstrap: Value = serde_yaml::from_str(bootstrap).expect("it is YAML");
+        let admin = &bootstrap["admin"]["address"]["socket_address"];
+        let ip = admin["address"]
+            .as_str()
+            .and_then(|it| it.parse::<IpAddr>().ok());
+        let port = admin["port_value"]
+            .as_u64()
+            .and_then(|it| u16::try_from(it).ok());
+        let admin = ip.zip(port).expect("its admin port is a socket");
+        Envoy::with_arguments(&arguments, admin.into())
     }
 
     /// The preStop hook of Envoy's container.

@@ -4,8 +4,8 @@
 {{- define "envoy.crossover.flags" -}}
 {{- $crossover := .Values.crossover -}}
 {{- $splits := include "envoy.trafficSplits" . | fromJsonArray -}}
-- -configmap={{ include "envoy.fullname" . }}-xds
-{{- range $crossover.configMaps }}
+- {{ printf "-output-dir=%s" $crossover.outputDir | toYaml }}
+{{- range include "envoy.configMaps" . | fromJsonArray }}
 - -configmap={{ . }}
 {{- end }}
 {{- range $splits }}
@@ -14,7 +14,6 @@
 {{- if and $splits (not $crossover.publish) }}
 - -publish=false
 {{- end }}
-- -output-dir={{ $crossover.outputDir }}
 - -sync-interval={{ $crossover.syncInterval }}
 - -log-format={{ $crossover.logFormat }}
 {{- with $crossover.extraArgs }}
@@ -31,7 +30,7 @@
 
 {{- define "envoy.crossover.mounts" -}}
 - name: xds
-  mountPath: {{ .Values.crossover.outputDir }}
+  mountPath: {{ .Values.crossover.outputDir | toYaml }}
 # Envoy, which strangers talk to, is not given the token.
 - name: token
   mountPath: /var/run/secrets/kubernetes.io/serviceaccount
@@ -41,7 +40,7 @@
 {{/* What a container of crossover is but for its name, arguments and probes. */}}
 {{- define "envoy.crossover.container" -}}
 {{- $crossover := .Values.crossover -}}
-image: "{{ $crossover.image.repository }}:{{ $crossover.image.tag | default .Chart.AppVersion }}"
+image: {{ include "envoy.image" (list $crossover.image .Chart.AppVersion) }}
 imagePullPolicy: {{ $crossover.image.pullPolicy }}
 command: [crossover]
 env:
@@ -51,14 +50,14 @@ volumeMounts:
 resources:
   {{- toYaml $crossover.resources | nindent 2 }}
 securityContext:
-  {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+  {{- include "envoy.securityContext" (list . .Values.containerSecurityContext) | nindent 2 }}
 {{- end -}}
 
 {{/* Asks whether its loop still turns. An API server that is away is no reason to restart it. */}}
 {{- define "envoy.crossover.liveness" -}}
 livenessProbe:
   exec:
-    command: [crossover, -live, -output-dir={{ .Values.crossover.outputDir }}]
+    command: [crossover, -live, {{ printf "-output-dir=%s" .Values.crossover.outputDir | quote }}]
   periodSeconds: 60
   timeoutSeconds: 10
   failureThreshold: 3
@@ -77,7 +76,7 @@ livenessProbe:
   # Envoy starts once its files are there. An hour, as an API server that is away must not restart anything.
   startupProbe:
     exec:
-      command: [crossover, -ready, -output-dir={{ .Values.crossover.outputDir }}]
+      command: [crossover, -ready, {{ printf "-output-dir=%s" .Values.crossover.outputDir | quote }}]
     periodSeconds: 1
     timeoutSeconds: 10
     failureThreshold: 3600
@@ -99,11 +98,11 @@ livenessProbe:
 - --service-node
 - $(POD_NAME)
 - --service-cluster
-- {{ include "envoy.fullname" . }}
+- {{ include "envoy.fullname" . | toYaml }}
 - --concurrency
 - {{ int64 .Values.concurrency | quote }}
 - --log-level
-- {{ .Values.logLevel }}
+- {{ .Values.logLevel | toYaml }}
 # Nothing starts a second Envoy on the same listeners.
 - --disable-hot-restart
 # While draining, every answer says so, not just ever more of them.
@@ -120,7 +119,7 @@ livenessProbe:
 {{- fail "crossover.mode embedded needs an image that holds both envoy and crossover, on its PATH: set image.repository and image.tag" -}}
 {{- end -}}
 - name: envoy
-  image: "{{ .Values.image.repository }}:{{ .Values.image.tag }}"
+  image: {{ include "envoy.image" (list .Values.image "latest") }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   {{- if $embedded }}
   command: [crossover]
@@ -128,7 +127,8 @@ livenessProbe:
   - -watch
   {{- include "envoy.crossover.flags" . | nindent 2 }}
   - -drain={{ int64 .Values.drainSeconds }}s
-  - -envoy-admin=http://{{ .Values.admin.address }}:{{ int64 .Values.admin.port }}
+  {{- $host := .Values.admin.address }}
+  - -envoy-admin=http://{{ contains ":" $host | ternary (printf "[%s]" $host) $host }}:{{ int64 .Values.admin.port }}
   - --
   - envoy
   {{- else }}
@@ -142,8 +142,8 @@ livenessProbe:
   {{- include "envoy.crossover.env" . | nindent 2 }}
   {{- end }}
   {{- range $name, $value := .Values.env }}
-  - name: {{ $name }}
-    {{- toYaml (kindIs "map" $value | ternary $value (dict "value" (toString $value))) | nindent 4 }}
+  - name: {{ $name | toYaml }}
+    {{- toYaml (kindIs "map" $value | ternary $value (dict "value" (include "envoy.text" $value))) | nindent 4 }}
   {{- end }}
   ports:
   - name: http
@@ -151,7 +151,7 @@ livenessProbe:
   - name: status
     containerPort: {{ int64 .Values.status.port }}
   {{- range .Values.extraPorts }}
-  - name: {{ .name }}
+  - name: {{ .name | toYaml }}
     containerPort: {{ int64 .port }}
   {{- end }}
   # In embedded mode Envoy waits for its files here, so this is patient for as long as the API server may be away.
@@ -182,7 +182,7 @@ livenessProbe:
   {{- include "envoy.crossover.mounts" . | nindent 2 }}
   {{- else }}
   - name: xds
-    mountPath: {{ .Values.crossover.outputDir }}
+    mountPath: {{ .Values.crossover.outputDir | toYaml }}
     readOnly: true
   {{- end }}
   {{- with .Values.volumeMounts }}
@@ -191,5 +191,5 @@ livenessProbe:
   resources:
     {{- toYaml .Values.resources | nindent 4 }}
   securityContext:
-    {{- toYaml .Values.containerSecurityContext | nindent 4 }}
+    {{- include "envoy.securityContext" (list . .Values.containerSecurityContext) | nindent 4 }}
 {{- end -}}

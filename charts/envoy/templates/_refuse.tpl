@@ -46,6 +46,27 @@
     {{- end -}}
   {{- end -}}
 {{- end -}}
+{{- $kube := .Capabilities.KubeVersion.Version -}}
+{{- if and (eq .Values.crossover.mode "native") (semverCompare "<1.29.0-0" $kube) -}}
+  {{- fail (printf "crossover.mode native needs Kubernetes 1.29 or later, and this is %s: set crossover.mode to classic, which needs 1.21" $kube) -}}
+{{- end -}}
+{{- /* A key that YAML takes for a boolean arrives as true or false. */ -}}
+{{- $names := list (list "env" .Values.env) (list "xds" .Values.xds) (list "upstreams" .Values.upstreams) (list "services" .Values.services) -}}
+{{- range $name, $upstream := include "envoy.upstreams" . | fromJson -}}
+  {{- $names = append $names (list (printf "backends of upstream %s" $name) $upstream.backends) -}}
+{{- end -}}
+{{- range $names -}}
+  {{- $map := index . 1 | default dict -}}
+  {{- if or (hasKey $map "true") (hasKey $map "false") -}}
+    {{- fail (printf "%s: a name is true or false. YAML makes that of no, off, n, on, yes and y: write such a name in quotes" (index . 0)) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name, $value := .Values.env -}}
+  {{- /* Above this, a number is no longer exact by the time that it gets here. */ -}}
+  {{- if and (kindIs "float64" $value) (or (gt $value 9007199254740991.0) (lt $value -9007199254740991.0)) -}}
+    {{- fail (printf "the value env.%s is a number that loses digits: write it in quotes" $name) -}}
+  {{- end -}}
+{{- end -}}
 {{- range .Values.volumes -}}
   {{- if has .name (list "bootstrap" "token" "xds") -}}
     {{- fail (printf "the chart has a volume %s of its own: leave it out of volumes" .name) -}}

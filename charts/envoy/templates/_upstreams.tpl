@@ -22,6 +22,20 @@
 {{- concat $names .Values.crossover.trafficSplits | uniq | toJson -}}
 {{- end -}}
 
+{{/* The ConfigMaps that crossover reads, as a JSON list: the chart's own first. */}}
+{{- define "envoy.configMaps" -}}
+{{- prepend .Values.crossover.configMaps (printf "%s-xds" (include "envoy.fullname" .)) | uniq | toJson -}}
+{{- end -}}
+
+{{/* The ConfigMaps in which it shows what TrafficSplits made of them, as a JSON list. */}}
+{{- define "envoy.mirrors" -}}
+{{- $names := list -}}
+{{- if and .Values.crossover.publish (include "envoy.trafficSplits" . | fromJsonArray) -}}
+{{- range include "envoy.configMaps" . | fromJsonArray -}}{{- $names = append $names (printf "%s-gen" .) -}}{{- end -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
+
 {{/*
 Upstreams with the same domains share a virtual host, and are told apart by prefix. Takes the root; gives a JSON list of
 {name, domains, upstreams}.
@@ -82,7 +96,7 @@ Upstreams with the same domains share a virtual host, and are told apart by pref
 {{- $backend := index . 1 -}}
 {{- $cluster := include "envoy.clusterName" $name -}}
 "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
-name: {{ $cluster }}
+name: {{ $cluster | toYaml }}
 type: STRICT_DNS
 dns_lookup_family: V4_PREFERRED
 connect_timeout: 1s
@@ -96,12 +110,12 @@ typed_extension_protocol_options:
       http2_protocol_options: {{ dig "http2" "protocol_options" dict $backend | toJson }}
 {{- end }}
 load_assignment:
-  cluster_name: {{ $cluster }}
+  cluster_name: {{ $cluster | toYaml }}
   endpoints:
   - lb_endpoints:
     - endpoint:
         address:
-          socket_address: {address: {{ $name }}, port_value: {{ int64 $backend.port }}}
+          socket_address: {address: {{ $name | toYaml }}, port_value: {{ int64 $backend.port }}}
 {{- end -}}
 
 {{/* All clusters, as a JSON list: the upstreams', each once, and the values' own. */}}

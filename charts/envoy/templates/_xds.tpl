@@ -58,7 +58,7 @@ resources:
   ignore_port_in_host_matching: true
   virtual_hosts:
   {{- range include "envoy.virtualHosts" . | fromJsonArray }}
-  - name: {{ .name }}
+  - name: {{ .name | toYaml }}
     domains:
     {{- toYaml .domains | nindent 4 }}
     routes:
@@ -91,7 +91,7 @@ resources:
       {{- range $service, $backend := $upstream.backends }}
       {{- $weight := dig "weight" 1 $backend | int64 }}
       {{- $sum = add $sum $weight }}
-      - name: {{ include "envoy.clusterName" $service }}
+      - name: {{ include "envoy.clusterName" $service | toYaml }}
         weight: {{ $weight }}
         {{- with $backend.request_headers_to_add }}
         request_headers_to_add:
@@ -111,7 +111,12 @@ resources:
 {{- define "envoy.files" -}}
 {{- $files := dict "cds.yaml" (include "envoy.cds" . | println) "rds.yaml" (include "envoy.rds" . | println) -}}
 {{- range $name, $content := .Values.xds -}}
-{{- $_ := set $files $name (tpl (kindIs "string" $content | ternary $content (toYaml $content | println)) $) -}}
+{{- $text := tpl (kindIs "string" $content | ternary $content (toYaml $content | println)) $ -}}
+{{- /* Envoy reads a file by its name's ending. Templates come first: JSON would escape their quotes. */ -}}
+{{- if and (hasSuffix ".json" $name) (not (kindIs "string" $content)) -}}
+  {{- $text = fromYaml $text | toPrettyJson | println -}}
+{{- end -}}
+{{- $_ := set $files $name $text -}}
 {{- end -}}
 {{- toYaml $files -}}
 {{- end -}}
