@@ -1,12 +1,26 @@
 //! How long to wait after a failure, for one object or for the whole API server: exponential with
 //! full jitter, forgotten after a quiet while. Pure: time and randomness come in as values.
+//!
+//! | what has happened        | whose it is  | the next request goes out                        |
+//! |--------------------------|--------------|--------------------------------------------------|
+//! | no answer, or a 401      | the server's | after the [`Outage`]'s wait, 10 s at most; it is |
+//! |                          |              | the only one until it is answered                |
+//! | an answer of 429 or 5xx  | the object's | after its [`Backoff`]'s wait, 30 s at most, and  |
+//! |                          |              | not before its Retry-After; any other's a second |
+//! |                          |              | later, unless a better answer comes before       |
+//! | any other answer         | nobody's     | at once: the outage is over                      |
 
 use std::time::{Duration, Instant};
 
 /// The first wait is drawn from zero to this (client-go's value).
 const FIRST: Duration = Duration::from_millis(800);
-/// No wait is drawn from a longer span (client-go's value).
+/// No wait of an object's is drawn from a longer span (client-go's value).
 const LONGEST: Duration = Duration::from_secs(30);
+/// Nor one for a server that does not answer, which is asked once for all objects: what changes
+/// counts so long after its return at the latest. A thousand clients make 200 tries a second then.
+const LONGEST_AWAY: Duration = Duration::from_secs(10);
+/// After an answer that says "not now" no request goes out for so long, whoever wants it.
+const PACE: Duration = Duration::from_secs(1);
 /// A failure this long after the last one counts as the first again.
 const QUIET: Duration = Duration::from_secs(120);
 
@@ -33,13 +47,34 @@ impl Random {
 }
 
 /// The waits of one thing that can fail.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoff {
+    longest: Duration,
     failures: u32,
     last: Option<Instant>,
 }
 
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff::up_to(LONGEST)
+    }
+}
+
 impl Backoff {
+    /// No wait is longer than this.
+    pub fn up_to(longest: Duration) -> Backoff {
+        Backoff {
+            longest,
+            failures: 0,
+            last: None,
+        }
+    }
+
+    /// It has worked for long enough: the next failure counts as the first.
+    pub fn forget(&mut self) {
+        (self.failures, self.last) = (0, None);
+    }
+
     /// Counts a failure that deserves one more try at once, unless it comes again and again.
     pub fn stumbled(&mut self, now: Instant, random: &mut Random) -> Duration {
         if self.failures > 0 && !self.is_quiet(now) {
@@ -59,7 +94,9 @@ impl Backoff {
         if self.is_quiet(now) {
             self.failures = 0;
         }
-        let span = LONGEST.min(FIRST * 2u32.saturating_pow(self.failures.min(10)));
+        let span = self
+            .longest
+            .min(FIRST * 2u32.saturating_pow(self.failures.min(10)));
         self.failures += 1;
         let wait = random.up_to(span);
         // The quiet time begins when the wait ends, or a long wait would count as quiet.
@@ -68,12 +105,14 @@ impl Backoff {
     }
 }
 
-/// Whether the API server answers, for all requests together: while it does not, one request at a
-/// time goes out as a probe.
-#[derive(Debug, Default)]
+/// When requests may go out, for all of them together: while the server does not answer, one at a
+/// time does, as a probe.
+#[derive(Debug)]
 pub struct Outage {
     backoff: Backoff,
     down: Option<Down>,
+    /// It was answered "not now": no request goes out before this.
+    paced: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -93,22 +132,30 @@ pub enum Notice {
     Over(Duration),
 }
 
+impl Default for Outage {
+    fn default() -> Outage {
+        Outage {
+            backoff: Backoff::up_to(LONGEST_AWAY),
+            down: None,
+            paced: None,
+        }
+    }
+}
+
 impl Outage {
     /// Whether a request may go out.
     pub fn permits(&self, now: Instant) -> bool {
-        self.down.as_ref().is_none_or(|down| down.next_try <= now)
+        self.next_try().is_none_or(|at| at <= now)
     }
 
-    /// How long it has lasted; `None`: there is none.
-    pub fn lasts(&self, now: Instant) -> Option<Duration> {
-        self.down
-            .as_ref()
-            .map(|down| now.saturating_duration_since(down.notices.since))
+    /// Whether the server does not answer.
+    pub fn is_on(&self) -> bool {
+        self.down.is_some()
     }
 
     /// No request may go out before this.
     pub fn next_try(&self) -> Option<Instant> {
-        self.down.as_ref().map(|down| down.next_try)
+        self.down.as_ref().map(|down| down.next_try).max(self.paced)
     }
 
     /// When something is to be said.
@@ -116,18 +163,10 @@ impl Outage {
         self.down.as_ref().map(|down| down.notices.next)
     }
 
-    /// A request failed for a reason that holds for all. `retry_after`: the server's own wish.
-    pub fn failed(
-        &mut self,
-        now: Instant,
-        retry_after: Option<Duration>,
-        random: &mut Random,
-    ) -> Option<Notice> {
-        let wait = self
-            .backoff
-            .failed(now, random)
-            .max(retry_after.unwrap_or_default());
-        let next_try = now + wait;
+    /// A request had no answer, or one that holds for all.
+    pub fn failed(&mut self, now: Instant, random: &mut Random) -> Option<Notice> {
+        let next_try = now + self.backoff.failed(now, random);
+        self.paced = None;
         match &mut self.down {
             Some(down) => {
                 down.next_try = next_try;
@@ -143,14 +182,6 @@ impl Outage {
         }
     }
 
-    /// A request goes out. While the server is away it is the only one, until it is answered or has
-    /// failed, or could have been.
-    pub fn asked(&mut self, now: Instant) {
-        if let Some(down) = &mut self.down {
-            down.next_try = now + ANSWERED_WITHIN;
-        }
-    }
-
     /// A request may go out by then, whatever was drawn.
     pub fn hasten(&mut self, by: Instant) {
         if let Some(down) = &mut self.down {
@@ -160,10 +191,18 @@ impl Outage {
 
     /// A request was answered.
     pub fn answered(&mut self, now: Instant) -> Option<Notice> {
+        self.paced = None;
         let down = self.down.take()?;
+        self.backoff.forget();
         Some(Notice::Over(
             now.saturating_duration_since(down.notices.since),
         ))
+    }
+
+    /// An answer tells the server's trouble, or is not understood before its end: the next request
+    /// has time.
+    pub fn pace(&mut self, now: Instant) {
+        self.paced = Some(now + PACE);
     }
 
     /// What is to be said by now.
@@ -200,8 +239,29 @@ impl Notices {
     }
 }
 
-/// The longest that any answer but a watch's takes: five seconds to its headers, then ten.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+/// Whether something comes again and again: three times in a minute.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    /// When it came last, and before that.
+    last: Option<Instant>,
+    before: Option<Instant>,
+    told: bool,
+}
+
+impl Repeats {
+    /// It has come. True: that is to be said. It is said once, until it comes less often.
+    pub fn count(&mut self, now: Instant) -> bool {
+        let often = self
+            .before
+            .is_some_and(|at| now.saturating_duration_since(at) <= REPEATS_WITHIN);
+        (self.before, self.last) = (self.last, Some(now));
+        let told = std::mem::replace(&mut self.told, often);
+        often && !told
+    }
+}
+
+/// What comes for the third time within this comes again and again.
+const REPEATS_WITHIN: Duration = Duration::from_secs(60);
 
 const NOTICES: [Duration; 3] = [
     Duration::from_secs(60),
@@ -249,12 +309,12 @@ mod tests {
     fn an_outage_is_told_of_at_its_begin_then_less_and_less_often_then_at_its_end() {
         let (start, mut random) = (Instant::now(), Random::new(1));
         let mut outage = Outage::default();
-        assert_eq!(outage.failed(start, None, &mut random), Some(Notice::Began));
+        assert_eq!(outage.failed(start, &mut random), Some(Notice::Began));
         let mut told = Vec::new();
         for second in 0..3 * 3600 {
             let now = start + Duration::from_secs(second);
             if outage.permits(now) {
-                assert_eq!(outage.failed(now, None, &mut random), None);
+                assert_eq!(outage.failed(now, &mut random), None);
             }
             if let Some(Notice::GoesOn(lasts)) = outage.notice(now) {
                 told.push(lasts.as_secs());
@@ -267,27 +327,51 @@ mod tests {
     }
 
     #[test]
-    fn one_request_at_a_time_probes_a_server_that_is_away() {
-        let (now, mut random) = (Instant::now(), Random::new(1));
-        let mut outage = Outage::default();
-        outage.asked(now);
-        assert!(outage.permits(now), "nothing is amiss");
-        outage.failed(now, None, &mut random);
-        let probe = now + FIRST;
-        assert!(outage.permits(probe));
-        outage.asked(probe);
-        assert!(!outage.permits(probe + Duration::from_secs(14)));
-        assert!(outage.permits(probe + ANSWERED_WITHIN));
-        outage.answered(probe);
-        assert!(outage.permits(probe));
+    fn a_server_that_does_not_answer_is_asked_again_within_ten_seconds_and_at_first_within_one() {
+        let (start, mut random) = (Instant::now(), Random::new(1));
+        let mut longest = Duration::ZERO;
+        for _ in 0..100 {
+            let (mut outage, mut now) = (Outage::default(), start);
+            for failures in 0..20 {
+                outage.failed(now, &mut random);
+                let next = outage.next_try().unwrap();
+                assert!(failures > 0 || next - now <= FIRST, "{:?}", next - now);
+                longest = longest.max(next - now);
+                now = next;
+            }
+            // The next outage is another one.
+            outage.answered(now);
+            outage.failed(now, &mut random);
+            assert!(outage.permits(now + FIRST));
+        }
+        assert!((9..=10).contains(&longest.as_secs()), "{longest:?}");
     }
 
     #[test]
-    fn the_server_s_wish_is_a_lower_bound() {
-        let (now, mut random) = (Instant::now(), Random::new(1));
+    fn an_answer_of_not_now_leaves_a_second_and_any_other_lets_all_ask() {
+        let now = Instant::now();
         let mut outage = Outage::default();
-        outage.failed(now, Some(Duration::from_secs(40)), &mut random);
-        assert!(!outage.permits(now + Duration::from_secs(39)));
-        assert!(outage.permits(now + Duration::from_secs(40)));
+        outage.pace(now);
+        assert!(!outage.permits(now + Duration::from_millis(999)) && !outage.is_on());
+        assert!(outage.permits(now + PACE));
+        assert_eq!(outage.answered(now), None);
+        assert!(outage.permits(now));
+        // What is not answered at all has its own time.
+        let mut random = Random::new(1);
+        outage.pace(now);
+        outage.failed(now, &mut random);
+        assert!(outage.permits(now + FIRST));
+    }
+
+    #[test]
+    fn the_third_time_in_a_minute_is_told_once() {
+        let start = Instant::now();
+        let mut repeats = Repeats::default();
+        let told = [0, 20, 60, 80, 100, 300, 310, 371, 380, 385].map(|second| {
+            let tell = repeats.count(start + Duration::from_secs(second));
+            tell.then_some(second)
+        });
+        let told: Vec<u64> = told.into_iter().flatten().collect();
+        assert_eq!(told, [60, 385]);
     }
 }

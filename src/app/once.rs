@@ -9,11 +9,13 @@ use super::Loop;
 use crate::cli::Patience;
 use crate::error::Error;
 use crate::gather;
+use crate::kube::reflector::Followed;
 use crate::source::config_map::Source;
 
 /// How long to try in all.
 const ONCE_IN_ALL: Duration = Duration::from_secs(60);
-/// How long a missing ConfigMap, a 401 or a 403 may last; RBAC takes a moment to spread.
+/// How long a missing ConfigMap, a 401 or a 403 may last, while it is what the API server says: RBAC
+/// takes a moment to spread.
 const ONCE_DENIED: Duration = Duration::from_secs(5);
 
 impl Loop {
@@ -38,6 +40,7 @@ impl Loop {
 
     /// Whether all is done. An error, when it cannot be or patience has ended.
     pub(super) fn is_finished(&mut self, now: Instant) -> Result<bool, Error> {
+        self.excuse_denied(now);
         let patience_ended = self.patience().is_some_and(|at| now >= at);
         let denied = self.sources.iter().any(|source| source.denied.is_some());
         // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
@@ -58,15 +61,30 @@ impl Loop {
         if !patience_ended {
             return Ok(false);
         }
+        let away = self.server.is_away().then(|| self.server.take_failure());
+        let trouble = self.followed.iter_mut().find_map(Followed::take_trouble);
         let denied = self.sources.iter_mut().find_map(|s| s.denied.take());
-        Err(denied
-            .map(|(_, error)| error)
-            .or_else(|| self.server.take_failure())
+        Err(away
+            .flatten()
+            .or(trouble)
+            .or_else(|| Some(denied?.1))
             .or_else(|| self.output.take_failure())
             .unwrap_or(Error::System {
                 what: "publish in time",
                 source: std::io::ErrorKind::TimedOut.into(),
             }))
+    }
+
+    /// What is missing or refused has its time anew once nothing else is in the way.
+    fn excuse_denied(&mut self, now: Instant) {
+        let away = self.server.is_away() && self.server.unauthorized().is_none();
+        for (source, followed) in self.sources.iter_mut().zip(&self.followed) {
+            if let (Some((since, _)), true) =
+                (&mut source.denied, away || followed.trouble().is_some())
+            {
+                *since = now;
+            }
+        }
     }
 
     /// A ConfigMap that is bad, and has nothing that stands in for it.

@@ -11,6 +11,7 @@ use crate::backoff::Notices;
 use crate::cli::{Drain, Wrapped};
 use crate::envoy::admin;
 use crate::error::{Chain, Error};
+use crate::kube::reflector::Followed;
 use crate::output::probe::READY;
 use crate::source::config_map::Source;
 use crate::xds::desired::Latest;
@@ -131,7 +132,9 @@ impl Loop {
         let holding: Vec<&Source> = self.sources.iter().filter(holds_up).collect();
         // What is known of one comes before what is not known of others.
         let own = holding.iter().find_map(|source| source.trouble());
-        let failure = self.server.failure().or(self.output.failure()).map(error);
+        let failure = self.server.failure().or(self.output.failure());
+        let trouble = self.followed.iter().find_map(Followed::trouble);
+        let failure = failure.or(trouble).map(error);
         let unread = || Some(format!("{} has not been read yet", self.unread()?));
         let obstacle = own.or(failure).or_else(unread);
         let obstacle = obstacle.unwrap_or_else(|| "what was read is being published".to_owned());

@@ -19,8 +19,9 @@ pub struct Server {
     pub random: Random,
     /// `-onetime`: there are five seconds for a 401, too few for a back-off.
     pub hasty: bool,
-    /// The last failure that held for all, and since when there was no other answer but 401.
+    /// The last failure that held for all.
     failure: Option<Error>,
+    /// Since when there was no other answer but 401.
     unauthorized: Option<Instant>,
 }
 
@@ -57,6 +58,11 @@ impl Server {
         self.outage.next_notice()
     }
 
+    /// Whether it does not answer, or not us.
+    pub fn is_away(&self) -> bool {
+        self.outage.is_on()
+    }
+
     /// Since when every answer has been 401.
     pub fn unauthorized(&self) -> Option<Instant> {
         self.unauthorized
@@ -64,7 +70,7 @@ impl Server {
 
     /// Why nothing can be asked, while that is so.
     pub fn failure(&self) -> Option<&Error> {
-        self.failure.as_ref().filter(|_| self.next_try().is_some())
+        self.failure.as_ref().filter(|_| self.is_away())
     }
 
     /// The last failure that held for all.
@@ -72,16 +78,15 @@ impl Server {
         self.failure.take()
     }
 
-    /// Asks; an answer of any kind is given back, a failure holds for all.
+    /// Asks; an answer of any kind is given back, none at all holds for all.
     pub fn ask(&mut self, target: &Target, path: &str, extent: Extent) -> Option<Answer> {
-        self.outage.asked(Instant::now());
         let asked = self.try_ask(Method::Get, target, path, extent);
         asked
             .map_err(|error| self.failed(error, Instant::now()))
             .ok()
     }
 
-    /// Asks; a failure is the caller's own.
+    /// Asks; that there is no answer is the caller's own.
     pub fn try_ask(
         &mut self,
         method: Method,
@@ -90,15 +95,22 @@ impl Server {
         extent: Extent,
     ) -> Result<Answer, Error> {
         debug!(path; "asking");
-        self.client.ask(method, target, path, extent)
+        let answer = self.client.ask(method, target, path, extent)?;
+        self.answered(answer.status, Instant::now());
+        Ok(answer)
     }
 
-    /// A request was answered to its end, if only by a refusal of its object's own; a watch, as far
-    /// as its headers.
-    pub fn answered(&mut self, now: Instant) {
-        self.unauthorized = None;
-        if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
-            info!(after:? = lasted; "the API server answers again");
+    /// An answer's headers show that the server is there, whatever becomes of the rest.
+    fn answered(&mut self, status: u16, now: Instant) {
+        // What a 401 means is known once it is read.
+        if status != 401 {
+            self.unauthorized = None;
+            if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
+                info!(after:? = lasted; "the API server answers again");
+            }
+        }
+        if matches!(status, 401 | 429 | 500..=599) {
+            self.outage.pace(now);
         }
     }
 
@@ -108,16 +120,18 @@ impl Server {
             // A signal cut it short; the next wait does what it asks for.
             return;
         }
-        let wish = error.retry_after();
-        let notice = self.outage.failed(now, wish, &mut self.random);
-        if error.kind() == Kind::Unauthorized {
-            self.unauthorized.get_or_insert(now);
-            if self.hasty {
-                self.outage.hasten(now + RETRY_DENIED);
-            }
+        let notice = self.outage.failed(now, &mut self.random);
+        let unauthorized = error.kind() == Kind::Unauthorized;
+        let since = self.unauthorized.unwrap_or(now);
+        self.unauthorized = unauthorized.then_some(since);
+        if unauthorized && self.hasty {
+            self.outage.hasten(now + RETRY_DENIED);
         }
         if notice == Some(Notice::Began) {
-            let message = "the API server is away: published files stay, trying again";
+            let message = match unauthorized {
+                true => "the API server refuses the token: published files stay, trying again",
+                false => "the API server is away: published files stay, trying again",
+            };
             warn!(error:% = Chain(&error); "{message}");
         } else {
             debug!(error:% = Chain(&error); "the API server is still away");

@@ -18,11 +18,15 @@
 //! | Streaming | changes arrive as they happen                 | the stream's end, in any form     |
 //! | Resting   | known as of the last look (no `-watch`)       | a look that differs               |
 //!
+//! "Not now" (429, 5xx) leaves no state: the same request is made again, after a back-off of the
+//! object's own; with no answer at all, when the outage says so.
+//!
 //! Beside it runs the safety look: metadata only, and no later than a sync interval after the stream
 //! spoke last (five seconds more where bookmarks come as often as that). One that differs from what
 //! a stream has told, and still does two seconds later, condemns that stream. Bookmarks that keep
 //! coming put it off, but not past the middle of the stream's time: a stream that says nothing else
-//! may have lost something.
+//! may have lost something. The time of the look outlives the stream: one that opens puts it off
+//! only if the last one spoke, and where none can be opened, or none lives, a list takes its place.
 
 #[cfg(test)]
 mod model;
@@ -45,6 +49,8 @@ const WATCH_SPREAD: Duration = Duration::from_secs(240);
 const WATCH_MARGIN: Duration = Duration::from_secs(10);
 /// A stream that ends younger than this has failed.
 const WATCH_AT_LEAST: Duration = Duration::from_secs(5);
+/// The longest wait after such a stream: the next one brings what has changed within five seconds.
+const REOPENED_WITHIN: Duration = Duration::from_secs(4);
 /// How long a stream has to bring what a look has seen.
 const LOOK_GRACE: Duration = Duration::from_secs(2);
 /// How often a real API server sends bookmarks, and what it has been seen to stay below: 62 seconds.
@@ -94,8 +100,8 @@ pub enum Input {
     Bookmark(ResourceVersion),
     /// A look has arrived, whole.
     Looked(Found),
-    /// A look got no answer, for a reason that holds for all.
-    LookFailed,
+    /// A look failed; how.
+    LookFailed(Failure),
     /// The stream ended, by rule or not.
     Ended,
     /// A request or a stream failed.
@@ -109,6 +115,8 @@ pub enum Input {
 pub enum Failure {
     /// For a reason that holds for all: the outage says when to go on.
     Server,
+    /// Not now, says the server, and not before so long.
+    Busy(Duration),
     /// The resourceVersion is too old.
     Gone,
     /// For a reason of this object's, or its answer was of no use.
@@ -123,13 +131,13 @@ enum State {
     Open {
         at: ResourceVersion,
         due: Instant,
+        /// It did not work the last time: it could not be opened, or it did not live.
+        failed: bool,
     },
     Streaming {
         at: ResourceVersion,
         since: Instant,
         until: Instant,
-        /// When to look at the latest; `None`: that is done.
-        middle: Option<Instant>,
     },
     Resting,
 }
@@ -142,7 +150,14 @@ pub struct Watch {
     /// What we know to be there; meaningless before the first list.
     found: Found,
     backoff: Backoff,
+    /// Of streams that end at once.
+    reopens: Backoff,
     next_look: Instant,
+    /// The middle of a stream's time, by which to look at the latest whatever streams say; `None`:
+    /// that is done.
+    middle: Option<Instant>,
+    /// The last stream has said nothing.
+    mute: bool,
     /// Bookmarks come, as far as is known, so that a stream without news is not silent.
     bookmarked: bool,
     /// The last look failed.
@@ -167,7 +182,10 @@ impl Watch {
             state: State::List { due: now },
             found: Found::new(),
             backoff: Backoff::default(),
+            reopens: Backoff::up_to(REOPENED_WITHIN),
             next_look,
+            middle: None,
+            mute: false,
             bookmarked: true,
             owed: false,
             told: BTreeSet::new(),
@@ -179,7 +197,13 @@ impl Watch {
     pub fn wants(&mut self, now: Instant, random: &mut Random) -> Option<Want> {
         match &self.state {
             State::List { due } if *due <= now => Some(Want::List),
-            State::Open { at, due } if *due <= now => Some(Want::Watch(
+            // A list that fails, too, has its next turn when a look would have.
+            State::Open { due, failed, .. } if *failed && *due <= now && self.next_look <= now => {
+                self.owed = false;
+                self.put_off_look(now, random);
+                Some(Want::List)
+            }
+            State::Open { at, due, .. } if *due <= now => Some(Want::Watch(
                 at.clone(),
                 WATCH_FOR + random.up_to(WATCH_SPREAD),
             )),
@@ -197,22 +221,22 @@ impl Watch {
         }
         self.owed = false;
         self.told.clear();
-        match (self.manner, &mut self.state) {
-            (Manner::Poll(interval), _) => {
+        match self.manner {
+            Manner::Poll(interval) => {
                 // Looks keep their phase, however late one comes.
                 let late = now.saturating_duration_since(self.next_look).as_nanos();
                 let missed = late / interval.as_nanos().max(1);
                 self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
                 self.next_look = self.next_look.max(now);
             }
-            (Manner::Follow(interval), State::Streaming { middle, .. }) => {
+            Manner::Follow(interval) => {
                 // It is the middle, or the bookmarks have stopped coming.
-                self.bookmarked &= middle.is_some_and(|at| at <= now);
+                self.bookmarked &= self.middle.is_some_and(|at| at <= now);
                 // One shortly before the middle serves for it.
-                let _ = middle.take_if(|at| *at <= now + interval);
+                let _ = self.middle.take_if(|at| *at <= now + interval);
                 self.put_off_look(now, random);
             }
-            (Manner::Once | Manner::Follow(_), _) => {}
+            Manner::Once => {}
         }
         true
     }
@@ -223,18 +247,16 @@ impl Watch {
         looks.then_some(self.next_look)
     }
 
-    /// The stream has just spoken, or been looked at.
+    /// It has just been listed or looked at, or a stream has spoken.
     fn put_off_look(&mut self, now: Instant, random: &mut Random) {
-        if let (Manner::Follow(interval), State::Streaming { middle, .. }, false) =
-            (self.manner, &self.state, self.owed)
-        {
+        if let (Manner::Follow(interval), false) = (self.manner, self.owed) {
             // Many who have heard the same do not look together. What a look finds is fetched within
             // an interval of half a minute or more.
             let mut silent = interval - interval / 16 - random.up_to(interval / 16 * 3);
             if self.bookmarked && interval >= BOOKMARKS_EVERY {
                 silent = silent.max(BOOKMARKED_WITHIN);
             }
-            self.next_look = middle.unwrap_or(now + silent).min(now + silent);
+            self.next_look = self.middle.map_or(now + silent, |at| at.min(now + silent));
         }
     }
 
@@ -270,7 +292,7 @@ impl Watch {
     /// Takes in what happened. True: the stream, if there is one, is to be closed.
     pub fn step(&mut self, input: Input, now: Instant, random: &mut Random) -> bool {
         match input {
-            Input::Listed(at, found) => self.listed(at, found, now),
+            Input::Listed(at, found) => self.listed(at, found, now, random),
             Input::Opened(lasts) => self.opened(lasts, now, random),
             Input::Changed(name, version) => {
                 let at = version.resource_version.clone();
@@ -288,8 +310,7 @@ impl Watch {
                 self.hear(at, now, random);
             }
             Input::Looked(found) => self.looked(found, now),
-            // It is the probe that ends the outage, so it is wanted whatever the stream says.
-            Input::LookFailed => (self.next_look, self.owed) = (now, true),
+            Input::LookFailed(failure) => self.look_failed(failure, now, random),
             Input::Ended => self.ended(now, random),
             Input::Failed(failure) => return self.failed(failure, now, random),
             Input::Tick => return self.tick(now, random),
@@ -297,11 +318,16 @@ impl Watch {
         false
     }
 
-    fn listed(&mut self, at: ResourceVersion, found: Found, now: Instant) {
+    fn listed(&mut self, at: ResourceVersion, found: Found, now: Instant, random: &mut Random) {
         self.found = found;
-        (self.owed, self.suspect) = (false, None);
+        (self.owed, self.suspect, self.middle) = (false, None, None);
+        self.put_off_look(now, random);
         self.state = match self.manner {
-            Manner::Follow(_) => State::Open { at, due: now },
+            Manner::Follow(_) => State::Open {
+                at,
+                due: now,
+                failed: false,
+            },
             Manner::Once if self.found.is_empty() => State::List {
                 due: now + RETRY_DENIED,
             },
@@ -311,14 +337,15 @@ impl Watch {
 
     fn opened(&mut self, lasts: Duration, now: Instant, random: &mut Random) {
         if let State::Open { at, .. } = &self.state {
-            let until = now + lasts + WATCH_MARGIN;
             self.state = State::Streaming {
                 at: at.clone(),
                 since: now,
-                until,
-                middle: Some(now + lasts / 2),
+                until: now + lasts + WATCH_MARGIN,
             };
-            self.put_off_look(now, random);
+            self.middle.get_or_insert(now + lasts / 2);
+            if !std::mem::replace(&mut self.mute, true) {
+                self.put_off_look(now, random);
+            }
         }
     }
 
@@ -327,6 +354,7 @@ impl Watch {
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
         }
+        self.mute = false;
         self.put_off_look(now, random);
     }
 
@@ -350,24 +378,53 @@ impl Watch {
             State::Streaming { .. } => {
                 self.suspect = (!differ.is_empty()).then(|| (now + LOOK_GRACE, differ));
             }
-            State::Resting if !differ.is_empty() => self.state = State::List { due: now },
+            // There may be no stream that lives for long enough to be suspected.
+            State::Resting | State::Open { .. } if !differ.is_empty() => self.relist(now),
             State::Resting | State::List { .. } | State::Open { .. } => {}
         }
     }
 
+    fn look_failed(&mut self, failure: Failure, now: Instant, random: &mut Random) {
+        let wait = match failure {
+            // It is the probe that ends the outage, so it is wanted whatever the stream says.
+            Failure::Server => Duration::ZERO,
+            Failure::Busy(wish) => self.backoff.failed(now, random).max(wish),
+            // A list is refused, too, or tells what is there.
+            Failure::Object if matches!(self.state, State::Open { .. } | State::Resting) => {
+                let wait = self.backoff.failed(now, random);
+                return self.relist(now + wait);
+            }
+            // The next look will tell.
+            Failure::Gone | Failure::Object => return,
+        };
+        (self.next_look, self.owed) = (now + wait, true);
+    }
+
     fn ended(&mut self, now: Instant, random: &mut Random) {
-        if let State::Streaming { at, since, .. } = &self.state {
-            let at_once = now.saturating_duration_since(*since) < WATCH_AT_LEAST;
-            let wait = match at_once {
-                true => self.backoff.stumbled(now, random),
-                false => Duration::ZERO,
-            };
-            self.suspect = None;
-            self.state = State::Open {
-                at: at.clone(),
-                due: now + wait,
-            };
+        let State::Streaming { at, since, .. } = &self.state else {
+            return;
+        };
+        if self.suspect.is_some() {
+            // There was no time left to clear it.
+            let wait = self.backoff.stumbled(now, random);
+            return self.relist(now + wait);
         }
+        let (at, failed) = (
+            at.clone(),
+            now.saturating_duration_since(*since) < WATCH_AT_LEAST,
+        );
+        let wait = match failed {
+            true => self.reopens.stumbled(now, random),
+            false => Duration::ZERO,
+        };
+        if !failed {
+            self.backoff.forget();
+        }
+        self.state = State::Open {
+            at,
+            due: now + wait,
+            failed,
+        };
     }
 
     fn failed(&mut self, failure: Failure, now: Instant, random: &mut Random) -> bool {
@@ -376,7 +433,13 @@ impl Watch {
             // Whatever state wants the request wants it still.
             Failure::Server => {
                 self.ended(now, random);
+                self.put_off(now);
                 return streaming;
+            }
+            Failure::Busy(wish) => {
+                let wait = self.backoff.failed(now, random).max(wish);
+                self.put_off(now + wait);
+                return false;
             }
             Failure::Gone => self.backoff.stumbled(now, random),
             Failure::Object => match self.manner {
@@ -386,6 +449,15 @@ impl Watch {
         };
         self.relist(now + wait);
         streaming
+    }
+
+    /// The request that has failed is made again, no sooner than this.
+    fn put_off(&mut self, until: Instant) {
+        match &mut self.state {
+            State::List { due } => *due = until.max(*due),
+            State::Open { due, failed, .. } => (*due, *failed) = (until.max(*due), true),
+            State::Streaming { .. } | State::Resting => {}
+        }
     }
 
     /// Wants a list by then, whatever was under way.

@@ -5,9 +5,10 @@
 use std::io;
 use std::time::Instant;
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 
-use crate::error::{Error, Kind, Target};
+use crate::backoff::Repeats;
+use crate::error::{Chain, Error, Kind, Target};
 use crate::gather;
 use crate::kube::api::{self, WatchEvent};
 use crate::kube::health::Server;
@@ -52,8 +53,14 @@ pub struct Followed {
     answer: Option<(Purpose, Exchange)>,
     /// A look that is being answered.
     look: Option<Exchange>,
+    /// Why the last request has to be made again, if for a reason of its own.
+    trouble: Option<Error>,
+    /// How often its streams end.
+    cuts: Repeats,
     /// The last warning: none is given twice in a row.
     said: String,
+    /// What a watch told last that was skipped.
+    skipped: String,
 }
 
 impl Followed {
@@ -79,7 +86,10 @@ impl Followed {
             watch: Watch::new(manner, now),
             answer: None,
             look: None,
+            trouble: None,
+            cuts: Repeats::default(),
             said: String::new(),
+            skipped: String::new(),
         }
     }
 
@@ -103,6 +113,17 @@ impl Followed {
     pub fn relist(&mut self, due: Instant) {
         self.answer = None;
         self.watch.relist(due);
+    }
+
+    /// Why its last request has to be made again, if that is neither the whole server's fault nor a
+    /// refusal.
+    pub fn trouble(&self) -> Option<&Error> {
+        self.trouble.as_ref()
+    }
+
+    /// The same, for good.
+    pub fn take_trouble(&mut self) -> Option<Error> {
+        self.trouble.take()
     }
 
     /// What is being answered, for poll(2).
@@ -181,7 +202,7 @@ impl Followed {
         match answer {
             Some(answer) => {
                 if let (Want::Watch(_, lasts), 200) = (want, answer.status) {
-                    server.answered(now);
+                    self.trouble = None;
                     self.step(Input::Opened(lasts), server, now);
                 }
                 let exchange = Exchange::new(answer, purpose == Purpose::Watch, now);
@@ -190,10 +211,18 @@ impl Followed {
                     Purpose::Look => self.look = Some(exchange),
                 }
             }
-            None if purpose == Purpose::Look => drop(self.step(Input::LookFailed, server, now)),
-            None => drop(self.step(Input::Failed(Failure::Server), server, now)),
+            None => self.fail(purpose, Failure::Server, server, now),
         }
         true
+    }
+
+    /// A request has failed.
+    fn fail(&mut self, purpose: Purpose, failure: Failure, server: &mut Server, now: Instant) {
+        let input = match purpose {
+            Purpose::List | Purpose::Watch => Input::Failed(failure),
+            Purpose::Look => Input::LookFailed(failure),
+        };
+        self.step(input, server, now);
     }
 
     /// Reads what has arrived, and says what it tells.
@@ -233,13 +262,17 @@ impl Followed {
                 observations.extend(refusal.map(Observation::Refused));
             }
             Progress::Ended(body) => match purpose {
-                Purpose::Watch => drop(self.step(Input::Ended, server, now)),
+                Purpose::Watch => {
+                    self.take_cut("it was ended on the way or by the server", server, now)
+                }
                 Purpose::List | Purpose::Look => {
                     let list = self.take_list(purpose, &body, server, now);
                     observations.extend(list.map(Observation::Listed));
                 }
             },
-            Progress::Broken(error) => self.take_break(purpose, error, server, now),
+            Progress::Broken(error) => {
+                self.take_break(purpose, exchange.status, error, server, now);
+            }
         }
         false
     }
@@ -263,7 +296,7 @@ impl Followed {
                 return None;
             }
         };
-        server.answered(now);
+        self.trouble = None;
         list.items.retain(|item| self.covers(&item.name));
         let versions = list
             .items
@@ -272,11 +305,14 @@ impl Followed {
         let found: Found = gather(versions);
         if purpose == Purpose::Look {
             self.step(Input::Looked(found), server, now);
-            return None;
+        } else {
+            self.step(Input::Listed(list.at, found), server, now);
         }
-        self.step(Input::Listed(list.at, found), server, now);
-        self.said.clear();
-        Some(list.items)
+        // A list that works is no news where the watch that follows it does not.
+        if self.watch.is_settled() {
+            self.said.clear();
+        }
+        (purpose == Purpose::List).then_some(list.items)
     }
 
     fn covers(&self, name: &str) -> bool {
@@ -302,23 +338,25 @@ impl Followed {
             WatchEvent::Changed(Object { name, .. }) | WatchEvent::Deleted(name, _)
                 if !self.covers(&name) =>
             {
-                self.say("the watch tells of another object: skipped", &name);
+                self.skip("the watch tells of another object: skipped", name);
             }
             WatchEvent::Changed(object) => {
+                self.said.clear();
                 let (name, version) = (object.name.clone(), object.version.clone());
                 self.step(Input::Changed(name, version), server, now);
                 observations.push(Observation::Changed(object));
             }
             WatchEvent::Deleted(name, at) => {
+                self.said.clear();
                 self.step(Input::Deleted(name.clone(), at), server, now);
                 observations.push(Observation::Deleted(name));
             }
-            WatchEvent::Bookmark(at) => drop(self.step(Input::Bookmark(at), server, now)),
+            WatchEvent::Bookmark(at) => {
+                self.said.clear();
+                self.step(Input::Bookmark(at), server, now);
+            }
             WatchEvent::Unknown(kind) => {
-                self.say(
-                    "the watch tells of an event of unknown type: skipped",
-                    &kind,
-                );
+                self.skip("the watch tells of an event of unknown type: skipped", kind);
             }
             WatchEvent::Failed(status) if status.code == 410 => {
                 return self.step(Input::Failed(Failure::Gone), server, now);
@@ -351,8 +389,13 @@ impl Followed {
             message,
             retry_after,
         };
+        if error.kind() == Kind::Transient {
+            self.put_off(purpose, error, server, now);
+            return None;
+        }
+        self.trouble = None;
         let (failure, refusal) = match error.kind() {
-            Kind::Transient | Kind::Unauthorized => {
+            Kind::Unauthorized => {
                 server.failed(error, now);
                 (Failure::Server, None)
             }
@@ -366,52 +409,53 @@ impl Followed {
                 (Failure::Object, Some(error))
             }
         };
-        if failure != Failure::Server {
-            server.answered(now);
-        }
-        let input = match (purpose, failure) {
-            (Purpose::List | Purpose::Watch, failure) => Input::Failed(failure),
-            (Purpose::Look, Failure::Server) => Input::LookFailed,
+        let refusal = match purpose {
             // An open stream knows better, unless nobody serves its kind.
-            (Purpose::Look, Failure::Object) if self.is_streaming() => {
-                return refusal.filter(|error| error.kind() == Kind::NotFound);
+            Purpose::Look if self.is_streaming() => {
+                refusal.filter(|error| error.kind() == Kind::NotFound)
             }
-            // A list is refused, too, or tells what is there.
-            (Purpose::Look, Failure::Object) => Input::Failed(failure),
-            // The next look will tell.
-            (Purpose::Look, Failure::Gone) => return None,
+            Purpose::List | Purpose::Watch | Purpose::Look => refusal,
         };
-        self.step(input, server, now);
+        self.fail(purpose, failure, server, now);
         refusal
+    }
+
+    /// The server is there, and cannot answer now: that is this request's own.
+    fn put_off(&mut self, purpose: Purpose, error: Error, server: &mut Server, now: Instant) {
+        let message = "the API server cannot answer now: published files stay, trying again";
+        self.say(message, &Chain(&error).to_string());
+        let wish = error.retry_after().unwrap_or_default();
+        self.trouble = Some(error);
+        self.fail(purpose, Failure::Busy(wish), server, now);
     }
 
     /// The connection broke, or its bytes were no HTTP.
     fn take_break(
         &mut self,
         purpose: Purpose,
+        status: u16,
         error: io::Error,
         server: &mut Server,
         now: Instant,
     ) {
         debug!(target:% = self.target, error:% = error; "an answer broke");
-        match purpose {
-            Purpose::Look => {}
-            _ if error.kind() == io::ErrorKind::InvalidData => {
-                self.take_nonsense(purpose, error.to_string(), server, now);
-            }
-            Purpose::Watch => drop(self.step(Input::Ended, server, now)),
-            Purpose::List => {
-                let target = Box::new(self.target.clone());
-                server.failed(
-                    Error::Request {
-                        target,
-                        source: error.into(),
-                    },
-                    now,
-                );
-                self.step(Input::Failed(Failure::Server), server, now);
-            }
+        if error.kind() == io::ErrorKind::InvalidData {
+            self.take_nonsense(purpose, error.to_string(), server, now);
+        } else if purpose == Purpose::Watch && status == 200 {
+            self.take_cut(&error.to_string(), server, now);
+        } else {
+            let (target, source) = (Box::new(self.target.clone()), error.into());
+            self.put_off(purpose, Error::Request { target, source }, server, now);
         }
+    }
+
+    /// The stream has ended, for this reason.
+    fn take_cut(&mut self, reason: &str, server: &mut Server, now: Instant) {
+        if self.cuts.count(now) {
+            info!(of:% = self.target, reason;
+                "the watch is cut again and again: it goes on where it was each time");
+        }
+        self.step(Input::Ended, server, now);
     }
 
     /// The answer cannot be understood: nothing of it is used, and a list will tell.
@@ -424,20 +468,20 @@ impl Followed {
             "the API server's answer cannot be used: asking again",
             &error.to_string(),
         );
-        server.answered(now);
-        if purpose != Purpose::Look {
-            self.step(Input::Failed(Failure::Object), server, now);
-        }
+        self.trouble = Some(error);
+        self.fail(purpose, Failure::Object, server, now);
     }
 
     /// Lets time pass: answers that take too long are given up.
     pub fn tick(&mut self, server: &mut Server, now: Instant) {
         let late = |exchange: &Exchange| exchange.deadline.is_some_and(|at| at <= now);
-        if let Some((purpose, _)) = self.answer.take_if(|(_, exchange)| late(exchange)) {
+        let answer = self.answer.take_if(|(_, exchange)| late(exchange));
+        let look = self.look.take_if(|exchange| late(exchange));
+        let look = look.map(|exchange| (Purpose::Look, exchange));
+        for (purpose, exchange) in answer.into_iter().chain(look) {
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
-            self.take_break(purpose, late, server, now);
+            self.take_break(purpose, exchange.status, late, server, now);
         }
-        drop(self.look.take_if(|exchange| late(exchange)));
         self.step(Input::Tick, server, now);
     }
 
@@ -448,6 +492,14 @@ impl Followed {
             self.answer = None;
         }
         closes
+    }
+
+    /// A line of the watch is nothing to us.
+    fn skip(&mut self, message: &'static str, what: String) {
+        if self.skipped != what {
+            warn!(of:% = self.target, what; "{message}");
+            self.skipped = what;
+        }
     }
 
     fn say(&mut self, message: &'static str, reason: &str) {

@@ -8,7 +8,7 @@ use log::{info, warn};
 
 use crate::backoff::Backoff;
 use crate::cli::SplitChoice;
-use crate::error::{Error, Kind, Target};
+use crate::error::{Chain, Error, Kind, Target};
 use crate::kube::api;
 use crate::kube::discovery::{Discovery, WHILE_HOLDING};
 use crate::kube::health::Server;
@@ -266,7 +266,6 @@ impl Smi {
             }
             return false;
         }
-        server.answered(now);
         self.said.clear();
         let versions = match code {
             200 => api::group(&body).ok(),
@@ -289,22 +288,21 @@ impl Smi {
 
     /// The group cannot be asked now, for a reason of its own: all others go on.
     fn put_off(&mut self, error: &Error, server: &mut Server, now: Instant) {
-        server.answered(now);
         let wait = self.backoff.failed(now, &mut server.random);
         let wish = error.retry_after().unwrap_or_default();
         self.discovery.put_off(now + wait.max(wish));
-        let reason = error.to_string();
+        let reason = Chain(error).to_string();
         if self.said != reason {
             warn!(of:% = self.target, reason; "the API server refuses");
             self.said = reason;
         }
     }
 
-    /// The group's answer did not arrive: it is asked again when the server is.
-    fn broken(&self, error: io::Error, server: &mut Server, now: Instant) {
+    /// The group's answer did not arrive whole.
+    fn broken(&mut self, error: io::Error, server: &mut Server, now: Instant) {
         let target = Box::new(self.target.clone());
         let source = error.into();
-        server.failed(Error::Request { target, source }, now);
+        self.put_off(&Error::Request { target, source }, server, now);
     }
 
     /// Tells the list-watches what discovery has found.

@@ -7,7 +7,7 @@ use crate::kit::crossover::Crossover;
 use crate::kit::objects::{config_map, in_namespace};
 use crate::scene::Scene;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The verbs of all requests so far, a look being another list.
 fn asked(scene: &Scene) -> Vec<String> {
@@ -264,4 +264,63 @@ fn asks_for_nothing_but_the_named_objects() {
         assert!([0, 200].contains(&request.status), "{}", request.line());
     }
     assert!(!scene.file("c.yaml").exists() && !scene.file("d.yaml").exists());
+}
+
+#[test]
+fn a_watch_that_is_cut_again_and_again_is_told_once_and_changes_arrive_within_five_seconds() {
+    let scene = Scene::http();
+    let program = watching(&scene, &[]);
+    for number in 2..7 {
+        let opened = number as usize - 1;
+        scene
+            .server
+            .wait_for_requests("watches", opened, Request::is_watch);
+        scene.server.wait_for_watches(1);
+        scene.server.reset_watches();
+        let began = Instant::now();
+        change(&scene, number);
+        scene.until_file_says("a.yaml", &format!("a: {number}\n"));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    let stderr = program.stop().stderr;
+    let told = "INFO  the watch is cut again and again";
+    let told: Vec<&str> = stderr.lines().filter(|l| l.contains(told)).collect();
+    let [line] = told.as_slice() else {
+        panic!("not told once: {stderr}");
+    };
+    assert!(line.contains("watch configmaps default/a"), "{line}");
+    assert!(line.contains("Peer disconnected"), "{line}");
+    assert!(!stderr.contains(" WARN "), "{stderr}");
+}
+
+#[test]
+fn watches_that_are_forbidden_while_lists_work_are_warned_of_once() {
+    let scene = Scene::http();
+    let rules = |verbs: &[&str]| {
+        let rule = Rule::new("", "configmaps", verbs);
+        scene
+            .server
+            .set_accounts(vec![Account::anonymous(vec![rule])]);
+    };
+    rules(&["list"]);
+    scene
+        .server
+        .create(config_map("a", &[("a.yaml", "a: 1\n")]));
+    let program = scene.follow(&["a"], &[]);
+    let refused = |request: &Request| request.status == 403;
+    scene.server.wait_for_requests("refusals", 4, refused);
+    let refusals = || {
+        let lines = program.lines();
+        lines.iter().filter(|l| l.contains(" WARN ")).count()
+    };
+    assert_eq!(refusals(), 1);
+    // Another time is another line.
+    rules(&["list", "watch"]);
+    scene.server.wait_for_watches(1);
+    change(&scene, 2);
+    scene.until_file_says("a.yaml", "a: 2\n");
+    rules(&["list"]);
+    scene.server.reset_watches();
+    program.wait_for_lines(2, " WARN ");
 }

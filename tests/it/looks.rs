@@ -203,8 +203,10 @@ fn a_look_that_the_server_fails_is_made_again_as_soon_as_it_may_be() {
         .misbehave(Misbehaviour::new(fault, Request::is_metadata_only).times(1));
     scene.server.create(object(1));
     let program = scene.follow(&["a"], &["-watch=false", "-sync-interval", "5s"]);
-    program.wait_for_line("the API server is away");
-    program.wait_for_line("the API server answers again");
+    program.wait_for_line("the API server cannot answer now");
+    scene
+        .server
+        .wait_for_requests("looks", 2, Request::is_metadata_only);
     let looks = looks(&scene);
     let wait = looks[1].at - looks[0].at;
     assert!((1..4).contains(&wait.as_secs()), "{wait:?}");
@@ -227,4 +229,35 @@ fn a_watch_that_freezes_within_an_event_is_replaced() {
     scene.server.replace(object(3));
     scene.until_file_says("a.yaml", "a: 3\n");
     assert_eq!(lists(&scene), 2);
+}
+
+/// While lists are answered and watches are not, or do not live, a change arrives all the same.
+#[track_caller]
+fn is_looked_after(fault: Fault) {
+    let scene = Scene::http();
+    scene
+        .server
+        .misbehave(Misbehaviour::new(fault, Request::is_watch));
+    scene.server.create(object(1));
+    let _program = scene.follow(&["a"], &["-sync-interval", "1s"]);
+    scene.until_file_says("a.yaml", "a: 1\n");
+    scene
+        .server
+        .wait_for_request("a watch that fails", Request::is_watch);
+    scene.server.replace(object(2));
+    scene.until_file_says("a.yaml", "a: 2\n");
+}
+
+#[test]
+fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
+    let statuses = [429, 500, 504].map(Fault::status);
+    // Side by side, as each has its back-off.
+    std::thread::scope(|scope| {
+        for fault in statuses
+            .into_iter()
+            .chain([Fault::Freeze, Fault::EndAtOnce])
+        {
+            scope.spawn(|| is_looked_after(fault));
+        }
+    });
 }

@@ -211,6 +211,46 @@ fn a_401_that_goes_away_late_is_forgiven() {
 }
 
 #[test]
+fn a_refusal_that_gives_way_to_trouble_is_trouble() {
+    // Side by side, as each takes seven seconds.
+    std::thread::scope(|scope| {
+        let refusals = [401, 403].map(Fault::status);
+        let nothing =
+            r#"{"kind": "ConfigMapList", "metadata": {"resourceVersion": "1"}, "items": []}"#;
+        for refusal in refusals.into_iter().chain([Fault::json(nothing)]) {
+            scope.spawn(|| {
+                let setup = with_a();
+                for fault in [refusal, Fault::retry_after(503, "7")] {
+                    let script = Misbehaviour::new(fault, |_| true).times(1);
+                    setup.server.misbehave(script);
+                }
+                setup.succeed(&ONCE);
+                assert_eq!(setup.server.requests().len(), 3);
+                setup.assert_found(&GOOD);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_missing_configmap_has_its_five_seconds_once_the_server_is_back() {
+    let setup = Setup::new();
+    let process = setup.start(&ONCE);
+    setup.server.wait_for_request("a list", |r| r.is_list());
+    setup.server.go_away();
+    let began = Instant::now();
+    process.wait_for_line("the API server is away");
+    while began.elapsed() < Duration::from_secs(7) {
+        assert!(!process.lines().iter().any(|line| line.contains("ERROR")));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    setup.put("a", &GOOD);
+    setup.server.come_back();
+    assert_eq!(process.finish().code, Some(0));
+    setup.assert_found(&GOOD);
+}
+
+#[test]
 fn bad_yaml_ends_it_at_once_and_is_named() {
     let setup = Setup::new();
     setup.put("a", &GOOD);

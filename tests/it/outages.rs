@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 const AWAY: &str = "the API server is away: published files stay";
 const BACK: &str = "the API server answers again";
+const NOT_NOW: &str = "the API server cannot answer now: published files stay";
 /// A request is bounded by 5 s; a busy machine has its own.
 const BOUND: Duration = Duration::from_secs(7);
 /// A watch is over, and a list will tell.
@@ -99,11 +100,13 @@ fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
         assert!(changed.elapsed() < Duration::from_secs(2));
     }
     scene.server.replace(object("a", 2));
-    let away = program.wait_for_line(AWAY);
-    assert!(away.contains("no whole answer in time"), "{away}");
+    let broken = program.wait_for_line(NOT_NOW);
+    assert!(broken.contains("no whole answer in time"), "{broken}");
     let took = began.elapsed().as_secs();
     assert!((9..13).contains(&took), "{took}");
     scene.until_file_says("a.yaml", "a: 2\n");
+    // Its headers had come.
+    assert!(!program.stop().stderr.contains(AWAY));
 }
 
 #[test]
@@ -204,14 +207,15 @@ fn during_an_outage_one_watch_asks_for_all() {
     let scene = Scene::http();
     let (names, program) = hundred(&scene);
     let before = scene.server.requests().len();
-    let refused = Misbehaviour::new(Fault::status(503), |_| true);
-    scene.server.misbehave(refused);
+    let closed = Misbehaviour::new(Fault::Raw(Vec::new()), |_| true);
+    scene.server.misbehave(closed);
     scene.server.end_watches();
-    let failed = |request: &Request| request.status == 503;
     let began = Instant::now();
-    scene.server.wait_for_requests("tries", 3, failed);
+    scene
+        .server
+        .wait_for_requests("tries", before + 3, |_| true);
     // As many tries at most as the back-off's spans allow, however short each draw is.
-    let tries = scene.server.count_requests(failed);
+    let tries = scene.server.requests().len() - before;
     assert!(tries < 10, "{tries} in {:?}", began.elapsed());
     program.wait_for_line(AWAY);
     scene.server.replace(object(&names[7], 2));
@@ -225,4 +229,70 @@ fn during_an_outage_one_watch_asks_for_all() {
         program.lines().iter().filter(|l| l.contains(AWAY)).count(),
         1
     );
+}
+
+#[test]
+fn while_all_are_told_not_now_there_is_one_request_a_second_and_no_outage() {
+    let scene = Scene::http();
+    let (names, program) = hundred(&scene);
+    let busy = Misbehaviour::new(Fault::status(503), |_| true);
+    scene.server.misbehave(busy);
+    scene.server.end_watches();
+    let failed = |request: &Request| request.status == 503;
+    scene.server.wait_for_requests("tries", 5, failed);
+    let requests = scene.server.requests();
+    let tries: Vec<&Request> = requests.iter().filter(|r| failed(r)).collect();
+    for two in tries.windows(2) {
+        let gap = two[1].at - two[0].at;
+        assert!(gap >= Duration::from_millis(900), "{gap:?}");
+    }
+    // A good answer lets all others go on, but for those that have a back-off of their own.
+    scene.server.behave();
+    scene.server.replace(object(&names[99], 2));
+    let began = Instant::now();
+    scene.until_file_says("c99.yaml", "a: 2\n");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let stderr = program.stop().stderr;
+    assert!(
+        stderr.contains(NOT_NOW) && !stderr.contains(AWAY),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn an_object_that_is_told_not_now_has_a_back_off_of_its_own_and_the_others_go_on() {
+    let scene = Scene::http();
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let program = scene.follow(&["a", "b"], &[]);
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("b.yaml", "a: 1\n");
+    let of_a = |request: &Request| request.names("a");
+    let busy = Misbehaviour::new(Fault::retry_after(503, "60"), of_a);
+    scene.server.misbehave(busy);
+    scene
+        .server
+        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    program.wait_for_line(NOT_NOW);
+    for number in 2..5 {
+        let began = Instant::now();
+        scene.server.reset_watches();
+        scene.server.replace(object("b", number));
+        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        // A second where it comes right after the refusal, and what a watch that is cut waits.
+        assert!(
+            began.elapsed() < Duration::from_secs(7),
+            "{:?}",
+            began.elapsed()
+        );
+        scene.server.wait_for_watches(1);
+    }
+    let refused = |request: &Request| request.status == 503;
+    assert_eq!(scene.server.count_requests(refused), 1);
+    let stderr = program.stop().stderr;
+    assert!(!stderr.contains(AWAY), "{stderr}");
 }

@@ -311,8 +311,7 @@ fn half_a_list_is_nothing() {
             .server
             .misbehave(Misbehaviour::new(fault, Request::is_list).times(1));
         let program = watching(&scene);
-        program.wait_for_line("the API server is away");
-        program.wait_for_line("the API server answers again");
+        program.wait_for_line("the API server cannot answer now");
         scene.until_file_says("b.yaml", "a: 1\n");
     }
 }

@@ -13,11 +13,17 @@ enum Mood {
     Well,
     /// No request is answered.
     Away,
+    /// Requests are answered with 503; watches are, and lists are not.
+    Busy,
+    Unwatchable,
     /// Requests are answered with 403, or with nonsense.
     Refuses,
     /// Lists tell what was, watches are gone.
     Forgetful,
 }
+
+/// What a server says besides "not now".
+const WISH: Duration = Duration::from_secs(20);
 
 /// What becomes of events.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +51,10 @@ struct Manners {
     bookmarks: bool,
     /// It sends them past changes that it has lost: the worst lie.
     lies: bool,
+    /// No stream lives longer, by its own fault or a proxy's.
+    lives: Option<Duration>,
+    /// Once all is well, watches are still answered with 503.
+    unwatchable: bool,
 }
 
 /// As a real one does it.
@@ -181,9 +191,11 @@ impl World {
                     Mood::Well,
                     Mood::Well,
                     Mood::Away,
+                    Mood::Busy,
+                    Mood::Unwatchable,
                     Mood::Refuses,
                     Mood::Forgetful,
-                ][self.below(5) as usize];
+                ][self.below(7) as usize];
                 self.note(format!("{:?}", self.mood));
             }
             8..11 => {
@@ -291,21 +303,25 @@ impl World {
     }
 
     fn answer(&mut self, want: Want) {
-        let looks = want == Want::Look;
+        assert!(want != Want::Look || self.watch.is_settled());
+        let wish = self.random.up_to(WISH);
         let failed = match self.mood {
-            Mood::Away => {
-                self.outage.failed(self.now, None, &mut self.random);
-                Some(Failure::Server)
-            }
+            Mood::Away => Some(Failure::Server),
+            Mood::Busy => Some(Failure::Busy(wish)),
+            Mood::Unwatchable if matches!(want, Want::Watch(..)) => Some(Failure::Busy(wish)),
             Mood::Refuses => Some(Failure::Object),
-            Mood::Well | Mood::Forgetful => None,
+            Mood::Unwatchable | Mood::Well | Mood::Forgetful => None,
         };
-        if self.mood != Mood::Away {
+        if self.mood == Mood::Away {
+            self.outage.failed(self.now, &mut self.random);
+        } else {
             self.outage.answered(self.now);
         }
+        if matches!(failed, Some(Failure::Busy(_))) {
+            self.outage.pace(self.now);
+        }
         match (failed, want) {
-            (Some(Failure::Server), Want::Look) => self.step(Input::LookFailed),
-            (Some(_), Want::Look) => {}
+            (Some(failure), Want::Look) => self.step(Input::LookFailed(failure)),
             (Some(failure), Want::List | Want::Watch(..)) => self.step(Input::Failed(failure)),
             (None, Want::Look) => {
                 let late = self.random.up_to(Duration::from_secs(3));
@@ -326,7 +342,6 @@ impl World {
             }
             (None, Want::Watch(from, lasts)) => self.open(&from, lasts),
         }
-        assert!(!looks || self.watch.is_settled());
     }
 
     fn open(&mut self, from: &ResourceVersion, lasts: Duration) {
@@ -343,7 +358,8 @@ impl World {
         }
         // A version of another time is taken for one of the future.
         let told = told.min(self.history.len());
-        let (deaf, until) = (!known, self.now + lasts);
+        let lives = self.manners.lives.unwrap_or(lasts).min(lasts);
+        let (deaf, until) = (!known, self.now + lives);
         let bookmark = self.now + BOOKMARKS_EVERY;
         self.stream = Some(Stream {
             told,
@@ -354,9 +370,13 @@ impl World {
         self.flow();
     }
 
-    /// The server is well from now on, and nothing changes.
+    /// The server is well from now on, or as well as it can be, and nothing changes.
     fn heal(&mut self) {
         (self.mood, self.flow) = (Mood::Well, Flow::Runs);
+        if self.manners.unwatchable {
+            self.mood = Mood::Unwatchable;
+            self.end(Input::Ended);
+        }
         self.note("well".to_owned());
         self.flow();
     }
@@ -383,6 +403,8 @@ const STREAM: Duration = Duration::from_secs(720 + 10);
 #[track_caller]
 fn catches_up(manner: Manner, manners: Manners, within: Duration, runs: u64) {
     let within = within + BACKED_OFF + ANSWERED;
+    // Lists take the place of looks where no stream can be opened, or lives.
+    let lists = manners.unwatchable || manners.lives.is_some_and(|lives| lives < WATCH_AT_LEAST);
     for seed in 0..runs {
         let mut world = World::new(seed, manner, manners);
         for _ in 0..50 {
@@ -392,10 +414,10 @@ fn catches_up(manner: Manner, manners: Manners, within: Duration, runs: u64) {
         world.pass(within);
         world.assert_in_step(seed);
         // A stream that is deaf by the server's fault is told so when it is reopened.
-        let lists = world.lists;
+        let before = world.lists;
         world.pass(20 * INTERVAL);
         assert!(
-            world.lists <= lists + 1,
+            lists || world.lists <= before + 1,
             "seed {seed}:\n{}",
             world.log.join("\n")
         );
@@ -410,7 +432,7 @@ fn a_watch_catches_up_within_65_seconds_whatever_the_server_did() {
     for bookmarks in [false, true] {
         let manners = Manners {
             bookmarks,
-            lies: false,
+            ..Manners::default()
         };
         catches_up(FOLLOW, manners, BOOKMARKED_WITHIN, 3000);
     }
@@ -422,9 +444,31 @@ fn a_lie_told_in_bookmarks_is_found_within_a_stream_s_life() {
         let manners = Manners {
             bookmarks,
             lies: true,
+            ..Manners::default()
         };
         catches_up(FOLLOW, manners, STREAM, 1000);
     }
+}
+
+#[test]
+fn streams_that_never_live_long_catch_up_in_the_same_time() {
+    for seconds in [1, 4, 20, 50, 100] {
+        let manners = Manners {
+            bookmarks: true,
+            lives: Some(Duration::from_secs(seconds)),
+            ..Manners::default()
+        };
+        catches_up(FOLLOW, manners, BOOKMARKED_WITHIN, 200);
+    }
+}
+
+#[test]
+fn a_watch_that_cannot_be_opened_catches_up_in_the_same_time_and_what_it_is_put_off() {
+    let manners = Manners {
+        unwatchable: true,
+        ..Manners::default()
+    };
+    catches_up(FOLLOW, manners, BOOKMARKED_WITHIN + WISH, 1000);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn check(manner: Manner, inputs: Vec<(u64, Input)>, want: &str) {
     }
     let state = match &watch.state {
         State::List { due } => format!("List {}", wait(*due, now)),
-        State::Open { at, due } => format!("Open {at} {}", wait(*due, now)),
+        State::Open { at, due, .. } => format!("Open {at} {}", wait(*due, now)),
         State::Streaming { at, .. } => format!("Streaming {at}"),
         State::Resting => "Resting".to_owned(),
     };
@@ -113,6 +113,189 @@ fn a_refused_watch_lists_again_unless_the_server_is_away() {
     check(FOLLOW, refused(Failure::Gone), "List now");
     check(FOLLOW, refused(Failure::Object), "List soon");
     check(FOLLOW, refused(Failure::Server), "Open 9 now");
+    let busy = |seconds| Failure::Busy(Duration::from_secs(seconds));
+    check(FOLLOW, refused(busy(0)), "Open 9 soon");
+    check(FOLLOW, refused(busy(9)), "Open 9 later");
+}
+
+#[test]
+fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
+    let busy = |seconds| Input::Failed(Failure::Busy(Duration::from_secs(seconds)));
+    for manner in [FOLLOW, POLL, Manner::Once] {
+        check(manner, vec![(0, busy(0))], "List soon");
+        check(manner, vec![(0, busy(9))], "List later");
+    }
+    let (start, mut random) = (Instant::now(), Random::new(1));
+    let mut watch = Watch::new(FOLLOW, start);
+    watch.step(busy(40), start, &mut random);
+    assert_eq!(watch.deadline(), Some(start + Duration::from_secs(40)));
+    // It is the object's own back-off that grows meanwhile, up to half a minute.
+    let mut longest = Duration::ZERO;
+    for _ in 0..200 {
+        watch.relist(start);
+        watch.step(busy(0), start, &mut random);
+        longest = longest.max(watch.deadline().unwrap() - start);
+    }
+    assert!((28..=30).contains(&longest.as_secs()), "{longest:?}");
+}
+
+/// From a list at second 0 on: the seconds at which it lists again or looks, if each watch it asks
+/// for meets `watches`, and what it asked for in all.
+fn checks(
+    interval: u64,
+    until: u64,
+    mut watches: impl FnMut(&mut Watch, Instant, &mut Random),
+) -> (Vec<u64>, usize) {
+    let (start, mut random) = (Instant::now(), Random::new(3));
+    let mut watch = Watch::new(Manner::Follow(Duration::from_secs(interval)), start);
+    watch.step(listed("7"), start, &mut random);
+    let (mut checks, mut asked) = (Vec::new(), 0);
+    for tenth in 0..until * 10 {
+        let now = start + Duration::from_millis(tenth * 100);
+        watch.step(Input::Tick, now, &mut random);
+        match watch.wants(now, &mut random) {
+            None => continue,
+            Some(Want::List) => watch.step(listed("7"), now, &mut random),
+            Some(Want::Look) => watch.step(Input::Looked(found("7")), now, &mut random),
+            Some(Want::Watch(..)) => {
+                asked += 1;
+                watches(&mut watch, now, &mut random);
+                continue;
+            }
+        };
+        checks.push(tenth / 10);
+    }
+    (checks, asked)
+}
+
+#[test]
+fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
+    for failure in [Failure::Busy(Duration::ZERO), Failure::Server] {
+        let (lists, asked) = checks(60, 600, |watch, now, random| {
+            watch.step(Input::Failed(failure), now, random);
+        });
+        let gaps = lists.windows(2).map(|two| two[1] - two[0]);
+        // A look would have been made within 65 s; the request before it may wait for 30 s.
+        assert!(lists[0] <= 65 + 30, "{failure:?}: {lists:?}");
+        assert!(gaps.clone().all(|gap| gap <= 65 + 30), "{lists:?}");
+        assert!(gaps.clone().all(|gap| gap >= 45), "{lists:?}");
+        assert!(asked > lists.len(), "{asked}");
+    }
+    // What the server wishes is waited for.
+    let (lists, _) = checks(10, 200, |watch, now, random| {
+        let failure = Failure::Busy(Duration::from_secs(100));
+        watch.step(Input::Failed(failure), now, random);
+    });
+    assert_eq!(lists, [100]);
+}
+
+#[test]
+fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same() {
+    for lives in [1, 10, 30, 55] {
+        let mut ends: Option<Instant> = None;
+        let (start, mut random) = (Instant::now(), Random::new(lives));
+        let mut watch = Watch::new(FOLLOW, start);
+        watch.step(listed("7"), start, &mut random);
+        let mut checks = Vec::new();
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            if ends.take_if(|at| *at <= now).is_some() {
+                watch.step(Input::Ended, now, &mut random);
+            }
+            match watch.wants(now, &mut random) {
+                Some(Want::Watch(_, lasts)) => {
+                    watch.step(Input::Opened(lasts), now, &mut random);
+                    ends = Some(now + Duration::from_secs(lives));
+                }
+                Some(Want::Look) => {
+                    checks.push(second);
+                    watch.step(Input::Looked(found("7")), now, &mut random);
+                }
+                Some(Want::List) => {
+                    checks.push(second);
+                    watch.step(listed("7"), now, &mut random);
+                }
+                None => {}
+            }
+        }
+        let gaps: Vec<u64> = checks.windows(2).map(|two| two[1] - two[0]).collect();
+        // The first stream may put it off: the list before it has spoken.
+        assert!(checks[0] <= 65 + 5, "{lives}: {checks:?}");
+        assert!(gaps.iter().all(|gap| *gap <= 65 + 5), "{lives}: {checks:?}");
+        assert!(gaps.iter().all(|gap| *gap >= 45), "{lives}: {checks:?}");
+    }
+}
+
+#[test]
+fn streams_that_only_bookmark_and_never_reach_their_middle_are_looked_at_within_six_minutes() {
+    let (start, mut random) = (Instant::now(), Random::new(5));
+    let mut watch = Watch::new(FOLLOW, start);
+    watch.step(listed("7"), start, &mut random);
+    let mut looks = Vec::new();
+    for second in 0..1800 {
+        let now = start + Duration::from_secs(second);
+        match second % 100 {
+            0 => drop(watch.step(Input::Ended, now, &mut random)),
+            50 => drop(watch.step(Input::Bookmark(rv("9")), now, &mut random)),
+            _ => {}
+        }
+        match watch.wants(now, &mut random) {
+            Some(Want::Watch(_, lasts)) => {
+                watch.step(Input::Opened(lasts), now, &mut random);
+            }
+            Some(Want::Look) => {
+                looks.push(second);
+                watch.step(Input::Looked(found("7")), now, &mut random);
+            }
+            Some(Want::List) => panic!("nothing has failed"),
+            None => {}
+        }
+    }
+    assert!(looks[0] <= 360, "{looks:?}");
+    let gaps: Vec<u64> = looks.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(
+        gaps.iter().all(|gap| (240..=470).contains(gap)),
+        "{looks:?}"
+    );
+}
+
+#[test]
+fn a_stream_that_ends_while_it_is_suspected_is_listed() {
+    let suspected = |then| {
+        vec![
+            (0, listed("7")),
+            (0, opened()),
+            (70, Input::Looked(found("8"))),
+            (71, then),
+        ]
+    };
+    check(FOLLOW, suspected(Input::Ended), "List now");
+    let broken = Input::Failed(Failure::Server);
+    check(FOLLOW, suspected(broken), "List now, close");
+}
+
+#[test]
+fn a_look_that_is_told_not_now_waits_as_long_as_the_server_wishes() {
+    let (start, mut random) = (Instant::now(), Random::new(1));
+    let mut watch = Watch::new(POLL, start);
+    watch.step(listed("7"), start, &mut random);
+    let now = start + INTERVAL;
+    assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+    let wish = Duration::from_secs(40);
+    let busy = Input::LookFailed(Failure::Busy(wish));
+    watch.step(busy, now, &mut random);
+    assert_eq!(watch.deadline(), Some(now + wish));
+}
+
+#[test]
+fn a_look_that_is_refused_leads_to_a_list_where_there_is_no_stream() {
+    let refused = || Input::LookFailed(Failure::Object);
+    check(POLL, vec![(0, listed("7")), (60, refused())], "List soon");
+    check(FOLLOW, vec![(0, listed("7")), (1, refused())], "List soon");
+    let streaming = vec![(0, listed("7")), (0, opened()), (70, refused())];
+    check(FOLLOW, streaming, "Streaming 9");
+    let gone = Input::LookFailed(Failure::Gone);
+    check(POLL, vec![(0, listed("7")), (60, gone)], "Resting");
 }
 
 #[test]
@@ -149,6 +332,23 @@ fn a_stream_that_ends_at_once_again_and_again_is_a_failure() {
         inputs.extend([(1, opened()), (2, Input::Ended)]);
     }
     check(FOLLOW, inputs, "Open 9 later");
+}
+
+#[test]
+fn a_stream_that_is_cut_again_and_again_is_reopened_within_four_seconds() {
+    let (start, mut random) = (Instant::now(), Random::new(1));
+    let mut watch = Watch::new(FOLLOW, start);
+    watch.step(listed("7"), start, &mut random);
+    let (mut now, mut longest) = (start, Duration::ZERO);
+    for _ in 0..200 {
+        watch.step(opened(), now, &mut random);
+        now += Duration::from_secs(1);
+        watch.step(Input::Ended, now, &mut random);
+        let due = watch.deadline().unwrap();
+        longest = longest.max(due - now);
+        now = due;
+    }
+    assert!(longest <= REOPENED_WITHIN && longest > REOPENED_WITHIN / 2);
 }
 
 #[test]
@@ -207,7 +407,8 @@ fn a_look_that_differs_lists_again_where_there_is_no_stream() {
     check(POLL, looked(found("7")), "Resting");
     check(POLL, looked(found("8")), "List now");
     check(POLL, looked(Found::new()), "List now");
-    check(FOLLOW, looked(found("8")), "Open 9 now");
+    check(FOLLOW, looked(found("7")), "Open 9 now");
+    check(FOLLOW, looked(found("8")), "List now");
 }
 
 /// The seconds at which a stream of ten minutes is looked at, if it speaks at those given.
@@ -299,7 +500,7 @@ fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_say
         let now = start + BOOKMARKED_WITHIN;
         assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
         assert_eq!(watch.wants(now, &mut random), None);
-        watch.step(Input::LookFailed, now, &mut random);
+        watch.step(Input::LookFailed(Failure::Server), now, &mut random);
         watch.step(Input::Bookmark(rv("10")), now, &mut random);
         assert_eq!(watch.deadline(), Some(now));
         assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
