@@ -69,6 +69,60 @@ fn no_probe_restarts_crossover_because_the_api_server_is_away() {
 }
 
 #[test]
+fn in_classic_mode_a_configmap_that_comes_late_starts_the_pod_without_a_restart() {
+    let pod = Pod::new(&BACKENDS);
+    let rendering = chart(&pod, [1, 1], &mode("classic"));
+    let mut early = rendering.clone();
+    early
+        .files
+        .retain(|name, _| !name.ends_with("xds.configmap.yaml"));
+    pod.install(&early);
+    let init = pod.crossover(&rendering, "crossover-init");
+    // It has given up on it after 5 s, without the flag.
+    let asked = |request: &Request| request.names("envoy-xds") && request.is_list();
+    pod.server.wait_for_requests("looks for it", 7, asked);
+    pod.install(&rendering);
+    let finished = init.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    pod.assert_within_role();
+}
+
+#[test]
+fn in_classic_mode_a_pod_starts_on_its_earlier_files_while_the_api_server_is_away() {
+    let pod = Pod::new(&BACKENDS);
+    let rendering = chart(&pod, [1, 1], &mode("classic"));
+    pod.install(&rendering);
+    let run = || pod.crossover(&rendering, "crossover-init").finish();
+    let first = run();
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    pod.server.go_away();
+    let second = run();
+    assert_eq!(second.code, Some(0), "{}", second.stderr);
+    assert!(second.stderr.contains("WARN"), "{}", second.stderr);
+}
+
+#[test]
+fn in_classic_mode_an_envoy_that_drains_goes_on_to_follow_the_weights() {
+    let pod = Pod::new(&BACKENDS);
+    let classic = merge(&mode("classic"), &json!({"drainSeconds": 8}));
+    let first = chart(&pod, [100, 0], &classic);
+    pod.install(&first);
+    let init = pod.crossover(&first, "crossover-init").finish();
+    assert_eq!(init.code, Some(0), "{}", init.stderr);
+    let _envoy = pod.envoy(&first);
+    let sidecar = pod.crossover(&first, "crossover");
+    pod.server.wait_for_watches(1);
+    let load = pod.load(500);
+    wait_for(&load, "one");
+    // The end of the pod: both containers are told at once.
+    sidecar.signal(Signal::TERM);
+    upgrade(&pod, &load, &first, &chart(&pod, [0, 100], &classic), "two");
+    let finished = sidecar.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!(load.tally().failures, Vec::<String>::new());
+}
+
+#[test]
 fn beside_pods_of_the_go_program_their_configmap_is_left_alone() {
     let pod = Pod::new(&BACKENDS);
     let more = json!({"upstreams": {"podinfo": {"smi": {"enabled": true}}}});

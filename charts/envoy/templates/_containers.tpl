@@ -69,6 +69,10 @@ livenessProbe:
   {{- include "envoy.crossover.container" . | nindent 2 }}
   args:
   - -watch
+  {{- if eq .Values.crossover.mode "classic" }}
+  # It is told to end when Envoy is told to drain: until Envoy has, its weights go on to follow.
+  - -drain={{ int64 .Values.drainSeconds }}s
+  {{- end }}
   {{- include "envoy.crossover.flags" . | nindent 2 }}
   {{- include "envoy.crossover.liveness" . | nindent 2 }}
   {{- if eq .Values.crossover.mode "native" }}
@@ -89,6 +93,10 @@ livenessProbe:
   {{- include "envoy.crossover.container" . | nindent 2 }}
   args:
   - -onetime
+  # It waits here for what is missing: in the back-off between restarts, what has come would wait for it.
+  - -onetime-timeout=0
+  # A pod that is restarted while the API server is away starts on the files that it has.
+  - -stale-ok=10s
   {{- include "envoy.crossover.flags" . | nindent 2 }}
 {{- end -}}
 
