@@ -60,6 +60,9 @@ pub struct Publisher {
     /// The set that is visible gave way to an older one, and Envoy was not told: nothing may be
     /// compared with it.
     retreated: bool,
+    /// The directory `.live` that an Envoy watches, and whether it has lost one.
+    watched: Option<Inode>,
+    lost: bool,
     /// An error left things undone, so look again before the next publish.
     suspect: bool,
     next_set: u64,
@@ -250,10 +253,17 @@ impl Publisher {
         }
         let made = self.furnish()?;
         self.survey()?;
+        self.watch()?;
         self.suspect = false;
         let owes = |active: &Active| !active.owed.is_subset(&owed.unwrap_or_default());
         let spoiled = self.active.as_ref().is_some_and(owes);
         Ok(!held || made || spoiled || (was_intact && !is_intact(&self.active)))
+    }
+
+    /// Whether the directory that a running Envoy watches is gone since the last call: it hears of
+    /// no change any more.
+    pub fn has_lost_watch(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
     }
 
     // Step 1.

@@ -218,6 +218,7 @@ impl Output {
                 match published {
                     Ok(published) => {
                         directory.recovered();
+                        directory.warn_of_lost_watch();
                         Ok(published.map_or(Written::Settled, Written::New))
                     }
                     Err(error) => {
@@ -285,6 +286,7 @@ impl Output {
             Ok(false) => false,
             Ok(true) => {
                 warn!(dir:% = directory.path.display(); "repaired the output directory's layout");
+                directory.warn_of_lost_watch();
                 true
             }
             Err(error) => directory.failed(error, false, now, random).is_ok(),
@@ -326,6 +328,16 @@ impl Directory {
         if self.said != cause {
             warn!(error:% = Chain(error); "{message}");
             self.said = cause;
+        }
+    }
+
+    fn warn_of_lost_watch(&mut self) {
+        if self
+            .publisher
+            .as_mut()
+            .is_some_and(Publisher::has_lost_watch)
+        {
+            warn!(dir:% = self.path.display(); "an Envoy that started before this watches a directory that is gone, and sees no change any more: restart it");
         }
     }
 

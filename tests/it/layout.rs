@@ -11,6 +11,7 @@ use std::path::Path;
 
 const FILES: [&str; 2] = ["a.yaml", "b.yaml"];
 const REPAIRED: &str = "repaired the output directory's layout";
+const LOST: &str = "watches a directory that is gone, and sees no change any more: restart it";
 
 /// Each part of the layout; of a set that is active, `SET` stands for the number.
 const PARTS: [&str; 10] = [
@@ -78,7 +79,7 @@ fn whatever_is_done_to_a_part_of_the_layout_is_repaired_at_the_next_look() {
     process.wait_for_line("INFO  published ");
     let want = seen(&setup);
     assert!(want.iter().all(|text| text.as_deref() == Some(b"a: 1\n")));
-    let mut repairs = 0;
+    let (mut repairs, mut lost) = (0, 0);
     for part in PARTS {
         for (harm, make) in HARMS {
             let what = format!("{part} {harm}");
@@ -99,6 +100,9 @@ fn whatever_is_done_to_a_part_of_the_layout_is_repaired_at_the_next_look() {
             let harmed = seen(&setup);
             process.signal(Signal::CONT);
             repairs += 1;
+            // Another directory is what Envoy reads from now on.
+            let other_live = part == ".live" || (part, harm) == ("current", HARMS[3].0);
+            lost += usize::from(other_live);
             until(&what, || {
                 let now = seen(&setup);
                 for ((now, harmed), want) in now.iter().zip(&harmed).zip(&want) {
@@ -115,7 +119,9 @@ fn whatever_is_done_to_a_part_of_the_layout_is_repaired_at_the_next_look() {
                 .wait_for_requests("a look", asked + 1, |_| true);
             let lines = process.lines();
             let warnings = lines.iter().filter(|line| line.contains(" WARN ")).count();
-            assert_eq!(warnings, repairs, "{what}: {lines:#?}");
+            assert_eq!(warnings, repairs + lost, "{what}: {lines:#?}");
+            let told = lines.iter().filter(|line| line.contains(LOST)).count();
+            assert_eq!(told, lost, "{what}: {lines:#?}");
         }
     }
     assert_eq!(fs::read(other.join("a.yaml")).unwrap(), b"foreign");
@@ -123,5 +129,5 @@ fn whatever_is_done_to_a_part_of_the_layout_is_repaired_at_the_next_look() {
     setup.until_found(&FILES.map(|name| (name, "a: 2\n")));
     let stderr = process.stop().stderr;
     let warnings = stderr.matches(" WARN ").count();
-    assert_eq!((warnings, repairs), (40, 40), "{stderr}");
+    assert_eq!((warnings, repairs, lost), (45, 40, 5), "{stderr}");
 }

@@ -7,7 +7,7 @@ use crate::kit::until;
 use crate::setup::{Setup, assert_found_in, found_in, until_found_in};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -67,6 +67,61 @@ impl Volume {
     fn until_found(&self, want: &[(&str, &str)]) {
         until_found_in(&self.path(), want);
     }
+}
+
+/// An output directory with a `current/` of an image layer, as a container has it.
+fn image(prepare: fn(&Path)) -> Volume {
+    // What overlayfs writes to cannot be on overlayfs.
+    let volume = Volume::new("size=1m");
+    for name in ["image/current", "upper", "work"] {
+        fs::create_dir_all(volume.path().join(name)).unwrap();
+    }
+    let current = volume.path().join("image/current");
+    fs::write(current.join("a.yaml"), "a: 0\n").unwrap();
+    prepare(&current);
+    let out = volume.setup.path("out");
+    let layers = format!("lowerdir={out}/image,upperdir={out}/upper,workdir={out}/work");
+    let mount = format!("mount -t overlay -o {layers} overlay {out}");
+    volume.namespace.run(&mount);
+    volume
+}
+
+#[test]
+fn a_directory_current_of_an_image_layer_is_taken_over() {
+    let volume = image(|current| symlink("/nowhere", current.join("c.yaml")).unwrap());
+    volume.setup.put("a", &GOOD);
+    let process = volume.start(&["-watch", "-sync-interval=100ms", "-configmap=a"]);
+    volume.until_found(&GOOD);
+    process.wait_for_line("INFO  published ");
+    assert_eq!(
+        fs::read_link(volume.path().join("current")).unwrap(),
+        Path::new(".live")
+    );
+    volume.setup.put("a", &NEW);
+    volume.until_found(&NEW);
+    process.wait_for_lines(2, "INFO  published ");
+    let stderr = process.stop().stderr;
+    let warnings: Vec<_> = stderr.lines().filter(|l| l.contains(" WARN ")).collect();
+    assert_eq!(warnings.len(), 1, "{stderr}");
+    assert!(
+        warnings[0].contains("watches a directory that is gone"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_over_of_an_image_layer_is_said_and_stays() {
+    let volume = image(|current| fs::create_dir(current.join("envoy")).unwrap());
+    volume.setup.put("a", &GOOD);
+    let warning = volume.start(&FOLLOW).wait_for_line(REFUSED);
+    let want =
+        "out/current: a part of an image layer cannot be moved, and envoy in it is not a file";
+    assert!(warning.contains(want), "{warning}");
+    let finished = volume.start(&ONCE).finish();
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains(want), "{}", finished.stderr);
+    let current = volume.path().join("current");
+    assert_eq!(fs::read(current.join("a.yaml")).unwrap(), b"a: 0\n");
 }
 
 /// Waits for a try to write a set, and until what is left is what was there before.

@@ -88,6 +88,16 @@ pub fn reason(error: &Error) -> Option<ErrorKind> {
     }
 }
 
+/// Whether the file system has no such rename: overlayfs does not move a directory of an image layer
+/// (EXDEV), NFS and FUSE exchange nothing (EINVAL and others).
+pub fn is_unsupported(error: &Error) -> bool {
+    use ErrorKind::{CrossesDevices, InvalidInput, Unsupported};
+    matches!(
+        reason(error),
+        Some(CrossesDevices | InvalidInput | Unsupported)
+    )
+}
+
 /// Whether everybody can read the file, or list and enter the directory. More is no harm: a pod's
 /// fsGroup adds bits to whole volumes.
 pub fn is_open(found: &Metadata) -> bool {
@@ -337,6 +347,11 @@ impl Disk {
     pub fn exchange(&self, a: &Path, b: &Path) -> Result<(), Error> {
         let swap = || renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE);
         self.call("exchange", b, || swap().map_err(io::Error::from))
+    }
+
+    /// Gives a directory another name, where nothing stands.
+    pub fn move_dir(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        self.call("move", from, || fs::rename(from, to))
     }
 
     /// Removes a file or link, if there is one.

@@ -2,10 +2,10 @@
 //! program, or single files written through it since. Owns: making them a set, with the same
 //! content for Envoy at every moment. Must not: publish anything new.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use super::disk::reason;
+use super::disk::{failed, is_unsupported, reason};
 use super::layout::{CURRENT, target};
 use super::provenance::{Source, unknown};
 use super::publish::{Staged, ordered};
@@ -21,12 +21,14 @@ impl Publisher {
     /// 1. Copy what `current/` shows into a set.
     /// 2. Make it `done`, then `active`: our links may be among what is shown.
     /// 3. A directory `current` becomes `.live` by exchange: a running Envoy watches its inode.
+    ///    Where the file system has no exchange, [`Publisher::displace`] does what it can.
     /// 4. Replace file after file by a link to the same content.
     pub(super) fn adopt(&mut self) -> Result<(), Error> {
-        let is_dir = match self.disk.lstat(&self.at.current)? {
-            Some(found) => found.is_dir(),
-            None => false,
-        };
+        if self.end_takeover()? {
+            self.foreign = false;
+            return self.watch();
+        }
+        let is_dir = self.is_dir(&self.at.current)?;
         let from = if is_dir {
             self.at.current.clone()
         } else {
@@ -60,7 +62,10 @@ impl Publisher {
             self.retire_live()?;
             let live = self.at.live.clone();
             self.put(CURRENT, &live)?;
-            self.disk.exchange(&self.at.live, &self.at.current)?;
+            match self.disk.exchange(&self.at.live, &self.at.current) {
+                Err(error) if is_unsupported(&error) => self.displace(&staged)?,
+                result => result?,
+            }
         }
 
         // 4.
@@ -73,6 +78,7 @@ impl Publisher {
         for name in self.links()?.dangling {
             self.disk.unlink(&self.at.link(&name))?;
         }
+        self.watch()?;
         self.foreign = false;
         self.older.remove(&staged.number);
         self.active = Some(Active {
@@ -84,6 +90,83 @@ impl Publisher {
             current_owed: false,
         });
         Ok(())
+    }
+
+    // Step 3 where nothing can be exchanged. A moment without `current` cannot be helped; it begins
+    // when all else is done.
+    fn displace(&mut self, staged: &Staged) -> Result<(), Error> {
+        let (current, live) = (self.at.current.clone(), self.at.live.clone());
+        for name in ordered(staged.files.keys()) {
+            if !self.is_ours(&current, name.as_str())? {
+                self.put(&target(name.as_str()), &current.join(name.as_str()))?;
+            }
+        }
+        let link = self.temporary(CURRENT)?;
+        self.disk.unlink(&live)?;
+        // An Envoy that watches the directory goes on to.
+        match self.disk.move_dir(&current, &live) {
+            Err(error) if is_unsupported(&error) => {}
+            result => return result.and_then(|()| self.disk.rename(&link, &current)),
+        }
+        self.disk.unlink(&link)?;
+        for name in self.disk.list(&current)?.unwrap_or_default() {
+            if !self.gives_way(&name)? {
+                let reason = format!(
+                    "a part of an image layer cannot be moved, and {name} in it is not a file: remove that, or mount a volume there"
+                );
+                return Err(failed("replace", &current, io::Error::other(reason)));
+            }
+        }
+        make_dir(&self.disk, &live)?;
+        for name in staged.files.keys() {
+            self.link_key(name)?;
+        }
+        self.clear_current()
+    }
+
+    /// Goes on where `displace` was cut after `current` had begun to give way. True: it is a link
+    /// now.
+    pub(super) fn end_takeover(&mut self) -> Result<bool, Error> {
+        let found = self.disk.lstat(&self.at.current)?;
+        if found.as_ref().is_some_and(|found| !found.is_dir()) {
+            return Ok(false);
+        }
+        let Some(active) = self
+            .visible_set(None)?
+            .filter(|active| active.owed.is_empty())
+        else {
+            return Ok(false);
+        };
+        let links = self.links()?.ours;
+        let linked = |name: &FileName| links.contains(name.as_str());
+        if !self.is_dir(&self.at.live)? || !active.files.keys().all(linked) {
+            return Ok(false);
+        }
+        for name in self.disk.list(&self.at.current)?.unwrap_or_default() {
+            if !self.gives_way(&name)? {
+                return Ok(false);
+            }
+        }
+        self.clear_current().map(|()| true)
+    }
+
+    // Whether `name` in a directory `current` is a link that shows nothing but the active set.
+    fn gives_way(&self, name: &str) -> Result<bool, Error> {
+        let path = self.at.current.join(name);
+        let ours = self.is_ours(&self.at.current, name)?;
+        Ok(ours
+            || self.disk.read_link(&path)?.is_some() && self.disk.stat_followed(&path)?.is_none())
+    }
+
+    // Replaces a directory `current` by our link. An Envoy that watches it is lost.
+    fn clear_current(&mut self) -> Result<(), Error> {
+        let link = self.temporary(CURRENT)?;
+        let current = self.at.current.clone();
+        for name in self.disk.list(&current)?.unwrap_or_default() {
+            self.disk.unlink(&current.join(name))?;
+        }
+        self.lost |= self.is_dir(&current)?;
+        self.disk.rename(&link, &current)
     }
 
     // Synced, but not committed.

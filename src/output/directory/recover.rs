@@ -3,6 +3,7 @@
 //! not: change what Envoy sees, but where that is torn.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -101,6 +102,8 @@ impl Publisher {
             older: Default::default(),
             foreign: false,
             retreated: false,
+            watched: None,
+            lost: false,
             suspect: false,
             next_set: 1,
             next_link: 0,
@@ -112,6 +115,8 @@ impl Publisher {
         publisher.survey()?;
         // Where that cannot be done, the next publish makes it good.
         let _ = publisher.retreat();
+        let _ = publisher.end_takeover();
+        publisher.watch()?;
         Ok(publisher)
     }
 
@@ -160,7 +165,16 @@ impl Publisher {
         Ok(made)
     }
 
-    fn is_dir(&self, path: &Path) -> Result<bool, Error> {
+    /// Sees which directory a running Envoy watches, and whether it is another than before.
+    pub(super) fn watch(&mut self) -> Result<(), Error> {
+        let found = self.disk.lstat(&self.at.live)?;
+        let now = found.filter(Metadata::is_dir).map(|found| inode_of(&found));
+        self.lost |= self.watched.is_some() && now != self.watched;
+        self.watched = now;
+        Ok(())
+    }
+
+    pub(super) fn is_dir(&self, path: &Path) -> Result<bool, Error> {
         Ok(self.disk.lstat(path)?.is_some_and(|found| found.is_dir()))
     }
 
@@ -279,7 +293,7 @@ impl Publisher {
 
     // The active set, if it is done, or of this life: then it was `before`. Files of it that are not
     // what was written are owed.
-    fn visible_set(&self, before: Option<Active>) -> Result<Option<Active>, Error> {
+    pub(super) fn visible_set(&self, before: Option<Active>) -> Result<Option<Active>, Error> {
         let ours = |active: &Active| self.visible == Some(active.number);
         let before = before.filter(ours);
         let known = self.visible == self.whole || before.is_some();

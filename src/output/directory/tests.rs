@@ -14,7 +14,11 @@ use super::publish::is_full;
 use super::*;
 use crate::snapshot::{ObjectName, Origin, ResourceVersion};
 
+/// What moves a directory; some file systems lack the first, some both.
+const MOVES: [&str; 2] = ["exchange", "move"];
+
 const EIO: i32 = 5;
+const EXDEV: i32 = 18;
 const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
 
@@ -38,6 +42,8 @@ enum How {
 pub struct Fault {
     calls: Cell<u64>,
     how: Cell<How>,
+    /// So many of [`MOVES`] are not there.
+    lacks: Cell<usize>,
     log: RefCell<Vec<(&'static str, PathBuf)>>,
 }
 
@@ -52,6 +58,7 @@ impl Fault {
             How::Kill(at) if self.calls.get() >= at => EIO,
             How::Once(at, errno) if self.calls.get() == at => errno,
             How::Each(which, errno) if which == verb => errno,
+            _ if MOVES[..self.lacks.get()].contains(&verb) => EXDEV,
             _ => {
                 self.log.borrow_mut().push((verb, path.to_owned()));
                 return Ok(());
@@ -1654,6 +1661,126 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
             .any(|(verb, on)| *verb == "replace" && on == &publisher.at.link(path))
     };
     assert!(["cds.yaml", "rds.yaml", "old.yaml"].into_iter().all(poked));
+}
+
+#[test]
+fn takes_over_a_real_directory_that_cannot_be_exchanged_or_moved() {
+    for lacks in [1, 2] {
+        let temp = tempdir();
+        go(temp.path());
+        symlink("/nowhere", temp.path().join("current/dangling")).unwrap();
+        let before = fs::metadata(temp.path().join("current")).unwrap().ino();
+        let mut publisher = open(temp.path());
+        publisher.disk.fault.lacks.set(lacks);
+        let published = publish(&mut publisher, "rds.yaml=1 cds.yaml=go-c").unwrap();
+        assert_eq!(list(&published.changed), ["rds.yaml"]);
+        assert_eq!(list(&published.removed), ["old.yaml"]);
+        // Who watches the directory goes on to, or is told.
+        let now = fs::metadata(temp.path().join(".live")).unwrap().ino();
+        assert_eq!(now == before, lacks == 1);
+        assert_eq!(publisher.has_lost_watch(), lacks == 2);
+        assert!(!publisher.has_lost_watch());
+        assert!(!publisher.check().unwrap());
+        drop(publisher);
+        drop(open(temp.path()));
+        tidy(temp.path(), &set("rds.yaml=1 cds.yaml=go-c"));
+    }
+}
+
+#[test]
+fn a_directory_in_a_directory_that_cannot_be_moved_is_a_clear_error_and_stays() {
+    let temp = tempdir();
+    go(temp.path());
+    fs::create_dir(temp.path().join("current/envoy")).unwrap();
+    let before = seen(temp.path());
+    let mut publisher = open(temp.path());
+    publisher.disk.fault.lacks.set(2);
+    for _ in 0..3 {
+        let error = publisher.publish(&set("rds.yaml=1")).unwrap_err();
+        let text = crate::error::Chain(&error).to_string();
+        assert!(
+            text.contains("/current: ") && text.contains(" envoy in it is not a file"),
+            "{text}"
+        );
+        assert_eq!(seen(temp.path()), before);
+        assert!(names(&temp.path().join(".sets")).len() < 16);
+    }
+    fs::remove_dir(temp.path().join("current/envoy")).unwrap();
+    publish(&mut publisher, "rds.yaml=1").unwrap();
+    drop(publisher);
+    drop(open(temp.path()));
+    tidy(temp.path(), &set("rds.yaml=1"));
+}
+
+#[test]
+fn a_kill_at_any_call_of_a_takeover_without_exchange_is_made_good_by_the_next_life() {
+    let mut points = 0;
+    let want = set(NEW);
+    for lacks in [1, 2] {
+        for n in 1.. {
+            let at = format!("call {n}, {lacks} lacking");
+            let temp = tempdir();
+            go(temp.path());
+            let old = seen(temp.path());
+            let fault = Rc::new(Fault::default());
+            fault.lacks.set(lacks);
+            if let Ok(mut publisher) = free(|| open_to(&fault, How::Kill(n), temp.path())) {
+                let _ = publisher.publish(&want);
+            }
+            // Each file is there or, for a moment, is not.
+            let killed = seen(temp.path());
+            let part = |of: &Seen| killed.iter().all(|(name, text)| of.get(name) == Some(text));
+            assert!(part(&old) || part(&contents(&want)), "{at}: {killed:?}");
+            let mut next = open(temp.path());
+            whole(temp.path(), &old, &want, &at);
+            next.disk.fault.lacks.set(lacks);
+            publish(&mut next, NEW);
+            assert_eq!(seen(temp.path()), contents(&want), "{at}");
+            drop(next);
+            drop(open(temp.path()));
+            tidy(temp.path(), &want);
+            if !fault.hit() {
+                break;
+            }
+            points += 1;
+        }
+    }
+    assert!(points > 100, "{points}");
+}
+
+#[test]
+fn tells_that_the_directory_which_an_envoy_watches_is_gone() {
+    let gone: [fn(&Path); 3] = [
+        |dir| fs::remove_dir_all(dir.join(".live")).unwrap(),
+        |dir| fs::remove_dir_all(dir).unwrap(),
+        |dir| {
+            fs::remove_file(dir.join("current")).unwrap();
+            go(dir);
+        },
+    ];
+    for gone in gone {
+        for looked in [true, false] {
+            let temp = tempdir();
+            let dir = temp.path().join("x");
+            let mut publisher = open(&dir);
+            publish(&mut publisher, "rds.yaml=1");
+            assert!(!publisher.check().unwrap());
+            assert!(!publisher.has_lost_watch());
+            gone(&dir);
+            if looked {
+                assert!(publisher.check().unwrap());
+            }
+            let want = set("rds.yaml=2");
+            let published = publisher.publish(&want);
+            published.or_else(|_| publisher.publish(&want)).unwrap();
+            publisher.check().unwrap();
+            publisher.publish(&want).unwrap();
+            assert!(publisher.has_lost_watch());
+            assert!(!publisher.check().unwrap());
+            assert!(!publisher.has_lost_watch());
+            tidy(&dir, &want);
+        }
+    }
 }
 
 #[test]
