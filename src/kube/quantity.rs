@@ -129,6 +129,12 @@ fn scaled(digits: u128, exponent: i32, a_bit: bool) -> u128 {
     }
 }
 
+/// For serde: a backend without a weight gets nothing, in all versions. It is the field's zero value,
+/// in v1alpha1 that of a Quantity, and Flagger before 1.12 leaves out a 0.
+pub fn absent() -> Option<Weight> {
+    Some(Weight::default())
+}
+
 /// For serde: a weight, or nothing where something else stands. Never fails for what JSON can hold,
 /// so that a split with a bad weight still has a name to warn about.
 pub(crate) fn written<'de, D: Deserializer<'de>>(
@@ -170,7 +176,7 @@ impl<'de> Visitor<'de> for WeightVisitor {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Option<Weight>, E> {
-        Ok(None)
+        Ok(absent())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<Weight>, A::Error> {

@@ -50,8 +50,8 @@ pub struct BackendSpec {
     /// The service that gets a share.
     #[serde(deserialize_with = "nullable")]
     pub service: String,
-    /// A number or a Quantity; nothing where it is neither.
-    #[serde(deserialize_with = "quantity::written")]
+    /// A number or a Quantity, 0 where it is absent; nothing where it is neither.
+    #[serde(default = "quantity::absent", deserialize_with = "quantity::written")]
     pub weight: Option<Weight>,
 }
 
@@ -64,7 +64,7 @@ pub enum Unusable {
     NoService,
     /// It lists no backend, or one without a name.
     NoBackend,
-    /// This backend's weight is missing, negative or no number.
+    /// This backend's weight is negative or no number.
     NoWeight(String),
 }
 
