@@ -262,7 +262,7 @@ pub fn describe(before: &Changes, after: &Changes, splits: &[ObjectName]) -> Str
         Some((_, count)) => *count += 1,
         None => texts.push((text, 1)),
     };
-    let moved = |cluster: &ClusterChange| cluster.old.map(u64::from) != Some(cluster.new);
+    let moved = |cluster: &ClusterChange| cluster.old != Some(cluster.new);
     let mut left: Vec<&(FileName, Change)> = before.routes.iter().collect();
     for (file, change) in &after.routes {
         let mut change = change.clone();
@@ -270,7 +270,7 @@ pub fn describe(before: &Changes, after: &Changes, splits: &[ObjectName]) -> Str
         if let Some(at) = left.iter().position(|known| is_same(known, file, &change)) {
             let (_, known) = left.remove(at);
             for (cluster, known) in change.clusters.iter_mut().zip(&known.clusters) {
-                cluster.old = u32::try_from(known.new).ok();
+                cluster.old = Some(known.new);
             }
         }
         if change.clusters.iter().any(moved) {
@@ -280,8 +280,8 @@ pub fn describe(before: &Changes, after: &Changes, splits: &[ObjectName]) -> Str
     for (file, known) in left {
         let mut change = known.clone();
         for cluster in &mut change.clusters {
-            let new = cluster.old.map_or(cluster.new, u64::from);
-            (cluster.old, cluster.new) = (u32::try_from(cluster.new).ok(), new);
+            let new = cluster.old.unwrap_or(cluster.new);
+            (cluster.old, cluster.new) = (Some(cluster.new), new);
         }
         if splits.contains(&known.split) {
             let host = &known.virtual_host;

@@ -14,6 +14,7 @@ mod outcome;
 mod plan;
 mod scan;
 mod schema;
+mod share;
 mod split;
 
 use std::borrow::Cow;

@@ -132,8 +132,8 @@ pub struct ClusterChange {
     pub cluster: String,
     /// The ConfigMap's weight; nothing where there is none, or none that is a whole number.
     pub old: Option<u32>,
-    /// The split's.
-    pub new: u64,
+    /// What the split makes of it.
+    pub new: u32,
 }
 
 impl fmt::Display for Change {
@@ -159,7 +159,7 @@ pub enum Warning {
         split: ObjectName,
         /// Where.
         virtual_host: String,
-        /// Which.
+        /// Which: `cluster NAME`, or `cluster_header NAME`.
         cluster: String,
     },
     /// A route keeps the ConfigMap's weights: the split's add up to 0, or to more than Envoy takes.
@@ -205,7 +205,7 @@ impl fmt::Display for Warning {
                 cluster,
             } => write!(
                 f,
-                "cluster {cluster} of virtual host {virtual_host} gets no more traffic: split \
+                "{cluster} of virtual host {virtual_host} gets no more traffic: split \
                  {split} does not list it"
             ),
             Warning::KeepsOwn {

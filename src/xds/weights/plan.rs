@@ -10,6 +10,7 @@ use super::outcome::{
     Applied, CHANGES_KEPT, Change, ClusterChange, LeftOut, WARNINGS_KEPT, Warning, Weighted,
 };
 use super::schema::Role;
+use super::share::{Member, divide};
 use super::split::Split;
 
 /// A virtual host, as far as it has been read.
@@ -38,6 +39,8 @@ pub(super) struct Route {
 #[derive(Default)]
 pub(super) struct Cluster<'a> {
     pub(super) name: Option<Cow<'a, str>>,
+    /// The name is that of a request header, which names the cluster.
+    pub(super) is_header: bool,
     pub(super) weight: Slot,
     /// Ordinal of the name's event.
     pub(super) name_event: u32,
@@ -90,6 +93,17 @@ impl Slot {
             Slot::Missing => None,
             Slot::Number(number) => number.was,
             Slot::Stuck(_, _, was) => *was,
+        }
+    }
+}
+
+impl Cluster<'_> {
+    /// How it is called in messages.
+    fn label(&self) -> String {
+        let name = self.name.as_deref().unwrap_or("");
+        match self.is_header {
+            true => format!("cluster_header {name}"),
+            false => name.to_owned(),
         }
     }
 }
@@ -207,10 +221,6 @@ impl<'s> Plan<'s> {
         clusters: &[Cluster<'_>],
     ) {
         let split = self.splits[index];
-        let weights: Vec<u64> = clusters
-            .iter()
-            .map(|cluster| backend(split, cluster).map_or(0, |i| split.backends[i].weight))
-            .collect();
         let applied = &mut self.applied[index];
         applied.routes += 1;
         let mut absent = vec![true; split.backends.len()];
@@ -218,34 +228,39 @@ impl<'s> Plan<'s> {
             applied.has_cluster[found] = true;
             absent[found] = false;
         }
-        let sum = weights.iter().fold(0_u64, |sum, w| sum.saturating_add(*w));
-        let Some(sum) = u32::try_from(sum).ok().filter(|sum| *sum > 0) else {
-            let missing = split
-                .backends
-                .iter()
-                .zip(absent)
-                .filter(|(_, absent)| *absent);
-            self.warn(Warning::KeepsOwn {
-                split: split.name.clone(),
-                virtual_host: host.to_owned(),
-                sum,
-                without_cluster: missing.map(|(b, _)| b.service.clone()).collect(),
-            });
-            return;
+        let members = clusters.iter().map(|cluster| Member {
+            backend: backend(split, cluster),
+            // Without a weight, or without a number for one, Envoy would not load the file.
+            own: cluster.weight.was().unwrap_or(0),
+        });
+        let shares: Vec<u64> = split.backends.iter().map(|b| b.weight).collect();
+        let weights = match divide(&members.collect::<Vec<_>>(), &shares) {
+            Ok(weights) => weights,
+            Err(sum) => {
+                let missing = split
+                    .backends
+                    .iter()
+                    .zip(absent)
+                    .filter(|(_, absent)| *absent);
+                self.warn(Warning::KeepsOwn {
+                    split: split.name.clone(),
+                    virtual_host: host.to_owned(),
+                    sum,
+                    without_cluster: missing.map(|(b, _)| b.service.clone()).collect(),
+                });
+                return;
+            }
         };
 
         let before = self.edits.len();
-        if let Err(why) = self.edit(text, (ordinal, route), clusters, &weights, sum) {
+        if let Err(why) = self.edit(text, (ordinal, route), clusters, &weights) {
             self.edits.truncate(before);
             self.left_out.push(LeftOut {
                 route: Some(ordinal as usize),
                 why,
             });
             let own = clusters.iter().map(|cluster| cluster.weight.was());
-            if let Some(own) = own
-                .map(|own| own.map(u64::from))
-                .collect::<Option<Vec<_>>>()
-            {
+            if let Some(own) = own.collect::<Option<Vec<_>>>() {
                 self.note_change(index, host, clusters, &own);
             }
             return;
@@ -253,10 +268,11 @@ impl<'s> Plan<'s> {
         for cluster in clusters {
             let unlisted = backend(split, cluster).is_none();
             if unlisted && cluster.weight.was() != Some(0) {
+                let kind = if cluster.is_header { "" } else { "cluster " };
                 self.warn(Warning::Unlisted {
                     split: split.name.clone(),
                     virtual_host: host.to_owned(),
-                    cluster: cluster.name.as_deref().unwrap_or("").to_owned(),
+                    cluster: format!("{kind}{}", cluster.label()),
                 });
             }
         }
@@ -272,25 +288,22 @@ impl<'s> Plan<'s> {
         text: &str,
         (ordinal, route): (u32, &Route),
         clusters: &[Cluster<'_>],
-        weights: &[u64],
-        sum: u32,
+        weights: &[u32],
     ) -> Result<(), Refused> {
         if let Some(why) = self.barred.get(&ordinal) {
             return Err(why.clone());
         }
         for (cluster, weight) in clusters.iter().zip(weights) {
-            // Not above the sum, which fits.
-            let weight = u32::try_from(*weight).unwrap_or(u32::MAX);
             if let Slot::Missing = cluster.weight {
-                self.insert(text, ordinal, cluster, weight)?;
+                self.insert(text, ordinal, cluster, *weight)?;
             } else {
-                self.set(ordinal, cluster.weight, weight)?;
+                self.set(ordinal, cluster.weight, *weight)?;
             }
         }
-        self.set(ordinal, route.total, sum)
+        self.set(ordinal, route.total, weights.iter().sum())
     }
 
-    fn note_change(&mut self, index: usize, host: &str, clusters: &[Cluster<'_>], new: &[u64]) {
+    fn note_change(&mut self, index: usize, host: &str, clusters: &[Cluster<'_>], new: &[u32]) {
         if self.changes.len() >= CHANGES_KEPT {
             self.more_changes += 1;
         } else {
@@ -298,7 +311,7 @@ impl<'s> Plan<'s> {
                 .iter()
                 .zip(new)
                 .map(|(cluster, new)| ClusterChange {
-                    cluster: cluster.name.as_deref().unwrap_or("").to_owned(),
+                    cluster: cluster.label(),
                     old: cluster.weight.was(),
                     new: *new,
                 });
@@ -376,10 +389,9 @@ impl<'s> Plan<'s> {
 }
 
 fn weighted(virtual_host: &str, clusters: &[Cluster<'_>]) -> Weighted {
-    let name = |cluster: &Cluster<'_>| cluster.name.as_deref().unwrap_or("").to_owned();
     Weighted {
         virtual_host: virtual_host.to_owned(),
-        clusters: clusters.iter().map(name).collect(),
+        clusters: clusters.iter().map(Cluster::label).collect(),
         weights: clusters
             .iter()
             .map(|cluster| cluster.weight.was())
@@ -388,7 +400,8 @@ fn weighted(virtual_host: &str, clusters: &[Cluster<'_>]) -> Weighted {
 }
 
 fn backend(split: &Split, cluster: &Cluster<'_>) -> Option<usize> {
-    split.backend_of(cluster.name.as_deref()?)
+    let name = cluster.name.as_deref().filter(|_| !cluster.is_header);
+    split.backend_of(name?)
 }
 
 /// `, weight: ` in the manner of `name: x`, `"name": "x"` or `"name":"x"`.

@@ -11,6 +11,7 @@ use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
 use super::Refused;
 use super::plan::{Cluster, Host, Number, Plan, Slot};
 use super::schema::Role;
+use crate::kube::quantity::Weight;
 use crate::xds::validate;
 
 /// Bytes read again to see what stands behind aliases, in one text. A budget, so that time stays
@@ -292,10 +293,13 @@ impl<'a, 's> Walk<'a, 's> {
         match role {
             Role::HostName => self.host.name = Some(value),
             Role::Domain => self.plan.note_domain(&mut self.host, &value),
-            Role::ClusterName => {
+            // Envoy takes an empty name beside a header for none.
+            Role::ClusterName if value.is_empty() => {}
+            Role::ClusterName | Role::ClusterHeader => {
                 let key_at = self.stack.last().map_or(0, |frame| frame.key_at);
                 if let Some(cluster) = self.host.clusters.last_mut() {
                     cluster.name = Some(value);
+                    cluster.is_header = role == Role::ClusterHeader;
                     cluster.name_event = self.event;
                     cluster.key_at = key_at;
                     cluster.value_end = end(span);
@@ -313,7 +317,7 @@ impl<'a, 's> Walk<'a, 's> {
         let stuck = |why| Slot::Stuck(line(span), why, as_written(value));
         let (from, to) = (start(span) as usize, end(span) as usize);
         let raw = self.text.get(from..to).unwrap_or("");
-        let Event::Scalar(_, style, ..) = event else {
+        let Event::Scalar(_, style, _, tag) = event else {
             return stuck("the weight is an alias");
         };
         let quotes = match style {
@@ -333,7 +337,7 @@ impl<'a, 's> Walk<'a, 's> {
             at: (from + quotes) as u32,
             len: digits.len() as u32,
             line: line(span),
-            was: number_in(value),
+            was: number_in(value, quotes == 0 || tag.is_some()),
             as_written: as_written(digits),
         })
     }
@@ -383,12 +387,23 @@ impl<'a, 's> Walk<'a, 's> {
     }
 }
 
-/// A weight as Envoy would read it, where that is a whole number.
-fn number_in(value: &str) -> Option<u32> {
-    match value.strip_prefix("0x") {
-        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-        None => value.parse().ok(),
+/// A weight as Envoy reads it, where that is a whole number: yaml-cpp knows hexadecimal and octal
+/// numbers where there are no quotes, or a tag; protobuf, whose turn is next, decimal fractions too.
+fn number_in(value: &str, by_yaml: bool) -> Option<u32> {
+    if let Some(hex) = value.strip_prefix("0x").or(value.strip_prefix("0X")) {
+        return u32::from_str_radix(hex, 16).ok();
     }
+    if by_yaml
+        && value.len() > 1
+        && let Some(octal) = value.strip_prefix('0')
+        && let Ok(number) = u32::from_str_radix(octal, 8)
+    {
+        return Some(number);
+    }
+    // A Quantity is written in all of its other ways, and in more.
+    let number: Weight = value.parse().ok()?;
+    let whole = (!number.has_fraction()).then_some(number.thousandths() / 1000)?;
+    u32::try_from(whole).ok()
 }
 
 /// A weight that stands there just as we would write it.

@@ -38,6 +38,8 @@ pub(super) enum Role {
     Cluster,
     /// A cluster's `name`.
     ClusterName,
+    /// A cluster's `cluster_header`, which stands in for the name.
+    ClusterHeader,
     /// A cluster's `weight`.
     Weight,
     /// A cluster's `weight: {value: n}`.
@@ -92,6 +94,7 @@ impl Role {
             (Role::WeightedClusters, "total_weight" | "totalWeight") => Role::TotalWeight,
             (Role::TotalWeight, "value") => Role::TotalValue,
             (Role::Cluster, "name") => Role::ClusterName,
+            (Role::Cluster, "cluster_header" | "clusterHeader") => Role::ClusterHeader,
             (Role::Cluster, "weight") => Role::Weight,
             (Role::Weight, "value") => Role::WeightValue,
             _ => Role::Opaque,
@@ -111,7 +114,11 @@ impl Role {
             | Role::TotalWeight
             | Role::Weight => mapping,
             Role::Domain => !mapping,
-            Role::HostName | Role::ClusterName | Role::TotalValue | Role::WeightValue => false,
+            Role::HostName
+            | Role::ClusterName
+            | Role::ClusterHeader
+            | Role::TotalValue
+            | Role::WeightValue => false,
             Role::Opaque => true,
         }
     }
