@@ -27,6 +27,7 @@ use crate::kube::client::Client;
 use crate::kube::health::Server;
 use crate::kube::list_watch::Manner;
 use crate::kube::reflector::Followed;
+use crate::net::resolv_conf;
 use crate::net::response::Exchange;
 use crate::net::transport::timespec;
 use crate::output::Output;
@@ -78,6 +79,8 @@ struct Loop {
     once: bool,
     signals: Signals,
     server: Server,
+    /// What names of services in virtual hosts may end with.
+    cluster_domain: String,
     /// In the order of the command line.
     sources: Vec<Source>,
     /// One for each source.
@@ -186,6 +189,7 @@ impl Loop {
             followed,
             smi,
             signals,
+            cluster_domain: resolv_conf::cluster_domain(),
             server,
             changed: None,
             gathers: GATHER_FOR[0],

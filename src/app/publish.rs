@@ -52,7 +52,7 @@ impl Loop {
             return Ok(());
         };
         self.held_up = None;
-        let merge = Merge::new(&splits, set);
+        let merge = Merge::new(&splits, &self.cluster_domain, set);
         let on_disk = match merge.is_undecided() {
             true => self.output.standing().map(|standing| standing.set),
             false => None,

@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod lines;
+pub mod resolv_conf;
 pub mod response;
 pub mod tls;
 pub mod transport;

@@ -25,6 +25,8 @@ pub struct Changes {
 /// Splits on their way into a set, and what comes to light on it.
 pub struct Merge<'s> {
     splits: Vec<&'s Split>,
+    /// The cluster's.
+    domain: &'s str,
     done: Done,
     /// Files with routes that cannot be edited.
     undecided: Vec<(FileName, Tried)>,
@@ -59,8 +61,8 @@ pub struct Done {
 impl<'s> Merge<'s> {
     /// `set` with the splits' weights, as far as that can be done without knowing what was published
     /// before. Of several splits for one service, the first in `splits` counts.
-    pub fn new(splits: &[&'s Split], set: FileSet) -> Merge<'s> {
-        let (first, later) = first_for_each_service(splits);
+    pub fn new(splits: &[&'s Split], domain: &'s str, set: FileSet) -> Merge<'s> {
+        let (first, later) = first_for_each_service(splits, domain);
         let message = |(loser, winner): (usize, usize)| {
             let Split { name, service, .. } = splits[loser];
             format!(
@@ -75,6 +77,7 @@ impl<'s> Merge<'s> {
         };
         let mut merge = Merge {
             splits: first,
+            domain,
             done,
             undecided: Vec::new(),
         };
@@ -83,7 +86,7 @@ impl<'s> Merge<'s> {
             return merge;
         }
         for (name, file) in set {
-            let tried = Tried::new(&name, file, &merge.splits);
+            let tried = Tried::new(&name, file, &merge.splits, domain);
             if tried.is_whole() {
                 merge.done.take(name, tried);
             } else {
@@ -130,7 +133,7 @@ impl<'s> Merge<'s> {
             return self.done.take(name, tried);
         }
         let earlier = |file: Option<File>| {
-            let earlier = Tried::new(&name, file?, &self.splits);
+            let earlier = Tried::new(&name, file?, &self.splits, self.domain);
             earlier.merged.is_ok().then_some(earlier)
         };
         let last = earlier(latest).filter(|last| shown.is_none_or(|shown| last.keeps(shown)));
@@ -157,9 +160,9 @@ impl<'s> Merge<'s> {
 }
 
 impl Tried {
-    fn new(name: &FileName, file: File, splits: &[&Split]) -> Tried {
+    fn new(name: &FileName, file: File, splits: &[&Split], domain: &str) -> Tried {
         let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
-        let merged = weights::merge(name, text, splits);
+        let merged = weights::merge(name, text, splits, domain);
         Tried { file, merged }
     }
 
@@ -379,7 +382,8 @@ mod tests {
     ) -> (FileSet, FileSet, String) {
         let splits = [split("shop", splits[0]), split("blog", splits[1])];
         let splits: Vec<&Split> = splits.iter().collect();
-        let done = Merge::new(&splits, set_of("envoy", text)).finish(good, on_disk);
+        let done =
+            Merge::new(&splits, "cluster.local", set_of("envoy", text)).finish(good, on_disk);
         let warnings: Vec<String> = done.warnings.into_iter().collect();
         (done.set, done.good, warnings.join("\n"))
     }

@@ -14,6 +14,7 @@ mod outcome;
 mod plan;
 mod scan;
 mod schema;
+mod service;
 mod share;
 mod split;
 
@@ -61,24 +62,30 @@ impl fmt::Display for Refused {
 const BARRED_ONE_BY_ONE: usize = 8;
 
 /// Merges `splits` into the text of file `name`; of two that want a route the earlier gets it.
-/// Merging the result again changes nothing. An error: the file cannot be read to its end, so no
+/// `domain` is the cluster's. Merging the result again changes nothing. An error: the file cannot be read to its end, so no
 /// route of it can be edited.
-pub fn merge(name: &FileName, text: &str, splits: &[&Split]) -> Result<Merged, Refused> {
-    if !matches!(name.extension(), "yaml" | "yml" | "json") || !may_concern(text, splits) {
-        return Ok(Merged::untouched(Plan::new(splits)));
+pub fn merge(
+    name: &FileName,
+    text: &str,
+    splits: &[&Split],
+    domain: &str,
+) -> Result<Merged, Refused> {
+    let untouched = || Ok(Merged::untouched(Plan::new(splits, domain)));
+    if !matches!(name.extension(), "yaml" | "yml" | "json") || !may_concern(text, splits, domain) {
+        return untouched();
     }
     let tame = validate::tame(text);
     let (mut barred, mut unproven) = (BTreeMap::new(), 0);
     loop {
-        let mut plan = Plan::new(splits);
+        let mut plan = Plan::new(splits, domain);
         plan.barred = std::mem::take(&mut barred);
         let mut plan = match Walk::new(&tame, plan).run() {
             Ok(plan) => plan,
             Err(Stop::Refused(refused)) => return Err(refused),
-            Err(Stop::Unreadable(refused)) if names_all_of_any(text, splits) => {
+            Err(Stop::Unreadable(refused)) if names_all_of_any(text, splits, domain) => {
                 return Err(refused);
             }
-            Err(Stop::Unreadable(_)) => return Ok(Merged::untouched(Plan::new(splits))),
+            Err(Stop::Unreadable(_)) => return untouched(),
         };
         let in_edits = |edit: &Edit| plan.barred.contains_key(&edit.route);
         if plan.edits.iter().any(in_edits) {
@@ -86,7 +93,7 @@ pub fn merge(name: &FileName, text: &str, splits: &[&Split]) -> Result<Merged, R
             barred = plan.barred;
             continue;
         }
-        note_cut(&mut plan, text, splits);
+        note_cut(&mut plan, text, splits, domain);
         if plan.edits.is_empty() {
             return Ok(Merged::untouched(plan));
         }
@@ -110,9 +117,9 @@ pub fn merge(name: &FileName, text: &str, splits: &[&Split]) -> Result<Merged, R
 }
 
 /// What was not read may hold routes that should follow a split.
-fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split]) {
+fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split], domain: &str) {
     let applies = || plan.applied.iter().any(|applied| applied.routes > 0);
-    if plan.cut.is_some() && (applies() || names_all_of_any(text, splits)) {
+    if plan.cut.is_some() && (applies() || names_all_of_any(text, splits, domain)) {
         let cut = plan.cut.take().map(|why| LeftOut { route: None, why });
         plan.left_out.extend(cut);
     }
@@ -121,14 +128,15 @@ fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split]) {
 /// Every route with weighted clusters in a text, as it stands there; nothing where it cannot be read.
 pub fn weights(text: &str) -> Vec<Weighted> {
     let tame = validate::tame(text);
-    let mut plan = Plan::new(&[]);
+    let mut plan = Plan::new(&[], "");
     plan.seen = Some(Vec::new());
     let plan = Walk::new(&tame, plan).run().ok();
     plan.and_then(|plan| plan.seen).unwrap_or_default()
 }
 
 /// Whether the words that a split needs are there at all, or could be, behind escapes.
-fn may_concern(text: &str, splits: &[&Split]) -> bool {
+fn may_concern(text: &str, splits: &[&Split], domain: &str) -> bool {
+    let names = |split: &&Split| service::is_in(text, split.root(domain));
     if splits.is_empty() {
         return false;
     }
@@ -138,14 +146,14 @@ fn may_concern(text: &str, splits: &[&Split]) -> bool {
         .any(|pair| matches!(pair, [b'\\', b'x' | b'u' | b'U' | b'\n' | b'\r']));
     escaped
         // `weighted_clusters` or `weightedClusters`
-        || text.contains("weighted") && splits.iter().any(|split| text.contains(&split.service))
+        || text.contains("weighted") && splits.iter().any(names)
 }
 
 /// Whether a text that cannot be read looks as if a split applied to it: the words stand there.
-fn names_all_of_any(text: &str, splits: &[&Split]) -> bool {
+fn names_all_of_any(text: &str, splits: &[&Split], domain: &str) -> bool {
     text.contains("weighted")
         && splits.iter().any(|split| {
-            has_word(text, &split.service)
+            has_word(text, split.root(domain))
                 && split.backends.iter().any(|backend| {
                     has_word(text, &backend.service)
                         || has_word(text, &backend.service.replace('.', "_"))

@@ -86,3 +86,22 @@ fn envoy_has_the_weights_of_the_configmap_before_and_of_the_split_after() {
     }
     assert!(count > 5, "{count}");
 }
+
+/// So a split's service is looked for without case, too.
+#[test]
+fn envoy_compares_domains_without_case() {
+    let judge = Judge::start();
+    let routes = |domains: &str| {
+        let text = fs::read_to_string(
+            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/data/route/list_of_one/config.yaml"),
+        );
+        let text = text.unwrap().replace("domains: podinfo", domains);
+        judge.offer(Offered::Routes, text.as_bytes())
+    };
+    assert_eq!(routes("domains: [PODINFO, \"podinfo:*\"]"), Verdict::Loaded);
+    let Verdict::Refused(log) = routes("domains: [PODINFO, podinfo]") else {
+        panic!("Envoy tells PODINFO from podinfo");
+    };
+    assert!(log.contains("Duplicate entry of domain podinfo"), "{log}");
+}

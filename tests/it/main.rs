@@ -19,6 +19,7 @@ mod chart_security;
 mod chart_started;
 mod chart_values;
 mod clock;
+mod cluster_domain;
 mod command;
 mod command_line;
 mod connecting;

@@ -10,6 +10,7 @@ use super::outcome::{
     Applied, CHANGES_KEPT, Change, ClusterChange, LeftOut, WARNINGS_KEPT, Warning, Weighted,
 };
 use super::schema::Role;
+use super::service;
 use super::share::{Member, divide};
 use super::split::Split;
 
@@ -135,6 +136,8 @@ impl Host<'_> {
 /// What is to be done to a text, and to be said about it.
 pub(super) struct Plan<'s> {
     splits: &'s [&'s Split],
+    /// The cluster's.
+    domain: &'s str,
     /// Routes that must not be edited, by ordinal.
     pub(super) barred: BTreeMap<u32, Refused>,
     /// Every route, where that is what is asked for.
@@ -153,9 +156,10 @@ pub(super) struct Plan<'s> {
 }
 
 impl<'s> Plan<'s> {
-    pub(super) fn new(splits: &'s [&'s Split]) -> Plan<'s> {
+    pub(super) fn new(splits: &'s [&'s Split], domain: &'s str) -> Plan<'s> {
         Plan {
             splits,
+            domain,
             barred: BTreeMap::new(),
             seen: None,
             next_route: 0,
@@ -171,8 +175,9 @@ impl<'s> Plan<'s> {
     }
 
     pub(super) fn note_domain(&self, host: &mut Host<'_>, domain: &str) {
+        let name = service::bare(domain);
         for (index, split) in self.splits.iter().enumerate() {
-            if split.has_domain(domain) && !host.domains.contains(&index) {
+            if split.has_host(name, self.domain) && !host.domains.contains(&index) {
                 host.domains.push(index);
             }
         }
@@ -194,8 +199,9 @@ impl<'s> Plan<'s> {
                 self.barred.entry(ordinal).or_insert(cut.clone());
             }
             let mut follows = splits.iter().enumerate().filter(|(i, split)| {
-                let is_host = name == split.service || host.domains.contains(i);
-                is_host && clusters.iter().any(|c| backend(split, c).is_some())
+                let is_name = name == split.service || name == split.root(self.domain);
+                (is_name || host.domains.contains(i))
+                    && clusters.iter().any(|c| backend(split, c).is_some())
             });
             let Some((first, split)) = follows.next() else {
                 continue;

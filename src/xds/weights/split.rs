@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::service;
 use crate::kube::api::nullable;
 use crate::kube::quantity::{self, Weight};
 use crate::snapshot::ObjectName;
@@ -119,21 +120,16 @@ impl Split {
         })
     }
 
-    /// Whether one of a virtual host's `domains` is this split's service, by itself or with its
-    /// namespace. A port is ignored.
-    pub fn has_domain(&self, domain: &str) -> bool {
-        let host = match domain.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            _ => domain,
-        };
-        let Some(rest) = host.strip_prefix(self.service.as_str()) else {
-            return false;
-        };
-        let in_namespace = |rest: &str| {
-            let rest = rest.strip_prefix(self.name.namespace.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest == ".svc.cluster.local")
-        };
-        rest.is_empty() || rest.strip_prefix('.').is_some_and(in_namespace)
+    /// The service by its own name, as short as `spec.service` could have been.
+    pub(super) fn root(&self, domain: &str) -> &str {
+        service::of(&self.service, &self.name.namespace, domain)
+    }
+
+    /// Whether one of a virtual host's `domains` is this split's service.
+    pub(super) fn has_host(&self, host: &str, domain: &str) -> bool {
+        let root = self.root(domain);
+        service::begins(host, root)
+            && service::of(host, &self.name.namespace, domain).eq_ignore_ascii_case(root)
     }
 
     /// The backend that a cluster stands for: the one of its name, else the one whose name it is
@@ -150,12 +146,17 @@ impl Split {
 }
 
 /// Of splits for one service the first counts: gives those that count, and pairs of indexes (one
-/// that does not, the one that does instead of it) for a warning.
-pub fn first_for_each_service<'s>(splits: &[&'s Split]) -> (Vec<&'s Split>, Vec<(usize, usize)>) {
+/// that does not, the one that does instead of it) for a warning. `domain`: the cluster's.
+pub fn first_for_each_service<'s>(
+    splits: &[&'s Split],
+    domain: &str,
+) -> (Vec<&'s Split>, Vec<(usize, usize)>) {
     let (mut first, mut later) = (Vec::new(), Vec::new());
     for (index, split) in splits.iter().enumerate() {
+        let root = split.root(domain);
         let same = |other: &&&Split| {
-            other.service == split.service && other.name.namespace == split.name.namespace
+            other.name.namespace == split.name.namespace
+                && other.root(domain).eq_ignore_ascii_case(root)
         };
         match splits[..index].iter().position(|other| same(&other)) {
             Some(winner) => later.push((index, winner)),

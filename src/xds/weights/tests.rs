@@ -1,5 +1,5 @@
 //! Every case under `tests/data/route`: `config.*` with `split.json` (one TrafficSplit or a list)
-//! becomes `want.*` with the warnings of `warnings.txt`, but for the routes that are left out as
+//! becomes `want.*` (in the cluster of `domain.txt`, if any) with the warnings of `warnings.txt`, but for the routes that are left out as
 //! `left_out.txt` says (without `want.*`: nothing changes), or is refused as `refused.txt` says.
 
 #![allow(clippy::unwrap_used)]
@@ -68,7 +68,9 @@ fn check(case: &Path) -> Result<(), String> {
     let name = FileName::new(&format!("config.{extension}")).unwrap();
     let (all, mut warnings) = splits(&read("split.json").unwrap());
     let all: Vec<&Split> = all.iter().collect();
-    let (splits, later) = first_for_each_service(&all);
+    let domain = read("domain.txt").unwrap_or_default();
+    let domain = domain.lines().next().unwrap_or("cluster.local");
+    let (splits, later) = first_for_each_service(&all, domain);
     for (loser, winner) in later {
         let (loser, winner) = (&all[loser].name, &all[winner].name);
         warnings.push(format!(
@@ -79,7 +81,7 @@ fn check(case: &Path) -> Result<(), String> {
     let left_out = read("left_out.txt").unwrap_or_default();
     let unchanged = || (!left_out.is_empty()).then(|| config.clone());
     let want = read(&format!("want.{extension}")).or_else(unchanged);
-    let merged = match (merge(&name, &config, &splits), read("refused.txt")) {
+    let merged = match (merge(&name, &config, &splits, domain), read("refused.txt")) {
         (Ok(merged), None) => merged,
         (Err(refused), Some(want)) if refused.to_string() == want.trim_end() => return Ok(()),
         (found, want) => return Err(format!("want refused {want:?}, found {found:?}")),
@@ -107,7 +109,7 @@ fn check(case: &Path) -> Result<(), String> {
     if want.lines().ne(warnings.iter().map(String::as_str)) {
         return Err(format!("want warnings:\n{want}\nfound: {warnings:#?}"));
     }
-    let again = merge(&name, &found, &splits).map(|merged| merged.text);
+    let again = merge(&name, &found, &splits, domain).map(|merged| merged.text);
     if again != Ok(None) {
         return Err(format!("merging again gives {again:?}"));
     }
@@ -160,6 +162,7 @@ fn beside_what_is_too_much_to_read_all_others_follow() {
         &FileName::new("a.yaml").unwrap(),
         &text([100, 0]),
         &splits.iter().collect::<Vec<_>>(),
+        "cluster.local",
     )
     .unwrap();
     assert!(merged.text == Some(text([75, 25])));

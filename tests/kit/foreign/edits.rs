@@ -3,7 +3,7 @@
 use granit_parser::{Event, Parser};
 use serde::Deserialize;
 
-use super::oracle::compare;
+use super::oracle::{DOMAIN, compare};
 use super::{FileName, SECRET, Split, merge, name, usual_splits};
 use crossover::xds::validate::{self, Fault, Verdict};
 use crossover::xds::weights::{Spec, first_for_each_service};
@@ -30,7 +30,7 @@ pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
-    let (splits, _) = first_for_each_service(&splits.iter().collect::<Vec<_>>());
+    let (splits, _) = first_for_each_service(&splits.iter().collect::<Vec<_>>(), DOMAIN);
     check_merge(text, &splits, &verdicts[0]);
 }
 
@@ -68,13 +68,13 @@ fn check_merge(text: &str, splits: &[&Split], before: &Verdict) {
     let file = FileName::new("a.yaml").unwrap();
     if is_bad(before) {
         // It is never merged; and the oracle's time is quadratic in the depth.
-        let _ = merge(&file, text, splits);
+        let _ = merge(&file, text, splits, DOMAIN);
         return;
     }
     if compare(text, splits).is_err() {
         return;
     }
-    let merged = merge(&file, text, splits).unwrap();
+    let merged = merge(&file, text, splits, DOMAIN).unwrap();
     let Some(found) = merged.text else { return };
     assert_ne!(text, found, "an unchanged text was copied");
     untouched(text, &found);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::oracle::compare;
+use super::oracle::{DOMAIN, compare};
 use super::{FileName, SECRET, Split, base64, merge, name, usual_splits};
 use crossover::kube::api::{self, WatchEvent};
 use crossover::kube::reflector::Observation;
@@ -167,7 +167,7 @@ fn desired(source: &Source) -> Done {
     let splits: Vec<&Split> = splits.iter().collect();
     let desired = desired::desired(&[source.known()], false);
     let desired = desired.expect("the one source is known and has content");
-    Merge::new(&splits, desired.set).finish(&FileSet::new(), None)
+    Merge::new(&splits, DOMAIN, desired.set).finish(&FileSet::new(), None)
 }
 
 /// Every file with the weights that a merge of it alone gives; one that is refused is as it was.
@@ -176,7 +176,7 @@ fn check_weights(content: &Content, set: &FileSet) {
     let splits: Vec<&Split> = splits.iter().collect();
     let merged = |(name, bytes): (&FileName, &Bytes)| {
         let text = std::str::from_utf8(bytes).unwrap_or("");
-        let merged = merge(name, text, &splits)
+        let merged = merge(name, text, &splits, DOMAIN)
             .ok()
             .and_then(|merged| merged.text);
         merged.map_or(bytes.to_vec(), String::into_bytes)

@@ -7,10 +7,13 @@ use serde_yaml::{Mapping, Value};
 
 use super::{FileName, Refused, Split, merge};
 
+/// The cluster's.
+pub const DOMAIN: &str = "cluster.local";
+
 /// Merges, and panics where the result is not what the oracle says. Gives whether weights changed.
 pub fn compare(text: &str, splits: &[&Split]) -> Result<bool, Refused> {
     let name = FileName::new("a.yaml").unwrap();
-    let merged = merge(&name, text, splits)?;
+    let merged = merge(&name, text, splits, DOMAIN)?;
     if let Some(left_out) = merged.left_out.first() {
         return Err(left_out.why.clone());
     }
@@ -25,7 +28,7 @@ pub fn compare(text: &str, splits: &[&Split]) -> Result<bool, Refused> {
         }
         return Ok(false);
     };
-    let again = merge(&name, found, splits);
+    let again = merge(&name, found, splits, DOMAIN);
     assert_eq!(
         again.map(|again| again.text),
         Ok(None),
@@ -158,16 +161,11 @@ fn host_weights(host: &mut Mapping, splits: &[&Split], wanted: &mut Vec<Wanted>)
         .iter()
         .copied()
         .filter(|split| {
-            name == split.service
-                || domains.iter().any(|domain| {
-                    let namespace = &split.name.namespace;
-                    let port = |c: char| c.is_ascii_digit();
-                    let host = domain.trim_end_matches(port);
-                    let host = host.strip_suffix(':').unwrap_or(domain);
-                    host == split.service
-                        || host == format!("{}.{namespace}", split.service)
-                        || host == format!("{}.{namespace}.svc.cluster.local", split.service)
-                })
+            let root = root(&split.service, &split.name.namespace);
+            let same = |domain: &String| {
+                root.to_lowercase() == self::root(domain, &split.name.namespace).to_lowercase()
+            };
+            name == split.service || name == root || domains.iter().any(same)
         })
         .collect();
     for (key, value) in host.iter_mut() {
@@ -177,6 +175,25 @@ fn host_weights(host: &mut Mapping, splits: &[&Split], wanted: &mut Vec<Wanted>)
             matcher_weights(value, &meant, wanted);
         }
     }
+}
+
+/// A host name without its port, its last dot, and all that a service's own name may end with.
+fn root<'h>(host: &'h str, namespace: &str) -> &'h str {
+    let port = |c: char| c.is_ascii_digit();
+    let whole = host
+        .strip_suffix('*')
+        .unwrap_or(host.trim_end_matches(port));
+    let host = whole.strip_suffix(':').unwrap_or(host);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let lower = host.to_ascii_lowercase();
+    let ends = [format!(".svc.{DOMAIN}"), ".svc".to_owned(), String::new()];
+    for end in ends {
+        let end = format!(".{namespace}{end}").to_ascii_lowercase();
+        if lower.ends_with(&end) {
+            return &host[..host.len() - end.len()];
+        }
+    }
+    host
 }
 
 /// The fields between a matcher and what it does.
