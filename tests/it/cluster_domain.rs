@@ -35,8 +35,8 @@ fn follows(resolv_conf: &str, domain: &str, weights: [u64; 2]) {
     let finished = Crossover::spawn(pod.command(&inner)).finish();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     setup.assert_found(&[
-        (FILE, &routes_to(domain, weights)),
         ("other.yaml", &routes([60, 40])),
+        (FILE, &routes_to(domain, weights)),
     ]);
 }
 

@@ -39,17 +39,26 @@ fn number(value: &Value) -> u64 {
     }
 }
 
+/// The items of a list, and of lists in it; what is no list is a list of it.
+fn all_of(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(all_of).collect(),
+        other => vec![other],
+    }
+}
+
 /// All weights in a value, in order.
 fn weights(value: &Value, found: &mut Weights) {
     match value {
         Value::Object(fields) => {
-            for (key, inner) in fields {
-                let clusters = inner["clusters"].as_array();
-                match (key.as_str(), clusters) {
+            // A listener that was replaced drains for a while.
+            for (key, inner) in fields.iter().filter(|(key, _)| *key != "draining_state") {
+                match (key.as_str(), inner.get("clusters")) {
                     ("weighted_clusters" | "weightedClusters", Some(clusters)) => {
-                        let name = |cluster: &Value| cluster["name"].as_str().unwrap().to_owned();
+                        let named = |c: &Value, field| c[field].as_str().unwrap_or("").to_owned();
+                        let name = |c: &Value| named(c, "name") + &named(c, "cluster_header");
                         let pair = |c: &Value| (name(c), c.get("weight").map_or(0, number));
-                        found.push(clusters.iter().map(pair).collect());
+                        found.push(all_of(clusters).into_iter().map(pair).collect());
                     }
                     _ => weights(inner, found),
                 }

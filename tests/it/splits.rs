@@ -164,7 +164,7 @@ fn a_split_with_matches_is_not_applied() {
 
 #[test]
 fn a_split_with_a_bad_weight_is_not_applied() {
-    for weight in [json!(-1), json!("a lot"), json!(null)] {
+    for weight in [json!(-1), json!("a lot"), json!(true)] {
         let backends = json!([{"service": "podinfo-primary", "weight": weight},
             {"service": "podinfo-canary", "weight": 1}]);
         let spoil = |split| with(split, "backends", backends.clone());
@@ -173,6 +173,21 @@ fn a_split_with_a_bad_weight_is_not_applied() {
             "the weight of podinfo-primary is no number from 0 up",
         );
     }
+}
+
+#[test]
+fn a_backend_without_a_weight_gets_nothing() {
+    let setup = Setup::template();
+    let (primary, canary) = ("podinfo-primary", "podinfo-canary");
+    let split = |backends| with(split_of("podinfo", "podinfo", [1, 1]), "backends", backends);
+    setup.server.create(split(
+        json!([{"service": primary}, {"service": canary, "weight": 1}]),
+    ));
+    let _process = setup.start(&FOLLOW);
+    setup.until_weights([0, 1]);
+    let null = json!([{"service": primary, "weight": 7}, {"service": canary, "weight": null}]);
+    setup.server.apply(split(null));
+    setup.until_weights([7, 0]);
 }
 
 #[test]
