@@ -37,7 +37,7 @@ pub enum Command {
 /// Everything that can be chosen, validated.
 #[derive(Debug)]
 pub struct Config {
-    /// The API server's base URL, without a slash at its end.
+    /// The API server's base URL: its scheme in lower case, without a slash at its end.
     pub apiserver: String,
     /// Trusted roots; `None`: the service account's, if it is there, else the public ones.
     pub ca_file: Option<PathBuf>,
@@ -415,7 +415,7 @@ fn wrapped(
     let drain = match drain {
         Some(lasts) => Some(Drain {
             lasts,
-            admin: url("envoy-admin", admin, &["http"])?,
+            admin: url("flag -envoy-admin", admin, &["http"])?,
         }),
         None => None,
     };

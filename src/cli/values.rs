@@ -18,38 +18,66 @@ pub fn apiserver(
     flag: Option<String>,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<String, Error> {
-    let url = flag.unwrap_or_else(|| {
-        let host = env("KUBERNETES_SERVICE_HOST").filter(|host| !host.is_empty());
-        match (
-            host,
-            env("KUBERNETES_SERVICE_PORT").filter(|port| !port.is_empty()),
-        ) {
-            (Some(host), Some(port)) if host.contains(':') => format!("https://[{host}]:{port}"),
-            (Some(host), Some(port)) => format!("https://{host}:{port}"),
-            _ => "https://kubernetes".into(),
+    let variable = |name| env(name).filter(|value| !value.is_empty());
+    let host = variable("KUBERNETES_SERVICE_HOST");
+    let (what, url) = match (flag, host, variable("KUBERNETES_SERVICE_PORT")) {
+        (Some(url), ..) => ("flag -apiserver", url),
+        (None, Some(host), Some(port)) => {
+            // An IPv6 address, which may have its brackets already.
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            let host = match bare.contains(':') {
+                true => format!("[{bare}]"),
+                false => host,
+            };
+            let what = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT";
+            (what, format!("https://{host}:{port}"))
         }
-    });
-    self::url("apiserver", url, &["http", "https"])
+        (None, ..) => return Ok("https://kubernetes".into()),
+    };
+    self::url(what, url, &["http", "https"])
 }
 
-/// A base URL of such a scheme, without a slash at its end.
-pub fn url(flag: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
-    let why = match url.parse::<Uri>() {
-        Err(_) => "it is no URL",
-        Ok(uri) => match (uri.scheme_str(), uri.authority()) {
-            (_, Some(authority)) if authority.as_str().contains('@') => {
-                // Not echoed: it may be a password.
-                let what = format!("-{flag} names a user: use -token-file instead");
-                return Err(Error::Usage(what));
-            }
-            (Some(scheme), Some(_)) if schemes.contains(&scheme) && uri.query().is_none() => {
-                return Ok(url.trim_end_matches('/').to_owned());
-            }
-            _ if schemes.len() > 1 => "it must be http://HOST[:PORT] or https://HOST[:PORT]",
-            _ => "it must be http://HOST[:PORT]",
-        },
+/// A base URL of such a scheme, as whoever compares or extends its text needs it: the scheme in
+/// lower case, no slash at the end, nothing after the path. `what`: where it is from.
+pub fn url(what: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
+    let refused = |why| {
+        Err(Error::Usage(format!(
+            "invalid value {url:?} for {what}: {why}"
+        )))
     };
-    Err(bad(flag, &url, why))
+    let uri = url.parse::<Uri>();
+    let names_user = match &uri {
+        Ok(uri) => uri.authority().is_some_and(|a| a.as_str().contains('@')),
+        Err(_) => url.contains('@'),
+    };
+    if names_user {
+        // Not echoed: it may be a password.
+        let what = format!("{what} names a user: use -token-file instead");
+        return Err(Error::Usage(what));
+    }
+    let Ok(uri) = uri else {
+        return refused("it is not a URL");
+    };
+    let form = match schemes {
+        [_] => "it must be http://HOST[:PORT]",
+        _ => "it must be http://HOST[:PORT] or https://HOST[:PORT]",
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return refused(form);
+    };
+    // The parser drops a fragment without a word.
+    if !schemes.contains(&scheme) || uri.query().is_some() || url.contains('#') {
+        return refused(form);
+    }
+    // A port that it cannot read would be taken for none, which is the scheme's own.
+    let host = authority.host();
+    if host.is_empty()
+        || authority.as_str() != host && matches!(authority.port_u16(), None | Some(0))
+    {
+        return refused("its port is a number from 1 to 65535");
+    }
+    let path = uri.path().trim_end_matches('/');
+    Ok(format!("{scheme}://{authority}{path}"))
 }
 
 /// The namespace of objects that are named without one, found only when it is needed.

@@ -51,9 +51,31 @@ fn apiserver_is_asked() {
     );
     assert!(setup.server.requests().is_empty());
     assert_eq!(other.server.requests().len(), 4);
-    // A slash at the end changes nothing.
-    let slash = format!("-apiserver={}/", other.server.url());
-    setup.succeed(&[&slash, "-onetime", "-configmap=a"]);
+    // A slash at the end changes nothing, nor do capitals.
+    let url = other.server.url();
+    for url in [
+        format!("{url}/"),
+        format!("{url}//"),
+        url.replace("http", "HTTP"),
+    ] {
+        setup.succeed(&["-apiserver", &url, "-onetime", "-configmap=a"]);
+    }
+}
+
+#[test]
+fn capitals_in_the_scheme_leave_https_what_it_is() {
+    let setup = Setup::https(false);
+    setup.put("a", &[("a.yaml", "a: 1\n")]);
+    fs::write(setup.path("token"), "TOKEN").unwrap();
+    let url = setup.server.url().replace("https", "HTTPS");
+    let (ca, token) = (setup.path("ca.crt"), setup.path("token"));
+    let flags = ["-apiserver", &url, "-ca-file", &ca, "-token-file", &token];
+    setup.succeed(&[&flags[..], &ONCE].concat());
+    assert_eq!(setup.server.requests()[0].token.as_deref(), Some("TOKEN"));
+    // Nobody is trusted that would not be otherwise, and the warning comes, too.
+    let flags = ["-apiserver", &url, "-insecure", "-token-file", &token];
+    let finished = setup.succeed(&[&flags[..], &ONCE].concat());
+    assert!(finished.stderr.contains("WARN"), "{}", finished.stderr);
 }
 
 #[test]

@@ -67,6 +67,24 @@ fn the_apiserver_is_the_flags_else_the_environments_else_kubernetes() {
     );
     assert_eq!(apiserver(&[], &four), "https://127.0.0.1:1");
     assert_eq!(apiserver(&[], &six), "https://[::1]:1");
+    let brackets = [(host, "[::1]"), (port, "1")];
+    assert_eq!(apiserver(&[], &brackets), "https://[::1]:1");
     assert_eq!(apiserver(&[], &[(host, "")]), "https://kubernetes");
     assert_eq!(apiserver(&[], &[]), "https://kubernetes");
+}
+
+#[test]
+fn an_environment_that_makes_no_url_is_named_and_no_flag_is_blamed() {
+    let flags = ["-configmap=default/a"];
+    let mut command = crossover::command(&flags);
+    command.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    command.env("KUBERNETES_SERVICE_PORT", "tcp://10.0.0.1:443");
+    let finished = Crossover::spawn(command).finish();
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    let line = finished.stderr.lines().next().unwrap();
+    assert!(
+        line.contains("for KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: "),
+        "{line}"
+    );
+    assert!(!line.contains("flag"), "{line}");
 }

@@ -184,20 +184,36 @@ fn an_apiserver_that_is_no_url() {
         "kubernetes:443",
         "//kubernetes",
         "http://a?b=c",
+        "http://a#b",
+        "http://a/#",
     ] {
         refuses_value("apiserver", url, why);
     }
-    refuses_value("apiserver", "", "it is no URL");
-    refuses_value("apiserver", "https://", "it is no URL");
+    for url in ["", "https://", "https://a b"] {
+        refuses_value("apiserver", url, "it is not a URL");
+    }
+    // None of these is the scheme's own port.
+    for url in [
+        "https://a:",
+        "https://a:0",
+        "https://a:65536",
+        "https://[::1]:x",
+    ] {
+        refuses_value("apiserver", url, "its port is a number from 1 to 65535");
+    }
 }
 
 #[test]
 fn a_password_in_a_url_without_telling_it() {
-    let flags = [
-        "-configmap=default/a",
-        "-apiserver=https://me:secret@kubernetes",
-    ];
-    refuses(&flags, "-apiserver names a user: use -token-file instead");
+    for url in [
+        "https://me:secret@kubernetes",
+        "https://me:se cret@kubernetes",
+    ] {
+        let flags = ["-configmap=default/a", "-apiserver", url];
+        let want = "flag -apiserver names a user: use -token-file instead";
+        refuses(&flags, want);
+        assert!(!Crossover::run(&flags).stderr.contains("me:"));
+    }
 }
 
 #[test]
