@@ -9,17 +9,21 @@ use std::time::Instant;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
 use nix::sys::signal::SigSet;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpgid, getpgrp, getpid, getsid, kill_process, wait,
+};
 
 use crate::error::Error;
 
 /// A command that has been started and not ended.
+#[derive(Clone, Copy)]
 pub struct Running {
     pid: Pid,
     term: Term,
 }
 
 /// What SIGTERM does.
+#[derive(Clone, Copy)]
 enum Term {
     /// It is passed on at once.
     Passes,
@@ -44,12 +48,20 @@ impl Running {
         Ok(Running { pid, term })
     }
 
-    /// A signal has come.
-    pub fn take(&mut self, signal: Signal) {
+    /// A signal has come. `by_kernel`: from a terminal.
+    pub fn take(&mut self, signal: Signal, by_kernel: bool) {
         match self.term {
+            _ if by_kernel && self.has_it_too(signal) => {}
             Term::Drains if signal == Signal::TERM => self.term = Term::Wanted,
             _ => self.pass(signal),
         }
+    }
+
+    /// Whether a terminal's signal reaches the command by itself: it goes to a whole group of
+    /// processes, but one that is hung up tells its session's leader alone.
+    fn has_it_too(&self, signal: Signal) -> bool {
+        let alone = signal == Signal::HUP && getsid(None) == Ok(getpid());
+        !alone && getpgid(Some(self.pid)) == Ok(getpgrp())
     }
 
     fn pass(&mut self, signal: Signal) {

@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -23,6 +23,9 @@ use crate::process::child::Running;
 const ENDS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
 /// What else is for a command.
 const PASSED: [Signal; 2] = [Signal::USR1, Signal::USR2];
+
+/// `SI_KERNEL`: no process has sent it, so on a terminal whoever is in its foreground has it.
+const BY_KERNEL: i32 = 0x80;
 
 /// Why a wait is to be left off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +49,12 @@ pub struct Signals {
     /// While true, a signal that is let through ends the program with exit code 0 from its handler:
     /// for the one call that cannot be interrupted, a name look-up. Unset: there is no handler.
     exit_at_once: Arc<OnceLock<Arc<AtomicBool>>>,
-    /// The lock is there because ureq's traits ask for `Sync`.
+    /// The lock is there because ureq's traits ask for `Sync`. It is free whatever is going on, as a
+    /// panic's hook needs it again on the same thread.
     stage: Arc<Mutex<Stage>>,
 }
 
+#[derive(Clone, Copy)]
 enum Stage {
     /// No command runs: a signal ends the program.
     Alone,
@@ -96,56 +101,64 @@ impl Signals {
         })
     }
 
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 
     /// Does what the signals ask for that have come, and what is due: every wait calls this when it
     /// ends, for whatever reason. Something, again and again: leave off what is being done.
     pub fn attend(&self) -> Option<Call> {
         let next = || self.waiting.read_signal().ok().flatten();
-        let mut came = std::iter::from_fn(next)
-            .filter_map(|told| Signal::from_named_raw(told.ssi_signo.try_into().ok()?));
+        let mut came = std::iter::from_fn(next).filter_map(|told| {
+            let signal = Signal::from_named_raw(told.ssi_signo.try_into().ok()?)?;
+            Some((signal, told.ssi_code == BY_KERNEL))
+        });
         let mut stage = self.stage();
         let now = Instant::now();
-        match &mut *stage {
+        match &mut stage {
             Stage::Alone => {
-                let ended = came.find(|signal| self.ends.contains(signal));
+                let ended = came.find(|(signal, _)| self.ends.contains(signal));
+                let ended = ended.map(|(signal, _)| signal);
                 let lingers = self.lingers.filter(|_| ended == Some(Signal::TERM));
                 if let Some(lasts) = lingers {
                     info!(wait:? = lasts; "told to stop: going on for an Envoy that drains");
-                    *stage = Stage::Lingering(now + lasts);
+                    stage = Stage::Lingering(now + lasts);
                 } else if ended.is_some() {
-                    *stage = Stage::Stopped;
+                    stage = Stage::Stopped;
                 }
             }
             Stage::Lingering(until) => {
-                if now >= *until || came.any(|signal| self.ends.contains(&signal)) {
-                    *stage = Stage::Stopped;
+                if now >= *until || came.any(|(signal, _)| self.ends.contains(&signal)) {
+                    stage = Stage::Stopped;
                 }
             }
             Stage::Running(command) => {
-                let passed = came.filter(|signal| *signal != Signal::CHILD);
-                passed.for_each(|signal| command.take(signal));
+                let passed = came.filter(|(signal, _)| *signal != Signal::CHILD);
+                passed.for_each(|(signal, by_kernel)| command.take(signal, by_kernel));
                 if let Some(code) = command.attend(now) {
-                    *stage = Stage::Ended(code);
+                    stage = Stage::Ended(code);
                 }
             }
             Stage::Stopped | Stage::Ended(_) => {}
         }
-        match &*stage {
+        self.set_stage(stage);
+        match stage {
             Stage::Alone | Stage::Lingering(_) => None,
             Stage::Stopped => Some(Call::Stop),
             Stage::Running(command) => command.asks_to_drain().then_some(Call::Drain),
-            Stage::Ended(code) => Some(Call::Ended(*code)),
+            Stage::Ended(code) => Some(Call::Ended(code)),
         }
     }
 
     /// When to attend though no signal comes any more.
     pub fn due(&self) -> Option<Instant> {
-        match &*self.stage() {
+        match self.stage() {
             Stage::Alone => None,
-            Stage::Lingering(until) => Some(*until),
+            Stage::Lingering(until) => Some(until),
             Stage::Running(command) => command.due(),
             Stage::Stopped | Stage::Ended(_) => Some(Instant::now()),
         }
@@ -154,14 +167,15 @@ impl Signals {
     /// Starts the command, which signals are passed on to from now on. `drains`: not SIGTERM, until
     /// [`Signals::pass_at`] says so.
     pub fn start(&self, words: &[CString], drains: bool) -> Result<(), Error> {
-        *self.stage() = Stage::Running(Running::start(words, drains)?);
+        self.set_stage(Stage::Running(Running::start(words, drains)?));
         Ok(())
     }
 
     /// When SIGTERM is passed on to the command, if it has not been.
     pub fn pass_at(&self, at: Instant) {
-        if let Stage::Running(command) = &mut *self.stage() {
+        if let Stage::Running(mut command) = self.stage() {
             command.pass_at(at);
+            self.set_stage(Stage::Running(command));
         }
     }
 
@@ -186,7 +200,7 @@ impl Signals {
     }
 
     fn is_running(&self) -> bool {
-        matches!(&*self.stage(), Stage::Running(_))
+        matches!(self.stage(), Stage::Running(_))
     }
 
     /// Runs a call that cannot be interrupted; a signal during it ends the program, unless that has

@@ -74,6 +74,7 @@ mod steady;
 mod storage;
 mod tls;
 mod traffic;
+mod tty;
 mod unserved;
 mod usage;
 mod versions;
