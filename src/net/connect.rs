@@ -57,12 +57,13 @@ impl Connection {
         let stream = &self.stream;
         shared.wait(stream, PollFlags::OUT)?;
         sockopt::socket_error(stream)??;
-        sockopt::set_tcp_nodelay(stream, true)?;
-        sockopt::set_socket_keepalive(stream, true)?;
-        sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
-        sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
-        sockopt::set_tcp_keepcnt(stream, 2)?;
-        sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32)?;
+        // Where a sandbox lacks one of them, looks still find a dead connection.
+        let _ = sockopt::set_tcp_nodelay(stream, true);
+        let _ = sockopt::set_socket_keepalive(stream, true);
+        let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER);
+        let _ = sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY);
+        let _ = sockopt::set_tcp_keepcnt(stream, 2);
+        let _ = sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32);
         self.secure(shared)
     }
 

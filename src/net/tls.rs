@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustls::DigitallySignedStruct;
 use rustls::SignatureScheme as Scheme;
@@ -101,7 +102,8 @@ struct Kernel;
 impl SecureRandom for Kernel {
     fn fill(&self, mut buffer: &mut [u8]) -> Result<(), GetRandomFailed> {
         while !buffer.is_empty() {
-            let filled = getrandom(&mut *buffer, GetRandomFlags::empty());
+            // Before the kernel's pool is filled, a signal may cut it short.
+            let filled = retry_on_intr(|| getrandom(&mut *buffer, GetRandomFlags::empty()));
             let filled = filled.map_err(|_| GetRandomFailed)?;
             buffer = &mut buffer[filled..];
         }

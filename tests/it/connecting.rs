@@ -67,3 +67,39 @@ fn one_that_is_closed_before_it_is_used_costs_no_more_than_another() {
         scene.until_file_says("a.yaml", "a: 1\n");
     }
 }
+
+/// Publishes once while the kernel does this to its system calls.
+#[track_caller]
+fn publishes_under(injection: &str) {
+    let scene = scene(Scene::https());
+    let mut strace = Command::new("strace");
+    let calls = injection.split(':').next().unwrap();
+    strace.args([
+        "-e",
+        &format!("trace={calls}"),
+        "-e",
+        &format!("inject={injection}"),
+    ]);
+    let command = scene.command(&["a"], &["-onetime"]);
+    let finished = Crossover::spawn(wrapped(strace, &command)).finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("(INJECTED)"),
+        "{}",
+        finished.stderr
+    );
+    assert!(!finished.stderr.contains("WARN"), "{}", finished.stderr);
+    scene.until_file_says("a.yaml", "a: 1\n");
+}
+
+#[test]
+fn random_numbers_that_a_signal_cuts_short_are_asked_for_again() {
+    // Every other call: where one is not made again, no handshake comes about.
+    publishes_under("getrandom:error=EINTR:when=1+2");
+}
+
+/// As in a sandbox that knows none of them.
+#[test]
+fn a_socket_without_options_is_as_good() {
+    publishes_under("setsockopt:error=ENOPROTOOPT");
+}
