@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, DATE, RETRY_AFTER};
-use ureq::http::{HeaderMap, HeaderValue, Request};
+use ureq::http::{HeaderMap, HeaderValue, Request, Response};
 use ureq::{Agent, BodyReader};
 
 use crate::error::{Error, Target};
@@ -148,25 +148,36 @@ impl Client {
     ) -> Result<Answer, Error> {
         self.refresh_trust();
         self.shared.set_deadline(Instant::now() + HEADERS_WITHIN);
-        let result = match self.try_send(method, path, extent) {
-            // The server had closed it before it saw the request; it saw no request, so ask again.
-            Err(_)
-                if self
-                    .shared
-                    .take_latest()
-                    .is_some_and(|socket| socket.is_reused()) =>
-            {
-                self.try_send(method, path, extent)
+        let mut result = self.try_send(method, path, extent);
+        let mut socket = self.shared.take_latest();
+        // The server had closed it before it saw the request; it saw no request, so ask again.
+        let reused = socket.as_ref().is_some_and(|socket| socket.is_reused());
+        if matches!(result, Err(ureq::Error::Io(_))) && reused && !self.shared.is_late() {
+            result = self.try_send(method, path, extent);
+            socket = self.shared.take_latest();
+        }
+        match (result, socket) {
+            (Ok(response), Some(socket)) => {
+                self.shared.worked(&socket);
+                socket.watch();
+                let (head, body) = response.into_parts();
+                Ok(Answer {
+                    status: head.status.as_u16(),
+                    retry_after: retry_after(&head.headers),
+                    body: Body {
+                        reader: body.into_reader(),
+                        socket,
+                    },
+                })
             }
-            result => result,
-        };
-        result.map_err(|error| Error::Request {
-            target: Box::new(target.clone()),
-            source: match error {
-                ureq::Error::Io(error) => error.into(),
-                error => error.into(),
-            },
-        })
+            (result, socket) => {
+                if let Some(socket) = socket {
+                    self.shared.failed(socket.address());
+                }
+                let error = result.err().unwrap_or(ureq::Error::ConnectionFailed);
+                Err(unanswered(target, error))
+            }
+        }
     }
 
     fn try_send(
@@ -174,7 +185,7 @@ impl Client {
         method: Method,
         path: &str,
         extent: Extent,
-    ) -> Result<Answer, ureq::Error> {
+    ) -> Result<Response<ureq::Body>, ureq::Error> {
         let (verb, body) = match method {
             Method::Get => ("GET", None),
             Method::Post(body) => ("POST", Some(body)),
@@ -195,28 +206,14 @@ impl Client {
             header.set_sensitive(true);
             request = request.header(AUTHORIZATION, header);
         }
-        let response = match body {
-            None => self.agent.run(request.body(())?)?,
+        match body {
+            None => self.agent.run(request.body(())?),
             Some(body) => self.agent.run(
                 request
                     .header(CONTENT_TYPE, "application/json")
                     .body(body)?,
-            )?,
-        };
-        let socket = self
-            .shared
-            .take_latest()
-            .ok_or(ureq::Error::ConnectionFailed)?;
-        socket.watch();
-        let (head, body) = response.into_parts();
-        Ok(Answer {
-            status: head.status.as_u16(),
-            retry_after: retry_after(&head.headers),
-            body: Body {
-                reader: body.into_reader(),
-                socket,
-            },
-        })
+            ),
+        }
     }
 
     /// While the CA file is gone or unreadable, what it said last stays trusted.
@@ -224,6 +221,17 @@ impl Client {
         if let Some(Ok(Some(config))) = self.trust.as_mut().map(Trust::refresh) {
             self.shared.set_tls(config);
         }
+    }
+}
+
+/// Why there is no answer.
+fn unanswered(target: &Target, error: ureq::Error) -> Error {
+    Error::Request {
+        target: Box::new(target.clone()),
+        source: match error {
+            ureq::Error::Io(error) => error.into(),
+            error => error.into(),
+        },
     }
 }
 

@@ -22,6 +22,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
 #[derive(Debug)]
 pub struct Connection {
     /// It never blocks.
+    /// Where it goes.
+    pub address: SocketAddr,
     pub stream: TcpStream,
     /// `None`: in the clear.
     pub tls: Option<Box<ClientConnection>>,
@@ -49,7 +51,11 @@ impl Connection {
             // Where that is too early, or fails, the handshake goes on from there.
             let _ = tls.write_tls(&mut &stream);
         }
-        Ok(Connection { stream, tls })
+        Ok(Connection {
+            address: *address,
+            stream,
+            tls,
+        })
     }
 
     /// Waits until it is ready for a request.

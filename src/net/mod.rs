@@ -1,5 +1,6 @@
 //! Bytes and time: connections, TLS, responses. Must not: know Kubernetes or Envoy.
 
+pub mod addresses;
 pub mod connect;
 pub mod lines;
 pub mod resolv_conf;

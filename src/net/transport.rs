@@ -24,12 +24,14 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use super::addresses::Addresses;
 use super::connect::Connection;
 use crate::process::signals::Signals;
 
 /// One connection's socket, shared by the transport inside ureq and the loop that polls it.
 #[derive(Debug)]
 pub struct Socket {
+    address: SocketAddr,
     stream: TcpStream,
     watched: AtomicBool,
     requests: AtomicU32,
@@ -39,6 +41,11 @@ impl Socket {
     /// From now on the loop waits for input, not the transport.
     pub fn watch(&self) {
         self.watched.store(true, Relaxed);
+    }
+
+    /// Where it goes.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Whether it has carried more than one request.
@@ -66,8 +73,7 @@ pub struct Shared {
     tls: Mutex<Option<Arc<ClientConfig>>>,
     /// The next connection, if it is begun already.
     begun: Mutex<Option<Connection>>,
-    /// The API server's addresses; false: they have failed since, so look them up.
-    addresses: Mutex<(Vec<SocketAddr>, bool)>,
+    addresses: Mutex<Addresses>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,12 +111,13 @@ impl Shared {
     }
 
     /// A client for a TLS connection to `uri`, if it asks for that.
-    fn tls_to(&self, uri: &Uri) -> Result<Option<Box<ClientConnection>>, Error> {
+    fn tls_to(&self, uri: &Uri) -> io::Result<Option<Box<ClientConnection>>> {
         if !is_tls(uri) {
             return Ok(None);
         }
         let name = ServerName::try_from(host(uri).to_owned()).map_err(io::Error::other)?;
-        let config = lock(&self.tls).clone().ok_or(Error::TlsRequired)?;
+        let config = lock(&self.tls).clone();
+        let config = config.ok_or_else(|| io::Error::other("TLS is not set up"))?;
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         Ok(Some(Box::new(connection)))
     }
@@ -120,9 +127,27 @@ impl Shared {
         *lock(&self.deadline) = deadline;
     }
 
-    /// The connection that the last request went out on.
+    /// Whether the time for that is over.
+    pub fn is_late(&self) -> bool {
+        Instant::now() >= *lock(&self.deadline)
+    }
+
+    /// The connection that the last request went out on, if one was made at all.
     pub fn take_latest(&self) -> Option<Arc<Socket>> {
         lock(&self.latest).take()
+    }
+
+    /// An answer's headers have come by this connection.
+    pub fn worked(&self, socket: &Socket) {
+        lock(&self.addresses).worked(socket.address);
+    }
+
+    /// No connection that is of use can be had there.
+    pub fn failed(&self, address: SocketAddr) {
+        // Where a signal has cut it short, nobody knows.
+        if !self.is_stopped() {
+            lock(&self.addresses).failed(address);
+        }
     }
 
     /// Whether a signal calls us away.
@@ -204,18 +229,23 @@ impl Resolver for CachingResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
-        let (known, good) = &mut *lock(&self.0.addresses);
-        if !*good {
+        let mut known = lock(&self.0.addresses);
+        if !known.are_good() {
+            let began = Instant::now();
             let look_up = || DefaultResolver::default().resolve(uri, config, timeout);
-            match self.0.signals.uninterrupted(look_up) {
-                Ok(found) => (*known, *good) = (found.to_vec(), true),
+            let found = self.0.signals.uninterrupted(look_up);
+            // The request's time is the server's.
+            *lock(&self.0.deadline) += began.elapsed();
+            match found {
+                Ok(found) => known.found(&found),
                 // Names may be gone for longer than the server is.
-                Err(_) if !known.is_empty() => {}
+                Err(_) if !known.in_order().is_empty() => {}
                 Err(error) => return Err(error),
             }
         }
         let mut addresses = self.empty();
-        known.iter().for_each(|address| addresses.push(*address));
+        let known = known.in_order().iter();
+        known.for_each(|address| addresses.push(*address));
         Ok(addresses)
     }
 }
@@ -237,20 +267,20 @@ impl Connector<()> for PollConnector {
         let begun = begun.and_then(|begun| begun.finish(shared).ok());
         // The server may have closed it since, as it may close one that has carried a request.
         let requests = u32::from(begun.is_some());
-        let Connection { stream, tls } = match begun {
+        let connection = match begun {
             Some(finished) => finished,
-            None => {
-                let connection = connect_any(shared, &details.addrs);
-                lock(&shared.addresses).1 = connection.is_ok();
-                let mut connection = connection?;
-                connection.tls = shared.tls_to(details.uri)?;
-                connection.secure(shared)?
-            }
+            None => connect_any(shared, details)?,
         };
+        let Connection {
+            address,
+            stream,
+            tls,
+        } = connection;
         let config = details.config;
         Ok(Some(PollTransport {
             shared: shared.clone(),
             socket: Arc::new(Socket {
+                address,
                 stream,
                 watched: false.into(),
                 requests: requests.into(),
@@ -261,23 +291,40 @@ impl Connector<()> for PollConnector {
     }
 }
 
-/// The first address that answers. Each but the last gets its share of the time that is left, so
-/// that a dead one does not cost the others theirs.
-fn connect_any(shared: &Shared, addresses: &[SocketAddr]) -> io::Result<Connection> {
+/// The first address with which a connection comes about, handshake and all. Each but the last gets
+/// its share of the time that is left, so that a dead one does not cost the others theirs.
+fn connect_any(shared: &Shared, details: &ConnectionDetails) -> Result<Connection, Error> {
     let deadline = *lock(&shared.deadline);
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for (tried, address) in addresses.iter().enumerate() {
+    for (tried, address) in details.addrs.iter().enumerate() {
         let now = Instant::now();
-        let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;
+        let left = deadline.saturating_duration_since(now);
+        let share = left / (details.addrs.len() - tried) as u32;
         *lock(&shared.deadline) = now + share;
-        let result = Connection::begin(address, None).and_then(|begun| begun.finish(shared));
+        let result = connect(shared, address, details.uri);
         *lock(&shared.deadline) = deadline;
-        match result {
+        let error = match result {
             Ok(connection) => return Ok(connection),
-            Err(e) => failure = e,
+            Err(error) => error,
+        };
+        if !left.is_zero() {
+            shared.failed(*address);
+        }
+        // What was too slow for its share may do with more time: that counts for the next try.
+        if failure.kind() != io::ErrorKind::TimedOut {
+            failure = match details.addrs.len() {
+                1 => error,
+                _ => io::Error::new(error.kind(), format!("{address}: {error}")),
+            };
         }
     }
-    Err(failure)
+    Err(failure.into())
+}
+
+fn connect(shared: &Shared, address: &SocketAddr, uri: &Uri) -> io::Result<Connection> {
+    let mut connection = Connection::begin(address, None)?.finish(shared)?;
+    connection.tls = shared.tls_to(uri)?;
+    connection.secure(shared)
 }
 
 /// One connection, as ureq sees it.

@@ -5,6 +5,7 @@
 mod kit;
 
 mod absent;
+mod addresses;
 mod apiserver;
 mod bench;
 mod canary;

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub enum Reply {
     /// The name has this address, and no IPv6 address.
     Address(Ipv4Addr),
+    /// The same, after this time.
+    Late(Ipv4Addr, Duration),
     /// There is no such name.
     Unknown,
     /// Nothing, ever.
@@ -83,6 +85,9 @@ fn serve(socket: &UdpSocket, state: &Mutex<(Reply, usize)>, stop: &AtomicBool) {
             state.1 += usize::from(of_ipv4);
             state.0
         };
+        if let (Reply::Late(_, after), true) = (reply, of_ipv4) {
+            thread::sleep(after);
+        }
         if let Some(answer) = answer(query, of_ipv4, reply) {
             let _ = socket.send_to(&answer, from);
         }
@@ -92,7 +97,7 @@ fn serve(socket: &UdpSocket, state: &Mutex<(Reply, usize)>, stop: &AtomicBool) {
 /// RFC 1035, section 4.1: the header, the question as it was, and at most one answer.
 fn answer(query: &[u8], of_ipv4: bool, reply: Reply) -> Option<Vec<u8>> {
     let (code, address) = match reply {
-        Reply::Address(address) => (0, Some(address).filter(|_| of_ipv4)),
+        Reply::Address(address) | Reply::Late(address, _) => (0, Some(address).filter(|_| of_ipv4)),
         Reply::Unknown => (3, None),
         Reply::Silence => return None,
     };

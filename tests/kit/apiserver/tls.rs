@@ -10,7 +10,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, version};
 
 /// The names that the server's certificate is for.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
+    "apiserver.test",
     "127.0.0.1",
     "::1",
     "localhost",
