@@ -224,15 +224,33 @@ impl Client {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no answer. One that is there but cannot be read is another matter than none.
 fn unanswered(target: &Target, error: ureq::Error) -> Error {
+    let target = Box::new(target.clone());
+    if let Some(what) = unreadable(&error) {
+        return Error::Answer { target, what };
+    }
     Error::Request {
-        target: Box::new(target.clone()),
+        target,
         source: match error {
             ureq::Error::Io(error) => error.into(),
             error => error.into(),
         },
     }
+}
+
+/// What is wrong with an answer's HTTP, if it is that.
+fn unreadable(error: &ureq::Error) -> Option<String> {
+    let what = match error {
+        ureq::Error::Protocol(error) => error.to_string(),
+        ureq::Error::LargeResponseHeader(..) => "its head is too large".to_owned(),
+        _ => return None,
+    };
+    let limits = "128 headers, 16 KiB of head, 20 bytes of a chunk's size and extension";
+    Some(format!(
+        "the answer's HTTP cannot be read: {what} (the API server, or a proxy before it, is at \
+         fault; the limits are {limits})"
+    ))
 }
 
 /// Seconds, or a date: that counts from the answer's own, so that no clock of ours matters.
@@ -248,9 +266,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 impl Body {
-    /// Bytes that have arrived; 0 at the end; `WouldBlock` when there are none yet.
+    /// Bytes that have arrived; 0 at the end; `WouldBlock` when there are none yet; `InvalidData`
+    /// where they are not HTTP.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer)
+        self.reader.read(buffer).map_err(|error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            match inner.and_then(unreadable) {
+                Some(what) => io::Error::new(io::ErrorKind::InvalidData, what),
+                None => error,
+            }
+        })
     }
 }
 

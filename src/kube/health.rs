@@ -78,12 +78,25 @@ impl Server {
         self.failure.take()
     }
 
-    /// Asks; an answer of any kind is given back, none at all holds for all.
-    pub fn ask(&mut self, target: &Target, path: &str, extent: Extent) -> Option<Answer> {
-        let asked = self.try_ask(Method::Get, target, path, extent);
-        asked
-            .map_err(|error| self.failed(error, Instant::now()))
-            .ok()
+    /// Asks; an answer of any kind is given back, none at all holds for all. An error: there is one,
+    /// but it cannot be read.
+    pub fn ask(
+        &mut self,
+        target: &Target,
+        path: &str,
+        extent: Extent,
+    ) -> Result<Option<Answer>, String> {
+        match self.try_ask(Method::Get, target, path, extent) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Error::Answer { what, .. }) => {
+                self.is_there(Instant::now());
+                Err(what)
+            }
+            Err(error) => {
+                self.failed(error, Instant::now());
+                Ok(None)
+            }
+        }
     }
 
     /// Asks; that there is no answer is the caller's own.
@@ -104,13 +117,17 @@ impl Server {
     fn answered(&mut self, status: u16, now: Instant) {
         // What a 401 means is known once it is read.
         if status != 401 {
-            self.unauthorized = None;
-            if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
-                info!(after:? = lasted; "the API server answers again");
-            }
+            self.is_there(now);
         }
         if matches!(status, 401 | 429 | 500..=599) {
             self.outage.pace(now);
+        }
+    }
+
+    fn is_there(&mut self, now: Instant) {
+        self.unauthorized = None;
+        if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
+            info!(after:? = lasted; "the API server answers again");
         }
     }
 

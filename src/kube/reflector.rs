@@ -200,7 +200,7 @@ impl Followed {
         let answer = server.ask(&self.target, &path, extent);
         let now = Instant::now();
         match answer {
-            Some(answer) => {
+            Ok(Some(answer)) => {
                 if let (Want::Watch(_, lasts), 200) = (want, answer.status) {
                     self.trouble = None;
                     self.step(Input::Opened(lasts), server, now);
@@ -211,7 +211,8 @@ impl Followed {
                     Purpose::Look => self.look = Some(exchange),
                 }
             }
-            None => self.fail(purpose, Failure::Server, server, now),
+            Ok(None) => self.fail(purpose, Failure::Server, server, now),
+            Err(what) => self.take_nonsense(purpose, what, server, now),
         }
         true
     }

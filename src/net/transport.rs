@@ -369,7 +369,12 @@ impl Transport for PollTransport {
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
         let stream = &self.socket.stream;
+        let unread = self.buffers.input().len();
         let buffer = self.buffers.input_append_buf();
+        if buffer.is_empty() {
+            // Of a body something can be used before the buffer is full.
+            return Err(Error::LargeResponseHeader(unread, unread));
+        }
         let read = || match &mut self.tls {
             None => (&*stream).read(buffer),
             Some(tls) => read_tls(stream, tls, buffer),

@@ -157,8 +157,16 @@ impl Smi {
     pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
         if self.asks().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
-            let answer = server.ask(&self.target, &path, Extent::Objects);
-            self.group = answer.map(|answer| Exchange::new(answer, false, Instant::now()));
+            match server.ask(&self.target, &path, Extent::Objects) {
+                Ok(answer) => {
+                    let exchange = |answer| Exchange::new(answer, false, Instant::now());
+                    self.group = answer.map(exchange);
+                }
+                Err(what) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, what);
+                    self.broken(error, server, Instant::now());
+                }
+            }
             return true;
         }
         let (first, count) = (self.first, self.parts.len());

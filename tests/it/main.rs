@@ -36,6 +36,7 @@ mod examples;
 mod faults;
 mod figures;
 mod foreign;
+mod http_limits;
 mod judged;
 mod keep;
 mod keys;

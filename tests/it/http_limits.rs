@@ -1,0 +1,108 @@
+//! Answers whose HTTP is beyond what is read of it, as a proxy may give them: what is said of them
+//! is true, and they are asked for again.
+
+use crate::kit::crossover::Crossover;
+use crate::kit::exchange::Recording;
+use crate::kit::replay::{Replay, Served};
+use crate::scene::Scene;
+
+const CANNOT: &str = "the answer's HTTP cannot be read: ";
+const WHOSE: &str = "(the API server, or a proxy before it, is at fault; the limits are 128 headers, \
+    16 KiB of head, 20 bytes of a chunk's size and extension)";
+
+/// A recorded answer, with more in its head.
+fn with_headers(name: &str, headers: &str) -> Vec<u8> {
+    let raw = Recording::read(name).raw;
+    let end = raw.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    [
+        &raw[..end],
+        b"\r\n",
+        headers.trim_end().as_bytes(),
+        &raw[end..],
+    ]
+    .concat()
+}
+
+/// The body of a recorded list as one chunk, with this extension.
+fn with_extension(extension: &str) -> Vec<u8> {
+    let body = Recording::read("configmap-list").answered().chunks.concat();
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
+    let size = body.len();
+    let mut raw = format!("{head}\r\n{size:x}{extension}\r\n").into_bytes();
+    raw.extend(body);
+    raw.extend(b"\r\n0\r\n\r\n");
+    raw
+}
+
+/// The first list, or the first watch, is answered like this, and all after it as recorded.
+#[track_caller]
+fn answered_by(raw: Vec<u8>, watch: bool) -> (Scene, Crossover, Replay) {
+    let replay = Replay::start(vec![
+        Served::raw(raw, move |head| head.contains("watch=1") == watch).then_close(),
+        Served::recording("configmap-watch", |head| head.contains("watch=1")),
+        Served::recording("configmap-list", |head| !head.contains("watch=1")).times(9),
+    ]);
+    let scene = Scene::http();
+    let program = Crossover::spawn(scene.command_to(&replay.url(), &["envoy-xds"], &[]));
+    (scene, program, replay)
+}
+
+#[track_caller]
+fn check(raw: Vec<u8>, watch: bool, what: &str) {
+    let (_scene, program, _replay) = answered_by(raw, watch);
+    let said = program.wait_for_line(CANNOT);
+    assert!(said.contains(what) && said.contains(WHOSE), "{said}");
+    program.wait_for_lines(1, "INFO  published ");
+    let lines = program.lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("away")),
+        "{lines:#?}"
+    );
+}
+
+fn many(count: usize) -> String {
+    (0..count).map(|i| format!("x-{i}: y\r\n")).collect()
+}
+
+#[test]
+fn too_many_headers() {
+    for watch in [false, true] {
+        let name = ["configmap-list", "configmap-watch"][usize::from(watch)];
+        check(with_headers(name, &many(129)), watch, "too many headers");
+    }
+}
+
+#[test]
+fn a_head_that_is_too_large() {
+    let large = format!("x: {}\r\n", "y".repeat(17 << 10));
+    for watch in [false, true] {
+        let name = ["configmap-list", "configmap-watch"][usize::from(watch)];
+        check(with_headers(name, &large), watch, "its head is too large");
+    }
+}
+
+#[test]
+fn a_chunk_extension_that_is_too_long() {
+    check(
+        with_extension(";ieof=0123456789012345"),
+        false,
+        "chunk expected crlf",
+    );
+    check(with_extension(" no size"), false, "chunk length");
+}
+
+#[test]
+fn what_is_within_the_limits_is_read() {
+    let some = many(100);
+    let large = format!("x: {}\r\n", "y".repeat(15 << 10));
+    for raw in [
+        with_headers("configmap-list", &some),
+        with_headers("configmap-list", &large),
+        with_extension(";a=b"),
+    ] {
+        let (_scene, program, _replay) = answered_by(raw, false);
+        program.wait_for_lines(1, "INFO  published ");
+        assert!(!program.stop().stderr.contains("WARN"));
+    }
+}
