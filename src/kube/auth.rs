@@ -2,7 +2,7 @@
 //! again when they change. Secrets leave this file only as a request's header.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,14 +57,24 @@ impl TokenFile {
 }
 
 fn read_token(path: &Path) -> io::Result<Token> {
-    let text = fs::read_to_string(path)?;
-    let text = text.trim();
-    // A header's value: anything else in a token is another file.
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        let what = "it holds no token: one word is expected";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+/// Go's servers take no more of a head than this, and all of a token stands in one header.
+const LONGEST_TOKEN: u64 = 1 << 20;
+/// What some editors begin a text with.
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
+    let unfit = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    let mut text = Vec::new();
+    let file = fs::File::open(path)?;
+    file.take(LONGEST_TOKEN + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LONGEST_TOKEN {
+        return unfit("it is too long for a token: no API server takes over 1 MiB");
     }
-    Ok(Token(format!("Bearer {text}")))
+    let text = text.strip_prefix(BOM).unwrap_or(&text).trim_ascii();
+    // A header's value: anything else in a token is another file.
+    if text.is_empty() || !text.iter().all(u8::is_ascii_graphic) {
+        return unfit("it holds no token: one word is expected");
+    }
+    Ok(Token(["Bearer ", &String::from_utf8_lossy(text)].concat()))
 }
 
 /// Whom to trust to be the API server.

@@ -24,7 +24,10 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 const REUSE_WITHIN: Duration = Duration::from_secs(1);
 /// The largest TLS record; a bigger buffer would only cost memory, once for each watch.
 const INPUT_BUFFER: usize = 16 << 10;
+/// More where the token needs it: a header is written whole.
 const OUTPUT_BUFFER: usize = 4 << 10;
+/// Room for a header's name, and for what ends it and the head.
+const HEADER_NAME: usize = 64;
 /// The server's word on being left alone is believed up to here.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -204,6 +207,7 @@ impl Client {
             let header = HeaderValue::from_str(token.current().header());
             let mut header = header.map_err(ureq::http::Error::from)?;
             header.set_sensitive(true);
+            self.shared.expect_header(header.len() + HEADER_NAME);
             request = request.header(AUTHORIZATION, header);
         }
         match body {

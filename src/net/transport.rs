@@ -8,7 +8,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,8 @@ pub struct Shared {
     /// The next connection, if it is begun already.
     begun: Mutex<Option<Connection>>,
     addresses: Mutex<Addresses>,
+    /// What the next connection holds of a request at least, as each header is written whole.
+    longest_header: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,7 +92,13 @@ impl Shared {
             tls: Mutex::default(),
             begun: Mutex::default(),
             addresses: Mutex::default(),
+            longest_header: AtomicUsize::new(0),
         }
+    }
+
+    /// The request that comes next has a header of this length.
+    pub fn expect_header(&self, length: usize) {
+        self.longest_header.store(length, Relaxed);
     }
 
     /// The next connection trusts what `config` trusts.
@@ -277,6 +285,8 @@ impl Connector<()> for PollConnector {
             tls,
         } = connection;
         let config = details.config;
+        let header = shared.longest_header.load(Relaxed);
+        let output = config.output_buffer_size().max(header);
         Ok(Some(PollTransport {
             shared: shared.clone(),
             socket: Arc::new(Socket {
@@ -286,7 +296,8 @@ impl Connector<()> for PollConnector {
                 requests: requests.into(),
             }),
             tls,
-            buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
+            output,
+            buffers: LazyBuffers::new(config.input_buffer_size(), output),
         }))
     }
 }
@@ -333,6 +344,8 @@ pub struct PollTransport {
     shared: Arc<Shared>,
     socket: Arc<Socket>,
     tls: Option<Box<ClientConnection>>,
+    /// How long a header may be.
+    output: usize,
     buffers: LazyBuffers,
 }
 
@@ -389,10 +402,12 @@ impl Transport for PollTransport {
         Ok(amount > 0)
     }
 
-    /// Open and quiet: bytes that nobody asked for make a connection unfit for the next request.
+    /// Open and quiet: bytes that nobody asked for make a connection unfit for the next request, as
+    /// does a header that it cannot hold.
     fn is_open(&mut self) -> bool {
+        let holds = self.output >= self.shared.longest_header.load(Relaxed);
         let peeked = self.socket.stream.peek(&mut [0]);
-        peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        holds && peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn is_tls(&self) -> bool {

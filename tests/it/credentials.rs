@@ -101,6 +101,35 @@ fn a_token_file_without_a_token_is_fatal() {
 }
 
 #[test]
+fn a_token_is_sent_however_long_it_is_also_one_that_grows() {
+    let (setup, [ca, token]) = https();
+    let lengths = [4000, 4080, 10, 20_000, 200_000];
+    fs::write(setup.path("token"), "a".repeat(lengths[0])).unwrap();
+    // Each look and each mirror is a request, so some of them find a connection that is open.
+    let flags = ["-watch", "-configmap=a", "-smi", "-sync-interval=100ms"];
+    let process = setup.start(&[&flags[..], &[&ca, &token]].concat());
+    for length in lengths {
+        let text = "a".repeat(length);
+        fs::write(setup.path("new"), &text).unwrap();
+        fs::rename(setup.path("new"), setup.path("token")).unwrap();
+        let sent = |request: &Request| request.token.as_deref() == Some(&text);
+        setup.server.wait_for_requests("its requests", 3, sent);
+        setup.put("a", &[("a.yaml", &format!("a: {length}\n"))]);
+        setup.until_found(&[("a.yaml", &format!("a: {length}\n"))]);
+    }
+    let stderr = process.stop().stderr;
+    assert!(!stderr.contains("WARN"), "{stderr}");
+}
+
+#[test]
+fn a_token_file_that_is_too_long_for_any_server_is_fatal() {
+    let (setup, [ca, token]) = https();
+    fs::write(setup.path("token"), "a".repeat((1 << 20) + 1)).unwrap();
+    let flags = ["-onetime", "-configmap=a", &ca, &token];
+    fails_at_once(&setup, &flags, &["token file", "too long for a token"]);
+}
+
+#[test]
 fn a_ca_file_that_cannot_be_used_is_fatal() {
     let (setup, [ca, token]) = https();
     let hint = "(give the API server's CA with -ca-file)";
