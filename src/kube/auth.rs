@@ -7,13 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use log::warn;
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::Error;
-use crate::net::tls::{TrustAnyone, provider};
+use crate::net::tls::{Verifier, provider};
 
 /// A bearer token. It has neither Debug nor Display, so that no log can take it.
 pub struct Token(String);
@@ -56,12 +57,12 @@ impl TokenFile {
     }
 }
 
-fn read_token(path: &Path) -> io::Result<Token> {
 /// Go's servers take no more of a head than this, and all of a token stands in one header.
 const LONGEST_TOKEN: u64 = 1 << 20;
 /// What some editors begin a text with.
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
+fn read_token(path: &Path) -> io::Result<Token> {
     let unfit = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let mut text = Vec::new();
     let file = fs::File::open(path)?;
@@ -133,20 +134,17 @@ impl Trust {
                 what: "set up TLS",
                 source: io::Error::other(e),
             })?;
-        let mut config = match &self.roots {
-            Roots::File(path) => config
-                .with_root_certificates(read_roots(path).map_err(unusable(path))?)
-                .with_no_client_auth(),
-            Roots::Public => config
-                .with_root_certificates(RootCertStore::from_iter(
-                    webpki_roots::TLS_SERVER_ROOTS.iter().cloned(),
-                ))
-                .with_no_client_auth(),
-            Roots::Anyone => config
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(TrustAnyone(provider)))
-                .with_no_client_auth(),
+        let roots = match &self.roots {
+            Roots::File(path) => Some(read_roots(path).map_err(unusable(path))?),
+            Roots::Public => Some(RootCertStore::from_iter(
+                webpki_roots::TLS_SERVER_ROOTS.iter().cloned(),
+            )),
+            Roots::Anyone => None,
         };
+        let mut config = config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier { provider, roots }))
+            .with_no_client_auth();
         // One server: the default keeps room for 256.
         config.resumption = Resumption::in_memory_sessions(2);
         self.made = Some(stamp);
@@ -154,17 +152,49 @@ impl Trust {
     }
 }
 
+/// The certificates of a file. One that cannot be read is no reason to do without the others.
 fn read_roots(path: &Path) -> io::Result<RootCertStore> {
     let pem = fs::read(path)?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots
-            .add(certificate.map_err(io::Error::other)?)
-            .map_err(io::Error::other)?;
+    let mut broken = Vec::new();
+    for (line, section) in sections(pem.strip_prefix(BOM).unwrap_or(&pem)) {
+        let certificate = CertificateDer::from_pem_slice(section).map_err(io::Error::other);
+        let added = certificate.and_then(|der| roots.add(der).map_err(io::Error::other));
+        if let Err(error) = added {
+            broken.push((line, error));
+        }
     }
     if roots.is_empty() {
-        let what = "it holds no certificate: PEM is expected";
+        let what = match broken.first() {
+            Some((line, error)) => format!("the certificate in line {line} is broken: {error}"),
+            None => "it holds no certificate: PEM is expected".to_owned(),
+        };
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
+    for (line, error) in broken {
+        let (message, file) = ("a CA certificate is broken: it is left out", path.display());
+        warn!(file:% = file, line, error:% = error; "{message}");
+    }
     Ok(roots)
+}
+
+/// What begins a certificate, also one whose first line is cut off.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-";
+
+/// Each certificate with all that follows it up to the next, and its line: so that one without an
+/// end does not spoil the next.
+fn sections(pem: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    for (number, line) in pem.split_inclusive(|b| *b == b'\n').enumerate() {
+        if line.starts_with(BEGIN) {
+            starts.push((number + 1, at));
+        }
+        at += line.len();
+    }
+    let ends = starts.iter().skip(1).map(|(_, start)| *start);
+    let ends: Vec<usize> = ends.chain([pem.len()]).collect();
+    let sections = starts.iter().zip(ends);
+    let sections = sections.map(|((line, start), end)| (*line, &pem[*start..end]));
+    sections.collect()
 }

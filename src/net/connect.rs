@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use rustls::ClientConnection;
 
+use super::tls::in_words;
 use super::transport::Shared;
 
 /// A connection on which nothing moves is probed after this, then every `KEEPALIVE_EVERY`.
@@ -21,9 +22,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
 /// A connection, or one on its way.
 #[derive(Debug)]
 pub struct Connection {
-    /// It never blocks.
     /// Where it goes.
     pub address: SocketAddr,
+    /// It never blocks.
     pub stream: TcpStream,
     /// `None`: in the clear.
     pub tls: Option<Box<ClientConnection>>,
@@ -95,16 +96,8 @@ fn handshake(
         } else if let Err(error) = tls.process_new_packets() {
             // Tell the server why, as far as that goes without waiting.
             let _ = tls.write_tls(&mut stream);
-            return Err(refused_handshake(error));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, in_words(error)));
         }
     }
     Ok(())
-}
-
-fn refused_handshake(error: rustls::Error) -> io::Error {
-    let hint = match error {
-        rustls::Error::InvalidCertificate(_) => " (is -ca-file the CA of this API server?)",
-        _ => "",
-    };
-    io::Error::new(io::ErrorKind::InvalidData, format!("{error}{hint}"))
 }

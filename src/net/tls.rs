@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rustix::io::retry_on_intr;
 use rustix::rand::{GetRandomFlags, getrandom};
-use rustls::DigitallySignedStruct;
 use rustls::SignatureScheme as Scheme;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::ring::cipher_suite as suite;
 use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
 use rustls::crypto::{
@@ -16,7 +16,11 @@ use rustls::crypto::{
     verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, OtherError, RootCertStore,
+};
 use webpki::ring as algorithm;
 
 /// TLS 1.3 and 1.2, as Go's servers speak them.
@@ -126,19 +130,42 @@ impl KeyProvider for NoKeys {
     }
 }
 
-/// `-insecure`: any certificate will do, but its key must have signed the handshake.
+/// Whom we take for the API server. Whoever it is, its key must have signed the handshake.
 #[derive(Debug)]
-pub struct TrustAnyone(pub Arc<CryptoProvider>);
+pub struct Verifier {
+    /// What we speak.
+    pub provider: Arc<CryptoProvider>,
+    /// Trusted certificates; `None`, with `-insecure`: any certificate will do.
+    pub roots: Option<RootCertStore>,
+}
 
-impl ServerCertVerifier for TrustAnyone {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(roots) = &self.roots {
+            let parsed = ParsedCertificate::try_from(certificate)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                roots,
+                intermediates,
+                now,
+                algorithms,
+            )
+            .or_else(|error| {
+                match concerns_issuers(&error) && is_one_of(roots, certificate) {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            })?;
+            verify_server_name(&parsed, name)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -148,7 +175,7 @@ impl ServerCertVerifier for TrustAnyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -158,11 +185,90 @@ impl ServerCertVerifier for TrustAnyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<Scheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
+
+/// Whether it leaves open that the certificate itself is trusted: its validity and its purpose have
+/// been looked at before its issuers are.
+fn concerns_issuers(error: &rustls::Error) -> bool {
+    use CertificateError as E;
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            E::UnknownIssuer
+            | E::BadSignature
+            | E::UnsupportedSignatureAlgorithmContext { .. }
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => true,
+            // With CA:TRUE, as `openssl req -x509` makes them; looked at before the purpose.
+            E::Other(OtherError(error)) => {
+                matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether the server's own certificate is among those that are trusted: the same key and subject.
+fn is_one_of(roots: &RootCertStore, certificate: &CertificateDer<'_>) -> bool {
+    let anchor = webpki::anchor_from_trusted_cert(certificate);
+    anchor.is_ok_and(|anchor| roots.roots.contains(&anchor))
+}
+
+/// What the operator can do about a handshake that failed.
+pub fn hint(error: &rustls::Error) -> &'static str {
+    use CertificateError as E;
+    match error {
+        rustls::Error::InvalidCertificate(E::UnknownIssuer | E::BadSignature) => {
+            " (is -ca-file the CA of this API server?)"
+        }
+        rustls::Error::InvalidCertificate(
+            E::NotValidForName | E::NotValidForNameContext { .. },
+        ) => " (is -apiserver one of the names in its certificate?)",
+        rustls::Error::InvalidCertificate(E::Other(_)) => {
+            " (if this is the server's own certificate, give it with -ca-file)"
+        }
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            " (has its certificate a key of the curve P-521? RSA, P-256, P-384 and Ed25519 are known)"
+        }
+        rustls::Error::InvalidMessage(_) => " (does -apiserver speak TLS? if not, it is http://)",
+        _ => "",
+    }
+}
+
+/// The same error; rustls gives a signature's algorithm in numbers.
+pub fn in_words(error: rustls::Error) -> String {
+    use CertificateError as E;
+    let (algorithm, key) = match &error {
+        rustls::Error::InvalidCertificate(E::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id,
+            ..
+        }) => (signature_algorithm_id, &[][..]),
+        rustls::Error::InvalidCertificate(
+            E::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id,
+                public_key_algorithm_id,
+            },
+        ) => (signature_algorithm_id, &public_key_algorithm_id[..]),
+        _ => return format!("{error}{}", hint(&error)),
+    };
+    let what = match key.ends_with(P521) || algorithm.ends_with(ECDSA_SHA512) {
+        true => "the curve P-521",
+        false => "an algorithm that is not known here",
+    };
+    format!(
+        "invalid peer certificate: it is signed by a key of {what} (RSA, P-256, P-384 and \
+         Ed25519 are known; the server's own certificate as -ca-file is trusted, too)"
+    )
+}
+
+/// The object identifier of the curve.
+const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
+/// The end of the object identifier of its signatures: of the curves, only it goes with SHA-512.
+const ECDSA_SHA512: &[u8] = &[0xce, 0x3d, 0x04, 0x03, 0x04];

@@ -76,6 +76,7 @@ mod steady;
 mod storage;
 mod tls;
 mod traffic;
+mod trust;
 mod tty;
 mod unserved;
 mod usage;

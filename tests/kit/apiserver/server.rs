@@ -102,6 +102,13 @@ impl Server {
         self.shared.update(|state| state.acceptor = Some(acceptor));
     }
 
+    /// New connections get this certificate, of this key (PKCS #8): whose it is and what it says is the
+    /// caller's to know.
+    pub fn serve_certificate(&self, certificate: &[u8], key: &[u8]) {
+        let acceptor = tls::acceptor_of(certificate, key, false);
+        self.shared.update(|state| state.acceptor = Some(acceptor));
+    }
+
     /// Goes away: the port refuses connections, those that are open are reset.
     pub fn go_away(&self) {
         self.port.close();

@@ -42,17 +42,22 @@ pub fn acceptor(dir: &Path, only_tls12: bool) -> TlsAcceptor {
     fs::write(&staged, ca.pem()).expect("the directory can be written");
     fs::rename(&staged, dir.join("ca.crt")).expect("the directory can be written");
 
+    acceptor_of(certificate.der(), &key.serialize_der(), only_tls12)
+}
+
+/// What serves this certificate, in DER, of this key, in PKCS #8.
+pub fn acceptor_of(certificate: &[u8], key: &[u8], only_tls12: bool) -> TlsAcceptor {
     let versions = if only_tls12 {
         vec![&version::TLS12]
     } else {
         vec![&version::TLS13, &version::TLS12]
     };
-    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("rcgen writes PKCS #8");
+    let key = PrivateKeyDer::try_from(key.to_vec()).expect("rcgen writes PKCS #8");
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&versions)
         .expect("ring has these versions")
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
+        .with_single_cert(vec![certificate.to_vec().into()], key)
         .expect("the key is the certificate's");
     TlsAcceptor::from(Arc::new(config))
 }
