@@ -14,9 +14,9 @@
 //!   [`envoy`]: the admin port; [`process`]: signals and the command.
 //! - [`snapshot`], [`backoff`], [`error`], [`logging`]: what all of these stand on.
 //!
-//! What holds always: one thread; every wait is a poll(2) that includes signals and the next
-//! deadline, so that a command gets its signals whatever is going on; Envoy sees whole sets only; a
-//! secret never reaches a log.
+//! What holds always: one thread; every wait but that for a name look-up is a poll(2) that includes
+//! signals and the next deadline, so that a command gets its signals whatever else is going on; Envoy
+//! sees whole sets only; a secret never reaches a log.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
