@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::snapshot::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
 use crate::xds::weights::Spec;
@@ -44,9 +44,6 @@ pub struct Status {
     pub message: String,
 }
 
-/// The label that says whose an object is.
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-
 /// Every field of every kind that we read; what is not here is skipped unread. As in Go, `null` is
 /// the same as absent, in each of them; a value of another type than it should have is too.
 #[derive(Default, Deserialize)]
@@ -72,7 +69,6 @@ struct RawMetadata {
     uid: Value,
     resource_version: Value,
     creation_timestamp: Value,
-    labels: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -158,29 +154,32 @@ pub fn group(json: &[u8]) -> Result<Vec<String>, String> {
     Ok(names.map(str::to_owned).collect())
 }
 
+/// An object's metadata, as it stands there.
+pub type Metadata = Map<String, Value>;
+
 /// A ConfigMap that we may have written.
 #[derive(Debug)]
 pub struct Mirrored {
-    /// Its state.
-    pub version: Version,
-    /// Its label `app.kubernetes.io/managed-by`.
-    pub managed_by: Option<String>,
+    /// All of it.
+    pub metadata: Metadata,
     /// `data` and `binaryData`.
     pub files: BTreeMap<String, Bytes>,
 }
 
 /// Reads a single ConfigMap.
 pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
-    let mut raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
-    let kind = text(raw.kind);
+    let mut raw: Value = serde_json::from_slice(json).map_err(unreadable)?;
+    let mut field = |name| raw.get_mut(name).map(Value::take).unwrap_or_default();
+    let kind = text(field("kind"));
     if kind != "ConfigMap" {
         return Err(format!("the answer is no ConfigMap but a {kind:?}"));
     }
-    let managed_by = raw.metadata.labels.get_mut(MANAGED_BY).map(Value::take);
     Ok(Mirrored {
-        managed_by: managed_by.map(text),
-        files: files(raw.data, raw.binary_data)?,
-        version: raw.metadata.version()?,
+        metadata: match field("metadata") {
+            Value::Object(metadata) => metadata,
+            _ => Metadata::new(),
+        },
+        files: files(field("data"), field("binaryData"))?,
     })
 }
 

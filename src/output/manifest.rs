@@ -9,15 +9,19 @@ use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
 
 use crate::gather;
-use crate::kube::api::MANAGED_BY;
-use crate::snapshot::{FileSet, ObjectName, ResourceVersion};
+use crate::kube::api::Metadata;
+use crate::snapshot::{FileSet, ObjectName};
 
 /// What a mirror's name ends in.
 const SUFFIX: &str = "-gen";
-/// What the label of an object of ours says.
-pub const MANAGER: &str = "crossover";
+/// The label that says whose an object is, and what it says of ours.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+const MANAGER: &str = "crossover";
+/// The annotation that makes a mirror ours though another's label says that it keeps the object.
+const MIRROR: &str = "crossover/mirror";
 
 /// The object that mirrors what is published of `object`.
 pub fn mirror_of(object: &ObjectName) -> ObjectName {
@@ -59,23 +63,48 @@ pub fn manifests(set: &FileSet, mirrored: bool) -> String {
     all
 }
 
-/// The mirror of `object` as JSON, to replace the state `over` or to be created.
+/// Whether an object with this metadata is a mirror of ours.
+pub fn is_ours(metadata: &Metadata) -> bool {
+    let says = |field, key, text| metadata.get(field).is_some_and(|field| field[key] == text);
+    says("labels", MANAGED_BY, MANAGER) || says("annotations", MIRROR, "true")
+}
+
+/// Makes an object ours, and changes nothing that its metadata says.
+fn mark(metadata: &mut Metadata) {
+    if is_ours(metadata) {
+        return;
+    }
+    let labels = metadata.get("labels");
+    let (field, key, text) = match labels.is_some_and(|labels| labels[MANAGED_BY].is_string()) {
+        false => ("labels", MANAGED_BY, MANAGER),
+        true => ("annotations", MIRROR, "true"),
+    };
+    let entries = metadata.entry(field).or_insert(Value::Null);
+    if !entries.is_object() {
+        *entries = Value::Null;
+    }
+    entries[key] = text.into();
+}
+
+/// The mirror of `object` as JSON, to be created, or to replace one that has this metadata: its
+/// resourceVersion and uid are then the state that is replaced.
 pub fn mirror(
     object: &ObjectName,
     set: &FileSet,
-    over: Option<&ResourceVersion>,
+    over: Option<Metadata>,
 ) -> serde_json::Result<Vec<u8>> {
-    let ObjectName { namespace, name } = mirror_of(object);
-    // Names and versions are of letters that need no escape.
-    let mut head = format!(
-        "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"{name}\",\
-         \"namespace\":\"{namespace}\",\"labels\":{{\"{MANAGED_BY}\":\"{MANAGER}\"}}"
-    );
-    if let Some(version) = over {
-        let _ = write!(head, ",\"resourceVersion\":\"{version}\"");
-    }
+    let mut metadata = over.unwrap_or_else(|| {
+        let ObjectName { namespace, name } = mirror_of(object);
+        let named = [("name", name), ("namespace", namespace)];
+        gather(named.map(|(key, text)| (key.to_owned(), text.into())))
+    });
+    mark(&mut metadata);
+    // The server keeps these itself.
+    metadata.remove("managedFields");
     let (data, binary) = contents(object, set);
-    let mut json = (head + "},\"data\":").into_bytes();
+    let mut json = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":"#.to_vec();
+    serde_json::to_writer(&mut json, &metadata)?;
+    json.extend_from_slice(b",\"data\":");
     serde_json::to_writer(&mut json, &data)?;
     json.extend_from_slice(b",\"binaryData\":");
     serde_json::to_writer(&mut json, &binary)?;

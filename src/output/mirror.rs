@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::backoff::{Backoff, Random};
-use crate::error::{Chain, Error, Kind, Target};
+use crate::error::{Chain, Error, Target};
 use crate::kube::api::{self, Mirrored};
 use crate::kube::client::Method;
 use crate::kube::collection_path;
@@ -21,6 +21,8 @@ use crate::snapshot::{Extent, FileSet, ObjectKind, ObjectName};
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// It is for people: no more often than this.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// So many times in a row somebody else may be faster; after that, something is wrong.
+const RACES: u32 = 3;
 
 /// The mirror of one ConfigMap.
 pub struct Mirror {
@@ -31,6 +33,8 @@ pub struct Mirror {
     step: Step,
     written: Option<Instant>,
     backoff: Backoff,
+    /// How often in a row somebody else was faster.
+    races: u32,
     /// What is published is what the cluster says: else it is not shown.
     allowed: bool,
     /// No second try: there is one publish, and then the end.
@@ -69,6 +73,7 @@ impl Mirror {
             step: Step::Idle,
             written: None,
             backoff: Backoff::default(),
+            races: 0,
             allowed: false,
             once,
             said: String::new(),
@@ -188,16 +193,14 @@ impl Mirror {
             set.iter()
                 .filter(|(_, file)| file.origin.object == self.source)
         };
-        if let Some(Mirrored {
-            managed_by, files, ..
-        }) = &existing
-        {
-            let ours = managed_by.as_deref() == Some(manifest::MANAGER);
+        if let Some(Mirrored { metadata, files }) = &existing {
+            let ours = manifest::is_ours(metadata);
             let equal = |(name, file): (&_, &crate::snapshot::File)| {
                 let name: &crate::snapshot::FileName = name;
                 files.get(name.as_str()) == Some(&file.bytes)
             };
             if ours && files.len() == mine().count() && mine().all(equal) {
+                self.succeeded();
                 return Ok(false);
             }
             // The Go program set no label; what holds other keys is somebody else's.
@@ -213,23 +216,21 @@ impl Mirror {
                 return Ok(false);
             }
         }
-        let over = existing
-            .as_ref()
-            .map(|existing| &existing.version.resource_version);
+        let exists = existing.is_some();
+        let over = existing.map(|existing| existing.metadata);
         let body = manifest::mirror(&self.source, set, over).map_err(|e| Error::System {
             what: "write a manifest",
             source: e.into(),
         })?;
-        let (verb, method, path) = match over {
-            Some(_) => ("update", Method::Put(&body), self.path()),
-            None => (
+        let (verb, method, path) = match exists {
+            true => ("update", Method::Put(&body), self.path()),
+            false => (
                 "create",
                 Method::Post(&body),
                 collection_path(&self.target, "v1"),
             ),
         };
         self.target.verb = verb;
-        drop(existing);
         // One that seems to fail may have arrived.
         self.wrote(Instant::now());
         let answer = server.try_ask(method, &self.target, &path, Extent::Objects)?;
@@ -238,11 +239,17 @@ impl Mirror {
             // The rest of the answer repeats what we sent.
             info!(configmap:% = manifest::mirror_of(&self.source); "mirrored");
             self.wrote(now);
-            self.said.clear();
+            self.succeeded();
         } else {
             self.step = Step::Refused(Exchange::new(answer, false, now));
         }
         Ok(true)
+    }
+
+    /// What is there is what is to be there.
+    fn succeeded(&mut self) {
+        (self.races, self.backoff) = (0, Backoff::default());
+        self.said.clear();
     }
 
     /// What became due while it was looked for has to wait, too.
@@ -308,8 +315,10 @@ impl Mirror {
             message: status.message,
             retry_after,
         };
-        if code == 409 {
+        let overtaken = code == 409 || code == 404 && self.target.verb == "update";
+        if overtaken && self.races < RACES {
             // Somebody was faster: look again what is there.
+            self.races += 1;
             self.changed(now, &mut server.random);
             return;
         }
@@ -324,13 +333,15 @@ impl Mirror {
         self.fail(&error, now, server);
     }
 
-    /// What can pass is tried again; what cannot, when there is something new to write.
+    /// Whatever it was can pass: rights and tokens take a while to spread.
     fn fail(&mut self, error: &Error, now: Instant, server: &mut Server) {
         if server.is_stopped() {
-            // A signal cut it short; the next wait ends the program.
+            // A signal cut it short; the next wait ends the program, or Envoy is drained and all
+            // goes on.
+            self.due = Some(self.earliest(now));
             return;
         }
-        if error.kind() == Kind::Transient && !self.once {
+        if !self.once {
             let wish = error.retry_after().unwrap_or_default();
             let wait = self.backoff.failed(now, &mut server.random).max(wish);
             self.due = Some((now + wait).max(self.earliest(now)));

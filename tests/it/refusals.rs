@@ -5,8 +5,10 @@ use crate::kit::apiserver::faults::{Fault, Then};
 use crate::kit::apiserver::request::Request;
 use crate::kit::objects::config_map;
 use crate::mirror::{ONCE, SHOW, is_mirror, weighed};
-use crate::weights::FILE;
+use crate::weights::{FILE, routes};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const REFUSED: &str = "the mirror cannot be written: the files go on";
 const FOREIGN: &str = "a ConfigMap of the mirror's name is somebody else's: left alone";
@@ -18,20 +20,73 @@ fn readers() -> Vec<Rule> {
     vec![Rule::new("", "configmaps", &verbs), splits]
 }
 
-#[test]
-fn the_go_program_s_object_is_taken_over() {
+/// A mirror with this metadata is written twice, the second time without a key of the first; the
+/// metadata is then as before, and what makes it ours.
+#[track_caller]
+fn keeps(metadata: &Value, marks: &[(&str, &str, &str)]) {
     let setup = weighed();
-    let mut old = config_map("a-gen", &[(FILE, "old\n")]);
-    old["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "ConfigMap",
-        "name": "a", "uid": "1"}]);
-    setup.server.create(old);
+    let files = [(FILE, routes([100, 0])), ("b.yaml", "b: 1\n".to_owned())];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    setup.put("a", &files);
+    let mut object = config_map("a-gen", &[]);
+    let mut want = object["metadata"].clone();
+    for (field, value) in metadata.as_object().unwrap() {
+        object["metadata"][field] = value.clone();
+        want[field] = value.clone();
+    }
+    for (field, key, text) in marks {
+        want[field][key] = json!(text);
+    }
+    object.as_object_mut().unwrap().remove("data");
+    setup.server.create(object);
+    let created = setup.mirror("a-gen")["metadata"].clone();
     setup.succeed(&ONCE);
-    let mirror = setup.until_mirrored([60, 40]);
-    assert_eq!(mirror["metadata"]["ownerReferences"], Value::Null);
-    assert_eq!(
-        mirror["metadata"]["labels"]["app.kubernetes.io/managed-by"],
-        "crossover"
-    );
+    assert_eq!(setup.mirror("a-gen")["data"]["b.yaml"], json!("b: 1\n"));
+    setup.put("a", &files[..1]);
+    setup.succeed(&ONCE);
+    let mut now = setup.until_mirrored([60, 40])["metadata"].clone();
+    for field in ["uid", "creationTimestamp"] {
+        assert_eq!(now[field], created[field]);
+    }
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "resourceVersion",
+        "managedFields",
+    ] {
+        now.as_object_mut().unwrap().remove(field);
+    }
+    assert_eq!(now, want);
+}
+
+#[test]
+fn a_mirror_keeps_all_metadata_that_others_gave_it() {
+    let label = "app.kubernetes.io/managed-by";
+    let foreign = json!({
+        "labels": {"app": "\"quoted\"", "helm.sh/chart": "envoy-1"},
+        "annotations": {"meta.helm.sh/release-name": "web", "note": "{\n}"},
+        "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "1"}],
+        "finalizers": ["example.com/hold"],
+    });
+    // The Go program gave it no label.
+    keeps(&foreign, &[("labels", label, "crossover")]);
+    keeps(&json!({}), &[("labels", label, "crossover")]);
+    // One that a chart has made, for us or not.
+    let mut charts = foreign.clone();
+    charts["labels"][label] = json!("Helm");
+    keeps(&charts, &[("annotations", "crossover/mirror", "true")]);
+    charts["annotations"]["crossover/mirror"] = json!("true");
+    keeps(&charts, &[]);
+}
+
+#[test]
+fn one_that_a_chart_has_made_for_us_is_ours_whatever_keys_it_has() {
+    let setup = weighed();
+    let mut object = config_map("a-gen", &[("other.yaml", "a: 1\n")]);
+    object["metadata"]["annotations"] = json!({"crossover/mirror": "true"});
+    setup.server.create(object);
+    setup.succeed(&ONCE);
+    setup.until_mirrored([60, 40]);
 }
 
 #[test]
@@ -178,10 +233,57 @@ fn trouble_with_the_mirror_does_not_disturb_watches() {
 }
 
 #[test]
-fn a_mirror_that_failed_is_tried_again() {
+fn a_mirror_that_failed_is_tried_again_whatever_it_was() {
+    let statuses = [400, 401, 403, 404, 405, 422, 429, 500].map(Fault::status);
+    let nonsense = Fault::json(b"<html>".to_vec());
+    let faults = statuses.into_iter().chain([nonsense]);
+    let mut cases: Vec<(&str, Fault)> = Vec::new();
+    for fault in faults {
+        let success = matches!(fault, Fault::Answer { status: 200, .. });
+        let methods = ["GET", "POST", "PUT"];
+        // What is said to a write that was done is not read.
+        let methods = methods.into_iter().filter(|m| !success || *m == "GET");
+        cases.extend(methods.map(|method| (method, fault.clone())));
+    }
+    std::thread::scope(|scope| {
+        for (method, fault) in cases {
+            scope.spawn(move || {
+                let setup = weighed();
+                if method == "PUT" {
+                    setup.put("a-gen", &[(FILE, "old\n")]);
+                }
+                let struck = move |r: &Request| is_mirror(r) && r.method == method;
+                setup.fail_next(1, fault, struck);
+                let _process = setup.start(&SHOW);
+                setup.until_mirrored([60, 40]);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_constant_conflict_backs_off_with_one_warning() {
     let setup = weighed();
-    setup.fail_next(2, Fault::status(500), is_mirror);
-    let _process = setup.start(&SHOW);
+    setup.fail_next(usize::MAX, Fault::status(409), Request::is_write);
+    let stderr = setup.succeed(&ONCE).stderr;
+    assert_eq!(stderr.matches(REFUSED).count(), 1, "{stderr}");
+    assert_eq!(setup.server.count_requests(Request::is_write), 4);
+    let process = setup.start(&SHOW);
+    process.wait_long_for_line(REFUSED, Duration::from_secs(40));
+    setup.server.behave();
+    setup.until_mirrored([60, 40]);
+    assert_eq!(process.stop().stderr.matches(REFUSED).count(), 1);
+}
+
+#[test]
+fn a_drain_that_cuts_a_mirror_s_request_does_not_lose_it() {
+    let setup = weighed();
+    setup.fail_next(1, Fault::Freeze, is_mirror);
+    let command = ["--", "sh", "-c", "trap '' TERM; echo runs; exec sleep 60"];
+    let drain = ["-drain=1h", "-envoy-admin=http://127.0.0.1:1"];
+    let process = setup.start(&[&SHOW[..], &drain, &command].concat());
+    setup.server.wait_for_request("a look", is_mirror);
+    process.signal(Signal::TERM);
     setup.until_mirrored([60, 40]);
 }
 
