@@ -65,9 +65,9 @@ impl fmt::Display for FileName {
 pub struct ResourceVersion(pub String);
 
 impl ResourceVersion {
-    /// `None` where `text` is nothing, or nothing that can stand in a URL's query.
+    /// `None` where `text` is nothing, or not the plain text that every server gives.
     pub fn new(text: String) -> Option<ResourceVersion> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let plain = |b: u8| b.is_ascii_graphic();
         (!text.is_empty() && text.bytes().all(plain)).then_some(ResourceVersion(text))
     }
 }

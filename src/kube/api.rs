@@ -31,6 +31,8 @@ pub enum WatchEvent {
 pub struct List {
     /// Where a watch goes on.
     pub at: ResourceVersion,
+    /// Where the next page begins; empty: this is the last one.
+    pub next: String,
     /// The objects; their bodies are empty where metadata was asked for.
     pub items: Vec<Object>,
 }
@@ -69,16 +71,21 @@ struct RawMetadata {
     uid: Value,
     resource_version: Value,
     creation_timestamp: Value,
+    /// Of a list that goes on.
+    #[serde(rename = "continue")]
+    next: Value,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawList<'a> {
     kind: Value,
+    #[serde(rename = "apiVersion")]
+    api_version: Value,
     #[serde(deserialize_with = "nullable")]
     metadata: RawMetadata,
-    #[serde(borrow, deserialize_with = "nullable")]
-    items: Vec<RawObject<'a>>,
+    #[serde(borrow)]
+    items: Option<Vec<RawObject<'a>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -99,9 +106,13 @@ pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>
 
 /// Reads a list of objects of one kind, or of their metadata.
 pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, String> {
-    let raw: RawList = serde_json::from_slice(json).map_err(unreadable)?;
+    let mut raw: RawList = serde_json::from_slice(json).map_err(unreadable)?;
     let raw_kind = text(raw.kind);
-    let of_kind = raw_kind.strip_suffix("List") == Some(kind.name());
+    // What the list of a custom kind is called is up to who defines it.
+    let api_version = raw.api_version.as_str().unwrap_or_default();
+    let of_group = api_version.strip_prefix(kind.group());
+    let of_group = of_group.is_some_and(|rest| rest.starts_with('/')) && raw.items.is_some();
+    let of_kind = of_group || raw_kind.strip_suffix("List") == Some(kind.name());
     // A server that knows no metadata lists gives the objects.
     let of_metadata = extent == Extent::Metadata && raw_kind == "PartialObjectMetadataList";
     if !of_kind && !of_metadata {
@@ -110,8 +121,10 @@ pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, Strin
             kind.name()
         ));
     }
-    let items = raw.items.into_iter().map(|item| item.into_object(kind));
+    let items = raw.items.unwrap_or_default().into_iter();
+    let items = items.map(|item| item.into_object(kind));
     Ok(List {
+        next: text(raw.metadata.next.take()),
         at: raw.metadata.version()?.resource_version,
         items: items.collect::<Result<_, _>>()?,
     })
@@ -418,5 +431,33 @@ mod tests {
                 Body::TrafficSplit { .. } => panic!("a ConfigMap"),
             }
         }
+    }
+
+    #[test]
+    fn the_list_of_a_custom_kind_may_be_called_anything_but_is_of_its_group() {
+        let check = |kind, called: &str, api_version: &str, want: bool| {
+            let metadata = json!({"name": "a", "resourceVersion": "1"});
+            let answer = json!({"kind": called, "apiVersion": api_version, "items": [
+                {"metadata": metadata}], "metadata": metadata});
+            let list = list(answer.to_string().as_bytes(), kind, Extent::Objects);
+            assert_eq!(list.is_ok(), want, "{called} {api_version}");
+        };
+        let split = ObjectKind::TrafficSplit;
+        check(
+            split,
+            "TrafficSplitList",
+            "split.smi-spec.io/v1alpha2",
+            true,
+        );
+        check(split, "Splits", "split.smi-spec.io/v1alpha2", true);
+        check(split, "Splits", "split.smi-spec.iot/v1alpha2", false);
+        check(split, "ConfigMapList", "v1", false);
+        check(ObjectKind::ConfigMap, "Splits", "v1", false);
+        let none = br#"{"kind":"TrafficSplit","apiVersion":"split.smi-spec.io/v1alpha2",
+            "metadata":{"resourceVersion":"1"}}"#;
+        assert!(
+            list(none, split, Extent::Objects).is_err(),
+            "it is an object"
+        );
     }
 }

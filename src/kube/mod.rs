@@ -6,21 +6,42 @@ pub mod client;
 pub mod discovery;
 pub mod health;
 pub mod list_watch;
+pub mod pages;
 pub mod quantity;
 pub mod reflector;
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use crate::error::Target;
+use crate::kube::pages::Pages;
 use crate::snapshot::ResourceVersion;
 
 /// Lists objects: a single one by its namespace's list, narrowed to its name, so that a Role can
-/// name it.
-pub fn list_path(target: &Target, version: &str) -> String {
+/// name it; all of them by pages.
+pub fn list_path(target: &Target, version: &str, pages: &Pages) -> String {
     let path = collection_path(target, version);
-    match &target.name {
+    let (limit, next) = pages.wanted();
+    let mut path = match &target.name {
         Some(name) => format!("{path}?fieldSelector=metadata.name%3D{name}"),
-        None => path,
+        None => format!("{path}?limit={limit}"),
+    };
+    if let Some(next) = next {
+        path += "&continue=";
+        add_escaped(&mut path, next);
+    }
+    path
+}
+
+/// What the server says is given back as it is: a query takes only some of it unescaped.
+fn add_escaped(path: &mut String, text: &str) {
+    for byte in text.bytes() {
+        // A String takes whatever is written.
+        let _ = match byte {
+            b'-' | b'.' | b'_' | b'~' => path.write_char(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => path.write_char(byte.into()),
+            _ => write!(path, "%{byte:02X}"),
+        };
     }
 }
 
@@ -36,8 +57,10 @@ pub fn watch_path(
         path += "&fieldSelector=metadata.name%3D";
         path += name;
     }
+    path += "&resourceVersion=";
+    add_escaped(&mut path, &from.0);
     let seconds = lasts.as_secs();
-    path + &format!("&resourceVersion={from}&allowWatchBookmarks=true&timeoutSeconds={seconds}")
+    path + &format!("&allowWatchBookmarks=true&timeoutSeconds={seconds}")
 }
 
 /// All objects of a kind in a namespace; also where a new one is sent.
@@ -51,5 +74,27 @@ pub fn collection_path(target: &Target, version: &str) -> String {
     match *group {
         "" => format!("/api/{version}/namespaces/{namespace}/{resource}"),
         group => format!("/apis/{group}/{version}/namespaces/{namespace}/{resource}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_is_escaped_where_a_query_needs_it() {
+        let target = Target {
+            verb: "watch",
+            resource: "configmaps",
+            group: "",
+            namespace: "n".to_owned(),
+            name: Some("a.b".to_owned()),
+        };
+        let from = ResourceVersion::new("aZ9-._~+/=&%".to_owned()).unwrap();
+        assert_eq!(
+            watch_path(&target, "v1", &from, Duration::from_secs(5)),
+            "/api/v1/namespaces/n/configmaps?watch=1&fieldSelector=metadata.name%3Da.b\
+             &resourceVersion=aZ9-._~%2B%2F%3D%26%25&allowWatchBookmarks=true&timeoutSeconds=5"
+        );
     }
 }

@@ -13,6 +13,7 @@ use crate::gather;
 use crate::kube::api::{self, WatchEvent};
 use crate::kube::health::Server;
 use crate::kube::list_watch::{Failure, Found, Input, Manner, Want, Watch};
+use crate::kube::pages::Pages;
 use crate::kube::{list_path, watch_path};
 use crate::net::response::{Exchange, Progress};
 use crate::snapshot::{Extent, Object, ObjectKind};
@@ -53,6 +54,9 @@ pub struct Followed {
     answer: Option<(Purpose, Exchange)>,
     /// A look that is being answered.
     look: Option<Exchange>,
+    /// What has come of each.
+    listed: Pages,
+    looked: Pages,
     /// Why the last request has to be made again, if for a reason of its own.
     trouble: Option<Error>,
     /// How often its streams end.
@@ -86,6 +90,8 @@ impl Followed {
             watch: Watch::new(manner, now),
             answer: None,
             look: None,
+            listed: Pages::default(),
+            looked: Pages::default(),
             trouble: None,
             cuts: Repeats::default(),
             said: String::new(),
@@ -112,6 +118,7 @@ impl Followed {
     /// Asks what is there by then, whatever was under way.
     pub fn relist(&mut self, due: Instant) {
         self.answer = None;
+        self.listed.restart();
         self.watch.relist(due);
     }
 
@@ -151,7 +158,8 @@ impl Followed {
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
         let patience = self.exchanges().filter_map(|exchange| exchange.deadline);
         let asks = self.version.is_some() && !self.is_asking();
-        let own = self.watch.deadline().filter(|_| asks);
+        let at_once = self.looks_on().then(Instant::now);
+        let own = at_once.or(self.watch.deadline()).filter(|_| asks);
         // What is due waits for the server; what times out does not.
         let own = own.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
         patience.chain(own).chain(self.watch.expires()).min()
@@ -165,6 +173,18 @@ impl Followed {
         }
     }
 
+    /// Whether a look's next page is wanted.
+    fn looks_on(&self) -> bool {
+        self.watch.is_settled() && self.looked.goes_on()
+    }
+
+    fn pages(&mut self, purpose: Purpose) -> &mut Pages {
+        match purpose {
+            Purpose::List | Purpose::Watch => &mut self.listed,
+            Purpose::Look => &mut self.looked,
+        }
+    }
+
     /// Makes the request that is due, if any. True: one was made.
     pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
         if self.is_asking() {
@@ -173,19 +193,23 @@ impl Followed {
         let Some(version) = &self.version else {
             return false;
         };
-        let Some(want) = self.watch.wants(now, &mut server.random) else {
+        let want = match self.looks_on() {
+            true => Some(Want::Look),
+            false => self.watch.wants(now, &mut server.random),
+        };
+        let Some(want) = want else {
             return false;
         };
         let (purpose, extent, path) = match &want {
             Want::List => (
                 Purpose::List,
                 Extent::Objects,
-                list_path(&self.target, version),
+                list_path(&self.target, version, &self.listed),
             ),
             Want::Look => (
                 Purpose::Look,
                 Extent::Metadata,
-                list_path(&self.target, version),
+                list_path(&self.target, version, &self.looked),
             ),
             Want::Watch(from, lasts) => (
                 Purpose::Watch,
@@ -219,6 +243,7 @@ impl Followed {
 
     /// A request has failed.
     fn fail(&mut self, purpose: Purpose, failure: Failure, server: &mut Server, now: Instant) {
+        self.pages(purpose).restart();
         let input = match purpose {
             Purpose::List | Purpose::Watch => Input::Failed(failure),
             Purpose::Look => Input::LookFailed(failure),
@@ -278,7 +303,7 @@ impl Followed {
         false
     }
 
-    /// A list or a look has arrived, whole. A list's objects are given back.
+    /// A page of a list or a look has arrived. A list's objects are given back once it is whole.
     fn take_list(
         &mut self,
         purpose: Purpose,
@@ -290,30 +315,33 @@ impl Followed {
             Purpose::List | Purpose::Watch => Extent::Objects,
             Purpose::Look => Extent::Metadata,
         };
-        let mut list = match api::list(body, self.kind, extent) {
-            Ok(list) => list,
+        let page = api::list(body, self.kind, extent);
+        let (at, mut items) = match page.and_then(|page| self.pages(purpose).take(page)) {
+            Ok(Some(whole)) => whole,
+            Ok(None) => return None,
             Err(what) => {
                 self.take_nonsense(purpose, what, server, now);
                 return None;
             }
         };
         self.trouble = None;
-        list.items.retain(|item| self.covers(&item.name));
-        let versions = list
-            .items
+        items.retain(|item| self.covers(&item.name));
+        let versions = items
             .iter()
             .map(|item| (item.name.clone(), item.version.clone()));
         let found: Found = gather(versions);
         if purpose == Purpose::Look {
             self.step(Input::Looked(found), server, now);
         } else {
-            self.step(Input::Listed(list.at, found), server, now);
+            // A look that has begun before tells of an older state.
+            self.looked.restart();
+            self.step(Input::Listed(at, found), server, now);
         }
         // A list that works is no news where the watch that follows it does not.
         if self.watch.is_settled() {
             self.said.clear();
         }
-        (purpose == Purpose::List).then_some(list.items)
+        (purpose == Purpose::List).then_some(items)
     }
 
     fn covers(&self, name: &str) -> bool {
@@ -400,6 +428,7 @@ impl Followed {
                 server.failed(error, now);
                 (Failure::Server, None)
             }
+            Kind::Gone if self.pages(purpose).expire() => return None,
             Kind::Gone => (Failure::Gone, None),
             // A kind that nobody serves is no fault: a CRD comes and goes.
             Kind::NotFound if self.kind == ObjectKind::TrafficSplit => {
@@ -440,7 +469,11 @@ impl Followed {
         now: Instant,
     ) {
         debug!(target:% = self.target, error:% = error; "an answer broke");
-        if error.kind() == io::ErrorKind::InvalidData {
+        let too_large = error.kind() == io::ErrorKind::FileTooLarge;
+        let pages = purpose != Purpose::Watch && self.target.name.is_none();
+        if too_large && pages && self.pages(purpose).shrink() {
+            // Asked again at once, for less.
+        } else if too_large || error.kind() == io::ErrorKind::InvalidData {
             self.take_nonsense(purpose, error.to_string(), server, now);
         } else if purpose == Purpose::Watch && status == 200 {
             self.take_cut(&error.to_string(), server, now);

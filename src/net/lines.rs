@@ -1,6 +1,7 @@
 //! Bytes of an answer, gathered until a line, or the whole, is there. Pure.
 
-/// No object is larger: Kubernetes takes 1.5 MiB, which JSON's escapes can stretch fivefold.
+/// No object is larger: Kubernetes takes 1.5 MiB, which JSON's escapes can stretch fivefold. A page
+/// of a list that is larger is asked for again in smaller ones.
 pub const LONGEST: usize = 8 << 20;
 
 /// More than [`LONGEST`] bytes without a line's end.

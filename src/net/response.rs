@@ -77,7 +77,7 @@ impl Exchange {
                 Ok(amount) => {
                     if self.lines.push(&buffer[..amount]).is_err() {
                         let what = "the answer holds an object of over 8 MiB";
-                        break Progress::Broken(io::Error::new(io::ErrorKind::InvalidData, what));
+                        break Progress::Broken(io::Error::new(io::ErrorKind::FileTooLarge, what));
                     }
                     if self.deadline.is_none() {
                         lines.extend(std::iter::from_fn(|| self.lines.next_line()));

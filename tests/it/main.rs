@@ -60,6 +60,7 @@ mod network;
 mod once;
 mod one_container;
 mod outages;
+mod pages;
 mod patience;
 mod probes;
 mod process;

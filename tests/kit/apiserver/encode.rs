@@ -3,6 +3,7 @@
 
 use super::Dialect;
 use super::kinds::Kind;
+use super::store::Page;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json, ser::Formatter};
 use std::io;
@@ -114,10 +115,10 @@ impl View {
         )
     }
 
-    /// A list of objects at a resourceVersion.
-    pub fn list(&self, stored: &[&Value], resource_version: u64) -> Vec<u8> {
-        let mut items: Vec<Value> = stored.iter().map(|object| self.seen(object)).collect();
-        let mut metadata = json!({"resourceVersion": resource_version.to_string()});
+    /// A list, or a page of one.
+    pub fn list(&self, page: &Page) -> Vec<u8> {
+        let mut items: Vec<Value> = page.items.iter().map(|object| self.seen(object)).collect();
+        let mut metadata = json!({"resourceVersion": page.at.to_string()});
         let (mut kind, mut api_version) = (
             format!("{}List", self.kind.kind),
             self.kind.api_version(&self.version),
@@ -133,6 +134,12 @@ impl View {
             for fields in items.iter_mut().filter_map(Value::as_object_mut) {
                 fields.retain(|key, _| key != "kind" && key != "apiVersion");
             }
+        }
+        if let Some(next) = &page.next {
+            metadata["continue"] = json!(next.token());
+        }
+        if let Some(remaining) = page.remaining {
+            metadata["remainingItemCount"] = json!(remaining);
         }
         let none = self.dialect == Dialect::V1_20 && self.metadata_only && items.is_empty();
         let items = (!none).then_some(items);

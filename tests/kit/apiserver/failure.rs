@@ -1,6 +1,7 @@
 //! What the server says when it refuses: Status objects, with the real messages.
 
 use super::kinds::Kind;
+use super::store::Continue;
 use serde_json::{Value, json};
 
 /// A refusal: the HTTP status and the Status object.
@@ -171,6 +172,26 @@ impl Failure {
             format!("too old resource version: {asked} ({oldest})"),
             None,
         )
+    }
+
+    /// A page of a list whose resourceVersion is gone; the rest can be had as it is now.
+    pub fn expired_page(token: Option<&Continue>) -> Failure {
+        let message = "The provided continue parameter is too old to display a consistent list \
+                       result. You can start a new list without the continue parameter, or use the \
+                       continue token in this response to retrieve the remainder of the results. \
+                       Continuing with the provided token results in an inconsistent list - objects \
+                       that were created, modified, or deleted between the time the first chunk was \
+                       returned and now may show up in the list.";
+        let mut failure = Failure::new(410, "Expired", message.into(), None);
+        if let Some(token) = token {
+            let after = token.after.clone();
+            let now = Continue {
+                version: None,
+                after,
+            };
+            failure.status["metadata"]["continue"] = json!(now.token());
+        }
+        failure
     }
 
     /// A streaming list, where the store lacks a feature.

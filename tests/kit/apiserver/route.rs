@@ -5,6 +5,7 @@ use super::access;
 use super::encode::{self, View};
 use super::failure::Failure;
 use super::request::{Place, Request};
+use super::store::Continue;
 use super::watches::{Part, WatchRequest, refusal};
 use super::write::{Patch, Target};
 use super::{Dialect, State};
@@ -132,9 +133,17 @@ fn resource(state: &mut State, request: &Request, place: &Place) -> Result<Answe
         return open_watch(state, request, watch);
     }
     if request.is_list() {
-        let mut items = state.store.list(&selection);
-        items.retain(|object| request.selects(object));
-        return Ok(Answer::json(200, view.list(&items, state.store.version)));
+        let limit = request.query("limit").and_then(|text| text.parse().ok());
+        let token = request
+            .query("continue")
+            .filter(|token| !token.is_empty())
+            .map(|token| Continue::parse(&token).ok_or("continue key is not valid"))
+            .transpose()
+            .map_err(Failure::bad_request)?;
+        let limit = limit.filter(|limit| *limit > 0);
+        let selects = |object: &Value| request.selects(object);
+        let page = state.store.page(&selection, selects, limit, token)?;
+        return Ok(Answer::json(200, view.list(&page)));
     }
     let manager = manager(request);
     let (namespace, version) = (place.namespace.as_str(), place.version.as_str());

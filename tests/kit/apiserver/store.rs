@@ -4,6 +4,8 @@
 use super::failure::Failure;
 use super::kinds::Kind;
 use super::watches::{Change, Delivery, Part, Selection, Watch, WatchRequest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -19,6 +21,52 @@ pub struct Key {
     pub name: String,
 }
 
+impl Key {
+    /// Where it stands in a list.
+    fn place(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Where the next page of a list begins.
+pub struct Continue {
+    /// Of the list; `None`: none is left, it goes on with what is there now.
+    pub version: Option<u64>,
+    /// After this object.
+    pub after: String,
+}
+
+/// A part of a list.
+pub struct Page {
+    /// The objects.
+    pub items: Vec<Value>,
+    /// The list's resourceVersion.
+    pub at: u64,
+    /// What more there is.
+    pub next: Option<Continue>,
+    /// How much.
+    pub remaining: Option<usize>,
+}
+
+impl Continue {
+    /// As the real server writes it.
+    pub fn token(&self) -> String {
+        let version = self.version.map_or(json!(-1), |version| json!(version));
+        let after = format!("{}\u{0}", self.after);
+        let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": after});
+        URL_SAFE_NO_PAD.encode(token.to_string())
+    }
+
+    /// Reads a token.
+    pub fn parse(token: &str) -> Option<Continue> {
+        let token: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+        Some(Continue {
+            version: token["rv"].as_u64(),
+            after: token["start"].as_str()?.trim_end_matches('\0').to_string(),
+        })
+    }
+}
+
 /// The cluster's state.
 pub struct Store {
     /// The newest resourceVersion.
@@ -30,6 +78,8 @@ pub struct Store {
     objects: BTreeMap<Key, Value>,
     history: VecDeque<Change>,
     history_limit: usize,
+    /// The states that a list is read from page by page, by their resourceVersion.
+    snapshots: BTreeMap<u64, BTreeMap<Key, Value>>,
     /// Watches from below are too old.
     floor: u64,
     delivery: Delivery,
@@ -46,6 +96,7 @@ impl Store {
             objects: BTreeMap::new(),
             history: VecDeque::new(),
             history_limit,
+            snapshots: BTreeMap::new(),
             floor: version,
             delivery: Delivery::Normal,
             next_id: 0,
@@ -65,10 +116,51 @@ impl Store {
         self.objects.get(key)
     }
 
-    /// All that a selection takes.
-    pub fn list(&self, selection: &Selection) -> Vec<&Value> {
-        let taken = self.objects.iter().filter(|(key, _)| selection.takes(key));
-        taken.map(|(_, object)| object).collect()
+    /// A page of what a selection takes: at most `limit` objects from where `token` says on.
+    pub fn page(
+        &mut self,
+        selection: &Selection,
+        selects: impl Fn(&Value) -> bool,
+        limit: Option<usize>,
+        token: Option<Continue>,
+    ) -> Result<Page, Failure> {
+        let at = match &token {
+            Some(token) => token.version.unwrap_or(self.version),
+            None => self.version,
+        };
+        let now = token.as_ref().is_none_or(|token| token.version.is_none());
+        let objects = if now {
+            &self.objects
+        } else {
+            let snapshot = self.snapshots.get(&at);
+            snapshot.ok_or_else(|| Failure::expired_page(token.as_ref()))?
+        };
+        let from = token.map(|token| token.after).unwrap_or_default();
+        let after = |key: &Key| {
+            let from = from.split_once('/');
+            from.is_none_or(|from| (key.namespace.as_str(), key.name.as_str()) > from)
+        };
+        let left =
+            |key: &Key, object: &Value| selection.takes(key) && after(key) && selects(object);
+        let mut left = objects.iter().filter(|(key, object)| left(key, object));
+        let taken: Vec<(&Key, &Value)> = left.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
+        let rest = left.count();
+        let next = taken.last().filter(|_| rest > 0).map(|(key, _)| Continue {
+            version: Some(at),
+            after: key.place(),
+        });
+        let items = taken.iter().map(|(_, object)| (*object).clone()).collect();
+        if next.is_some() && !self.snapshots.contains_key(&at) {
+            self.snapshots.insert(at, self.objects.clone());
+        }
+        // With a selector the real server does not know it.
+        let remaining = (rest > 0 && selection.name.is_none()).then_some(rest);
+        Ok(Page {
+            items,
+            at,
+            next,
+            remaining,
+        })
     }
 
     /// Stores an object under a new resourceVersion, which it is given, and tells the watches.
@@ -116,12 +208,14 @@ impl Store {
     /// Forgets all events so far: a watch from before now is Expired.
     pub fn compact(&mut self) {
         self.history.clear();
+        self.snapshots.clear();
         self.floor = self.version;
     }
 
     /// What restoring an older etcd does: the counter goes back, objects stay as they are given.
     pub fn rewind(&mut self, version: u64) {
         self.history.clear();
+        self.snapshots.clear();
         self.version = version;
         self.floor = version;
         self.end_watches(false);
