@@ -1837,6 +1837,125 @@ fn what_stands_beside_a_directory_current_is_an_error_and_not_removed() {
     assert_eq!(seen(temp.path()), before);
 }
 
+// ---- Other versions ----
+
+/// A copy of a directory that a version has left, with the modes that it gave.
+fn recorded(version: &str) -> (tempfile::TempDir, PathBuf) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/directory");
+    let temp = tempdir();
+    let dir = temp.path().join("x");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([&from.join(version), &dir])
+        .status();
+    assert!(copied.unwrap().success());
+    // A checkout follows the umask.
+    let opened = Command::new("chmod")
+        .args(["-R", "u=rwX,go=rX"])
+        .arg(&dir)
+        .status();
+    assert!(opened.unwrap().success());
+    (temp, dir)
+}
+
+/// `first` is of the version without hashes, `hashed` of the one that added them.
+#[test]
+fn goes_on_from_what_another_version_has_published() {
+    for version in ["first", "hashed"] {
+        let (_temp, dir) = recorded(version);
+        let before = seen(&dir);
+        let mut publisher = open(&dir);
+        let found = publisher.whole_set().unwrap().expect(version);
+        assert_eq!(contents(&found), before);
+        let names: Vec<_> = found.keys().map(FileName::as_str).collect();
+        assert_eq!(names, ["b.yaml", "cds.yaml", "rds.yaml"]);
+        let origins = found.values().map(|file| {
+            let Origin {
+                object,
+                uid,
+                resource_version,
+            } = &*file.origin;
+            format!("{object} {uid} {resource_version}")
+        });
+        let want = [
+            "default/b 5f2b-b 2",
+            "default/a 5f2b-a 2",
+            "default/a 5f2b-a 2",
+        ];
+        assert_eq!(origins.collect::<Vec<_>>(), want);
+        rearm(&publisher);
+        assert!(!publisher.check().unwrap());
+        assert!(publisher.publish(&found).unwrap().is_none());
+        assert_eq!(pokes(&publisher), [""; 0]);
+
+        let mut next = found.clone();
+        let changed = FileName::new("rds.yaml").unwrap();
+        next.get_mut(&changed).unwrap().bytes = b"resources: [3]\n".as_slice().into();
+        let published = publisher.publish(&next).unwrap().unwrap();
+        assert_eq!(
+            (published.number, list(&published.changed)),
+            (3, vec!["rds.yaml"])
+        );
+        assert_eq!(pokes(&publisher), ["rds.yaml", "current"]);
+        assert_eq!(calls(&publisher, "link"), 2);
+        // An edit of what was carried over is found as well, now that it is known.
+        assert!(!publisher.check().unwrap());
+        edit(&dir.join("current/b.yaml"), "b: 2\n");
+        assert!(publisher.check().unwrap());
+        publisher.publish(&next).unwrap().unwrap();
+        drop(publisher);
+        drop(open(&dir));
+        tidy(&dir, &next);
+    }
+}
+
+/// A line of `N.sources` as the first version reads it: it passes over what it does not know.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FirstLine {
+    namespace: String,
+    name: String,
+    uid: String,
+    resource_version: String,
+    size: u64,
+}
+
+#[test]
+fn the_first_version_can_go_on_from_what_is_published() {
+    let temp = tempdir();
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+    let want = "rds.yaml=one@web cds.yaml=1";
+    let mut publisher = open(temp.path());
+    publish(&mut publisher, "rds.yaml=0 cds.yaml=1");
+    publish(&mut publisher, want);
+    publisher.check().unwrap();
+    drop(publisher);
+    drop(open(temp.path()));
+    // The links, and nothing that it does not know.
+    tidy(temp.path(), &set(want));
+    let sets = temp.path().join(".sets");
+    let text = fs::read(sets.join("2.sources")).unwrap();
+    let lines: BTreeMap<String, FirstLine> = serde_json::from_slice(&text).unwrap();
+    assert_eq!(lines.len(), 2);
+    for (name, line) in lines {
+        let object = if name == "rds.yaml" { "web" } else { "envoy" };
+        let FirstLine {
+            namespace,
+            name: found,
+            uid,
+            resource_version,
+            size,
+        } = line;
+        let read = [&*namespace, &*found, &*uid, &*resource_version];
+        assert_eq!(read, ["default", object, "1-2-3", "7"]);
+        let file = fs::symlink_metadata(sets.join("2").join(&name)).unwrap();
+        assert!(file.is_file() && file.len() == size && file.mode() & 0o644 == 0o644);
+    }
+    for dir in ["", "2", ".links", "../.live"] {
+        assert_eq!(mode(&sets.join(dir)) & 0o755, 0o755, "{dir}");
+    }
+}
+
 // ---- Every call cut once ----
 
 /// A state of the disk, what is then published, and what Envoy may find meanwhile.
