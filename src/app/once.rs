@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::gather;
 use crate::kube::reflector::Followed;
 use crate::source::config_map::Source;
+use crate::xds::desired::Latest;
 
 /// How long to try in all.
 const ONCE_IN_ALL: Duration = Duration::from_secs(60);
@@ -42,7 +43,12 @@ impl Loop {
     pub(super) fn is_finished(&mut self, now: Instant) -> Result<bool, Error> {
         self.excuse_denied(now);
         let patience_ended = self.patience().is_some_and(|at| now >= at);
-        let denied = self.sources.iter().any(|source| source.denied.is_some());
+        // What was of no use may be better the next time.
+        let unusable = |(source, followed): (&Source, &Followed)| {
+            source.latest == Latest::Refused && followed.trouble().is_some()
+        };
+        let denied = self.sources.iter().any(|source| source.denied.is_some())
+            || self.sources.iter().zip(&self.followed).any(unusable);
         // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
         let stays = self.gave_up_splits && !self.goes_without_splits;
         if (self.in_step || stays) && !denied && self.bad().is_none() {

@@ -29,6 +29,8 @@ pub enum Observation {
     Deleted(String),
     /// It will not say, for a reason of these objects' own.
     Refused(Error),
+    /// What it says is of no use: too long, or nothing that can be read.
+    Unusable,
 }
 
 /// What an answer is to.
@@ -299,6 +301,10 @@ impl Followed {
             Progress::Broken(error) => {
                 self.take_break(purpose, exchange.status, error, server, now);
             }
+        }
+        let is_bad = |error: &Error| error.kind() == Kind::Bad;
+        if purpose == Purpose::List && self.trouble.as_ref().is_some_and(is_bad) {
+            observations.push(Observation::Unusable);
         }
         false
     }

@@ -109,12 +109,10 @@ impl Source {
             },
             Observation::Deleted(_) => self.miss(now),
             Observation::Refused(error) => {
-                if self.latest == Latest::Unknown {
-                    // The others go on, if there is something that stands in for this one.
-                    self.latest = Latest::Refused;
-                }
+                self.refuse();
                 self.deny(error, now);
             }
+            Observation::Unusable => self.refuse(),
         }
         true
     }
@@ -196,6 +194,13 @@ impl Source {
             &error.to_string(),
         );
         self.deny(error, now);
+    }
+
+    /// It has been answered for: the others go on, if there is something that stands in for this one.
+    fn refuse(&mut self) {
+        if self.latest == Latest::Unknown {
+            self.latest = Latest::Refused;
+        }
     }
 
     fn deny(&mut self, error: Error, now: Instant) {

@@ -189,7 +189,7 @@ impl Smi {
                     Observation::Refused(error) if error.kind() == Kind::NotFound => {
                         self.unserved(i, now);
                     }
-                    Observation::Refused(_) => {}
+                    Observation::Refused(_) | Observation::Unusable => {}
                     observation => {
                         let splits = &mut self.parts[i].1;
                         splits.served();

@@ -92,7 +92,7 @@ impl Splits {
                 self.miss(|held| listed.iter().all(|name| name != held), now);
             }
             // Unknown is not absent.
-            Observation::Refused(_) => {}
+            Observation::Refused(_) | Observation::Unusable => {}
         }
     }
 

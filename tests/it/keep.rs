@@ -2,6 +2,7 @@
 //! restart, and all that changes elsewhere.
 
 use crate::kit::apiserver::access::{Account, Rule};
+use crate::kit::apiserver::faults::Fault;
 use crate::kit::crossover::Crossover;
 use crate::kit::until;
 use crate::setup::{Setup, events, events_with};
@@ -262,6 +263,44 @@ fn a_configmap_that_has_no_files_on_disk_holds_nobody_up_after_a_restart() {
             .server
             .set_accounts(vec![Account::anonymous(vec![rule])]);
     });
+}
+
+#[test]
+fn a_configmap_that_is_answered_for_with_nothing_of_use_holds_nobody_up_after_a_restart() {
+    let bodies = [b"no JSON".to_vec(), vec![b' '; 9 << 20]];
+    for (body, has_files) in bodies
+        .into_iter()
+        .flat_map(|body| [(body.clone(), true), (body, false)])
+    {
+        let setup = Setup::new();
+        setup.put("a", &[if has_files { A } else { B }]);
+        setup.put("b", &[B]);
+        setup.succeed(&["-onetime", "-configmap=a", "-configmap=b"]);
+        setup.put("b", &[B2]);
+        let fault = Fault::Answer {
+            status: 200,
+            headers: vec![("Content-Type".into(), "application/json".into())],
+            body,
+        };
+        setup.fail_next(usize::MAX, fault, |request| request.names("a"));
+        let process = setup.start(&FOLLOW);
+        process.wait_for_line(PUBLISHED);
+        setup.assert_found(if has_files { &[A, B2] } else { &[B2] });
+        until_ready(&setup);
+        process.wait_for_line("the API server's answer cannot be used");
+        process.stop();
+        // Who ends has to have the answer.
+        let line = setup.fail(&[
+            "-onetime",
+            "-onetime-timeout=1s",
+            "-configmap=a",
+            "-configmap=b",
+        ]);
+        assert!(
+            line.contains("failed to list configmaps default/a"),
+            "{line}"
+        );
+    }
 }
 
 /// Waits until the probe says that an Envoy can start.
