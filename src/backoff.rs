@@ -19,7 +19,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Nor one for a server that does not answer, which is asked once for all objects: what changes
 /// counts so long after its return at the latest. A thousand clients make 200 tries a second then.
 const LONGEST_AWAY: Duration = Duration::from_secs(10);
-/// After an answer that says "not now" no request goes out for so long, whoever wants it.
+/// After an answer that says "not now" no request goes out for so long, whoever wants it, and up to
+/// half as much again, so that many sidecars do not go on together.
 const PACE: Duration = Duration::from_secs(1);
 /// A failure this long after the last one counts as the first again.
 const QUIET: Duration = Duration::from_secs(120);
@@ -201,8 +202,8 @@ impl Outage {
 
     /// An answer tells the server's trouble, or is not understood before its end: the next request
     /// has time.
-    pub fn pace(&mut self, now: Instant) {
-        self.paced = Some(now + PACE);
+    pub fn pace(&mut self, now: Instant, random: &mut Random) {
+        self.paced = Some(now + PACE + random.up_to(PACE / 2));
     }
 
     /// What is to be said by now.
@@ -349,16 +350,15 @@ mod tests {
 
     #[test]
     fn an_answer_of_not_now_leaves_a_second_and_any_other_lets_all_ask() {
-        let now = Instant::now();
+        let (now, mut random) = (Instant::now(), Random::new(1));
         let mut outage = Outage::default();
-        outage.pace(now);
+        outage.pace(now, &mut random);
         assert!(!outage.permits(now + Duration::from_millis(999)) && !outage.is_on());
-        assert!(outage.permits(now + PACE));
+        assert!(outage.permits(now + PACE + PACE / 2));
         assert_eq!(outage.answered(now), None);
         assert!(outage.permits(now));
         // What is not answered at all has its own time.
-        let mut random = Random::new(1);
-        outage.pace(now);
+        outage.pace(now, &mut random);
         outage.failed(now, &mut random);
         assert!(outage.permits(now + FIRST));
     }

@@ -120,7 +120,7 @@ impl Server {
             self.is_there(now);
         }
         if matches!(status, 401 | 429 | 500..=599) {
-            self.outage.pace(now);
+            self.outage.pace(now, &mut self.random);
         }
     }
 

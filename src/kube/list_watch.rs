@@ -29,6 +29,8 @@
 //! only if the last one spoke, and where none can be opened, or none lives, a list takes its place.
 
 #[cfg(test)]
+mod herd;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -318,7 +318,7 @@ impl World {
             self.outage.answered(self.now);
         }
         if matches!(failed, Some(Failure::Busy(_))) {
-            self.outage.pace(self.now);
+            self.outage.pace(self.now, &mut self.random);
         }
         match (failed, want) {
             (Some(failure), Want::Look) => self.step(Input::LookFailed(failure)),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// a look whose answer stalls, the next one, what it is given until it is believed, the longest
 /// back-off of the object's, a list without an answer, the weights of a split that is gone.
 pub(super) const CALM_WITHIN: Duration =
-    Duration::from_secs(30 + 10 + 2 * SYNC.as_secs() + 2 + 30 + 5 + 10);
+    Duration::from_secs(10 + 10 + 2 * SYNC.as_secs() + 2 + 30 + 5 + 10);
 /// And what is usual.
 const CALM_USUALLY: Duration = Duration::from_secs(40);
 /// What is not there by then never comes.

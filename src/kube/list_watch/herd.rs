@@ -1,0 +1,202 @@
+//! Many sidecars and one API server that goes away and comes back, in virtual time: how often it is
+//! asked meanwhile, how many connections it is asked for when it is back, and how long that takes.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::tests::{FOLLOW, rv};
+use super::*;
+use crate::backoff::Outage;
+
+/// ConfigMaps and TrafficSplits of one sidecar.
+const OBJECTS: usize = 4;
+/// How long the server is away.
+const AWAY: Duration = Duration::from_secs(180);
+/// A connection that nobody answers is given up after this.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A handshake and an answer.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// What a server that is away does with a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Absence {
+    /// It refuses it, and has reset those that were open.
+    Refuses,
+    /// It says nothing; what was open is found dead within half a minute.
+    Vanishes,
+    /// It takes it, and answers 503.
+    Answers,
+}
+
+struct Sidecar {
+    random: Random,
+    outage: Outage,
+    watches: Vec<Watch>,
+    first: usize,
+    /// It has just listed: the request that follows takes the same connection.
+    listed: bool,
+}
+
+impl Sidecar {
+    /// With all its watches open.
+    fn new(seed: u64, now: Instant) -> Sidecar {
+        let mut random = Random::new(seed);
+        let watches = (0..OBJECTS).map(|_| {
+            let mut watch = Watch::new(FOLLOW, now);
+            watch.step(Input::Listed(rv("1"), Found::new()), now, &mut random);
+            let lasts = WATCH_FOR + random.up_to(WATCH_SPREAD);
+            watch.step(Input::Opened(lasts), now, &mut random);
+            watch
+        });
+        let watches = watches.collect();
+        Sidecar {
+            random,
+            outage: Outage::default(),
+            watches,
+            first: 0,
+            listed: false,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.watches.iter().all(Watch::is_settled)
+    }
+
+    /// All its streams are over.
+    fn cut(&mut self, now: Instant) {
+        for watch in &mut self.watches {
+            watch.step(Input::Ended, now, &mut self.random);
+        }
+    }
+
+    /// Makes a request, if one is due; `absence`: the server is away. Until when that keeps it busy,
+    /// and whether it takes a connection of its own.
+    fn request(&mut self, absence: Option<Absence>, now: Instant) -> Option<(Instant, bool)> {
+        if !self.outage.permits(now) {
+            return None;
+        }
+        let random = &mut self.random;
+        let order = (0..OBJECTS).map(|i| (self.first + i) % OBJECTS);
+        let wanted = order
+            .filter_map(|i| Some((i, self.watches[i].wants(now, random)?)))
+            .next();
+        let (i, want) = wanted?;
+        self.first = i + 1;
+        let (takes, failure) = match absence {
+            None => (ROUND, None),
+            Some(Absence::Refuses) => (Duration::ZERO, Some(Failure::Server)),
+            Some(Absence::Vanishes) => (CONNECT_WITHIN, Some(Failure::Server)),
+            Some(Absence::Answers) => (ROUND, Some(Failure::Busy(Duration::ZERO))),
+        };
+        let now = now + takes;
+        match failure {
+            Some(Failure::Server) => drop(self.outage.failed(now, random)),
+            _ => drop(self.outage.answered(now)),
+        }
+        if matches!(failure, Some(Failure::Busy(_))) {
+            self.outage.pace(now, random);
+        }
+        let connects = !std::mem::replace(&mut self.listed, want == Want::List);
+        let input = match (failure, want) {
+            (Some(failure), Want::Look) => Input::LookFailed(failure),
+            (Some(failure), Want::List | Want::Watch(..)) => Input::Failed(failure),
+            (None, Want::List) => Input::Listed(rv("1"), Found::new()),
+            (None, Want::Look) => Input::Looked(Found::new()),
+            (None, Want::Watch(_, lasts)) => Input::Opened(lasts),
+        };
+        self.watches[i].step(input, now, random);
+        self.listed &= failure.is_none();
+        Some((now, connects || failure.is_some()))
+    }
+
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let due = self.watches.iter().filter_map(Watch::deadline).min()?;
+        let due = due.max(self.outage.next_try().unwrap_or(due));
+        Some(due.max(now + Duration::from_millis(1)))
+    }
+}
+
+/// What a herd does to its server.
+#[derive(Debug)]
+struct Figures {
+    /// Requests in the busiest of the first ten seconds of the absence, and of those after it.
+    first: usize,
+    away: usize,
+    /// Connections in the busiest second of those after its return.
+    back: usize,
+    /// How long it takes from its return until all watches of all are open.
+    whole: Duration,
+}
+
+fn figures(sidecars: u64, absence: Absence) -> Figures {
+    let start = Instant::now();
+    let gone = start + Duration::from_secs(10);
+    let back = gone + AWAY;
+    let mut herd: Vec<Sidecar> = (0..sidecars).map(|i| Sidecar::new(i, start)).collect();
+    let mut random = Random::new(sidecars);
+    let found_dead: Vec<Instant> = (0..sidecars)
+        .map(|_| match absence {
+            Absence::Refuses | Absence::Answers => gone,
+            Absence::Vanishes => gone + CONNECT_WITHIN * 3 + random.up_to(CONNECT_WITHIN * 3),
+        })
+        .collect();
+    let mut cut = vec![false; herd.len()];
+    let woken = found_dead.iter().enumerate();
+    let mut wakes: BinaryHeap<Reverse<(Instant, usize)>> =
+        woken.map(|(i, at)| Reverse((*at, i))).collect();
+    let (mut seconds, mut whole) = (BTreeMap::<u64, usize>::new(), back);
+    while let Some(Reverse((now, i))) = wakes.pop() {
+        let sidecar = &mut herd[i];
+        if !std::mem::replace(&mut cut[i], true) {
+            sidecar.cut(now);
+        }
+        let mut free = now;
+        if let Some((until, connects)) = sidecar.request((now < back).then_some(absence), now) {
+            *seconds.entry((now - gone).as_secs()).or_default() += usize::from(connects);
+            free = until;
+        }
+        if now >= back && sidecar.is_whole() {
+            whole = whole.max(free);
+        } else {
+            let next = sidecar.next(free);
+            wakes.extend(next.map(|at| Reverse((at, i))));
+        }
+    }
+    let busiest = |from, to| seconds.range(from..to).map(|(_, n)| *n).max().unwrap_or(0);
+    Figures {
+        first: busiest(0, 10),
+        away: busiest(10, AWAY.as_secs()),
+        back: busiest(AWAY.as_secs(), u64::MAX),
+        whole: whole - back,
+    }
+}
+
+#[test]
+fn a_herd_leaves_a_server_that_is_away_alone_and_is_back_in_time() {
+    for (absence, most, within) in [
+        (Absence::Refuses, 250, 10),
+        (Absence::Vanishes, 250, 15),
+        // Each object has its own back-off, but no sidecar asks more often than once a second.
+        (Absence::Answers, 1000, 30),
+    ] {
+        for sidecars in [1_000, 10_000] {
+            let Figures {
+                first,
+                away,
+                back,
+                whole,
+            } = figures(sidecars, absence);
+            println!(
+                "{sidecars} sidecars, {OBJECTS} objects each, {absence:?}: busiest second of the \
+                 first ten {first}, later {away}; back: {back}, all within {whole:.1?}"
+            );
+            let thousands = sidecars as usize / 1000;
+            assert!(away <= most * thousands, "{absence:?}: {away}");
+            // A list and a watch of each.
+            let within = Duration::from_secs(within) + 2 * OBJECTS as u32 * ROUND;
+            assert!(whole <= within, "{absence:?}: {whole:?}");
+            assert!(first <= 3 * sidecars as usize, "{absence:?}: {first}");
+            assert!(back <= OBJECTS * most * thousands, "{absence:?}: {back}");
+        }
+    }
+}
