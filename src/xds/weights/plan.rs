@@ -110,6 +110,15 @@ impl Cluster<'_> {
 }
 
 impl Host<'_> {
+    /// Another virtual host begins.
+    pub(super) fn reset(&mut self) {
+        self.name = None;
+        self.domains.clear();
+        self.routes.clear();
+        self.clusters.clear();
+        self.cut = None;
+    }
+
     pub(super) fn add_route(&mut self) {
         self.routes.push(Route {
             first: self.clusters.len(),

@@ -227,7 +227,7 @@ impl<'a, 's> Walk<'a, 's> {
         span: Span,
     ) {
         match role {
-            Role::VirtualHost if mapping => self.host = Host::default(),
+            Role::VirtualHost if mapping => self.host.reset(),
             Role::WeightedClusters if mapping => self.host.add_route(),
             Role::Cluster if mapping => self.host.clusters.push(Cluster {
                 line: line(span),

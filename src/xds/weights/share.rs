@@ -41,6 +41,11 @@ pub(super) fn divide(members: &[Member], shares: &[u64]) -> Result<Vec<u32>, u64
     if total == 0 || total > SUM_MAX {
         return Err(total);
     }
+    if groups.iter().all(|(_, count)| *count < 2) {
+        // Nearly every route.
+        let share = |member: &Member| member.backend.map_or(0, |i| shares[i] as u32);
+        return Ok(members.iter().map(share).collect());
+    }
     // Each cluster's part of its backend's share: by how much, of how much.
     let parts: Vec<(u128, u128, u128)> = members
         .iter()
