@@ -229,7 +229,7 @@ fn is_large(observation: &Observation) -> bool {
 }
 
 fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, reason: &str) {
-    let message = "published, though not every parser reads it";
+    let message = "published, though Envoy may not read it";
     warn!(configmap:% = object, resource_version:% = version, key, reason; "{message}");
 }
 
@@ -241,7 +241,11 @@ mod tests {
 
     /// A state with this text, small or large.
     fn changed(at: &str, text: &str) -> Observation {
-        let files = BTreeMap::from([("a.yaml".to_owned(), Bytes::from(text.as_bytes()))]);
+        file("a.yaml", at, text)
+    }
+
+    fn file(name: &str, at: &str, text: &str) -> Observation {
+        let files = BTreeMap::from([(name.to_owned(), Bytes::from(text.as_bytes()))]);
         Observation::Changed(Object {
             name: "a".to_owned(),
             version: Version {
@@ -343,6 +347,36 @@ mod tests {
             );
             let bad = vec![state("1", "a: 1"), changed("2", "a: ]")];
             check(bad, Latest::Refused, Some("1"), false);
+        }
+    }
+
+    #[test]
+    fn only_another_configuration_takes_the_place_of_one() {
+        let xds = r#"{"resources": [{"@type": "x"}]}"#;
+        for (name, first, then, latest) in [
+            // What is no configuration and never was one goes through.
+            ("a.yaml", "- a", "- b", Latest::Fit),
+            ("a.json", "[1]", "2", Latest::Fit),
+            ("a.conf", "x: ]", "", Latest::Fit),
+            ("a", "{}", "}", Latest::Fit),
+            ("a.pb", xds, "\u{1}", Latest::Fit),
+            ("a.yaml", "- a", "a: 1", Latest::Fit),
+            // What takes the place of one does not.
+            ("a.yaml", "a: 1", "- a", Latest::Refused),
+            ("A.YML", "a: 1", "a", Latest::Refused),
+            ("a.json", "{}", "[]", Latest::Refused),
+            ("a.conf", xds, "[]", Latest::Refused),
+            ("a.conf", xds, "x: ]", Latest::Refused),
+            ("a", xds, "", Latest::Refused),
+            ("a", xds, "{}", Latest::Fit),
+            // What is broken or empty never does, where the name says what it should be.
+            ("a.Yaml", "- a", "- ]", Latest::Refused),
+            ("a.YML", "- a", "", Latest::Refused),
+            ("a.JSON", "[1]", "[", Latest::Refused),
+        ] {
+            let observations = vec![file(name, "1", first), file(name, "2", then)];
+            let at = if latest == Latest::Fit { "2" } else { "1" };
+            check(observations, latest, Some(at), false);
         }
     }
 }

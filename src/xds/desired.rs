@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::gather;
 use crate::snapshot::{Bytes, File, FileName, FileSet, ObjectName, Origin, Version};
-use crate::xds::validate::{self, Verdict};
+use crate::xds::validate::{self, Form, Verdict};
 
 /// A ConfigMap all of whose files are fit to be published.
 #[derive(Clone, Debug)]
@@ -86,6 +86,13 @@ pub fn examine(
                 Verdict::Good => unasked.push(name.clone()),
                 Verdict::Doubtful(fault) => doubts.push(remark(key, &fault.to_string())),
                 Verdict::Bad(fault) => refusals.push(remark(key, &fault.to_string())),
+                Verdict::Foreign(fault) => {
+                    if known.is_some_and(|known| validate::is_configuration(&name, known)) {
+                        refusals.push(remark(key, &fault.to_string()));
+                    } else if Form::of(&name).is_named() {
+                        doubts.push(remark(key, &fault.to_string()));
+                    }
+                }
             }
         }
         files.insert(name, bytes.clone());

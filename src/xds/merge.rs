@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::gather;
 use crate::snapshot::{Bytes, File, FileName, FileSet, ObjectName};
+use crate::xds::validate::{self, Encoding, Form};
 use crate::xds::weights::{
     self, Applied, Change, ClusterChange, Refused, Split, Weighted, first_for_each_service,
 };
@@ -35,6 +36,7 @@ pub struct Merge<'s> {
 /// A file that weights were to be merged into.
 struct Tried {
     file: File,
+    encoding: Encoding,
     /// An error: no route of it can be edited.
     merged: Result<weights::Merged, Refused>,
 }
@@ -128,7 +130,7 @@ impl<'s> Merge<'s> {
         };
         let (latest, disk) = (own(Some(good)), own(on_disk));
         let reasons = tried.reasons(&object, &name);
-        if tried.merged.is_ok() && shown.is_none_or(|shown| tried.keeps(shown)) {
+        if tried.merged.is_ok() && shown.is_none_or(|shown| tried.keeps(&name, shown)) {
             self.tell(reasons, "such a route keeps its text's weights");
             return self.done.take(name, tried);
         }
@@ -136,7 +138,8 @@ impl<'s> Merge<'s> {
             let earlier = Tried::new(&name, file?, &self.splits, self.domain);
             earlier.merged.is_ok().then_some(earlier)
         };
-        let last = earlier(latest).filter(|last| shown.is_none_or(|shown| last.keeps(shown)));
+        let last =
+            earlier(latest).filter(|last| shown.is_none_or(|shown| last.keeps(&name, shown)));
         // What was published without weights, for want of anything good, is no last good either.
         if let Some(last) = last.or_else(|| earlier(disk)) {
             self.tell(reasons, "the file's last good text stays");
@@ -161,9 +164,24 @@ impl<'s> Merge<'s> {
 
 impl Tried {
     fn new(name: &FileName, file: File, splits: &[&Split], domain: &str) -> Tried {
-        let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
-        let merged = weights::merge(name, text, splits, domain);
-        Tried { file, merged }
+        let (text, encoding) = validate::decode(&file.bytes);
+        let mut merged = weights::merge(name, &text, splits, domain);
+        let is_edited = merged.as_ref().is_ok_and(|merged| merged.text.is_some());
+        // Only yaml-cpp takes what is not UTF-8.
+        let is_sound = match (Form::of(name), encoding) {
+            (_, Encoding::Utf8) => true,
+            (Form::Yaml, _) if is_edited => *encoding.encode(text.into_owned()) == *file.bytes,
+            _ => !is_edited,
+        };
+        if !is_sound {
+            let reason = "it is not UTF-8, or its encoding is broken".into();
+            merged = Err(Refused { line: 0, reason });
+        }
+        Tried {
+            file,
+            encoding,
+            merged,
+        }
     }
 
     /// Whether every route follows the split that applies to it.
@@ -173,17 +191,15 @@ impl Tried {
     }
 
     /// Whether the routes that cannot be edited have the weights that they have in `shown`.
-    fn keeps(&self, shown: &File) -> bool {
+    fn keeps(&self, name: &FileName, shown: &File) -> bool {
         let Ok(merged) = &self.merged else {
             return false;
         };
         if self.is_whole() {
             return true;
         }
-        let routes = |file: &File| std::str::from_utf8(&file.bytes).map(weights::weights);
-        let (Ok(now), Ok(before)) = (routes(&self.file), routes(shown)) else {
-            return false;
-        };
+        let routes = |file: &File| weights::weights(name, &validate::decode(&file.bytes).0);
+        let (now, before) = (routes(&self.file), routes(shown));
         let kept = |at: usize| {
             let route = now.get(at)?;
             // Equal routes are told apart by their order.
@@ -226,7 +242,12 @@ fn is_alike(one: &Weighted, other: &Weighted) -> bool {
 
 impl Done {
     /// Takes a file as it was merged.
-    fn take(&mut self, name: FileName, Tried { file, merged }: Tried) {
+    fn take(&mut self, name: FileName, tried: Tried) {
+        let Tried {
+            file,
+            encoding,
+            merged,
+        } = tried;
         let Ok(merged) = merged else { return };
         let object = &file.origin.object;
         for (sum, found) in self.applied.iter_mut().zip(&merged.applied) {
@@ -246,7 +267,7 @@ impl Done {
             .routes
             .extend(changes.map(|change| (name.clone(), change)));
         let bytes = match merged.text {
-            Some(text) => Bytes::from(text.into_bytes()),
+            Some(text) => Bytes::from(encoding.encode(text)),
             None => file.bytes.clone(),
         };
         let origin = file.origin.clone();
@@ -512,5 +533,64 @@ mod tests {
         }
         let (set, kept, _) = merged(&bad, [[95, 5], [1, 1]], &none, Some(&set_of("envoy", &bad)));
         assert_eq!((set, kept.len()), (set_of("envoy", &bad), 0));
+    }
+
+    /// A text that no encoding but UTF-8 writes in its bytes.
+    fn encoded(encoding: Encoding, mark: &str, primary: &str, canary: &str) -> Vec<u8> {
+        let hosts = [host("shop", primary, canary)];
+        encoding.encode(format!("{mark}# gr\u{f6}\u{df}e\n{}", text(&hosts)))
+    }
+
+    /// What becomes of file `name`, and what is said.
+    fn merged_bytes(name: &str, bytes: Vec<u8>) -> (Vec<u8>, String) {
+        let name = FileName::new(name).unwrap();
+        let file = set_of("envoy", "").into_values().next().unwrap();
+        let bytes = Bytes::from(bytes);
+        let set = FileSet::from([(name.clone(), File { bytes, ..file })]);
+        let split = split("shop", [95, 5]);
+        let done = Merge::new(&[&split], "cluster.local", set).finish(&FileSet::new(), None);
+        let warnings: Vec<String> = done.warnings.into_iter().collect();
+        (done.set[&name].bytes.to_vec(), warnings.join("\n"))
+    }
+
+    #[test]
+    fn a_text_is_merged_in_the_encoding_that_it_is_in() {
+        let sides = [true, false];
+        let wide = sides.map(|little| Encoding::Utf16 { little });
+        let wider = sides.map(|little| Encoding::Utf32 { little });
+        for (encoding, mark) in [(Encoding::Utf8, ""), (Encoding::Latin1, "")]
+            .into_iter()
+            .chain(wide.map(|encoding| (encoding, "")))
+            .chain(wide.map(|encoding| (encoding, "\u{feff}")))
+            .chain(wider.map(|encoding| (encoding, "")))
+            .chain(wider.map(|encoding| (encoding, "\u{feff}")))
+        {
+            let before = encoded(encoding, mark, "100", "0");
+            assert_eq!(validate::decode(&before).1, encoding);
+            let want = encoded(encoding, mark, "95", "5");
+            let found = merged_bytes("a.yaml", before);
+            assert_eq!(found, (want, String::new()), "{encoding:?} {mark:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf_8_and_cannot_be_written_back_is_named() {
+        let utf16 = || encoded(Encoding::Utf16 { little: true }, "", "100", "0");
+        // Half of a surrogate pair, and half a unit.
+        let half_pair = [utf16(), vec![b'#', 0, 0, 0xd8, b'\n', 0]].concat();
+        let half_unit = [utf16(), vec![b'#']].concat();
+        let json = r#"{"resources":[{"virtual_hosts":[{"name":"shop","routes":[{"route":
+            {"weighted_clusters":{"clusters":[{"name":"a","weight":1}]}}}]}]}],"x":"\u{f6}"}"#;
+        let json = Encoding::Latin1.encode(json.replace("\\u{f6}", "\u{f6}"));
+        for (name, bytes) in [
+            ("a.yaml", half_pair),
+            ("a.yaml", half_unit),
+            ("a.json", json),
+        ] {
+            let (found, warnings) = merged_bytes(name, bytes.clone());
+            assert_eq!(found, bytes);
+            let said = format!("default/envoy {name}: line 0: it is not UTF-8");
+            assert!(warnings.contains(&said), "{warnings}");
+        }
     }
 }

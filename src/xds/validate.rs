@@ -1,29 +1,38 @@
 //! Is this a text that Envoy could read at all? Owns: the decision between publish, publish with a
 //! warning, and keep the last good one. Must not: check any schema, change a byte, do I/O or log.
 //!
-//! Envoy reads YAML with yaml-cpp and JSON with protobuf's lenient reader; neither can be had in
-//! Rust. So two parsers are asked that err in different ways, and only what both refuse is bad.
-//! `tests/data/document` holds texts with what a real Envoy said to each.
+//! Envoy reads JSON with protobuf's lenient reader, which `json` follows, and YAML with yaml-cpp,
+//! which cannot be had in Rust. So two parsers are asked that err in different ways, and only what
+//! both refuse is bad. `tests/data/document` holds texts with what a real Envoy said to each.
 
 mod aliases;
+mod encoding;
+mod form;
+mod json;
+mod tame;
 
-use std::borrow::Cow;
 use std::fmt;
 
-use granit_parser::{ErrorKind, Event, Parser, ScanError, Span, StrInput, StructureStyle};
+use granit_parser::{
+    ErrorKind, Event, ParseResult, Parser, ScalarStyle, ScanError, Span, StrInput,
+};
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use crate::snapshot::FileName;
 use aliases::Aliases;
+pub(crate) use encoding::{Encoding, decode};
+pub use form::Form;
+pub(crate) use tame::tame;
 
 /// Longer texts are judged by the streaming parser alone: yaml_serde holds all events of a document
 /// in a vector, measured at 15 bytes for each byte of a usual text and 56 for `[a,a,a,...]`. At 64
 /// KiB that is 1 to 3.6 MB; our whole budget while a 1 MiB ConfigMap is read is 8 MB.
 pub const SECOND_OPINION_MAX_BYTES: usize = 64 * 1024;
 
-/// yaml-cpp gives up at 500 collections in one another (`DepthGuard<500>`).
-const NESTING_MAX: usize = 500;
+/// protobuf's JSON reader, by which YAML goes too, gives up at more collections in one another
+/// (`ParseOptions::kDefaultDepth`).
+const NESTING_MAX: usize = 100;
 
 /// Events of a text, of which it takes a third of a millisecond to read so many.
 const ASK_EVERY: usize = 1024;
@@ -37,6 +46,8 @@ pub enum Verdict {
     Good,
     /// Publish it with a warning: one reader takes it, the other does not.
     Doubtful(Fault),
+    /// Something else than a configuration of Envoy's: publish it, but not in the place of one.
+    Foreign(Fault),
     /// Keep the last good text: Envoy would not load this one.
     Bad(Fault),
 }
@@ -61,9 +72,7 @@ pub enum Reader {
     Granit,
     /// yaml_serde: libyaml, YAML 1.1.
     YamlSerde,
-    /// serde_json: strict JSON.
-    SerdeJson,
-    /// What Envoy demands of a text beyond its syntax.
+    /// What Envoy itself is known to demand.
     Envoy,
 }
 
@@ -72,7 +81,6 @@ impl fmt::Display for Reader {
         f.write_str(match self {
             Reader::Granit => "granit-parser",
             Reader::YamlSerde => "yaml_serde",
-            Reader::SerdeJson => "serde_json",
             Reader::Envoy => "Envoy",
         })
     }
@@ -88,9 +96,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Judges the content of file `name`; of what is good, [`second_opinion`] may know more. Only
-/// `.yaml`, `.yml` and `.json` are looked into: Envoy reads its configuration from nothing else that
-/// a ConfigMap would hold.
+/// Judges the content of file `name`; of what is good, [`second_opinion`] may know more.
 ///
 /// `None`: left off, as `is_outdated` said so. It is asked now and then, while that still saves more
 /// than it costs.
@@ -99,32 +105,54 @@ pub fn check(
     bytes: &[u8],
     is_outdated: &mut dyn FnMut() -> bool,
 ) -> Option<Verdict> {
-    match name.extension() {
-        "yaml" | "yml" => check_yaml(bytes, is_outdated),
-        "json" => Some(check_json(bytes)),
-        _ => Some(Verdict::Good),
+    match Form::of(name) {
+        Form::Yaml => check_yaml(bytes, is_outdated),
+        Form::Json => Some(check_json(bytes)),
+        Form::Unnamed => Some(match check_json(bytes) {
+            Verdict::Bad(fault) => Verdict::Foreign(fault),
+            verdict => verdict,
+        }),
+        Form::Protobuf => Some(Verdict::Good),
+    }
+}
+
+/// Whether a published text is a configuration of Envoy's: only another one may take its place.
+pub fn is_configuration(name: &FileName, bytes: &[u8]) -> bool {
+    match Form::of(name) {
+        Form::Unnamed => str::from_utf8(bytes).is_ok_and(is_discovery_response),
+        Form::Protobuf => false,
+        Form::Yaml | Form::Json => matches!(
+            check(name, bytes, &mut || false),
+            Some(Verdict::Good | Verdict::Doubtful(_))
+        ),
     }
 }
 
 fn check_yaml(bytes: &[u8], is_outdated: &mut dyn FnMut() -> bool) -> Option<Verdict> {
-    let Some(text) = decode(bytes) else {
-        let fault = Fault::envoy(Span::default(), "UTF-32 is not looked into");
-        return Some(Verdict::Doubtful(fault));
-    };
+    let (text, _) = decode(bytes);
     let text = tame(&text);
     let fault = match read_granit(&text, is_outdated) {
-        Ok(_) => return Some(Verdict::Good),
+        Ok(None) => return Some(Verdict::Good),
+        Ok(Some(fault)) => return Some(Verdict::Foreign(fault)),
         Err(Refusal::LeftOff) => return None,
-        Err(Refusal::Harmless(fault)) => return Some(Verdict::Doubtful(fault)),
+        Err(Refusal::Unread(fault)) => return Some(Verdict::Doubtful(fault)),
         Err(Refusal::Final(fault)) => return Some(Verdict::Bad(fault)),
         Err(Refusal::Syntax(fault)) => fault,
     };
-    let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(&text);
+    // The second reader does not tell what its aliases name.
+    let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(&text) && !has_aliases(&text);
     Some(if asked && read_yaml_serde(&text).is_ok() {
         Verdict::Doubtful(fault)
     } else {
         Verdict::Bad(fault)
     })
+}
+
+/// Whether there may be anchors, and aliases of them. `"*"` is the most usual of domains.
+fn has_aliases(text: &str) -> bool {
+    let mut pairs = text.as_bytes().windows(2);
+    text.contains('&')
+        && pairs.any(|pair| matches!(pair, [before, b'*'] if !b"\"'".contains(before)))
 }
 
 /// Whether brackets alone go deeper than the first reader would have followed them: libyaml's time is
@@ -144,40 +172,49 @@ fn is_deep(text: &str) -> bool {
 /// What the second reader has against a text that the first one takes. It cannot make the text bad
 /// and takes longer than all else on the way to Envoy, so there is time for it afterwards.
 pub fn second_opinion(name: &FileName, bytes: &[u8]) -> Option<Fault> {
-    if !matches!(name.extension(), "yaml" | "yml") {
+    if Form::of(name) != Form::Yaml {
         return None;
     }
-    let text = decode(bytes).filter(|text| text.len() <= SECOND_OPINION_MAX_BYTES)?;
-    read_yaml_serde(&tame(&text)).err()
+    let (text, _) = decode(bytes);
+    let asked = (text.len() <= SECOND_OPINION_MAX_BYTES).then(|| tame(&text))?;
+    read_yaml_serde(&asked).err()
 }
 
-/// Envoy's JSON reader also takes single quotes, bare keys, a comma before a bracket, raw tabs in
-/// strings: all of it is flow YAML, so the YAML parser's word counts where a flow mapping begins.
 fn check_json(bytes: &[u8]) -> Verdict {
-    let Err(error) = serde_json::from_slice::<Mapping>(bytes) else {
-        return Verdict::Good;
+    let Ok(text) = str::from_utf8(bytes) else {
+        return Verdict::Bad(Fault::envoy(Span::default(), "it is not UTF-8"));
     };
-    let reason = if error.is_data() {
-        // serde would cite the value.
-        NOT_A_MAPPING.to_owned()
-    } else {
-        strip_position(&error.to_string())
-    };
-    let column = error.column().max(1);
-    let fault = Fault::new(Reader::SerdeJson, error.line(), column, reason);
-    if std::str::from_utf8(bytes).is_ok_and(is_flow_mapping) {
-        Verdict::Doubtful(fault)
-    } else {
-        Verdict::Bad(fault)
+    let mut is_mapping = None;
+    for event in json::Reader::new(text) {
+        match event {
+            Ok((event, _)) => {
+                is_mapping.get_or_insert(matches!(event, Event::MappingStart(..)));
+            }
+            Err(error) => return Verdict::Bad(Fault::scan(Reader::Envoy, &error)),
+        }
+    }
+    match is_mapping {
+        Some(true) => Verdict::Good,
+        _ => Verdict::Foreign(Fault::envoy(Span::default(), NOT_A_MAPPING)),
     }
 }
 
-/// One flow mapping, and beside it only what JSON calls white space: no comment, tag or marker.
-fn is_flow_mapping(text: &str) -> bool {
-    let text = text.trim_matches([' ', '\t', '\r', '\n']);
-    read_granit(text, &mut || false).is_ok_and(|root| {
-        root.style == StructureStyle::Flow && text.starts_with('{') && root.end == text.len()
-    })
+/// Whether a text is JSON and has `resources` of which one has an `@type`.
+pub(crate) fn is_discovery_response(text: &str) -> bool {
+    let (mut in_resources, mut found) = (false, false);
+    let mut events = json::Reader::new(text);
+    while let Some(event) = events.next() {
+        match event {
+            Ok((Event::Scalar(key, ..), _)) if events.is_key() => match events.depth() {
+                1 => in_resources = key == "resources",
+                2 | 3 => found |= in_resources && key == "@type",
+                _ => {}
+            },
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    found
 }
 
 /// How much the streaming parser's no weighs.
@@ -186,35 +223,62 @@ enum Refusal {
     Syntax(Fault),
     /// Envoy itself does not take this, whatever a parser says.
     Final(Fault),
-    /// Envoy takes this, whatever a parser says.
-    Harmless(Fault),
+    /// It is about what follows the document, which Envoy does not read.
+    Unread(Fault),
     /// Nobody wants to know any more.
     LeftOff,
 }
 
-/// The mapping that a document is.
-struct Root {
-    style: StructureStyle,
-    /// The byte after its last one.
-    end: usize,
+/// A text's events, of either form.
+pub(crate) enum Events<'a> {
+    Yaml(Box<Parser<'a, StrInput<'a>>>),
+    Json(json::Reader<'a>),
+}
+
+impl<'a> Iterator for Events<'a> {
+    type Item = ParseResult<'a>;
+
+    fn next(&mut self) -> Option<ParseResult<'a>> {
+        match self {
+            Events::Yaml(parser) => parser.next(),
+            Events::Json(reader) => reader.next(),
+        }
+    }
 }
 
 /// The text's events, each with its place: as lenient as the parser can be made, Envoy is too.
-pub(crate) fn events(text: &str) -> Parser<'_, StrInput<'_>> {
+pub(crate) fn events(text: &str, form: Form) -> Events<'_> {
+    if form != Form::Yaml {
+        return Events::Json(json::Reader::new(text));
+    }
     let options = granit_parser::options! {
         flow_nesting_limit: NESTING_MAX,
         block_nesting_limit: NESTING_MAX,
         bom_inside_document_as_content: true,
     };
-    Parser::new_from_str_with_options(text, options)
+    Events::Yaml(Box::new(Parser::new_from_str_with_options(text, options)))
 }
 
-/// Reads the first document, as Envoy does. In its first half, it is left off where it is outdated.
-fn read_granit(text: &str, is_outdated: &mut dyn FnMut() -> bool) -> Result<Root, Refusal> {
+/// Reads the first document, as Envoy does, and says what speaks against it being a mapping. In its
+/// first half, it is left off where it is outdated.
+fn read_granit(
+    text: &str,
+    is_outdated: &mut dyn FnMut() -> bool,
+) -> Result<Option<Fault>, Refusal> {
     let mut root = None;
     let mut aliases = Aliases::default();
-    for (count, event) in events(text).enumerate() {
-        let (event, span) = event.map_err(|error| Refusal::new(&error))?;
+    for (count, event) in events(text, Form::Yaml).enumerate() {
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ExpectedDocumentStart)
+                    && matches!(root, Some(None))
+                    && aliases.depth() == 0 =>
+            {
+                return Err(Refusal::Unread(Fault::scan(Reader::Granit, &error)));
+            }
+            Err(error) => return Err(Refusal::new(&error)),
+        };
         if count % ASK_EVERY == ASK_EVERY - 1
             && span
                 .start
@@ -225,16 +289,14 @@ fn read_granit(text: &str, is_outdated: &mut dyn FnMut() -> bool) -> Result<Root
             return Err(Refusal::LeftOff);
         }
         if root.is_none() && event.is_node() {
-            let Event::MappingStart(style, ..) = event else {
-                return Err(Refusal::Final(Fault::envoy(span, NOT_A_MAPPING)));
-            };
-            root = Some(Root { style, end: 0 });
+            root = Some(match &event {
+                Event::MappingStart(..) => None,
+                Event::Scalar(_, ScalarStyle::Plain, ..) if span.start == span.end => break,
+                _ => Some(Fault::envoy(span, NOT_A_MAPPING)),
+            });
         }
         if matches!(event, Event::DocumentEnd) {
             break;
-        }
-        if let (Event::MappingEnd, Some(root)) = (&event, &mut root) {
-            root.end = span.end.byte_offset().unwrap_or(text.len());
         }
         aliases.follow(&event, span).map_err(Refusal::Final)?;
     }
@@ -243,15 +305,9 @@ fn read_granit(text: &str, is_outdated: &mut dyn FnMut() -> bool) -> Result<Root
 
 impl Refusal {
     fn new(error: &ScanError) -> Refusal {
-        let at = error.marker();
-        let fault = Fault::new(Reader::Granit, at.line(), at.col() + 1, error.info());
+        let fault = Fault::scan(Reader::Granit, error);
         match error.kind() {
-            // yaml-cpp has the same limit; and libyaml's time is quadratic in the depth.
             ErrorKind::RecursionLimitExceeded => Refusal::Final(fault),
-            // yaml-cpp asks for no declaration of a handle, and for no `---` after a directive.
-            ErrorKind::UndeclaredTagHandle | ErrorKind::ExpectedDocumentStart => {
-                Refusal::Harmless(fault)
-            }
             // The enum is open, and what it may grow is syntax.
             _ => Refusal::Syntax(fault),
         }
@@ -303,55 +359,6 @@ impl<'de> Visitor<'de> for Mapping {
     }
 }
 
-/// The text as yaml-cpp would see it: UTF-16 by its mark or by its first zero byte, else UTF-8 with
-/// whatever bytes it does not know. `None`: UTF-32.
-fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
-    let little = match bytes {
-        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, _, ..] | [_, 0, 0, 0, ..] => {
-            return None;
-        }
-        [0xff, 0xfe, ..] | [1..=0x7f, 0, ..] => true,
-        [0xfe, 0xff, ..] | [0, 1..=0x7f, ..] => false,
-        // The lossy reader is many times slower, and needed once in a lifetime.
-        _ => match str::from_utf8(bytes) {
-            Ok(text) => return Some(text.into()),
-            Err(_) => return Some(String::from_utf8_lossy(bytes)),
-        },
-    };
-    let units = bytes.chunks_exact(2).map(|pair| match (pair, little) {
-        (&[low, high], true) | (&[high, low], false) => u16::from_be_bytes([high, low]),
-        _ => 0,
-    });
-    let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
-    Some(text.collect())
-}
-
-/// yaml-cpp takes control characters for letters, and U+0004 for the end of the stream. Both our
-/// parsers refuse them, so they are shown other letters instead, of the same length: every offset,
-/// line and column stays.
-pub(crate) fn tame(text: &str) -> Cow<'_, str> {
-    // Nearly every text, at a few instructions a byte.
-    if text
-        .bytes()
-        .all(|b| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t'))
-    {
-        return text.into();
-    }
-    let text = text.split_once('\u{4}').map_or(text, |(before, _)| before);
-    let letter = |c: char| match c {
-        '\t' | '\n' | '\r' | '\u{85}' => None,
-        '\u{fffe}' | '\u{ffff}' => Some('\u{fffd}'),
-        // Nothing in Kubernetes is named so.
-        _ if c.is_ascii_control() => Some('~'),
-        _ => c.is_control().then_some('\u{f8}'),
-    };
-    if text.contains(|c| letter(c).is_some()) {
-        text.chars().map(|c| letter(c).unwrap_or(c)).collect()
-    } else {
-        text.into()
-    }
-}
-
 /// serde's messages say ` at line 3 column 5`, which [`Fault`] says itself.
 fn strip_position(message: &str) -> String {
     let end = message.find(" at line ").unwrap_or(message.len());
@@ -366,6 +373,11 @@ impl Fault {
             column,
             reason,
         }
+    }
+
+    fn scan(reader: Reader, error: &ScanError) -> Fault {
+        let at = error.marker();
+        Fault::new(reader, at.line(), at.col() + 1, error.info())
     }
 
     fn envoy(span: Span, reason: &str) -> Fault {

@@ -29,7 +29,7 @@ pub use outcome::{
 pub use split::{Backend, BackendSpec, Spec, Split, Unusable, first_for_each_service};
 
 use crate::snapshot::FileName;
-use crate::xds::validate;
+use crate::xds::validate::{self, Form};
 use edit::Edit;
 use plan::Plan;
 use scan::{Stop, Walk};
@@ -62,8 +62,8 @@ impl fmt::Display for Refused {
 const BARRED_ONE_BY_ONE: usize = 8;
 
 /// Merges `splits` into the text of file `name`; of two that want a route the earlier gets it.
-/// `domain` is the cluster's. Merging the result again changes nothing. An error: the file cannot be read to its end, so no
-/// route of it can be edited.
+/// `domain` is the cluster's. Merging the result again changes nothing. An error: the file cannot be
+/// read to its end, so no route of it can be edited.
 pub fn merge(
     name: &FileName,
     text: &str,
@@ -71,15 +71,23 @@ pub fn merge(
     domain: &str,
 ) -> Result<Merged, Refused> {
     let untouched = || Ok(Merged::untouched(Plan::new(splits, domain)));
-    if !matches!(name.extension(), "yaml" | "yml" | "json") || !may_concern(text, splits, domain) {
+    let form = Form::of(name);
+    let is_other = || form == Form::Unnamed && !validate::is_discovery_response(text);
+    if !may_concern(text, splits, domain) || is_other() {
         return untouched();
     }
-    let tame = validate::tame(text);
+    if let Some(why) = obstacle(form, text) {
+        return match names_all_of_any(text, splits, domain) {
+            true => Err(Refused::new(0, why)),
+            false => untouched(),
+        };
+    }
+    let tame = tame(form, text);
     let (mut barred, mut unproven) = (BTreeMap::new(), 0);
     loop {
         let mut plan = Plan::new(splits, domain);
         plan.barred = std::mem::take(&mut barred);
-        let mut plan = match Walk::new(&tame, plan).run() {
+        let mut plan = match Walk::new(&tame, form, plan).run() {
             Ok(plan) => plan,
             Err(Stop::Refused(refused)) => return Err(refused),
             Err(Stop::Unreadable(refused)) if names_all_of_any(text, splits, domain) => {
@@ -99,7 +107,7 @@ pub fn merge(
         }
         plan.edits.sort_unstable_by_key(|edit| edit.at);
         let merged = edit::apply(text, &plan.edits);
-        match edit::verify(&tame, &validate::tame(&merged), &plan.edits) {
+        match edit::verify(&tame, &self::tame(form, &merged), form, &plan.edits) {
             Ok(()) => {
                 return Ok(Merged {
                     text: Some(merged),
@@ -125,13 +133,43 @@ fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split], domain: &str) {
     }
 }
 
-/// Every route with weighted clusters in a text, as it stands there; nothing where it cannot be read.
-pub fn weights(text: &str) -> Vec<Weighted> {
-    let tame = validate::tame(text);
+/// Every route with weighted clusters in the text of file `name`, as it stands there; nothing where
+/// it cannot be read.
+pub fn weights(name: &FileName, text: &str) -> Vec<Weighted> {
+    let form = Form::of(name);
+    let tame = tame(form, text);
     let mut plan = Plan::new(&[], "");
     plan.seen = Some(Vec::new());
-    let plan = Walk::new(&tame, plan).run().ok();
+    let plan = match obstacle(form, text) {
+        Some(_) => None,
+        None => Walk::new(&tame, form, plan).run().ok(),
+    };
     plan.and_then(|plan| plan.seen).unwrap_or_default()
+}
+
+/// What can be read of a text.
+fn tame(form: Form, text: &str) -> Cow<'_, str> {
+    match form {
+        Form::Yaml => validate::tame(text),
+        Form::Json | Form::Unnamed | Form::Protobuf => text.into(),
+    }
+}
+
+/// What Envoy reads otherwise than we do.
+fn obstacle(form: Form, text: &str) -> Option<&'static str> {
+    if form == Form::Protobuf {
+        return Some("a protobuf cannot be edited");
+    }
+    // To yaml-cpp the first line end of a text is that of all lines.
+    let mut pairs = text.as_bytes().windows(2);
+    let mut lone =
+        || pairs.any(|pair| pair[0] == b'\r' && pair[1] != b'\n') || text.ends_with('\r');
+    if form == Form::Yaml && text.contains('\r') && text.contains('\n') && lone() {
+        return Some("lone carriage returns stand beside other line ends");
+    }
+    // A handle may stand for the `!` of `!ignore`, which makes Envoy drop a key.
+    let declares = text.starts_with("%TAG") || text.contains("\n%TAG");
+    (form == Form::Yaml && declares).then_some("a tag handle is declared")
 }
 
 /// Whether the words that a split needs are there at all, or could be, behind escapes.

@@ -87,9 +87,12 @@ fn check(judge: &Judge, text: &str, file: &Path) -> Result<(), String> {
         (false, false) => Offered::Routes,
     };
     // The judge's listeners wait for routes of its own name.
-    let text = text
-        .replacen("local", ROUTES, 1)
-        .replace("name: local\n", "name: local_route\n");
+    let text = match text.contains(ROUTES) {
+        true => text.to_owned(),
+        false => text
+            .replacen("local", ROUTES, 1)
+            .replace("name: local\n", "name: local_route\n"),
+    };
     if let Verdict::Refused(log) = judge.offer(offered, text.as_bytes()) {
         return Err(format!("refused: {log}"));
     }
@@ -147,6 +150,10 @@ fn envoy_takes_every_merged_text_and_shows_its_weights() {
         let Some(file) = wanted.iter().find(|file| file.exists()) else {
             continue;
         };
+        // What Envoy makes of it is recorded there: it reads otherwise than a parser of YAML.
+        if case.join("envoy.json").exists() {
+            continue;
+        }
         count += 1;
         let text = fs::read_to_string(file).unwrap();
         let case_name = case.file_name().unwrap().to_str().unwrap();

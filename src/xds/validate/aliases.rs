@@ -1,9 +1,9 @@
 //! What aliases do to Envoy. Owns: the size of a document once every alias is replaced by what it
-//! names. Must not: build it.
+//! names, and its depth as it is written. Must not: build it.
 
 use granit_parser::{Event, Span};
 
-use super::Fault;
+use super::{Fault, NESTING_MAX};
 
 /// Envoy copies what an alias names, and copies of copies: a few hundred bytes can become more
 /// nodes than any machine holds. Measured: 5.4 million take it 6.9 s and 2.1 GB.
@@ -21,6 +21,11 @@ pub(super) struct Aliases {
 }
 
 impl Aliases {
+    /// How many collections are open.
+    pub(super) fn depth(&self) -> usize {
+        self.open.len()
+    }
+
     /// Takes in the next event.
     pub(super) fn follow(&mut self, event: &Event<'_>, span: Span) -> Result<(), Fault> {
         match event {
@@ -29,6 +34,9 @@ impl Aliases {
                 self.name(*anchor, 1);
             }
             Event::SequenceStart(_, anchor, _) | Event::MappingStart(_, anchor, _) => {
+                if self.open.len() == NESTING_MAX {
+                    return Err(Fault::envoy(span, "it is nested too deeply"));
+                }
                 self.open.push((*anchor, self.nodes));
                 self.nodes += 1;
             }

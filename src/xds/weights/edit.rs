@@ -7,7 +7,7 @@ use std::fmt::Write;
 use granit_parser::{Event, ParseResult};
 
 use super::Refused;
-use crate::xds::validate;
+use crate::xds::validate::{self, Form};
 
 /// Of 4294967295.
 const MAX_DIGITS: usize = 10;
@@ -69,8 +69,13 @@ pub(super) fn apply(text: &str, edits: &[Edit]) -> String {
 /// Reads both texts in step: the same events up to the end of the first document, but for the
 /// edited weights. Envoy reads no further, and the bytes behind it are copied. An error comes with
 /// the ordinal of the route whose edits are to blame, where one is.
-pub(super) fn verify(old: &str, new: &str, edits: &[Edit]) -> Result<(), (Option<u32>, Refused)> {
-    let (mut olds, mut news) = (validate::events(old), validate::events(new));
+pub(super) fn verify(
+    old: &str,
+    new: &str,
+    form: Form,
+    edits: &[Edit],
+) -> Result<(), (Option<u32>, Refused)> {
+    let (mut olds, mut news) = (validate::events(old, form), validate::events(new, form));
     let mut edits = edits.iter().peekable();
     let (mut ordinal, mut last) = (0, None);
     loop {

@@ -439,16 +439,20 @@ fn block_insert(text: &str, key_at: usize, value_end: usize) -> Option<(usize, I
     let line_end = rest.find(['\n', '\r']).unwrap_or(rest.len());
     let tail = rest[..line_end].trim_start_matches([' ', '\t']);
     let one_line = !text[key_at..value_end].contains(['\n', '\r']);
-    if !one_line || lead.contains('\t') || !(tail.is_empty() || tail.starts_with('#')) {
+    if !one_line
+        || !lead.is_ascii()
+        || lead.contains('\t')
+        || !(tail.is_empty() || tail.starts_with('#'))
+    {
         return None;
     }
-    let newline = match (&rest[line_end..], text.contains("\r\n")) {
-        (end, _) if end.starts_with("\r\n") => "\r\n",
-        (end, _) if end.starts_with('\r') => "\r",
-        ("", true) => "\r\n",
+    // To yaml-cpp the first line end of a text is that of all lines.
+    let newline = match text.find(['\n', '\r']).map_or("", |at| &text[at..]) {
+        end if end.starts_with("\r\n") => "\r\n",
+        end if end.starts_with('\r') => "\r",
         _ => "\n",
     };
-    let lead = lead.trim_start_matches('\u{feff}').chars().count();
+    let lead = lead.len();
     let before = format!("{newline}{}weight: ", " ".repeat(lead));
     let after = String::new();
     Some((value_end + line_end, Insert { before, after }))

@@ -6,13 +6,13 @@
 
 use std::borrow::Cow;
 
-use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
+use granit_parser::{Event, ScalarStyle, Span, StructureStyle, Tag};
 
 use super::Refused;
 use super::plan::{Cluster, Host, Number, Plan, Slot};
 use super::schema::Role;
 use crate::kube::quantity::Weight;
-use crate::xds::validate;
+use crate::xds::validate::{self, Form};
 
 /// Bytes read again to see what stands behind aliases, in one text. A budget, so that time stays
 /// linear: at 4 MiB it is about a second.
@@ -56,11 +56,14 @@ struct Anchored {
 /// The state of a pass.
 pub(super) struct Walk<'a, 's> {
     text: &'a str,
+    form: Form,
     plan: Plan<'s>,
     stack: Vec<Frame>,
     /// Values of scalars with an anchor. Like `anchored`, in the order of their anchors.
     scalars: Vec<(usize, Cow<'a, str>)>,
     anchored: Vec<Anchored>,
+    /// Anchors of scalars with the tag that makes Envoy drop a key.
+    ignored: Vec<usize>,
     host: Host<'a>,
     /// Ordinal of the event being read.
     event: u32,
@@ -71,13 +74,15 @@ pub(super) struct Walk<'a, 's> {
 }
 
 impl<'a, 's> Walk<'a, 's> {
-    pub(super) fn new(text: &'a str, plan: Plan<'s>) -> Walk<'a, 's> {
+    pub(super) fn new(text: &'a str, form: Form, plan: Plan<'s>) -> Walk<'a, 's> {
         Walk {
             text,
+            form,
             plan,
             stack: Vec::new(),
             scalars: Vec::new(),
             anchored: Vec::new(),
+            ignored: Vec::new(),
             host: Host::default(),
             event: 0,
             behind: 0,
@@ -87,7 +92,7 @@ impl<'a, 's> Walk<'a, 's> {
 
     /// Reads the first document, as Envoy does, and gives what is to be done.
     pub(super) fn run(mut self) -> Result<Plan<'s>, Stop> {
-        for event in validate::events(self.text) {
+        for event in validate::events(self.text, self.form) {
             let (event, span) = match event {
                 Ok(event) => event,
                 Err(error) => {
@@ -153,7 +158,7 @@ impl<'a, 's> Walk<'a, 's> {
     }
 
     fn key(&mut self, event: &Event<'a>, span: Span) -> Result<(), Stop> {
-        let name = self.scalar_of(event);
+        let name = self.scalar_of(event).filter(|_| !self.is_ignored(event));
         if let Event::MappingStart(_, anchor, _) | Event::SequenceStart(_, anchor, _) = event {
             let mapping = matches!(event, Event::MappingStart(..));
             self.push(Role::Opaque, mapping, *anchor, span, true);
@@ -164,7 +169,10 @@ impl<'a, 's> Walk<'a, 's> {
             let value = name.map_or(Role::Opaque, |name| frame.role.value_of(&name));
             frame.value = Some(value);
             frame.key_at = start(span);
-            self.host.begin(value);
+            // protobuf's JSON reader takes both of two lists.
+            if self.form == Form::Yaml {
+                self.host.begin(value);
+            }
         }
         Ok(())
     }
@@ -193,7 +201,7 @@ impl<'a, 's> Walk<'a, 's> {
         let depth = self.stack.len();
         let (mut inside, mut read_to) = (false, 0);
         self.behind += 1;
-        for event in validate::events(self.text) {
+        for event in validate::events(self.text, self.form) {
             let Ok((event, at)) = event else { break };
             self.reread_bytes += (start(at) as usize).saturating_sub(read_to);
             read_to = read_to.max(start(at) as usize);
@@ -337,7 +345,10 @@ impl<'a, 's> Walk<'a, 's> {
             at: (from + quotes) as u32,
             len: digits.len() as u32,
             line: line(span),
-            was: number_in(value, quotes == 0 || tag.is_some()),
+            was: number_in(
+                value,
+                self.form == Form::Yaml && (quotes == 0 || tag.is_some()),
+            ),
             as_written: as_written(digits),
         })
     }
@@ -372,10 +383,22 @@ impl<'a, 's> Walk<'a, 's> {
         }
     }
 
+    /// Whether Envoy drops what has this key.
+    fn is_ignored(&self, event: &Event<'a>) -> bool {
+        match event {
+            Event::Scalar(_, _, _, tag) => tag.as_deref().is_some_and(is_ignore),
+            Event::Alias(id) => self.ignored.contains(id),
+            _ => false,
+        }
+    }
+
     fn remember(&mut self, event: &Event<'a>, span: Span) {
         if let Event::Scalar(value, _, anchor @ 1.., _) = event
             && self.behind == 0
         {
+            if self.is_ignored(event) {
+                self.ignored.push(*anchor);
+            }
             self.scalars.push((*anchor, value.clone()));
             self.anchored.push(Anchored {
                 id: *anchor,
@@ -385,6 +408,11 @@ impl<'a, 's> Walk<'a, 's> {
             });
         }
     }
+}
+
+/// Written as `!ignore` or `!<!ignore>`.
+fn is_ignore(tag: &Tag) -> bool {
+    "!ignore".strip_prefix(tag.handle()) == Some(tag.suffix())
 }
 
 /// A weight as Envoy reads it, where that is a whole number: yaml-cpp knows hexadecimal and octal

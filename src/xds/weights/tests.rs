@@ -61,7 +61,7 @@ fn splits(json: &str) -> (Vec<Split>, Vec<String>) {
 #[track_caller]
 fn check(case: &Path) -> Result<(), String> {
     let read = |file: &str| fs::read_to_string(case.join(file)).ok();
-    let (extension, config) = ["yaml", "json", "txt"]
+    let (extension, config) = ["yaml", "json", "txt", "YAML", "pb_text"]
         .iter()
         .find_map(|e| Some((e, read(&format!("config.{e}"))?)))
         .unwrap();
@@ -182,7 +182,7 @@ fn beside_what_is_too_much_to_read_all_others_follow() {
     assert_eq!(said[1], (Some(2), behind));
     assert_eq!(said.last(), Some(&(None, much)));
     // As many as are known are known by their place.
-    let known = weights(&text([75, 25]));
+    let known = weights(&FileName::new("a.yaml").unwrap(), &text([75, 25]));
     assert_eq!(known.last().unwrap().weights, Some(vec![75, 25]));
     assert_eq!(known[1].virtual_host, "anchored");
 }

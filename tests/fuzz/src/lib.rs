@@ -132,11 +132,13 @@ fn route_cases() -> Vec<(Value, String, String)> {
             Value::Array(splits) => Value::Array(splits),
             split => Value::Array(vec![split]),
         };
-        let (name, text) = ["config.yaml", "config.json", "config.txt"]
-            .iter()
-            .find_map(|name| Some((*name, fs::read_to_string(directory.join(name)).ok()?)))
+        let extensions = ["yaml", "json", "txt", "YAML", "pb_text"];
+        let (name, text) = extensions
+            .map(|extension| format!("config.{extension}"))
+            .into_iter()
+            .find_map(|name| Some((name.clone(), fs::read_to_string(directory.join(name)).ok()?)))
             .expect("a config");
-        (splits, name.to_owned(), text)
+        (splits, name, text)
     };
     files("route").iter().map(case).collect()
 }

@@ -50,7 +50,9 @@ fn verdict(file: &str, text: &[u8]) -> Verdict {
             let fault = validate::second_opinion(&file, text);
             fault.iter().for_each(silent);
         }
-        Verdict::Doubtful(fault) | Verdict::Bad(fault) => silent(fault),
+        Verdict::Doubtful(fault) | Verdict::Foreign(fault) | Verdict::Bad(fault) => {
+            silent(fault);
+        }
     }
     verdict
 }

@@ -1,0 +1,38 @@
+//! What a file is to Envoy, by its name alone. Owns: the endings. Must not: look into a file.
+
+use crate::snapshot::FileName;
+
+/// What Envoy takes a file for, by its name. It compares without case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `.yaml`, `.yml`
+    Yaml,
+    /// `.json`
+    Json,
+    /// Any other name: JSON to Envoy, if it reads it, and if not, anything.
+    Unnamed,
+    /// `.pb`, `.pb_text`: not looked into.
+    Protobuf,
+}
+
+impl Form {
+    /// Of the file of this name.
+    pub fn of(name: &FileName) -> Form {
+        let is = |known: &&str| name.extension().eq_ignore_ascii_case(known);
+        let named = |extensions: &[&str]| extensions.iter().any(is);
+        if named(&["yaml", "yml"]) {
+            Form::Yaml
+        } else if named(&["json"]) {
+            Form::Json
+        } else if named(&["pb", "pb_text"]) {
+            Form::Protobuf
+        } else {
+            Form::Unnamed
+        }
+    }
+
+    /// Whether the name alone makes it a configuration.
+    pub fn is_named(self) -> bool {
+        matches!(self, Form::Yaml | Form::Json)
+    }
+}

@@ -1,0 +1,86 @@
+//! What yaml-cpp forgives and our parsers do not. Owns: a copy of the text that they can read, in
+//! which every byte that matters has its offset. Must not: change what the text says to Envoy.
+
+use std::borrow::Cow;
+
+/// yaml-cpp takes control characters for letters, asks for no `---` behind directives, and for no
+/// declaration of a tag's handle. Our parsers refuse all of that, so they are shown other
+/// characters instead, of the same length: every offset, line and column stays.
+pub(crate) fn tame(text: &str) -> Cow<'_, str> {
+    // Nearly every text, at a few instructions a byte.
+    let is_usual = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t');
+    let mut text = match text.bytes().all(is_usual) {
+        true => Cow::Borrowed(text),
+        false => without_controls(text),
+    };
+    let places = directives(&text);
+    for at in places {
+        text.to_mut().replace_range(at..=at, "#");
+    }
+    if text.contains('!') {
+        let places = handles(&text);
+        for at in places {
+            text.to_mut().replace_range(at..=at, "-");
+        }
+    }
+    text
+}
+
+fn without_controls(text: &str) -> Cow<'_, str> {
+    let letter = |c: char| match c {
+        '\t' | '\n' | '\r' | '\u{85}' => None,
+        '\u{fffe}' | '\u{ffff}' => Some('\u{fffd}'),
+        // Nothing in Kubernetes is named so.
+        _ if c.is_ascii_control() => Some('~'),
+        _ => c.is_control().then_some('\u{f8}'),
+    };
+    match text.contains(|c| letter(c).is_some()) {
+        true => text.chars().map(|c| letter(c).unwrap_or(c)).collect(),
+        false => text.into(),
+    }
+}
+
+/// Where the `%` of directives stands that no `---` follows, and of declarations of handles, which
+/// [`handles`] makes needless. None where yaml-cpp would refuse one.
+fn directives(text: &str) -> Vec<usize> {
+    let (mut places, mut at, mut has_version) = (Vec::new(), 0, false);
+    for line in text.split_inclusive(['\n', '\r']) {
+        let content = line.trim_start_matches('\u{feff}');
+        match content.as_bytes() {
+            [b'%', ..] => {
+                let is_version = content.starts_with("%YAML");
+                if is_version && (has_version || !content.starts_with("%YAML 1.")) {
+                    return Vec::new();
+                }
+                has_version |= is_version;
+                places.push(at + line.len() - content.len());
+            }
+            [b'-', b'-', b'-', ..] => {
+                places.retain(|at| text[*at..].starts_with("%TAG"));
+                break;
+            }
+            _ if matches!(content.trim().as_bytes(), [] | [b'#', ..]) => {}
+            _ => break,
+        }
+        at += line.len();
+    }
+    places
+}
+
+/// Where the second `!` of `!handle!suffix` stands. To Envoy a tag means something only where it is
+/// `!` or `!ignore`.
+fn handles(text: &str) -> Vec<usize> {
+    let in_handle = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-';
+    let bytes = text.as_bytes();
+    let second = |(at, _)| {
+        let is_first = at == 0 || !in_handle(&bytes[at - 1]) && bytes[at - 1] != b'!';
+        let handle = &bytes[at + 1..];
+        let len = handle.iter().take_while(|b| in_handle(b)).count();
+        let is_one = is_first && len > 0 && handle.get(len) == Some(&b'!');
+        let has_suffix = handle
+            .get(len + 1)
+            .is_some_and(|b| !b.is_ascii_whitespace());
+        (is_one && has_suffix).then_some(at + 1 + len)
+    };
+    text.match_indices('!').filter_map(second).collect()
+}
