@@ -158,14 +158,14 @@ impl Publisher {
             || self.disk.read_link(&path)?.is_some() && self.disk.stat_followed(&path)?.is_none())
     }
 
-    // Replaces a directory `current` by our link. An Envoy that watches it is lost.
+    // Replaces a directory `current` by our link. Where it cannot be moved, it is of the image of this
+    // very container, whose Envoy has not started yet.
     fn clear_current(&mut self) -> Result<(), Error> {
         let link = self.temporary(CURRENT)?;
         let current = self.at.current.clone();
         for name in self.disk.list(&current)?.unwrap_or_default() {
             self.disk.unlink(&current.join(name))?;
         }
-        self.lost |= self.is_dir(&current)?;
         self.disk.rename(&link, &current)
     }
 
