@@ -45,7 +45,12 @@ fn an_init_container_then_envoy_and_a_sidecar() {
     cluster.server.wait_for_watches(2);
     until_probed(&pod, &sidecar, "crossover", "livenessProbe");
     shifts_traffic(&pod, &envoy);
-    assert_eq!(sidecar.stop().0.code, Some(0));
+    // The end of the pod: Envoy drains, and follows the weights. A second signal cuts that short.
+    sidecar.signal("TERM");
+    shifts_traffic(&pod, &envoy);
+    sidecar.signal("TERM");
+    let finished = sidecar.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::kit::apiserver::{Options, Server};
 use crate::kit::examples::{self, DEFINITION};
 use crate::kit::helm::{self, Job, VERSIONS, ask, render};
 use crate::kit::objects::config_map;
+use crate::kit::until;
 use crate::kubectl::Kubectl;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -222,6 +223,40 @@ fn helm_4_takes_back_by_force_what_kubectl_edit_has_changed() {
             cluster.install("envoy", &["--set=replicaCount=3", "--force-conflicts"]);
         }
         assert_eq!(replicas(), json!(3));
+    }
+}
+
+#[test]
+fn helm_test_starts_its_pod_and_says_how_it_ended() {
+    let name = "envoy-test";
+    for cluster in Cluster::of_each_helm() {
+        cluster.install("envoy", &[]);
+        assert_eq!(cluster.server.get("Pod", name), None);
+        for (phase, ends_well) in [("Failed", false), ("Succeeded", true)] {
+            let result = std::thread::scope(|scope| {
+                let test = scope.spawn(|| cluster.helm(&["test", "envoy", "--timeout=1m"]));
+                // The part of a kubelet.
+                until("the pod, made anew", || {
+                    let mut pod = cluster.server.get("Pod", name)?;
+                    if !pod["status"].is_null() {
+                        return None;
+                    }
+                    pod["status"] = json!({"phase": phase});
+                    cluster.server.replace(pod);
+                    Some(())
+                });
+                test.join().unwrap()
+            });
+            assert_eq!(
+                result.is_ok(),
+                ends_well,
+                "Helm {}: {result:?}",
+                cluster.version
+            );
+            // One that has failed stays, for its log.
+            let stays = cluster.server.get("Pod", name).is_some();
+            assert_eq!(stays, !ends_well, "Helm {}", cluster.version);
+        }
     }
 }
 

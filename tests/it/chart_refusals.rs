@@ -314,6 +314,10 @@ fn what_cannot_run_is_refused_before_it_is_installed() {
             &["a volume xds of its own"],
         ),
         (
+            json!({"xds": {"rds.json": {"a": "b{{ printf \"%c c\" 58 }}"}}}),
+            &["xds, rds.json: its templates leave no YAML"],
+        ),
+        (
             json!({"xds": {"rds.yaml": "{{ .Values.nothing.at.all }}"}}),
             &["nil pointer"],
         ),

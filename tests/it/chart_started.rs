@@ -276,6 +276,9 @@ fn the_readme_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_pa
     });
     assert_ne!(by_hand, by_registry);
     assert!(by_hand.iter().any(|it| it["kind"] == "Pod"));
+    let version = env!("CARGO_PKG_VERSION");
+    let with_docker_alone = format!("\n$ docker build -t crossover -t crossover:{version} . ");
+    assert!(README.contains(&with_docker_alone));
     assert_eq!(rollout, "kubectl rollout status deployment/envoy");
     assert_eq!(test, "helm test envoy");
     let printed = reader.terminal.run(make);

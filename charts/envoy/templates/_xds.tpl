@@ -114,7 +114,9 @@ resources:
 {{- $text := tpl (kindIs "string" $content | ternary $content (toYaml $content | println)) $ -}}
 {{- /* Envoy reads a file by its name's ending. Templates come first: JSON would escape their quotes. */ -}}
 {{- if and (hasSuffix ".json" $name) (not (kindIs "string" $content)) -}}
-  {{- $text = fromYaml $text | toPrettyJson | println -}}
+  {{- $object := fromYaml $text -}}
+  {{- with $object.Error -}}{{- fail (printf "xds, %s: its templates leave no YAML: %s" $name .) -}}{{- end -}}
+  {{- $text = toPrettyJson $object | println -}}
 {{- end -}}
 {{- $_ := set $files $name $text -}}
 {{- end -}}
