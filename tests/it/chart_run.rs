@@ -207,11 +207,16 @@ fn a_traffic_split_sets_the_weights_and_the_mirror_is_within_the_role() {
     wait_for(&load, "two");
     pod.server.replace(split([1, 0]));
     wait_for(&load, "one");
-    // The chart made it, and crossover fills it.
-    until("the mirror", || {
-        let mirror = pod.server.get("ConfigMap", "envoy-xds-gen")?;
-        mirror["data"]["rds.yaml"].is_string().then_some(())
+    // The chart made it, crossover fills it, and it stays the chart's.
+    let name = "envoy-xds-gen";
+    let mirror = until("the mirror", || {
+        let mirror = pod.server.get("ConfigMap", name)?;
+        mirror["data"]["rds.yaml"].is_string().then_some(mirror)
     });
+    let made = rendering.object("ConfigMap", name);
+    for field in ["labels", "annotations"] {
+        assert_eq!(mirror["metadata"][field], made["metadata"][field]);
+    }
     assert_eq!(load.tally().failures, Vec::<String>::new());
     assert_no_refusal(&envoy);
     pod.assert_within_role();
