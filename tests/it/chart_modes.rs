@@ -10,6 +10,7 @@ use crate::kit::pod::{Pod, merge};
 use crate::kit::until;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A container's probe, as its command.
 fn probe(rendering: &Rendering, container: &str, name: &str) -> Value {
@@ -78,9 +79,12 @@ fn in_classic_mode_a_configmap_that_comes_late_starts_the_pod_without_a_restart(
         .retain(|name, _| !name.ends_with("xds.configmap.yaml"));
     pod.install(&early);
     let init = pod.crossover(&rendering, "crossover-init");
-    // It has given up on it after 5 s, without the flag.
-    let asked = |request: &Request| request.names("envoy-xds") && request.is_list();
-    pod.server.wait_for_requests("looks for it", 7, asked);
+    let asked = |request: &Request| request.names("envoy-xds");
+    let first = pod.server.wait_for_request("a look for it", asked);
+    // Without the flag it gives up after 5 s.
+    let late = |request: &Request| request.at > first.at + Duration::from_secs(6);
+    pod.server
+        .wait_for_request("a late look for it", |it| asked(it) && late(it));
     pod.install(&rendering);
     let finished = init.finish();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
