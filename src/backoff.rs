@@ -240,6 +240,34 @@ impl Notices {
     }
 }
 
+/// How long an answer may take: longer after each that took too long, so that a slow server is used.
+#[derive(Debug, Default)]
+pub struct Patience {
+    late: u32,
+    last: Option<Instant>,
+}
+
+impl Patience {
+    /// An answer took too long.
+    pub fn late(&mut self, now: Instant) {
+        self.late = self.doublings(now) + 1;
+        self.last = Some(now);
+    }
+
+    /// What takes `least` as a rule has this long now.
+    pub fn within(&self, least: Duration, now: Instant) -> Duration {
+        LONGEST.min(least * 2u32.pow(self.doublings(now)))
+    }
+
+    fn doublings(&self, now: Instant) -> u32 {
+        let slow = |at: &Instant| now.saturating_duration_since(*at) <= SLOW_FOR;
+        self.last.filter(slow).map_or(0, |_| self.late.min(5))
+    }
+}
+
+/// A server that was slow this long ago may be fast again.
+const SLOW_FOR: Duration = Duration::from_secs(600);
+
 /// Whether something comes again and again: three times in a minute.
 #[derive(Debug, Default)]
 pub struct Repeats {
@@ -361,6 +389,24 @@ mod tests {
         outage.pace(now, &mut random);
         outage.failed(now, &mut random);
         assert!(outage.permits(now + FIRST));
+    }
+
+    #[test]
+    fn an_answer_has_twice_as_long_after_one_that_was_late_up_to_half_a_minute() {
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        let seconds = |patience: &Patience, now| {
+            let within = |least| patience.within(Duration::from_secs(least), now);
+            [within(5).as_secs(), within(10).as_secs()]
+        };
+        for want in [[5, 10], [10, 20], [20, 30], [30, 30], [30, 30]] {
+            assert_eq!(seconds(&patience, start), want);
+            patience.late(start);
+        }
+        let later = start + SLOW_FOR + Duration::from_secs(1);
+        assert_eq!(seconds(&patience, later), [5, 10]);
+        patience.late(later);
+        assert_eq!(seconds(&patience, later), [10, 20]);
     }
 
     #[test]

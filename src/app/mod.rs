@@ -51,6 +51,8 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// How often `-onetime` looks again where it was given time.
 const ONCE_EVERY: Duration = Duration::from_secs(1);
+/// No request takes as long.
+const NO_REQUEST: Duration = Duration::from_secs(60);
 /// How long nothing goes out for want of a word about the splits.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
@@ -292,7 +294,7 @@ impl Loop {
         let timeout = match at_once {
             true => Some(Duration::ZERO),
             false => self
-                .deadline()
+                .deadline(self.server.next_try())
                 .map(|at| at.saturating_duration_since(Instant::now())),
         };
         let mut fds = vec![PollFd::new(&*self.signals.waiting, PollFlags::IN)];
@@ -336,8 +338,8 @@ impl Loop {
     }
 
     /// When something is to be done though nothing has come in.
-    fn deadline(&self) -> Option<Instant> {
-        let permitted = self.server.next_try();
+    /// `permitted`: when requests may go out.
+    fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
         let followed = self.followed.iter().filter_map(|f| f.deadline(permitted));
         let smi = self.smi.iter().filter_map(|smi| smi.deadline(permitted));
         let mirrors = self.mirrors.iter().filter_map(Mirror::deadline);
@@ -403,6 +405,10 @@ impl Loop {
     fn request(&mut self, now: Instant) {
         if self.changed.is_some() || !self.server.permits(now) {
             return;
+        }
+        if self.server.is_slow(now) {
+            // Whatever is due without a request.
+            self.server.return_by(self.deadline(Some(now + NO_REQUEST)));
         }
         // All of them in turn: who is never done would starve the others.
         let count = self.followed.len() + 1 + self.mirrors.len();

@@ -15,7 +15,7 @@ pub const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// Has the Envoy begin to drain its listeners: it goes on serving, and tells clients to go.
 pub fn drain(admin: &str, signals: Signals) -> Result<(), ureq::Error> {
     let shared = Arc::new(Shared::new(signals));
-    shared.set_deadline(Instant::now() + ANSWERS_WITHIN);
+    shared.set_deadline(Instant::now() + ANSWERS_WITHIN, Duration::ZERO);
     let request = Request::post(format!("{admin}/drain_listeners?graceful"));
     let answer = agent(&shared).run(request.body(())?)?;
     match answer.status().as_u16() {

@@ -11,14 +11,18 @@ use ureq::http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, DATE, 
 use ureq::http::{HeaderMap, HeaderValue, Request, Response};
 use ureq::{Agent, BodyReader};
 
+use crate::backoff::Patience;
 use crate::error::{Error, Target};
 use crate::kube::auth::{Roots, TokenFile, Trust};
 use crate::net::transport::{CachingResolver, PollConnector, Shared, Socket};
 use crate::process::signals::Signals;
 use crate::snapshot::Extent;
 
-/// From the start of a request to its answer's headers, connecting and handshaking included.
+/// From the start of a request to its answer's headers, connecting and handshaking included; of a
+/// slow server the headers may take longer.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// A body that ends (any but a watch's) must be there within this; longer, too, of a slow server.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// A connection waits this long for its next request: a watch follows its list at once, and an
 /// older one may have been closed on the other side meanwhile.
 const REUSE_WITHIN: Duration = Duration::from_secs(1);
@@ -73,6 +77,7 @@ pub struct Client {
     agent: Agent,
     shared: Arc<Shared>,
     apiserver: String,
+    patience: Patience,
     token: Option<TokenFile>,
     /// `None` for http.
     trust: Option<Trust>,
@@ -84,6 +89,8 @@ pub struct Answer {
     pub status: u16,
     /// How long the server wants to be left alone.
     pub retry_after: Option<Duration>,
+    /// How long the rest may take, unless it is a watch's.
+    pub within: Duration,
     /// The rest of it.
     pub body: Body,
 }
@@ -115,13 +122,14 @@ impl Client {
             agent: agent(&shared),
             shared,
             apiserver: apiserver.to_owned(),
+            patience: Patience::default(),
             token: token_file.map(TokenFile::open).transpose()?,
             trust,
         })
     }
 
-    /// Sends a request for `path` (with its query). Takes up to 5 s; a signal that ends the program
-    /// ends it at once.
+    /// Sends a request for `path` (with its query). Takes up to 5 s; up to 30 s where the server has
+    /// been slow, and nothing else is to be done. A signal that ends the program ends it at once.
     pub fn ask(
         &mut self,
         method: Method,
@@ -137,6 +145,21 @@ impl Client {
         Ok(answer)
     }
 
+    /// An answer took too long: the next one may take longer.
+    pub fn late(&mut self, now: Instant) {
+        self.patience.late(now);
+    }
+
+    /// Whether answers have been late.
+    pub fn is_slow(&self, now: Instant) -> bool {
+        self.patience.within(HEADERS_WITHIN, now) > HEADERS_WITHIN
+    }
+
+    /// What is to be done by then cuts a request short that takes longer than usual.
+    pub fn return_by(&self, at: Option<Instant>) {
+        self.shared.return_by(at);
+    }
+
     /// Whether a signal calls us away: requests fail from then on.
     pub fn is_stopped(&self) -> bool {
         self.shared.is_stopped()
@@ -150,7 +173,9 @@ impl Client {
         extent: Extent,
     ) -> Result<Answer, Error> {
         self.refresh_trust();
-        self.shared.set_deadline(Instant::now() + HEADERS_WITHIN);
+        let now = Instant::now();
+        let longer = self.patience.within(HEADERS_WITHIN, now) - HEADERS_WITHIN;
+        self.shared.set_deadline(now + HEADERS_WITHIN, longer);
         let mut result = self.try_send(method, path, extent);
         let mut socket = self.shared.take_latest();
         // The server had closed it before it saw the request; it saw no request, so ask again.
@@ -167,6 +192,7 @@ impl Client {
                 Ok(Answer {
                     status: head.status.as_u16(),
                     retry_after: retry_after(&head.headers),
+                    within: self.patience.within(BODY_WITHIN, Instant::now()),
                     body: Body {
                         reader: body.into_reader(),
                         socket,
@@ -178,6 +204,9 @@ impl Client {
                     self.shared.failed(socket.address());
                 }
                 let error = result.err().unwrap_or(ureq::Error::ConnectionFailed);
+                if matches!(&error, ureq::Error::Io(e) if e.kind() == io::ErrorKind::TimedOut) {
+                    self.late(Instant::now());
+                }
                 Err(unanswered(target, error))
             }
         }

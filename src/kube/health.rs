@@ -38,6 +38,21 @@ impl Server {
         }
     }
 
+    /// An answer was not whole in time: the next one may take longer.
+    pub fn late(&mut self, now: Instant) {
+        self.client.late(now);
+    }
+
+    /// Whether answers have been late.
+    pub fn is_slow(&self, now: Instant) -> bool {
+        self.client.is_slow(now)
+    }
+
+    /// What is to be done by then cuts a request short that takes longer than usual.
+    pub fn return_by(&self, at: Option<Instant>) {
+        self.client.return_by(at);
+    }
+
     /// Whether a signal calls us away: requests fail from then on.
     pub fn is_stopped(&self) -> bool {
         self.client.is_stopped()

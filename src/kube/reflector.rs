@@ -519,6 +519,7 @@ impl Followed {
         let look = self.look.take_if(|exchange| late(exchange));
         let look = look.map(|exchange| (Purpose::Look, exchange));
         for (purpose, exchange) in answer.into_iter().chain(look) {
+            server.late(now);
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
             self.take_break(purpose, exchange.status, late, server, now);
         }

@@ -10,8 +10,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::kube::client::{Answer, Body};
 use crate::net::lines::Lines;
 
-/// A body that ends (any but a watch's) must be there within this.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// What one answer may deliver before the others have their turn.
 const TURN: usize = 256 << 10;
 
@@ -48,6 +46,7 @@ impl Exchange {
         let Answer {
             status,
             retry_after,
+            within,
             body,
         } = answer;
         let endless = endless && status == 200;
@@ -55,7 +54,7 @@ impl Exchange {
             status,
             retry_after,
             more: true,
-            deadline: (!endless).then(|| now + BODY_WITHIN),
+            deadline: (!endless).then(|| now + within),
             body,
             lines: Lines::default(),
         }

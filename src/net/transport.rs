@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -67,6 +67,12 @@ pub struct Shared {
     signals: Signals,
     /// When the request that is being made must have its answer's headers.
     deadline: Mutex<Instant>,
+    /// How much longer it may take once the request is out, while nothing else is to be done; and
+    /// when something is.
+    longer: Mutex<(Duration, Option<Instant>)>,
+    sent: AtomicBool,
+    /// All connections, the open ones among them.
+    sockets: Mutex<Vec<Weak<Socket>>>,
     /// The connection that the last request went out on.
     latest: Mutex<Option<Arc<Socket>>>,
     /// For the next connection.
@@ -88,6 +94,9 @@ impl Shared {
         Shared {
             signals,
             deadline: Mutex::new(Instant::now()),
+            longer: Mutex::default(),
+            sent: false.into(),
+            sockets: Mutex::default(),
             latest: Mutex::default(),
             tls: Mutex::default(),
             begun: Mutex::default(),
@@ -130,9 +139,24 @@ impl Shared {
         Ok(Some(Box::new(connection)))
     }
 
-    /// The request that comes next must have its answer's headers by then.
-    pub fn set_deadline(&self, deadline: Instant) {
+    /// The request that comes next must have its answer's headers by then, or so much longer after
+    /// it is out if nothing else is to be done.
+    pub fn set_deadline(&self, deadline: Instant, longer: Duration) {
         *lock(&self.deadline) = deadline;
+        lock(&self.longer).0 = longer;
+        self.sent.store(false, Relaxed);
+    }
+
+    /// Something else is to be done by then.
+    pub fn return_by(&self, at: Option<Instant>) {
+        lock(&self.longer).1 = at;
+    }
+
+    /// The connections that the loop waits for.
+    fn watched(&self) -> Vec<Arc<Socket>> {
+        let sockets = lock(&self.sockets);
+        let open = sockets.iter().filter_map(Weak::upgrade);
+        open.filter(|socket| socket.watched.load(Relaxed)).collect()
     }
 
     /// Whether the time for that is over.
@@ -165,28 +189,49 @@ impl Shared {
 
     /// Waits until `socket` is ready, the deadline has passed or a signal calls us away.
     pub(super) fn wait(&self, socket: impl AsFd, flags: PollFlags) -> io::Result<()> {
-        let deadline = *lock(&self.deadline);
+        let usual = *lock(&self.deadline);
+        let (longer, other) = *lock(&self.longer);
+        let deadline = match self.sent.load(Relaxed) {
+            true => (usual + longer).min(other.map_or(usual + longer, |at| at.max(usual))),
+            false => usual,
+        };
         loop {
             let now = Instant::now();
+            let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
             if now >= deadline {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
+                return Err(late());
             }
-            let until = self.signals.due().map_or(deadline, |at| at.min(deadline));
+            // Past the usual time nothing that has arrived waits for this answer.
+            let watched = match now >= usual {
+                true => self.watched(),
+                false => Vec::new(),
+            };
+            let until = if now < usual { usual } else { deadline };
+            let until = self.signals.due().map_or(until, |at| at.min(until));
             let left = until.saturating_duration_since(now);
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::new(&socket, flags),
                 PollFd::new(&*self.signals.waiting, PollFlags::IN),
             ];
+            fds.extend(
+                watched
+                    .iter()
+                    .map(|open| PollFd::new(&**open, PollFlags::IN)),
+            );
             match poll(&mut fds, Some(&timespec(left))) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
             let ready = !fds[0].revents().is_empty();
+            let news = fds[2..].iter().any(|fd| !fd.revents().is_empty());
             if self.is_stopped() {
                 return Err(io::Error::other("a signal calls the program away"));
             }
             if ready {
                 return Ok(());
+            }
+            if news {
+                return Err(late());
             }
         }
     }
@@ -287,14 +332,18 @@ impl Connector<()> for PollConnector {
         let config = details.config;
         let header = shared.longest_header.load(Relaxed);
         let output = config.output_buffer_size().max(header);
+        let socket = Arc::new(Socket {
+            address,
+            stream,
+            watched: false.into(),
+            requests: requests.into(),
+        });
+        let mut sockets = lock(&shared.sockets);
+        sockets.retain(|socket| socket.strong_count() > 0);
+        sockets.push(Arc::downgrade(&socket));
         Ok(Some(PollTransport {
             shared: shared.clone(),
-            socket: Arc::new(Socket {
-                address,
-                stream,
-                watched: false.into(),
-                requests: requests.into(),
-            }),
+            socket,
             tls,
             output,
             buffers: LazyBuffers::new(config.input_buffer_size(), output),
@@ -360,6 +409,7 @@ impl Transport for PollTransport {
         self.socket.requests.fetch_add(1, Relaxed);
         *lock(&self.shared.latest) = Some(self.socket.clone());
 
+        self.shared.sent.store(true, Relaxed);
         let mut stream = &self.socket.stream;
         let mut output = &self.buffers.output()[..amount];
         while !output.is_empty() {

@@ -297,6 +297,7 @@ impl Mirror {
     pub fn tick(&mut self, server: &mut Server, now: Instant) {
         let late = self.exchange().and_then(|exchange| exchange.deadline);
         if late.is_some_and(|at| at <= now) {
+            server.late(now);
             self.step = Step::Idle;
             self.broken(
                 io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),

@@ -142,6 +142,7 @@ impl Smi {
     pub fn tick(&mut self, server: &mut Server, now: Instant) -> bool {
         let late = |exchange: &mut Exchange| exchange.deadline.is_some_and(|at| at <= now);
         if self.group.take_if(late).is_some() {
+            server.late(now);
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
             self.broken(late, server, now);
         }

@@ -110,6 +110,48 @@ fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_server_that_is_slower_than_usual_is_used() {
+    let scene = Scene::http();
+    let late = Fault::Delay(Duration::from_secs(7));
+    scene.server.misbehave(Misbehaviour::new(late, |_| true));
+    scene.server.create(object("a", 1));
+    let _program = scene.follow(&["a"], &[]);
+    scene.until_file_says("a.yaml", "a: 1\n");
+    // One was given up, and so may the next be, as after ten seconds of silence something is due.
+    assert!((2..=3).contains(&scene.server.count_requests(Request::is_list)));
+}
+
+/// What has been late once has longer, but not at the cost of what is in time.
+#[test]
+fn a_slow_answer_does_not_hold_up_an_open_watch_for_longer_than_five_seconds() {
+    let scene = Scene::http();
+    scene.server.create(object("a", 1));
+    scene.server.create(object("b", 1));
+    let _program = scene.follow(&["a", "b"], &[]);
+    scene.server.wait_for_watches(2);
+    scene.until_file_says("b.yaml", "a: 1\n");
+    let of_a = |request: &Request| request.names("a");
+    scene
+        .server
+        .misbehave(Misbehaviour::new(Fault::Freeze, of_a));
+    scene
+        .server
+        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    for number in 2..5 {
+        // Each of a's requests may take longer than the one before.
+        let tries = number as usize - 1;
+        let asked = |request: &Request| request.is_list() && request.names("a");
+        scene
+            .server
+            .wait_for_requests("lists of a", 1 + tries, asked);
+        let began = Instant::now();
+        scene.server.replace(object("b", number));
+        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn an_object_that_may_not_be_read_has_a_back_off_of_its_own_and_one_warning() {
     let scene = Scene::http();
     scene.server.create(object("a", 1));
