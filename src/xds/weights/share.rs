@@ -1,8 +1,6 @@
 //! A backend's share, divided among the clusters that stand for it in one route. Owns: the
 //! arithmetic, and what it does where whole numbers do not divide. Must not: know names or texts.
 
-use std::collections::BTreeMap;
-
 /// What Envoy takes for the weights of a route together.
 const SUM_MAX: u64 = u32::MAX as u64;
 
@@ -87,22 +85,23 @@ fn exact(parts: &[(u128, u128, u128)]) -> Option<Vec<u128>> {
 /// Step 4. What comes of it divides the shares exactly the next time.
 fn rounded(members: &[Member], parts: &[(u128, u128, u128)], total: u64) -> Vec<u128> {
     let factor = u128::from(SUM_MAX / total);
-    let mut weights: Vec<u128> = Vec::with_capacity(parts.len());
-    // What is left of each backend's share, and who comes first in line for it.
-    let mut left: BTreeMap<Option<usize>, u128> = BTreeMap::new();
-    let mut line: Vec<(u128, usize)> = Vec::new();
-    for (at, (member, (share, by, of))) in members.iter().zip(parts).enumerate() {
-        let share = share * factor;
-        weights.push(share * by / of);
-        line.push((share * by % of, at));
-        let left = left.entry(member.backend).or_insert(share);
-        *left = left.saturating_sub(share * by / of);
-    }
-    line.sort_by_key(|(remainder, at)| (std::cmp::Reverse(*remainder), *at));
-    for (_, at) in line {
-        if let Some(left) = left.get_mut(&members[at].backend).filter(|left| **left > 0) {
-            weights[at] += 1;
-            *left -= 1;
+    let part =
+        |(share, by, of): &(u128, u128, u128)| (share * factor * by / of, share * factor * by % of);
+    let (mut weights, mut remainders): (Vec<u128>, Vec<u128>) = parts.iter().map(part).unzip();
+    for (at, Member { backend, .. }) in members.iter().enumerate() {
+        let is_ours = |other: &usize| backend.is_some() && members[*other].backend == *backend;
+        // What is left of its share goes to the largest remainders, of equal ones to the first.
+        let given: u128 = (0..members.len())
+            .filter(is_ours)
+            .map(|other| weights[other])
+            .sum();
+        let left = (parts[at].0 * factor).saturating_sub(given);
+        for _ in 0..left {
+            let ours = (0..members.len()).rev().filter(is_ours);
+            if let Some(largest) = ours.max_by_key(|other| remainders[*other]) {
+                weights[largest] += 1;
+                remainders[largest] = 0;
+            }
         }
     }
     if weights.iter().all(|weight| weight.is_multiple_of(factor)) {
