@@ -1,6 +1,5 @@
 //! `-onetime`: when all is done, and when patience ends.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -8,8 +7,8 @@ use log::warn;
 use super::Loop;
 use crate::cli::Patience;
 use crate::error::Error;
-use crate::gather;
 use crate::kube::reflector::Followed;
+use crate::snapshot::File;
 use crate::source::config_map::Source;
 use crate::xds::desired::Latest;
 
@@ -112,11 +111,13 @@ impl Loop {
         let Some(standing) = self.output.standing().filter(|found| found.complete) else {
             return false;
         };
-        let origins = standing.set.values();
-        let origins: BTreeSet<_> = gather(origins.map(|file| &file.origin.object));
-        let named: BTreeSet<_> = gather(self.sources.iter().map(|source| &source.object));
+        let of = |file: &File, source: &Source| file.origin.object == source.object;
+        let files = || standing.set.values();
+        let sources = || self.sources.iter();
+        let exactly = files().all(|file| sources().any(|source| of(file, source)))
+            && sources().all(|source| files().any(|file| of(file, source)));
         let troubled = self.has_lost_any() || self.unread().is_some();
-        if origins != named || !troubled {
+        if !exactly || !troubled {
             return false;
         }
         let own = self.sources.iter().find_map(Source::trouble);

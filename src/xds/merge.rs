@@ -49,7 +49,7 @@ pub struct Done {
     /// The texts that they were merged into: each file's last good one from now on.
     pub good: FileSet,
     /// ConfigMaps that have a newer text of some file than the one that goes out.
-    pub behind: BTreeSet<ObjectName>,
+    pub behind: Vec<ObjectName>,
     /// The routes that follow a split.
     pub changes: Changes,
     /// All that should be said.
@@ -143,7 +143,7 @@ impl<'s> Merge<'s> {
         // What was published without weights, for want of anything good, is no last good either.
         if let Some(last) = last.or_else(|| earlier(disk)) {
             self.tell(reasons, "the file's last good text stays");
-            self.done.behind.insert(object);
+            self.done.behind.push(object);
             return self.done.take(name, last);
         }
         if tried.merged.is_ok() {
@@ -151,7 +151,7 @@ impl<'s> Merge<'s> {
             return self.done.take(name, tried);
         }
         self.tell(reasons, "the file goes out with its own weights");
-        self.done.behind.insert(object);
+        self.done.behind.push(object);
         self.done.incomplete = true;
         self.done.set.insert(name, tried.file);
     }

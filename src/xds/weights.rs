@@ -19,7 +19,6 @@ mod share;
 mod split;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 pub use crate::kube::quantity::{NoWeight, Weight};
@@ -83,7 +82,7 @@ pub fn merge(
         };
     }
     let tame = tame(form, text);
-    let (mut barred, mut unproven) = (BTreeMap::new(), 0);
+    let (mut barred, mut unproven) = (Vec::new(), 0);
     loop {
         let mut plan = Plan::new(splits, domain);
         plan.barred = std::mem::take(&mut barred);
@@ -95,7 +94,7 @@ pub fn merge(
             }
             Err(Stop::Unreadable(_)) => return untouched(),
         };
-        let in_edits = |edit: &Edit| plan.barred.contains_key(&edit.route);
+        let in_edits = |edit: &Edit| plan.find_barred(edit.route).is_ok();
         if plan.edits.iter().any(in_edits) {
             // It came to light behind them.
             barred = plan.barred;
@@ -116,8 +115,8 @@ pub fn merge(
             }
             Err((Some(route), why)) if unproven < BARRED_ONE_BY_ONE => {
                 unproven += 1;
+                plan.bar(route, why);
                 barred = plan.barred;
-                barred.insert(route, why);
             }
             Err((_, why)) => return Err(why),
         }

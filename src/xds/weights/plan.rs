@@ -2,7 +2,6 @@
 //! warnings, and where a weight that is missing goes. Must not: parse.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use super::Refused;
 use super::edit::{Edit, Insert};
@@ -147,8 +146,8 @@ pub(super) struct Plan<'s> {
     splits: &'s [&'s Split],
     /// The cluster's.
     domain: &'s str,
-    /// Routes that must not be edited, by ordinal.
-    pub(super) barred: BTreeMap<u32, Refused>,
+    /// Routes that must not be edited, sorted by ordinal.
+    pub(super) barred: Vec<(u32, Refused)>,
     /// Every route, where that is what is asked for.
     pub(super) seen: Option<Vec<Weighted>>,
     /// Ordinal of the next route.
@@ -169,7 +168,7 @@ impl<'s> Plan<'s> {
         Plan {
             splits,
             domain,
-            barred: BTreeMap::new(),
+            barred: Vec::new(),
             seen: None,
             next_route: 0,
             edits: Vec::new(),
@@ -180,6 +179,19 @@ impl<'s> Plan<'s> {
             more_warnings: 0,
             left_out: Vec::new(),
             cut: None,
+        }
+    }
+
+    /// Where a route is among those that must not be edited, or would be.
+    pub(super) fn find_barred(&self, route: u32) -> Result<usize, usize> {
+        self.barred
+            .binary_search_by_key(&route, |(barred, _)| *barred)
+    }
+
+    /// Leaves a route out, from the next pass on if it has been planned.
+    pub(super) fn bar(&mut self, route: u32, why: Refused) {
+        if let Err(at) = self.find_barred(route) {
+            self.barred.insert(at, (route, why));
         }
     }
 
@@ -205,7 +217,7 @@ impl<'s> Plan<'s> {
                 continue;
             }
             if let Some(cut) = &host.cut {
-                self.barred.entry(ordinal).or_insert(cut.clone());
+                self.bar(ordinal, cut.clone());
             }
             let mut follows = splits.iter().enumerate().filter(|(i, split)| {
                 let is_name = name == split.service || name == split.root(self.domain);
@@ -305,8 +317,8 @@ impl<'s> Plan<'s> {
         clusters: &[Cluster<'_>],
         weights: &[u32],
     ) -> Result<(), Refused> {
-        if let Some(why) = self.barred.get(&ordinal) {
-            return Err(why.clone());
+        if let Ok(at) = self.find_barred(ordinal) {
+            return Err(self.barred[at].1.clone());
         }
         for (cluster, weight) in clusters.iter().zip(weights) {
             if let Slot::Missing = cluster.weight {

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use granit_parser::{Event, ScalarStyle, Span, StructureStyle, Tag};
 
 use super::Refused;
+use super::edit::Edit;
 use super::plan::{Cluster, Host, Number, Plan, Slot};
 use super::schema::Role;
 use crate::kube::quantity::Weight;
@@ -122,12 +123,13 @@ impl<'a, 's> Walk<'a, 's> {
     /// An edit there would show wherever the alias stands.
     fn bar_routes_that_aliases_repeat(&mut self) {
         self.anchored.retain(|anchored| anchored.aliased);
-        for edit in &self.plan.edits {
-            let repeats = |a: &Anchored| a.from <= edit.at && edit.at < a.to;
-            if self.anchored.iter().any(repeats) {
+        for at in 0..self.plan.edits.len() {
+            let Edit {
+                at, line, route, ..
+            } = self.plan.edits[at];
+            if self.anchored.iter().any(|a| a.from <= at && at < a.to) {
                 let reason = "the weight is part of what an alias repeats";
-                let why = Refused::new(edit.line, reason);
-                self.plan.barred.entry(edit.route).or_insert(why);
+                self.plan.bar(route, Refused::new(line, reason));
             }
         }
     }
