@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             on_panic(Some(signals.clone()));
             let code = app::run(*config, signals.clone()).unwrap_or_else(|error| {
                 let code = told(&error);
-                signals.outlive().unwrap_or(code)
+                signals.wait_for_child().unwrap_or(code)
             });
             return ExitCode::from(code);
         }
@@ -59,7 +59,7 @@ fn told(error: &Error) -> u8 {
 fn on_panic(signals: Option<Signals>) {
     std::panic::set_hook(Box::new(move |panic| {
         let _ = writeln!(io::stderr(), "crossover: a bug ends the program: {panic}");
-        let code = signals.as_ref().and_then(Signals::outlive);
+        let code = signals.as_ref().and_then(Signals::wait_for_child);
         std::process::exit(code.unwrap_or(1).into());
     }));
 }

@@ -108,7 +108,7 @@ pub struct File {
 }
 
 /// A whole set: what Envoy should find, and nothing else.
-pub type FileSet = BTreeMap<FileName, File>;
+pub type Snapshot = BTreeMap<FileName, File>;
 
 /// The kinds of objects that we read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,9 +172,9 @@ pub enum Body {
 
 /// What an answer should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum Projection {
     /// Whole objects.
-    Objects,
+    Full,
     /// Their metadata alone.
-    Metadata,
+    MetadataOnly,
 }

@@ -24,29 +24,29 @@ use crate::cli::{Config, Drain, Mode, Patience};
 use crate::error::Error;
 use crate::kube::auth::Roots;
 use crate::kube::client::Client;
-use crate::kube::health::Server;
-use crate::kube::list_watch::Manner;
-use crate::kube::reflector::Followed;
+use crate::kube::health::ApiServer;
+use crate::kube::list_watch::SyncMode;
+use crate::kube::reflector::Reflector;
 use crate::net::resolv_conf;
-use crate::net::response::Exchange;
+use crate::net::response::Response;
 use crate::net::transport::timespec;
 use crate::output::Output;
 use crate::output::mirror::Mirror;
-use crate::process::signals::{Call, Signals};
-use crate::snapshot::{FileSet, ObjectKind, ObjectName, Origin};
-use crate::source::config_map::Source;
+use crate::process::signals::{Signals, Wakeup};
+use crate::snapshot::{ObjectKind, ObjectName, Origin, Snapshot};
+use crate::source::config_map::ConfigMapSource;
 use crate::source::smi::Smi;
-use crate::xds::desired::Override;
-use crate::xds::merge::Changes;
-use readiness::Waiting;
+use crate::xds::desired::Collision;
+use crate::xds::merge::WeightTable;
+use readiness::PendingChild;
 
 /// The service account's CA, where a pod has one.
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// A change is held back for others that come with it: as long as the last publish took, and so long
 /// at least and at most.
-const GATHER_FOR: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
+const DEBOUNCE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 /// An API server that has told nothing for so long is silent.
-const SILENT_FOR: Duration = Duration::from_secs(10);
+const API_SILENCE_GRACE: Duration = Duration::from_secs(10);
 /// Mirrors wait for a moment without input, but no longer than this.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// How often `-onetime` looks again where it was given time.
@@ -54,12 +54,12 @@ const ONCE_EVERY: Duration = Duration::from_secs(1);
 /// No request takes as long.
 const NO_REQUEST: Duration = Duration::from_secs(60);
 /// How long nothing goes out for want of a word about the splits.
-const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Does what `config` asks for, until it is done, a signal comes or the command ends; the exit code.
 pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
     let roots = match &config.ca_file {
-        _ if config.insecure => Roots::Anyone,
+        _ if config.insecure => Roots::Insecure,
         Some(path) => Roots::File(path.clone()),
         None if Path::new(CLUSTER_CA).exists() => Roots::File(CLUSTER_CA.into()),
         None => Roots::Public,
@@ -74,41 +74,41 @@ pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = config.apiserver,
         configmaps = names.join(","); "started");
     let seed = RandomState::new().hash_one(std::process::id());
-    Loop::new(config, Server::new(client?, Random::new(seed)), signals).run()
+    App::new(config, ApiServer::new(client?, Random::new(seed)), signals).run()
 }
 
-struct Loop {
+struct App {
     once: bool,
     signals: Signals,
-    server: Server,
+    server: ApiServer,
     /// What names of services in virtual hosts may end with.
     cluster_domain: String,
     /// In the order of the command line.
-    sources: Vec<Source>,
+    sources: Vec<ConfigMapSource>,
     /// One for each source.
-    followed: Vec<Followed>,
+    followed: Vec<Reflector>,
     /// `None`: no TrafficSplit is asked for.
     smi: Option<Smi>,
     /// One for each source, or none.
     mirrors: Vec<Mirror>,
     output: Output,
     /// Since when there is something to publish.
-    changed: Option<Instant>,
+    dirty_since: Option<Instant>,
     /// How long changes are held back for others.
-    gathers: Duration,
+    debounce: Duration,
     /// When to do what was put off for the last change.
-    settles: Option<Instant>,
+    deferred_at: Option<Instant>,
     /// When the output was synced last.
-    synced: Option<Instant>,
+    last_fsync: Option<Instant>,
     /// The last wait found nothing to read: no change is known of that waits behind this one.
-    idle: bool,
+    input_drained: bool,
     /// When it was so last.
     rested: Instant,
     /// The output holds what the cluster said last.
-    in_step: bool,
-    overrides: Vec<Override>,
+    in_sync: bool,
+    overrides: Vec<Collision>,
     /// The routes that follow a split, as published.
-    weights: Changes,
+    weights: WeightTable,
     /// What was said about them.
     warnings: BTreeSet<String>,
     /// A whole set stands on disk, of this life or an earlier one, as far as is known.
@@ -116,16 +116,16 @@ struct Loop {
     /// Nothing can be published since then.
     held_up: Option<Notices>,
     /// The texts that weights were merged into last.
-    good: FileSet,
+    good: Snapshot,
     /// The states that the output was last brought in step with.
     shown: Vec<Rc<Origin>>,
     started: Instant,
     /// An Envoy can start, or could once.
     ready: bool,
     /// Until then the API server may take its time; with `once`, nothing stale will do.
-    patient: Option<Instant>,
+    api_grace_until: Option<Instant>,
     /// The command that has yet to start.
-    waiting: Option<Waiting>,
+    waiting: Option<PendingChild>,
     drain: Option<Drain>,
     /// When `once` gives up.
     patience: Patience,
@@ -137,8 +137,8 @@ struct Loop {
     first: usize,
 }
 
-impl Loop {
-    fn new(config: Config, mut server: Server, signals: Signals) -> Loop {
+impl App {
+    fn new(config: Config, mut server: ApiServer, signals: Signals) -> App {
         let Config {
             configmaps,
             output_dir,
@@ -158,27 +158,27 @@ impl Loop {
         let now = Instant::now();
         let manner = match mode {
             // There is time to see that what is bad has become good.
-            Mode::Once if patience.timeout.is_some() => Manner::Poll(ONCE_EVERY),
-            Mode::Once => Manner::Once,
+            Mode::Once if patience.timeout.is_some() => SyncMode::Poll(ONCE_EVERY),
+            Mode::Once => SyncMode::Once,
             // A dry run without -watch has nothing to wait for once it has printed.
-            Mode::Poll if dry_run => Manner::Once,
-            Mode::Poll => Manner::Poll(sync_interval),
-            Mode::Follow => Manner::Follow(sync_interval),
+            Mode::Poll if dry_run => SyncMode::Once,
+            Mode::Poll => SyncMode::Poll(sync_interval),
+            Mode::Follow => SyncMode::Watch(sync_interval),
         };
-        server.hasty = manner == Manner::Once;
+        server.hasty = manner == SyncMode::Once;
         let follow = |object: &ObjectName| {
             let ObjectName { namespace, name } = object.clone();
             let kind = ObjectKind::ConfigMap;
-            Followed::new(kind, namespace, Some(name), manner, now)
+            Reflector::new(kind, namespace, Some(name), manner, now)
         };
-        let once = mode == Mode::Once || manner == Manner::Once;
+        let once = mode == Mode::Once || manner == SyncMode::Once;
         let followed = configmaps.iter().map(follow).collect();
         let smi = Smi::new(splits, split_version, sync_interval, manner, now);
-        let (waiting, drain) = Waiting::new(wrapped, now);
+        let (waiting, drain) = PendingChild::new(wrapped, now);
         let mirrored = configmaps
             .iter()
             .filter(|_| smi.is_some() && publish && !dry_run);
-        Loop {
+        App {
             once,
             mirrors: mirrored
                 .map(|object| Mirror::new(object.clone(), once))
@@ -187,33 +187,33 @@ impl Loop {
                 true => Output::stdout(smi.is_some()),
                 false => Output::directory(output_dir, sync_interval, now),
             },
-            sources: configmaps.into_iter().map(Source::new).collect(),
+            sources: configmaps.into_iter().map(ConfigMapSource::new).collect(),
             followed,
             smi,
             signals,
             cluster_domain: resolv_conf::cluster_domain(),
             server,
-            changed: None,
-            gathers: GATHER_FOR[0],
-            settles: None,
-            synced: None,
-            idle: true,
+            dirty_since: None,
+            debounce: DEBOUNCE[0],
+            deferred_at: None,
+            last_fsync: None,
+            input_drained: true,
             rested: now,
-            in_step: false,
+            in_sync: false,
             overrides: Vec::new(),
-            weights: Changes::default(),
+            weights: WeightTable::default(),
             warnings: BTreeSet::new(),
             stands: false,
             held_up: None,
-            good: FileSet::new(),
+            good: Snapshot::new(),
             shown: Vec::new(),
             started: now,
             ready: false,
             waiting,
             drain,
-            patient: match once {
+            api_grace_until: match once {
                 true => patience.stale_ok.map(|lasts| now + lasts),
-                false => Some(now + SILENT_FOR),
+                false => Some(now + API_SILENCE_GRACE),
             },
             patience,
             gave_up_splits: false,
@@ -226,17 +226,17 @@ impl Loop {
         loop {
             let now = Instant::now();
             if self.output.open(self.once, now, &mut self.server.random)? {
-                self.changed.get_or_insert(now);
+                self.dirty_since.get_or_insert(now);
             }
             self.tick(now);
-            let gathered = |since: &Instant| self.idle || now > *since + self.gathers;
-            if let Some(since) = self.changed.take_if(|since| gathered(since)) {
+            let gathered = |since: &Instant| self.input_drained || now > *since + self.debounce;
+            if let Some(since) = self.dirty_since.take_if(|since| gathered(since)) {
                 self.publish(since, now)?;
-                let [least, most] = GATHER_FOR;
-                self.gathers = now.elapsed().clamp(least, most);
+                let [least, most] = DEBOUNCE;
+                self.debounce = now.elapsed().clamp(least, most);
             }
             // What has just been read must have been published, or recalled, before it is judged.
-            if self.once && self.changed.is_none() && self.is_finished(now)? {
+            if self.once && self.dirty_since.is_none() && self.is_finished(now)? {
                 return Ok(0);
             }
             self.tell();
@@ -249,14 +249,14 @@ impl Loop {
             }
             match self.wait()? {
                 None => {}
-                Some(Call::Drain) => self.drain(),
-                Some(Call::Stop) => {
-                    self.output.settle();
+                Some(Wakeup::DrainRequested) => self.drain(),
+                Some(Wakeup::Shutdown) => {
+                    self.output.make_durable();
                     info!("stopped by a signal");
                     return Ok(0);
                 }
-                Some(Call::Ended(code)) => {
-                    self.output.settle();
+                Some(Wakeup::ChildExited(code)) => {
+                    self.output.make_durable();
                     info!(code; "the command has ended");
                     return Ok(code);
                 }
@@ -271,7 +271,7 @@ impl Loop {
         for (followed, source) in self.followed.iter_mut().zip(&mut self.sources) {
             followed.read(&mut self.server, &mut observations);
             for observation in observations.drain(..) {
-                self.changed.get_or_insert_with(Instant::now);
+                self.dirty_since.get_or_insert_with(Instant::now);
                 source.take(observation, Instant::now());
             }
         }
@@ -280,7 +280,7 @@ impl Loop {
             .as_mut()
             .is_some_and(|smi| smi.read(&mut self.server))
         {
-            self.changed.get_or_insert_with(Instant::now);
+            self.dirty_since.get_or_insert_with(Instant::now);
         }
         for mirror in &mut self.mirrors {
             mirror.read(&mut self.server);
@@ -288,9 +288,9 @@ impl Loop {
     }
 
     /// Waits for input or the next deadline. Something: a signal calls us away.
-    fn wait(&mut self) -> Result<Option<Call>, Error> {
-        let exchanges = || self.exchanges();
-        let at_once = self.changed.is_some() || exchanges().any(|exchange| exchange.more);
+    fn wait(&mut self) -> Result<Option<Wakeup>, Error> {
+        let responses = || self.responses();
+        let at_once = self.dirty_since.is_some() || responses().any(|response| response.readable);
         let timeout = match at_once {
             true => Some(Duration::ZERO),
             false => self
@@ -298,7 +298,7 @@ impl Loop {
                 .map(|at| at.saturating_duration_since(Instant::now())),
         };
         let mut fds = vec![PollFd::new(&*self.signals.waiting, PollFlags::IN)];
-        fds.extend(exchanges().map(|exchange| PollFd::new(exchange, PollFlags::IN)));
+        fds.extend(responses().map(|response| PollFd::new(response, PollFlags::IN)));
         match poll(&mut fds, timeout.map(timespec).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => {
@@ -309,32 +309,32 @@ impl Loop {
             }
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let exchanges = self.exchanges_mut();
-        for (exchange, ready) in exchanges.zip(&ready[1..]) {
-            exchange.more |= *ready;
+        let responses = self.responses_mut();
+        for (response, ready) in responses.zip(&ready[1..]) {
+            response.readable |= *ready;
         }
-        let idle = self.exchanges().all(|exchange| !exchange.more);
-        self.idle = idle;
+        let idle = self.responses().all(|response| !response.readable);
+        self.input_drained = idle;
         if idle {
             self.rested = Instant::now();
         }
-        Ok(self.signals.attend())
+        Ok(self.signals.dispatch())
     }
 
-    fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
-        let followed = self.followed.iter().flat_map(Followed::exchanges);
-        let smi = self.smi.iter().flat_map(Smi::exchanges);
+    fn responses(&self) -> impl Iterator<Item = &Response> {
+        let followed = self.followed.iter().flat_map(Reflector::responses);
+        let smi = self.smi.iter().flat_map(Smi::responses);
         followed
             .chain(smi)
-            .chain(self.mirrors.iter().filter_map(Mirror::exchange))
+            .chain(self.mirrors.iter().filter_map(Mirror::response))
     }
 
-    fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
-        let followed = self.followed.iter_mut().flat_map(Followed::exchanges_mut);
-        let smi = self.smi.iter_mut().flat_map(Smi::exchanges_mut);
+    fn responses_mut(&mut self) -> impl Iterator<Item = &mut Response> {
+        let followed = self.followed.iter_mut().flat_map(Reflector::responses_mut);
+        let smi = self.smi.iter_mut().flat_map(Smi::responses_mut);
         followed
             .chain(smi)
-            .chain(self.mirrors.iter_mut().filter_map(Mirror::exchange_mut))
+            .chain(self.mirrors.iter_mut().filter_map(Mirror::response_mut))
     }
 
     /// When something is to be done though nothing has come in.
@@ -349,27 +349,29 @@ impl Loop {
             .smi
             .as_ref()
             .filter(|smi| !smi.is_known() && !self.gave_up_splits && self.output.is_open());
-        let unknown = unknown.map(|_| self.started + UNKNOWN_FOR);
+        let unknown = unknown.map(|_| self.started + SPLITS_TIMEOUT);
         // That requests are permitted is nothing to do where none is wanted.
         let next = followed.chain(smi).chain(mirrors).chain(unknown);
         let next = next
             .chain(self.server.next_notice())
             .chain(self.output.deadline())
-            .chain(self.settles)
+            .chain(self.deferred_at)
             .chain(self.held_up.as_ref().map(|notices| notices.next))
-            .chain(self.patient.filter(|_| !self.ready))
+            .chain(self.api_grace_until.filter(|_| !self.ready))
             .chain(self.waiting.as_ref().map(|waiting| waiting.notices.next))
-            .chain(self.signals.due());
+            .chain(self.signals.deadline());
         let patience = self.once.then(|| self.patience()).flatten();
         next.chain(patience).min()
     }
 
     fn tick(&mut self, now: Instant) {
         self.server.tick(now);
-        self.patient.take_if(|at| *at <= now);
+        self.api_grace_until.take_if(|at| *at <= now);
         self.tell_what_holds_up(now);
-        if self.settles.take_if(|at| *at <= now).is_some() {
-            self.sources.iter_mut().for_each(Source::ask_twice);
+        if self.deferred_at.take_if(|at| *at <= now).is_some() {
+            self.sources
+                .iter_mut()
+                .for_each(ConfigMapSource::run_deferred_checks);
             self.sync(now);
         }
         for followed in &mut self.followed {
@@ -383,18 +385,18 @@ impl Loop {
             mirror.tick(&mut self.server, now);
         }
         // What is on disk decides, so it has to be seen first.
-        let late = now >= self.started + UNKNOWN_FOR;
+        let late = now >= self.started + SPLITS_TIMEOUT;
         let late = late && !self.gave_up_splits && self.output.is_open();
         if late && self.smi.as_ref().is_some_and(|smi| !smi.is_known()) {
             self.give_up_splits();
-            self.changed.get_or_insert(now);
+            self.dirty_since.get_or_insert(now);
         }
         if gone {
-            self.changed.get_or_insert(now);
+            self.dirty_since.get_or_insert(now);
         }
         let random = &mut self.server.random;
         if self.output.check(now, random) || self.output.is_due(now) {
-            self.changed.get_or_insert(now);
+            self.dirty_since.get_or_insert(now);
         }
     }
 
@@ -403,7 +405,7 @@ impl Loop {
     }
 
     fn request(&mut self, now: Instant) {
-        if self.changed.is_some() || !self.server.permits(now) {
+        if self.dirty_since.is_some() || !self.server.permits(now) {
             return;
         }
         if self.server.is_slow(now) {
@@ -430,8 +432,8 @@ impl Loop {
         };
         // A request takes its time: none goes out for people while an event may wait, as long as
         // it is not always so.
-        let busy = !self.idle && now < self.rested + BUSY_FOR;
-        let published = || self.output.whole_set();
+        let busy = !self.input_drained && now < self.rested + BUSY_FOR;
+        let published = || self.output.last_good();
         !busy && self.mirrors[mirror].request(server, published, now)
     }
 }

@@ -4,21 +4,21 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::Loop;
+use super::App;
 use crate::cli::Patience;
 use crate::error::Error;
-use crate::kube::reflector::Followed;
+use crate::kube::reflector::Reflector;
 use crate::snapshot::File;
-use crate::source::config_map::Source;
-use crate::xds::desired::Latest;
+use crate::source::config_map::ConfigMapSource;
+use crate::xds::desired::Observed;
 
 /// How long to try in all.
-const ONCE_IN_ALL: Duration = Duration::from_secs(60);
+const ONETIME_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a missing ConfigMap, a 401 or a 403 may last, while it is what the API server says: RBAC
 /// takes a moment to spread.
-const ONCE_DENIED: Duration = Duration::from_secs(5);
+const ONETIME_ACCESS_GRACE: Duration = Duration::from_secs(5);
 
-impl Loop {
+impl App {
     /// When patience ends; `None`: never.
     pub(super) fn patience(&self) -> Option<Instant> {
         let Patience { timeout, stale_ok } = self.patience;
@@ -29,8 +29,8 @@ impl Loop {
                 let denied = self.sources.iter();
                 let denied = denied.filter_map(|s| Some(s.denied.as_ref()?.0));
                 let denied = denied.chain(self.server.unauthorized());
-                let denied = denied.map(|since| since + ONCE_DENIED).min();
-                let in_all = self.started + ONCE_IN_ALL;
+                let denied = denied.map(|since| since + ONETIME_ACCESS_GRACE).min();
+                let in_all = self.started + ONETIME_TIMEOUT;
                 denied.map_or(in_all, |denied| denied.min(in_all))
             }
         };
@@ -43,20 +43,25 @@ impl Loop {
         self.excuse_denied(now);
         let patience_ended = self.patience().is_some_and(|at| now >= at);
         // What was of no use may be better the next time.
-        let unusable = |(source, followed): (&Source, &Followed)| {
-            source.latest == Latest::Refused && followed.trouble().is_some()
+        let unusable = |(source, followed): (&ConfigMapSource, &Reflector)| {
+            source.observed == Observed::Invalid && followed.trouble().is_some()
         };
         let denied = self.sources.iter().any(|source| source.denied.is_some())
             || self.sources.iter().zip(&self.followed).any(unusable);
         // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
         let stays = self.gave_up_splits && !self.goes_without_splits;
-        if (self.in_step || stays) && !denied && self.bad().is_none() {
-            self.sources.iter_mut().for_each(Source::ask_twice);
+        if (self.in_sync || stays) && !denied && self.bad().is_none() {
+            self.sources
+                .iter_mut()
+                .for_each(ConfigMapSource::run_deferred_checks);
             // They are for people: nobody waits for ever for them.
-            let late = patience_ended || now >= self.started + ONCE_IN_ALL;
+            let late = patience_ended || now >= self.started + ONETIME_TIMEOUT;
             return Ok(self.mirrors_are_settled() || late);
         }
-        if self.patience.stale_ok.is_some() && self.patient.is_none() && self.is_stale_enough() {
+        if self.patience.stale_ok.is_some()
+            && self.api_grace_until.is_none()
+            && self.is_stale_enough()
+        {
             return Ok(true);
         }
         let given_time = self.patience.timeout.is_some();
@@ -67,7 +72,7 @@ impl Loop {
             return Ok(false);
         }
         let away = self.server.is_away().then(|| self.server.take_failure());
-        let trouble = self.followed.iter_mut().find_map(Followed::take_trouble);
+        let trouble = self.followed.iter_mut().find_map(Reflector::take_trouble);
         let denied = self.sources.iter_mut().find_map(|s| s.denied.take());
         Err(away
             .flatten()
@@ -95,8 +100,8 @@ impl Loop {
     /// A ConfigMap that is bad, and has nothing that stands in for it.
     fn bad(&self) -> Option<Error> {
         // `recall` has had its chance: the output is held before anything is read of it.
-        let lacking = |source: &&Source| source.content.is_none() && self.output.is_open();
-        let bad = |source: &Source| {
+        let lacking = |source: &&ConfigMapSource| source.content.is_none() && self.output.is_open();
+        let bad = |source: &ConfigMapSource| {
             Some(Error::Refused {
                 object: source.object.clone(),
                 why: source.refused.clone()?,
@@ -111,7 +116,7 @@ impl Loop {
         let Some(standing) = self.output.standing().filter(|found| found.complete) else {
             return false;
         };
-        let of = |file: &File, source: &Source| file.origin.object == source.object;
+        let of = |file: &File, source: &ConfigMapSource| file.origin.object == source.object;
         let files = || standing.set.values();
         let sources = || self.sources.iter();
         let exactly = files().all(|file| sources().any(|source| of(file, source)))
@@ -120,10 +125,12 @@ impl Loop {
         if !exactly || !troubled {
             return false;
         }
-        let own = self.sources.iter().find_map(Source::trouble);
+        let own = self.sources.iter().find_map(ConfigMapSource::trouble);
         let (age, reason) = (standing.age, own.unwrap_or_else(|| self.obstacle()));
         warn!(age:? = age, reason; "ends with files of an earlier life");
-        self.sources.iter_mut().for_each(Source::ask_twice);
+        self.sources
+            .iter_mut()
+            .for_each(ConfigMapSource::run_deferred_checks);
         true
     }
 }

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::Loop;
+use super::App;
 use crate::backoff::Notices;
 use crate::error::{Chain, Error};
 use crate::gather;
 use crate::output::Written;
 use crate::output::directory::{Published, Standing};
-use crate::snapshot::{FileSet, Origin};
-use crate::source::config_map::Source;
+use crate::snapshot::{Origin, Snapshot};
+use crate::source::config_map::ConfigMapSource;
 use crate::source::smi::Smi;
-use crate::xds::desired::{self, Desired, Known, Latest, Override};
+use crate::xds::desired::{self, Collision, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Done, Merge};
 
 /// What is not on the way to Envoy waits until nothing has changed for so long.
@@ -28,7 +28,7 @@ const HELD_UP_FOR: Duration = Duration::from_secs(10);
 /// Where syncing failed.
 const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 
-impl Loop {
+impl App {
     /// Brings the output in step with what is known, if enough is.
     pub(super) fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
         let mut left_off = false;
@@ -37,15 +37,15 @@ impl Loop {
         }
         if left_off {
             // A later state is on its way in.
-            self.changed = Some(Instant::now());
+            self.dirty_since = Some(Instant::now());
             return Ok(());
         }
-        self.recall();
+        self.restore_last_known_good();
         if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
             return Ok(());
         }
         let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
-        let known: Vec<Known> = self.sources.iter().map(Source::known).collect();
+        let known: Vec<SourceView> = self.sources.iter().map(ConfigMapSource::known).collect();
         let Some(Desired { set, overrides }) = desired::desired(&known, self.stands) else {
             let notices = || Notices::new(now, HELD_UP_FOR);
             self.held_up.get_or_insert_with(notices);
@@ -71,17 +71,17 @@ impl Loop {
             .output
             .write(&set, self.once, now, &mut self.server.random)?;
         // Nobody has looked for input meanwhile.
-        self.idle = false;
+        self.input_drained = false;
         self.say(overrides, warnings);
-        let first = !self.in_step;
-        self.in_step = !matches!(written, Written::NotYet);
-        if !self.in_step {
+        let first = !self.in_sync;
+        self.in_sync = !matches!(written, Written::NotYet);
+        if !self.in_sync {
             return Ok(());
         }
         self.stands = true;
         self.good = good;
-        self.settles = Some(now + SETTLED_AFTER);
-        if self.synced.is_none_or(|at| now > at + SYNC_EVERY) {
+        self.deferred_at = Some(now + SETTLED_AFTER);
+        if self.last_fsync.is_none_or(|at| now > at + SYNC_EVERY) {
             self.sync(now);
         }
         let contents = self
@@ -102,8 +102,9 @@ impl Loop {
         }
         self.weights = weights;
         let known = self.smi.as_ref().is_some_and(Smi::is_known);
-        let is_shown =
-            |source: &Source| source.latest == Latest::Fit && !behind.contains(&source.object);
+        let is_shown = |source: &ConfigMapSource| {
+            source.observed == Observed::Valid && !behind.contains(&source.object)
+        };
         for (mirror, shown) in self
             .mirrors
             .iter_mut()
@@ -119,27 +120,27 @@ impl Loop {
 
     /// Puts what is published on stable storage.
     pub(super) fn sync(&mut self, now: Instant) {
-        self.synced = Some(now);
-        if !self.output.settle() {
-            self.settles = Some(now + SETTLE_AGAIN);
+        self.last_fsync = Some(now);
+        if !self.output.make_durable() {
+            self.deferred_at = Some(now + SETTLE_AGAIN);
         } else if !self.once {
             self.output.prepare();
         }
     }
 
     /// Warns of what was not so before.
-    fn say(&mut self, overrides: Vec<Override>, warnings: BTreeSet<String>) {
+    fn say(&mut self, overrides: Vec<Collision>, warnings: BTreeSet<String>) {
         for hidden in overrides
             .iter()
             .filter(|hidden| !self.overrides.contains(hidden))
         {
-            let Override {
+            let Collision {
                 file,
-                winner,
-                loser,
+                published,
+                shadowed,
             } = hidden;
             let message = "two ConfigMaps have the same file: the later one wins";
-            warn!(file:% = file, configmap:% = winner, hidden:% = loser; "{message}");
+            warn!(file:% = file, configmap:% = published, hidden:% = shadowed; "{message}");
         }
         for warning in warnings.difference(&self.warnings) {
             warn!("{warning}");
@@ -159,9 +160,9 @@ impl Loop {
 
     /// What an earlier life published stands in for what is absent or refused now, until this one
     /// has published anything.
-    fn recall(&mut self) {
-        let lacking = |source: &&mut Source| {
-            let lost = matches!(source.latest, Latest::Absent | Latest::Refused);
+    fn restore_last_known_good(&mut self) {
+        let lacking = |source: &&mut ConfigMapSource| {
+            let lost = matches!(source.observed, Observed::Missing | Observed::Invalid);
             lost && source.content.is_none()
         };
         if !self.shown.is_empty() || !self.sources.iter_mut().any(|source| lacking(&source)) {
@@ -173,7 +174,7 @@ impl Loop {
             return;
         };
         for source in self.sources.iter_mut().filter(lacking) {
-            source.content = desired::from_earlier_life(&source.object, &set);
+            source.content = desired::from_last_run(&source.object, &set);
         }
     }
 
@@ -193,7 +194,7 @@ impl Loop {
 /// A file that is gone has no origin any more: the line names every state that is `new` then.
 fn report<'a>(
     published: &Published,
-    set: &'a FileSet,
+    set: &'a Snapshot,
     new: impl Iterator<Item = &'a Rc<Origin>>,
     since: Instant,
     weights: &str,

@@ -6,48 +6,48 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::Loop;
+use super::App;
 use crate::backoff::Notices;
-use crate::cli::{Drain, Wrapped};
+use crate::cli::{ChildSpec, Drain};
 use crate::envoy::admin;
 use crate::error::{Chain, Error};
-use crate::kube::reflector::Followed;
+use crate::kube::reflector::Reflector;
 use crate::output::probe::READY;
-use crate::source::config_map::Source;
-use crate::xds::desired::Latest;
+use crate::source::config_map::ConfigMapSource;
+use crate::xds::desired::Observed;
 
 /// How long the API server has before the command starts on what an earlier life published.
-const FRESH_WITHIN: Duration = Duration::from_secs(5);
+const CHILD_FRESHNESS_WAIT: Duration = Duration::from_secs(5);
 
 /// A command that has yet to start.
-pub struct Waiting {
+pub struct PendingChild {
     words: Vec<CString>,
     /// Of the wait, from its fifth second on.
     pub notices: Notices,
 }
 
-impl Waiting {
+impl PendingChild {
     /// Nothing is there yet.
-    pub fn new(wrapped: Option<Wrapped>, now: Instant) -> (Option<Waiting>, Option<Drain>) {
-        let Some(Wrapped { words, drain }) = wrapped else {
+    pub fn new(wrapped: Option<ChildSpec>, now: Instant) -> (Option<PendingChild>, Option<Drain>) {
+        let Some(ChildSpec { words, drain }) = wrapped else {
             return (None, None);
         };
-        let notices = Notices::new(now, FRESH_WITHIN);
-        (Some(Waiting { words, notices }), drain)
+        let notices = Notices::new(now, CHILD_FRESHNESS_WAIT);
+        (Some(PendingChild { words, notices }), drain)
     }
 }
 
-impl Loop {
+impl App {
     /// Starts the command once Envoy finds all that it needs.
     pub(super) fn start_command(&mut self, now: Instant) -> Result<(), Error> {
-        let Some(Waiting { words, mut notices }) = self.waiting.take() else {
+        let Some(PendingChild { words, mut notices }) = self.waiting.take() else {
             return Ok(());
         };
-        let late = now >= self.started + FRESH_WITHIN;
-        let earlier = !self.in_step && late && self.can_start();
-        if self.in_step || earlier {
+        let late = now >= self.started + CHILD_FRESHNESS_WAIT;
+        let earlier = !self.in_sync && late && self.can_start();
+        if self.in_sync || earlier {
             // What has come until now is not for the command.
-            if self.signals.attend().is_some() {
+            if self.signals.dispatch().is_some() {
                 return Ok(());
             }
             if earlier {
@@ -62,7 +62,7 @@ impl Loop {
             let (seconds, reason) = (lasts.as_secs(), self.obstacle());
             warn!(seconds, reason; "the command waits for its first files");
         }
-        self.waiting = Some(Waiting { words, notices });
+        self.waiting = Some(PendingChild { words, notices });
         Ok(())
     }
 
@@ -73,7 +73,8 @@ impl Loop {
         };
         // So that what is waited for below is not called away by this very signal.
         let now = Instant::now();
-        self.signals.pass_at(now + admin::ANSWERS_WITHIN + *lasts);
+        self.signals
+            .forward_sigterm_at(now + admin::ANSWERS_WITHIN + *lasts);
         match admin::drain(admin, self.signals.clone()) {
             Ok(()) => info!(wait:? = lasts; "told Envoy to drain"),
             Err(error) => {
@@ -81,7 +82,7 @@ impl Loop {
                 warn!(error:% = error, wait:? = lasts; "{message}");
             }
         }
-        self.signals.pass_at(Instant::now() + *lasts);
+        self.signals.forward_sigterm_at(Instant::now() + *lasts);
     }
 
     /// Tells probes how far it is.
@@ -100,13 +101,15 @@ impl Loop {
     /// Whether an Envoy can start on what is published: it is what the cluster says, or else a
     /// whole set of an earlier life where the cluster says nothing better.
     fn is_ready(&mut self) -> bool {
-        let silent = self.patient.is_none() && self.unread().is_some();
-        self.in_step || (silent || self.has_lost_any()) && self.can_start()
+        let silent = self.api_grace_until.is_none() && self.unread().is_some();
+        self.in_sync || (silent || self.has_lost_any()) && self.can_start()
     }
 
     /// Whether a ConfigMap is absent or refused.
     pub(super) fn has_lost_any(&self) -> bool {
-        let lost = |source: &Source| matches!(source.latest, Latest::Absent | Latest::Refused);
+        let lost = |source: &ConfigMapSource| {
+            matches!(source.observed, Observed::Missing | Observed::Invalid)
+        };
         self.sources.iter().any(lost)
     }
 
@@ -118,7 +121,7 @@ impl Loop {
 
     /// What the cluster has not spoken of yet.
     pub(super) fn unread(&self) -> Option<String> {
-        let unread = |source: &&Source| source.latest == Latest::Unknown;
+        let unread = |source: &&ConfigMapSource| source.observed == Observed::Pending;
         let source = self.sources.iter().find(unread);
         let source = source.map(|source| format!("ConfigMap {}", source.object));
         let unknown = self.smi.as_ref().is_some_and(|smi| !smi.is_known());
@@ -128,12 +131,12 @@ impl Loop {
     /// Why nothing is published yet: the first that holds it up, and how many more do.
     pub(super) fn obstacle(&self) -> String {
         let error = |error: &Error| Chain(error).to_string();
-        let holds_up = |source: &&Source| source.known().holds_up(self.stands);
-        let holding: Vec<&Source> = self.sources.iter().filter(holds_up).collect();
+        let holds_up = |source: &&ConfigMapSource| source.known().holds_up(self.stands);
+        let holding: Vec<&ConfigMapSource> = self.sources.iter().filter(holds_up).collect();
         // What is known of one comes before what is not known of others.
         let own = holding.iter().find_map(|source| source.trouble());
         let failure = self.server.failure().or(self.output.failure());
-        let trouble = self.followed.iter().find_map(Followed::trouble);
+        let trouble = self.followed.iter().find_map(Reflector::trouble);
         let failure = failure.or(trouble).map(error);
         let unread = || Some(format!("{} has not been read yet", self.unread()?));
         let obstacle = own.or(failure).or_else(unread);

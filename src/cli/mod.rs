@@ -64,7 +64,7 @@ pub struct Config {
     /// Log lines as JSON objects.
     pub log_json: bool,
     /// What to run beside.
-    pub wrapped: Option<Wrapped>,
+    pub wrapped: Option<ChildSpec>,
     /// Without a command: how long to go on after SIGTERM.
     pub lingers: Option<Duration>,
     /// When `Once` ends without being done.
@@ -82,7 +82,7 @@ pub struct Patience {
 
 /// A command to be run once Envoy can find its files.
 #[derive(Debug)]
-pub struct Wrapped {
+pub struct ChildSpec {
     /// Its words, at least one.
     pub words: Vec<CString>,
     /// Whether the Envoy that it is gets time to drain.
@@ -399,7 +399,7 @@ fn wrapped(
     words: Vec<CString>,
     drain: Option<Duration>,
     excluded: bool,
-) -> Result<Option<Wrapped>, Error> {
+) -> Result<Option<ChildSpec>, Error> {
     let usage = |what: &str| Err(Error::Usage(what.into()));
     let admin = last(args, "--envoy-admin");
     if !wraps {
@@ -419,7 +419,7 @@ fn wrapped(
         }),
         None => None,
     };
-    Ok(Some(Wrapped { words, drain }))
+    Ok(Some(ChildSpec { words, drain }))
 }
 
 /// The limits of `-onetime`.

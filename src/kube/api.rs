@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::snapshot::{Body, Bytes, Extent, Object, ObjectKind, ResourceVersion, Version};
+use crate::snapshot::{Body, Bytes, Object, ObjectKind, Projection, ResourceVersion, Version};
 use crate::xds::weights::Spec;
 
 /// A line of a watch.
@@ -105,7 +105,7 @@ pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>
 }
 
 /// Reads a list of objects of one kind, or of their metadata.
-pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, String> {
+pub fn list(json: &[u8], kind: ObjectKind, extent: Projection) -> Result<List, String> {
     let mut raw: RawList = serde_json::from_slice(json).map_err(unreadable)?;
     let raw_kind = text(raw.kind);
     // What the list of a custom kind is called is up to who defines it.
@@ -114,7 +114,7 @@ pub fn list(json: &[u8], kind: ObjectKind, extent: Extent) -> Result<List, Strin
     let of_group = of_group.is_some_and(|rest| rest.starts_with('/')) && raw.items.is_some();
     let of_kind = of_group || raw_kind.strip_suffix("List") == Some(kind.name());
     // A server that knows no metadata lists gives the objects.
-    let of_metadata = extent == Extent::Metadata && raw_kind == "PartialObjectMetadataList";
+    let of_metadata = extent == Projection::MetadataOnly && raw_kind == "PartialObjectMetadataList";
     if !of_kind && !of_metadata {
         return Err(format!(
             "the answer is no list of {}s but a {raw_kind:?}",
@@ -362,7 +362,7 @@ mod tests {
                     if is_optional(&place, &odd) {
                         let mut list = every_field(&format!("{}List", kind.name()));
                         list["items"] = json!([object, variant, object]);
-                        let read = super::list(list.to_string().as_bytes(), kind, Extent::Objects);
+                        let read = super::list(list.to_string().as_bytes(), kind, Projection::Full);
                         assert_eq!(read.unwrap().items.len(), 3, "{place} {odd}");
                     }
                 }
@@ -404,7 +404,7 @@ mod tests {
         assert!(event(br#"{"type":null,"object":null}"#, kind).is_err());
         let empty = br#"{"kind":"PartialObjectMetadataList","metadata":{"resourceVersion":"204"},"items":null}"#;
         assert!(
-            list(empty, kind, Extent::Metadata)
+            list(empty, kind, Projection::MetadataOnly)
                 .unwrap()
                 .items
                 .is_empty()
@@ -439,7 +439,7 @@ mod tests {
             let metadata = json!({"name": "a", "resourceVersion": "1"});
             let answer = json!({"kind": called, "apiVersion": api_version, "items": [
                 {"metadata": metadata}], "metadata": metadata});
-            let list = list(answer.to_string().as_bytes(), kind, Extent::Objects);
+            let list = list(answer.to_string().as_bytes(), kind, Projection::Full);
             assert_eq!(list.is_ok(), want, "{called} {api_version}");
         };
         let split = ObjectKind::TrafficSplit;
@@ -456,7 +456,7 @@ mod tests {
         let none = br#"{"kind":"TrafficSplit","apiVersion":"split.smi-spec.io/v1alpha2",
             "metadata":{"resourceVersion":"1"}}"#;
         assert!(
-            list(none, split, Extent::Objects).is_err(),
+            list(none, split, Projection::Full).is_err(),
             "it is an object"
         );
     }

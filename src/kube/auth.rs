@@ -85,11 +85,11 @@ pub enum Roots {
     /// The public roots.
     Public,
     /// Anyone.
-    Anyone,
+    Insecure,
 }
 
 /// Makes TLS configurations, a new one whenever the CA file has changed.
-pub struct Trust {
+pub struct TlsConfig {
     roots: Roots,
     /// Which state of the file the last one was made from.
     made: Option<Stamp>,
@@ -99,10 +99,10 @@ pub struct Trust {
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Stamp(u64, u64, i64, i64);
 
-impl Trust {
+impl TlsConfig {
     /// Nothing is read yet.
-    pub fn new(roots: Roots) -> Trust {
-        Trust { roots, made: None }
+    pub fn new(roots: Roots) -> TlsConfig {
+        TlsConfig { roots, made: None }
     }
 
     /// A TLS configuration, if what it rests on has changed since the last call.
@@ -122,7 +122,7 @@ impl Trust {
                 let file = fs::metadata(path).map_err(unusable(path))?;
                 Stamp(file.ino(), file.len(), file.mtime(), file.mtime_nsec())
             }
-            Roots::Public | Roots::Anyone => Stamp::default(),
+            Roots::Public | Roots::Insecure => Stamp::default(),
         };
         if self.made == Some(stamp) {
             return Ok(None);
@@ -139,7 +139,7 @@ impl Trust {
             Roots::Public => Some(RootCertStore::from_iter(
                 webpki_roots::TLS_SERVER_ROOTS.iter().cloned(),
             )),
-            Roots::Anyone => None,
+            Roots::Insecure => None,
         };
         let mut config = config
             .dangerous()

@@ -13,10 +13,10 @@ use ureq::{Agent, BodyReader};
 
 use crate::backoff::Patience;
 use crate::error::{Error, Target};
-use crate::kube::auth::{Roots, TokenFile, Trust};
+use crate::kube::auth::{Roots, TlsConfig, TokenFile};
 use crate::net::transport::{CachingResolver, PollConnector, Shared, Socket};
 use crate::process::signals::Signals;
-use crate::snapshot::Extent;
+use crate::snapshot::Projection;
 
 /// From the start of a request to its answer's headers, connecting and handshaking included; of a
 /// slow server the headers may take longer.
@@ -35,10 +35,12 @@ const HEADER_NAME: usize = 64;
 /// The server's word on being left alone is believed up to here.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-fn accept(extent: Extent) -> HeaderValue {
+fn accept(extent: Projection) -> HeaderValue {
     HeaderValue::from_static(match extent {
-        Extent::Objects => "application/json",
-        Extent::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        Projection::Full => "application/json",
+        Projection::MetadataOnly => {
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        }
     })
 }
 
@@ -80,11 +82,11 @@ pub struct Client {
     patience: Patience,
     token: Option<TokenFile>,
     /// `None` for http.
-    trust: Option<Trust>,
+    trust: Option<TlsConfig>,
 }
 
 /// An answer whose headers are there.
-pub struct Answer {
+pub struct Head {
     /// The HTTP status.
     pub status: u16,
     /// How long the server wants to be left alone.
@@ -111,8 +113,15 @@ impl Client {
         signals: Signals,
     ) -> Result<Client, Error> {
         let shared = Arc::new(Shared::new(signals));
-        let mut trust = apiserver.starts_with("https:").then(|| Trust::new(roots));
-        if let Some(config) = trust.as_mut().map(Trust::refresh).transpose()?.flatten() {
+        let mut trust = apiserver
+            .starts_with("https:")
+            .then(|| TlsConfig::new(roots));
+        if let Some(config) = trust
+            .as_mut()
+            .map(TlsConfig::refresh)
+            .transpose()?
+            .flatten()
+        {
             shared.set_tls(config);
         }
         if let Ok(uri) = apiserver.parse() {
@@ -135,8 +144,8 @@ impl Client {
         method: Method,
         target: &Target,
         path: &str,
-        extent: Extent,
-    ) -> Result<Answer, Error> {
+        extent: Projection,
+    ) -> Result<Head, Error> {
         let answer = self.send(method, target, path, extent)?;
         // The token may have been rotated between our read and the server's check.
         if answer.status == 401 && self.token.is_some() {
@@ -170,8 +179,8 @@ impl Client {
         method: Method,
         target: &Target,
         path: &str,
-        extent: Extent,
-    ) -> Result<Answer, Error> {
+        extent: Projection,
+    ) -> Result<Head, Error> {
         self.refresh_trust();
         let now = Instant::now();
         let longer = self.patience.within(HEADERS_WITHIN, now) - HEADERS_WITHIN;
@@ -189,7 +198,7 @@ impl Client {
                 self.shared.worked(&socket);
                 socket.watch();
                 let (head, body) = response.into_parts();
-                Ok(Answer {
+                Ok(Head {
                     status: head.status.as_u16(),
                     retry_after: retry_after(&head.headers),
                     within: self.patience.within(BODY_WITHIN, Instant::now()),
@@ -216,7 +225,7 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-        extent: Extent,
+        extent: Projection,
     ) -> Result<Response<ureq::Body>, ureq::Error> {
         let (verb, body) = match method {
             Method::Get => ("GET", None),
@@ -228,7 +237,7 @@ impl Client {
             .method(verb)
             .uri(uri)
             .header(ACCEPT, accept(extent));
-        if extent == Extent::Metadata {
+        if extent == Projection::MetadataOnly {
             // Nothing follows a look for a while: its connection would only take memory.
             request = request.header(CONNECTION, "close");
         }
@@ -251,7 +260,7 @@ impl Client {
 
     /// While the CA file is gone or unreadable, what it said last stays trusted.
     fn refresh_trust(&mut self) {
-        if let Some(Ok(Some(config))) = self.trust.as_mut().map(Trust::refresh) {
+        if let Some(Ok(Some(config))) = self.trust.as_mut().map(TlsConfig::refresh) {
             self.shared.set_tls(config);
         }
     }

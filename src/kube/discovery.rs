@@ -74,17 +74,17 @@ impl Discovery {
     }
 
     /// The group serves these versions. True: we can read one of them.
-    pub fn served(&mut self, versions: &[String], now: Instant) -> bool {
+    pub fn on_group(&mut self, versions: &[String], now: Instant) -> bool {
         let mut known = VERSIONS.iter();
         match known.find(|known| versions.iter().any(|v| v == *known)) {
             Some(version) => self.state = State::Speak((*version).to_owned()),
-            None => self.not_served(now),
+            None => self.on_group_missing(now),
         }
         self.version().is_some()
     }
 
     /// Nobody serves the group.
-    pub fn not_served(&mut self, now: Instant) {
+    pub fn on_group_missing(&mut self, now: Instant) {
         self.ask(now, self.every);
     }
 
@@ -99,7 +99,7 @@ impl Discovery {
     }
 
     /// The version that is spoken gave a list.
-    pub fn works(&mut self) {
+    pub fn on_list_ok(&mut self) {
         self.belied = false;
         if let (State::Try(_), Some(version)) = (&self.state, self.version()) {
             self.state = State::Speak(version.to_owned());
@@ -108,7 +108,7 @@ impl Discovery {
 
     /// A request in the version that is spoken was answered by 404. True: no version is left that
     /// anyone serves.
-    pub fn unserved(&mut self, now: Instant) -> bool {
+    pub fn on_resource_missing(&mut self, now: Instant) -> bool {
         match self.state {
             State::Speak(_) => {
                 // Asked at once the first time; a group that contradicts itself gets time for it.
@@ -126,7 +126,7 @@ impl Discovery {
                 false
             }
             State::Try(_) => {
-                self.not_served(now);
+                self.on_group_missing(now);
                 true
             }
             State::Fixed(_) => true,
@@ -154,7 +154,7 @@ mod tests {
             (discovery.version(), discovery.due(false)),
             (None, Some(now))
         );
-        let known = discovery.served(&strings(served), now);
+        let known = discovery.on_group(&strings(served), now);
         assert_eq!((discovery.version(), known), (want, want.is_some()));
     }
 
@@ -170,10 +170,10 @@ mod tests {
     fn asks_again_while_nobody_serves_the_group_and_more_often_while_splits_count() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        discovery.not_served(now);
+        discovery.on_group_missing(now);
         assert_eq!(discovery.due(false), Some(now + EVERY));
         assert_eq!(discovery.due(true), Some(now + WHILE_HOLDING));
-        assert!(discovery.served(&strings(&["v1alpha2"]), now));
+        assert!(discovery.on_group(&strings(&["v1alpha2"]), now));
         assert_eq!(
             (discovery.version(), discovery.due(true)),
             (Some("v1alpha2"), None)
@@ -184,10 +184,10 @@ mod tests {
     fn a_404_for_a_version_makes_it_ask_at_once() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        discovery.served(&strings(&["v1alpha2"]), now);
-        assert!(!discovery.unserved(now));
+        discovery.on_group(&strings(&["v1alpha2"]), now);
+        assert!(!discovery.on_resource_missing(now));
         assert_eq!(discovery.due(false), Some(now));
-        assert!(!discovery.unserved(now), "the group will tell");
+        assert!(!discovery.on_resource_missing(now), "the group will tell");
     }
 
     #[test]
@@ -206,13 +206,13 @@ mod tests {
         discovery.refused();
         for version in ["v1alpha4", "v1alpha3"] {
             assert_eq!(discovery.version(), Some(version));
-            assert!(!discovery.unserved(now));
+            assert!(!discovery.on_resource_missing(now));
         }
-        discovery.works();
+        discovery.on_list_ok();
         assert_eq!(discovery.version(), Some("v1alpha2"));
         discovery.refused();
         for last in [false, false, false, true] {
-            assert_eq!(discovery.unserved(now), last);
+            assert_eq!(discovery.on_resource_missing(now), last);
         }
         assert_eq!(discovery.due(false), Some(now + EVERY));
     }
@@ -222,13 +222,13 @@ mod tests {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
         for wait in [Duration::ZERO, WHILE_HOLDING, WHILE_HOLDING] {
-            discovery.served(&strings(&["v1alpha4"]), now);
-            discovery.unserved(now);
+            discovery.on_group(&strings(&["v1alpha4"]), now);
+            discovery.on_resource_missing(now);
             assert_eq!(discovery.due(false), Some(now + wait));
         }
-        discovery.served(&strings(&["v1alpha4"]), now);
-        discovery.works();
-        discovery.unserved(now);
+        discovery.on_group(&strings(&["v1alpha4"]), now);
+        discovery.on_list_ok();
+        discovery.on_resource_missing(now);
         assert_eq!(discovery.due(false), Some(now), "it worked meanwhile");
     }
 
@@ -236,7 +236,7 @@ mod tests {
     fn a_version_fixed_by_a_flag_stays() {
         let now = Instant::now();
         let mut discovery = Discovery::new(Some("v1alpha2".into()), EVERY, now);
-        assert!(discovery.is_fixed() && discovery.unserved(now));
+        assert!(discovery.is_fixed() && discovery.on_resource_missing(now));
         assert_eq!(
             (discovery.version(), discovery.due(true)),
             (Some("v1alpha2"), None)

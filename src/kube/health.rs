@@ -7,12 +7,12 @@ use log::{debug, info, warn};
 
 use crate::backoff::{Notice, Outage, Random};
 use crate::error::{Chain, Error, Kind, Target};
-use crate::kube::client::{Answer, Client, Method};
+use crate::kube::client::{Client, Head, Method};
 use crate::kube::list_watch::RETRY_DENIED;
-use crate::snapshot::Extent;
+use crate::snapshot::Projection;
 
 /// The API server, in good days and bad.
-pub struct Server {
+pub struct ApiServer {
     client: Client,
     outage: Outage,
     /// For every wait that should not fall together with others'.
@@ -25,10 +25,10 @@ pub struct Server {
     unauthorized: Option<Instant>,
 }
 
-impl Server {
+impl ApiServer {
     /// Not asked yet.
-    pub fn new(client: Client, random: Random) -> Server {
-        Server {
+    pub fn new(client: Client, random: Random) -> ApiServer {
+        ApiServer {
             client,
             outage: Outage::default(),
             random,
@@ -99,8 +99,8 @@ impl Server {
         &mut self,
         target: &Target,
         path: &str,
-        extent: Extent,
-    ) -> Result<Option<Answer>, String> {
+        extent: Projection,
+    ) -> Result<Option<Head>, String> {
         match self.try_ask(Method::Get, target, path, extent) {
             Ok(answer) => Ok(Some(answer)),
             Err(Error::Answer { what, .. }) => {
@@ -120,8 +120,8 @@ impl Server {
         method: Method,
         target: &Target,
         path: &str,
-        extent: Extent,
-    ) -> Result<Answer, Error> {
+        extent: Projection,
+    ) -> Result<Head, Error> {
         debug!(path; "asking");
         let answer = self.client.ask(method, target, path, extent)?;
         self.answered(answer.status, Instant::now());

@@ -45,16 +45,16 @@ use crate::snapshot::{ResourceVersion, Version};
 /// A watch is asked to end after this and up to half as much again, so that the watches of many
 /// pods do not reopen together. Half of it, with a look in the middle, is the least time between
 /// two requests while bookmarks come.
-const WATCH_FOR: Duration = Duration::from_secs(480);
-const WATCH_SPREAD: Duration = Duration::from_secs(240);
+const WATCH_TIMEOUT: Duration = Duration::from_secs(480);
+const WATCH_TIMEOUT_JITTER: Duration = Duration::from_secs(240);
 /// A stream this much older than it was asked to be is dead.
-const WATCH_MARGIN: Duration = Duration::from_secs(10);
+const WATCH_GRACE: Duration = Duration::from_secs(10);
 /// A stream that ends younger than this has failed.
-const WATCH_AT_LEAST: Duration = Duration::from_secs(5);
+const MIN_WATCH_LIFETIME: Duration = Duration::from_secs(5);
 /// The longest wait after such a stream: the next one brings what has changed within five seconds.
 const REOPENED_WITHIN: Duration = Duration::from_secs(4);
 /// How long a stream has to bring what a look has seen.
-const LOOK_GRACE: Duration = Duration::from_secs(2);
+const CHECK_GRACE: Duration = Duration::from_secs(2);
 /// How often a real API server sends bookmarks, and what it has been seen to stay below: 62 seconds.
 const BOOKMARKS_EVERY: Duration = Duration::from_secs(60);
 const BOOKMARKED_WITHIN: Duration = Duration::from_secs(65);
@@ -63,35 +63,35 @@ const BOOKMARKED_WITHIN: Duration = Duration::from_secs(65);
 pub const RETRY_DENIED: Duration = Duration::from_millis(500);
 
 /// The objects that a list-watch covers, by name: none or one, where it is for a single object.
-pub type Found = BTreeMap<String, Version>;
+pub type ObjectVersions = BTreeMap<String, Version>;
 
 /// How changes are learned of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum SyncMode {
     /// Not at all; but what is absent is asked for again.
     Once,
     /// By a look every so often.
     Poll(Duration),
     /// By a watch, with a look every so often.
-    Follow(Duration),
+    Watch(Duration),
 }
 
 /// A request to make.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum Request {
     /// List whole objects.
     List,
     /// Watch from here for so long.
     Watch(ResourceVersion, Duration),
     /// List metadata.
-    Look,
+    Check,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
     /// A list has arrived, whole.
-    Listed(ResourceVersion, Found),
+    Listed(ResourceVersion, ObjectVersions),
     /// A watch has been granted for so long.
     Opened(Duration),
     /// The stream tells of an object.
@@ -101,9 +101,9 @@ pub enum Input {
     /// The stream tells how far it has come.
     Bookmark(ResourceVersion),
     /// A look has arrived, whole.
-    Looked(Found),
+    Checked(ObjectVersions),
     /// A look failed; how.
-    LookFailed(Failure),
+    CheckFailed(Failure),
     /// The stream ended, by rule or not.
     Ended,
     /// A request or a stream failed.
@@ -146,119 +146,119 @@ enum State {
 
 /// The list-watch of one object, or of one kind in a namespace.
 #[derive(Debug)]
-pub struct Watch {
-    manner: Manner,
+pub struct ListWatch {
+    manner: SyncMode,
     state: State,
     /// What we know to be there; meaningless before the first list.
-    found: Found,
+    found: ObjectVersions,
     backoff: Backoff,
     /// Of streams that end at once.
     reopens: Backoff,
-    next_look: Instant,
+    next_check: Instant,
     /// The middle of a stream's time, by which to look at the latest whatever streams say; `None`:
     /// that is done.
     middle: Option<Instant>,
     /// The last stream has said nothing.
     mute: bool,
     /// Bookmarks come, as far as is known, so that a stream without news is not silent.
-    bookmarked: bool,
+    bookmarks_expected: bool,
     /// The last look failed.
-    owed: bool,
+    check_failed: bool,
     /// The stream has told of these objects since the last look was asked for, whose answer may be
     /// older: what that says of them is no word against the stream.
-    told: BTreeSet<String>,
+    changed_since_check: BTreeSet<String>,
     /// A look differs from the stream: by then it must have told of these objects.
-    suspect: Option<(Instant, BTreeSet<String>)>,
+    missed_changes: Option<(Instant, BTreeSet<String>)>,
 }
 
-impl Watch {
+impl ListWatch {
     /// Wants a list at once.
-    pub fn new(manner: Manner, now: Instant) -> Watch {
-        let next_look = match manner {
+    pub fn new(manner: SyncMode, now: Instant) -> ListWatch {
+        let next_check = match manner {
             // A stream sets its own time.
-            Manner::Once | Manner::Follow(_) => now,
-            Manner::Poll(interval) => now + interval,
+            SyncMode::Once | SyncMode::Watch(_) => now,
+            SyncMode::Poll(interval) => now + interval,
         };
-        Watch {
+        ListWatch {
             manner,
             state: State::List { due: now },
-            found: Found::new(),
+            found: ObjectVersions::new(),
             backoff: Backoff::default(),
             reopens: Backoff::up_to(REOPENED_WITHIN),
-            next_look,
+            next_check,
             middle: None,
             mute: false,
-            bookmarked: true,
-            owed: false,
-            told: BTreeSet::new(),
-            suspect: None,
+            bookmarks_expected: true,
+            check_failed: false,
+            changed_since_check: BTreeSet::new(),
+            missed_changes: None,
         }
     }
 
     /// The request to make now, if any.
-    pub fn wants(&mut self, now: Instant, random: &mut Random) -> Option<Want> {
+    pub fn next_request(&mut self, now: Instant, random: &mut Random) -> Option<Request> {
         match &self.state {
-            State::List { due } if *due <= now => Some(Want::List),
+            State::List { due } if *due <= now => Some(Request::List),
             // A list that fails, too, has its next turn when a look would have.
-            State::Open { due, failed, .. } if *failed && *due <= now && self.next_look <= now => {
-                self.owed = false;
-                self.put_off_look(now, random);
-                Some(Want::List)
+            State::Open { due, failed, .. } if *failed && *due <= now && self.next_check <= now => {
+                self.check_failed = false;
+                self.put_off_check(now, random);
+                Some(Request::List)
             }
-            State::Open { at, due, .. } if *due <= now => Some(Want::Watch(
+            State::Open { at, due, .. } if *due <= now => Some(Request::Watch(
                 at.clone(),
-                WATCH_FOR + random.up_to(WATCH_SPREAD),
+                WATCH_TIMEOUT + random.up_to(WATCH_TIMEOUT_JITTER),
             )),
             State::List { .. } | State::Open { .. } => None,
             State::Streaming { .. } | State::Resting => {
-                self.wants_look(now, random).then_some(Want::Look)
+                self.check_is_due(now, random).then_some(Request::Check)
             }
         }
     }
 
     /// Whether a look is due; the next one's time is set then.
-    fn wants_look(&mut self, now: Instant, random: &mut Random) -> bool {
-        if self.look_due().is_none_or(|at| now < at) {
+    fn check_is_due(&mut self, now: Instant, random: &mut Random) -> bool {
+        if self.check_due().is_none_or(|at| now < at) {
             return false;
         }
-        self.owed = false;
-        self.told.clear();
+        self.check_failed = false;
+        self.changed_since_check.clear();
         match self.manner {
-            Manner::Poll(interval) => {
+            SyncMode::Poll(interval) => {
                 // Looks keep their phase, however late one comes.
-                let late = now.saturating_duration_since(self.next_look).as_nanos();
+                let late = now.saturating_duration_since(self.next_check).as_nanos();
                 let missed = late / interval.as_nanos().max(1);
-                self.next_look += interval * (1 + u32::try_from(missed).unwrap_or(0));
-                self.next_look = self.next_look.max(now);
+                self.next_check += interval * (1 + u32::try_from(missed).unwrap_or(0));
+                self.next_check = self.next_check.max(now);
             }
-            Manner::Follow(interval) => {
+            SyncMode::Watch(interval) => {
                 // It is the middle, or the bookmarks have stopped coming.
-                self.bookmarked &= self.middle.is_some_and(|at| at <= now);
+                self.bookmarks_expected &= self.middle.is_some_and(|at| at <= now);
                 // One shortly before the middle serves for it.
                 let _ = self.middle.take_if(|at| *at <= now + interval);
-                self.put_off_look(now, random);
+                self.put_off_check(now, random);
             }
-            Manner::Once => {}
+            SyncMode::Once => {}
         }
         true
     }
 
     /// When to look, if a stream says nothing more. While one is suspected, it has its own time.
-    fn look_due(&self) -> Option<Instant> {
-        let looks = self.manner != Manner::Once && self.suspect.is_none();
-        looks.then_some(self.next_look)
+    fn check_due(&self) -> Option<Instant> {
+        let looks = self.manner != SyncMode::Once && self.missed_changes.is_none();
+        looks.then_some(self.next_check)
     }
 
     /// It has just been listed or looked at, or a stream has spoken.
-    fn put_off_look(&mut self, now: Instant, random: &mut Random) {
-        if let (Manner::Follow(interval), false) = (self.manner, self.owed) {
+    fn put_off_check(&mut self, now: Instant, random: &mut Random) {
+        if let (SyncMode::Watch(interval), false) = (self.manner, self.check_failed) {
             // Many who have heard the same do not look together. What a look finds is fetched within
             // an interval of half a minute or more.
             let mut silent = interval - interval / 16 - random.up_to(interval / 16 * 3);
-            if self.bookmarked && interval >= BOOKMARKS_EVERY {
+            if self.bookmarks_expected && interval >= BOOKMARKS_EVERY {
                 silent = silent.max(BOOKMARKED_WITHIN);
             }
-            self.next_look = self.middle.map_or(now + silent, |at| at.min(now + silent));
+            self.next_check = self.middle.map_or(now + silent, |at| at.min(now + silent));
         }
     }
 
@@ -276,7 +276,7 @@ impl Watch {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::List { due } | State::Open { due, .. } => Some(*due),
-            State::Streaming { .. } | State::Resting => self.look_due(),
+            State::Streaming { .. } | State::Resting => self.check_due(),
         }
     }
 
@@ -284,7 +284,7 @@ impl Watch {
     pub fn expires(&self) -> Option<Instant> {
         match &self.state {
             State::Streaming { until, .. } => {
-                let by = self.suspect.as_ref().map(|(by, _)| *by);
+                let by = self.missed_changes.as_ref().map(|(by, _)| *by);
                 Some(by.map_or(*until, |by| by.min(*until)))
             }
             State::List { .. } | State::Open { .. } | State::Resting => None,
@@ -298,21 +298,21 @@ impl Watch {
             Input::Opened(lasts) => self.opened(lasts, now, random),
             Input::Changed(name, version) => {
                 let at = version.resource_version.clone();
-                self.clear(&name);
+                self.mark_reported(&name);
                 self.found.insert(name, version);
-                self.hear(at, now, random);
+                self.advance_to(at, now, random);
             }
             Input::Deleted(name, at) => {
-                self.clear(&name);
+                self.mark_reported(&name);
                 self.found.remove(&name);
-                self.hear(at, now, random);
+                self.advance_to(at, now, random);
             }
             Input::Bookmark(at) => {
-                self.bookmarked = true;
-                self.hear(at, now, random);
+                self.bookmarks_expected = true;
+                self.advance_to(at, now, random);
             }
-            Input::Looked(found) => self.looked(found, now),
-            Input::LookFailed(failure) => self.look_failed(failure, now, random),
+            Input::Checked(found) => self.looked(found, now),
+            Input::CheckFailed(failure) => self.look_failed(failure, now, random),
             Input::Ended => self.ended(now, random),
             Input::Failed(failure) => return self.failed(failure, now, random),
             Input::Tick => return self.tick(now, random),
@@ -320,20 +320,26 @@ impl Watch {
         false
     }
 
-    fn listed(&mut self, at: ResourceVersion, found: Found, now: Instant, random: &mut Random) {
+    fn listed(
+        &mut self,
+        at: ResourceVersion,
+        found: ObjectVersions,
+        now: Instant,
+        random: &mut Random,
+    ) {
         self.found = found;
-        (self.owed, self.suspect, self.middle) = (false, None, None);
-        self.put_off_look(now, random);
+        (self.check_failed, self.missed_changes, self.middle) = (false, None, None);
+        self.put_off_check(now, random);
         self.state = match self.manner {
-            Manner::Follow(_) => State::Open {
+            SyncMode::Watch(_) => State::Open {
                 at,
                 due: now,
                 failed: false,
             },
-            Manner::Once if self.found.is_empty() => State::List {
+            SyncMode::Once if self.found.is_empty() => State::List {
                 due: now + RETRY_DENIED,
             },
-            Manner::Once | Manner::Poll(_) => State::Resting,
+            SyncMode::Once | SyncMode::Poll(_) => State::Resting,
         };
     }
 
@@ -342,43 +348,43 @@ impl Watch {
             self.state = State::Streaming {
                 at: at.clone(),
                 since: now,
-                until: now + lasts + WATCH_MARGIN,
+                until: now + lasts + WATCH_GRACE,
             };
             self.middle.get_or_insert(now + lasts / 2);
             if !std::mem::replace(&mut self.mute, true) {
-                self.put_off_look(now, random);
+                self.put_off_check(now, random);
             }
         }
     }
 
     /// The stream is alive and has come as far as `to`.
-    fn hear(&mut self, to: ResourceVersion, now: Instant, random: &mut Random) {
+    fn advance_to(&mut self, to: ResourceVersion, now: Instant, random: &mut Random) {
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
         }
         self.mute = false;
-        self.put_off_look(now, random);
+        self.put_off_check(now, random);
     }
 
     /// The stream has told of an object. A bookmark tells of none: one that came past a change
     /// which a look has seen was a lie.
-    fn clear(&mut self, name: &str) {
-        self.told.insert(name.to_owned());
-        self.suspect.take_if(|(_, names)| {
+    fn mark_reported(&mut self, name: &str) {
+        self.changed_since_check.insert(name.to_owned());
+        self.missed_changes.take_if(|(_, names)| {
             names.remove(name);
             names.is_empty()
         });
     }
 
-    fn looked(&mut self, found: Found, now: Instant) {
+    fn looked(&mut self, found: ObjectVersions, now: Instant) {
         let names = self.found.keys().chain(found.keys());
         let differs = |name: &&String| {
-            !self.told.contains(*name) && self.found.get(*name) != found.get(*name)
+            !self.changed_since_check.contains(*name) && self.found.get(*name) != found.get(*name)
         };
         let differ: BTreeSet<String> = gather(names.filter(differs).cloned());
         match self.state {
             State::Streaming { .. } => {
-                self.suspect = (!differ.is_empty()).then(|| (now + LOOK_GRACE, differ));
+                self.missed_changes = (!differ.is_empty()).then(|| (now + CHECK_GRACE, differ));
             }
             // There may be no stream that lives for long enough to be suspected.
             State::Resting | State::Open { .. } if !differ.is_empty() => self.relist(now),
@@ -399,21 +405,21 @@ impl Watch {
             // The next look will tell.
             Failure::Gone | Failure::Object => return,
         };
-        (self.next_look, self.owed) = (now + wait, true);
+        (self.next_check, self.check_failed) = (now + wait, true);
     }
 
     fn ended(&mut self, now: Instant, random: &mut Random) {
         let State::Streaming { at, since, .. } = &self.state else {
             return;
         };
-        if self.suspect.is_some() {
+        if self.missed_changes.is_some() {
             // There was no time left to clear it.
             let wait = self.backoff.stumbled(now, random);
             return self.relist(now + wait);
         }
         let (at, failed) = (
             at.clone(),
-            now.saturating_duration_since(*since) < WATCH_AT_LEAST,
+            now.saturating_duration_since(*since) < MIN_WATCH_LIFETIME,
         );
         let wait = match failed {
             true => self.reopens.stumbled(now, random),
@@ -445,8 +451,8 @@ impl Watch {
             }
             Failure::Gone => self.backoff.stumbled(now, random),
             Failure::Object => match self.manner {
-                Manner::Once => RETRY_DENIED,
-                Manner::Poll(_) | Manner::Follow(_) => self.backoff.failed(now, random),
+                SyncMode::Once => RETRY_DENIED,
+                SyncMode::Poll(_) | SyncMode::Watch(_) => self.backoff.failed(now, random),
             },
         };
         self.relist(now + wait);
@@ -464,12 +470,16 @@ impl Watch {
 
     /// Wants a list by then, whatever was under way.
     pub fn relist(&mut self, due: Instant) {
-        self.suspect = None;
+        self.missed_changes = None;
         self.state = State::List { due };
     }
 
     fn tick(&mut self, now: Instant, random: &mut Random) -> bool {
-        if self.suspect.as_ref().is_some_and(|(by, _)| *by <= now) {
+        if self
+            .missed_changes
+            .as_ref()
+            .is_some_and(|(by, _)| *by <= now)
+        {
             let wait = self.backoff.stumbled(now, random);
             self.relist(now + wait);
             return true;

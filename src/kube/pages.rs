@@ -88,7 +88,7 @@ impl Pages {
 mod tests {
     use super::*;
     use crate::kube::api;
-    use crate::snapshot::{Extent, ObjectKind};
+    use crate::snapshot::{ObjectKind, Projection};
     use serde_json::json;
 
     fn page(names: &[&str], next: &str) -> List {
@@ -99,7 +99,7 @@ mod tests {
         api::list(
             list.to_string().as_bytes(),
             ObjectKind::ConfigMap,
-            Extent::Objects,
+            Projection::Full,
         )
         .unwrap()
     }

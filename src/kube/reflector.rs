@@ -11,24 +11,24 @@ use crate::backoff::Repeats;
 use crate::error::{Chain, Error, Kind, Target};
 use crate::gather;
 use crate::kube::api::{self, WatchEvent};
-use crate::kube::health::Server;
-use crate::kube::list_watch::{Failure, Found, Input, Manner, Want, Watch};
+use crate::kube::health::ApiServer;
+use crate::kube::list_watch::{Failure, Input, ListWatch, ObjectVersions, Request, SyncMode};
 use crate::kube::pages::Pages;
 use crate::kube::{list_path, watch_path};
-use crate::net::response::{Exchange, Progress};
-use crate::snapshot::{Extent, Object, ObjectKind};
+use crate::net::response::{Progress, Response};
+use crate::snapshot::{Object, ObjectKind, Projection};
 
 /// What the cluster says.
 #[derive(Debug)]
-pub enum Observation {
+pub enum Event {
     /// These objects are there, and no others.
-    Listed(Vec<Object>),
+    Replaced(Vec<Object>),
     /// This object is there, in this state.
-    Changed(Object),
+    Applied(Object),
     /// The object of this name is gone.
     Deleted(String),
     /// It will not say, for a reason of these objects' own.
-    Refused(Error),
+    Unavailable(Error),
     /// What it says is of no use: too long, or nothing that can be read.
     Unusable,
 }
@@ -41,21 +41,21 @@ enum Purpose {
     /// A watch: lines, as they come.
     Watch,
     /// A list of metadata.
-    Look,
+    Check,
 }
 
 /// A list-watch and everything that is under way for it.
-pub struct Followed {
+pub struct Reflector {
     kind: ObjectKind,
     /// What it covers; the verb is the last request's.
     target: Target,
     /// Of its API group; `None`: not known, so nothing can be asked.
     version: Option<String>,
-    watch: Watch,
+    watch: ListWatch,
     /// A list or a watch that is being answered.
-    answer: Option<(Purpose, Exchange)>,
+    answer: Option<(Purpose, Response)>,
     /// A look that is being answered.
-    look: Option<Exchange>,
+    check: Option<Response>,
     /// What has come of each.
     listed: Pages,
     looked: Pages,
@@ -69,17 +69,17 @@ pub struct Followed {
     skipped: String,
 }
 
-impl Followed {
+impl Reflector {
     /// Nothing asked yet. `name`: of the one object; `None`: all of the kind in the namespace.
     pub fn new(
         kind: ObjectKind,
         namespace: String,
         name: Option<String>,
-        manner: Manner,
+        manner: SyncMode,
         now: Instant,
-    ) -> Followed {
+    ) -> Reflector {
         let (resource, group) = (kind.plural(), kind.group());
-        Followed {
+        Reflector {
             kind,
             target: Target {
                 verb: "list",
@@ -89,9 +89,9 @@ impl Followed {
                 name,
             },
             version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
-            watch: Watch::new(manner, now),
+            watch: ListWatch::new(manner, now),
             answer: None,
-            look: None,
+            check: None,
             listed: Pages::default(),
             looked: Pages::default(),
             trouble: None,
@@ -102,7 +102,7 @@ impl Followed {
     }
 
     /// Asks in this version of the API group from now on, if at all.
-    pub fn speak(&mut self, version: Option<&str>, now: Instant) {
+    pub fn set_api_version(&mut self, version: Option<&str>, now: Instant) {
         if self.version.as_deref() != version {
             self.version = version.map(str::to_owned);
             // An open stream of another version goes on telling the same objects.
@@ -136,29 +136,29 @@ impl Followed {
     }
 
     /// What is being answered, for poll(2).
-    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+    pub fn responses(&self) -> impl Iterator<Item = &Response> {
         self.answer
             .iter()
-            .map(|(_, exchange)| exchange)
-            .chain(&self.look)
+            .map(|(_, response)| response)
+            .chain(&self.check)
     }
 
     /// The same, to be marked as readable.
-    pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+    pub fn responses_mut(&mut self) -> impl Iterator<Item = &mut Response> {
         self.answer
             .iter_mut()
-            .map(|(_, exchange)| exchange)
-            .chain(&mut self.look)
+            .map(|(_, response)| response)
+            .chain(&mut self.check)
     }
 
     /// Whether something has arrived that is not read yet.
     pub fn has_input(&self) -> bool {
-        self.exchanges().any(Exchange::has_input)
+        self.responses().any(Response::has_input)
     }
 
     /// When something is to be done without input. `permitted`: when requests may go out.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        let patience = self.exchanges().filter_map(|exchange| exchange.deadline);
+        let patience = self.responses().filter_map(|response| response.deadline);
         let asks = self.version.is_some() && !self.is_asking();
         let at_once = self.looks_on().then(Instant::now);
         let own = at_once.or(self.watch.deadline()).filter(|_| asks);
@@ -170,7 +170,7 @@ impl Followed {
     /// Whether the answer to what the list-watch wants is on its way.
     fn is_asking(&self) -> bool {
         match self.watch.is_settled() {
-            true => self.look.is_some(),
+            true => self.check.is_some(),
             false => self.answer.is_some(),
         }
     }
@@ -183,58 +183,58 @@ impl Followed {
     fn pages(&mut self, purpose: Purpose) -> &mut Pages {
         match purpose {
             Purpose::List | Purpose::Watch => &mut self.listed,
-            Purpose::Look => &mut self.looked,
+            Purpose::Check => &mut self.looked,
         }
     }
 
     /// Makes the request that is due, if any. True: one was made.
-    pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
+    pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
         if self.is_asking() {
             return false;
         }
         let Some(version) = &self.version else {
             return false;
         };
-        let want = match self.looks_on() {
-            true => Some(Want::Look),
-            false => self.watch.wants(now, &mut server.random),
+        let request = match self.looks_on() {
+            true => Some(Request::Check),
+            false => self.watch.next_request(now, &mut server.random),
         };
-        let Some(want) = want else {
+        let Some(request) = request else {
             return false;
         };
-        let (purpose, extent, path) = match &want {
-            Want::List => (
+        let (purpose, extent, path) = match &request {
+            Request::List => (
                 Purpose::List,
-                Extent::Objects,
+                Projection::Full,
                 list_path(&self.target, version, &self.listed),
             ),
-            Want::Look => (
-                Purpose::Look,
-                Extent::Metadata,
+            Request::Check => (
+                Purpose::Check,
+                Projection::MetadataOnly,
                 list_path(&self.target, version, &self.looked),
             ),
-            Want::Watch(from, lasts) => (
+            Request::Watch(from, lasts) => (
                 Purpose::Watch,
-                Extent::Objects,
+                Projection::Full,
                 watch_path(&self.target, version, from, *lasts),
             ),
         };
         self.target.verb = match purpose {
-            Purpose::List | Purpose::Look => "list",
+            Purpose::List | Purpose::Check => "list",
             Purpose::Watch => "watch",
         };
         let answer = server.ask(&self.target, &path, extent);
         let now = Instant::now();
         match answer {
             Ok(Some(answer)) => {
-                if let (Want::Watch(_, lasts), 200) = (want, answer.status) {
+                if let (Request::Watch(_, lasts), 200) = (request, answer.status) {
                     self.trouble = None;
                     self.step(Input::Opened(lasts), server, now);
                 }
-                let exchange = Exchange::new(answer, purpose == Purpose::Watch, now);
+                let response = Response::new(answer, purpose == Purpose::Watch, now);
                 match purpose {
-                    Purpose::List | Purpose::Watch => self.answer = Some((purpose, exchange)),
-                    Purpose::Look => self.look = Some(exchange),
+                    Purpose::List | Purpose::Watch => self.answer = Some((purpose, response)),
+                    Purpose::Check => self.check = Some(response),
                 }
             }
             Ok(None) => self.fail(purpose, Failure::Server, server, now),
@@ -244,26 +244,27 @@ impl Followed {
     }
 
     /// A request has failed.
-    fn fail(&mut self, purpose: Purpose, failure: Failure, server: &mut Server, now: Instant) {
+    fn fail(&mut self, purpose: Purpose, failure: Failure, server: &mut ApiServer, now: Instant) {
         self.pages(purpose).restart();
         let input = match purpose {
             Purpose::List | Purpose::Watch => Input::Failed(failure),
-            Purpose::Look => Input::LookFailed(failure),
+            Purpose::Check => Input::CheckFailed(failure),
         };
         self.step(input, server, now);
     }
 
     /// Reads what has arrived, and says what it tells.
-    pub fn read(&mut self, server: &mut Server, observations: &mut Vec<Observation>) {
-        if let Some((purpose, mut exchange)) = self.answer.take_if(|(_, exchange)| exchange.more)
-            && self.read_answer(purpose, &mut exchange, server, observations)
+    pub fn read(&mut self, server: &mut ApiServer, observations: &mut Vec<Event>) {
+        if let Some((purpose, mut response)) =
+            self.answer.take_if(|(_, response)| response.readable)
+            && self.read_answer(purpose, &mut response, server, observations)
         {
-            self.answer = Some((purpose, exchange));
+            self.answer = Some((purpose, response));
         }
-        if let Some(mut exchange) = self.look.take_if(|exchange| exchange.more)
-            && self.read_answer(Purpose::Look, &mut exchange, server, observations)
+        if let Some(mut response) = self.check.take_if(|response| response.readable)
+            && self.read_answer(Purpose::Check, &mut response, server, observations)
         {
-            self.look = Some(exchange);
+            self.check = Some(response);
         }
     }
 
@@ -271,12 +272,12 @@ impl Followed {
     fn read_answer(
         &mut self,
         purpose: Purpose,
-        exchange: &mut Exchange,
-        server: &mut Server,
-        observations: &mut Vec<Observation>,
+        response: &mut Response,
+        server: &mut ApiServer,
+        observations: &mut Vec<Event>,
     ) -> bool {
         let mut lines = Vec::new();
-        let progress = exchange.read(&mut lines);
+        let progress = response.read(&mut lines);
         let now = Instant::now();
         for line in lines {
             if self.take_event(&line, server, now, observations) {
@@ -285,26 +286,26 @@ impl Followed {
         }
         match progress {
             Progress::Waiting | Progress::More => return true,
-            Progress::Ended(body) if exchange.status != 200 => {
-                let refusal = self.take_refusal(purpose, exchange, &body, server, now);
-                observations.extend(refusal.map(Observation::Refused));
+            Progress::Ended(body) if response.status != 200 => {
+                let refusal = self.take_refusal(purpose, response, &body, server, now);
+                observations.extend(refusal.map(Event::Unavailable));
             }
             Progress::Ended(body) => match purpose {
                 Purpose::Watch => {
                     self.take_cut("it was ended on the way or by the server", server, now)
                 }
-                Purpose::List | Purpose::Look => {
+                Purpose::List | Purpose::Check => {
                     let list = self.take_list(purpose, &body, server, now);
-                    observations.extend(list.map(Observation::Listed));
+                    observations.extend(list.map(Event::Replaced));
                 }
             },
             Progress::Broken(error) => {
-                self.take_break(purpose, exchange.status, error, server, now);
+                self.take_break(purpose, response.status, error, server, now);
             }
         }
         let is_bad = |error: &Error| error.kind() == Kind::Bad;
         if purpose == Purpose::List && self.trouble.as_ref().is_some_and(is_bad) {
-            observations.push(Observation::Unusable);
+            observations.push(Event::Unusable);
         }
         false
     }
@@ -314,12 +315,12 @@ impl Followed {
         &mut self,
         purpose: Purpose,
         body: &[u8],
-        server: &mut Server,
+        server: &mut ApiServer,
         now: Instant,
     ) -> Option<Vec<Object>> {
         let extent = match purpose {
-            Purpose::List | Purpose::Watch => Extent::Objects,
-            Purpose::Look => Extent::Metadata,
+            Purpose::List | Purpose::Watch => Projection::Full,
+            Purpose::Check => Projection::MetadataOnly,
         };
         let page = api::list(body, self.kind, extent);
         let (at, mut items) = match page.and_then(|page| self.pages(purpose).take(page)) {
@@ -335,9 +336,9 @@ impl Followed {
         let versions = items
             .iter()
             .map(|item| (item.name.clone(), item.version.clone()));
-        let found: Found = gather(versions);
-        if purpose == Purpose::Look {
-            self.step(Input::Looked(found), server, now);
+        let found: ObjectVersions = gather(versions);
+        if purpose == Purpose::Check {
+            self.step(Input::Checked(found), server, now);
         } else {
             // A look that has begun before tells of an older state.
             self.looked.restart();
@@ -358,9 +359,9 @@ impl Followed {
     fn take_event(
         &mut self,
         line: &[u8],
-        server: &mut Server,
+        server: &mut ApiServer,
         now: Instant,
-        observations: &mut Vec<Observation>,
+        observations: &mut Vec<Event>,
     ) -> bool {
         let event = match api::event(line, self.kind) {
             Ok(event) => event,
@@ -379,12 +380,12 @@ impl Followed {
                 self.said.clear();
                 let (name, version) = (object.name.clone(), object.version.clone());
                 self.step(Input::Changed(name, version), server, now);
-                observations.push(Observation::Changed(object));
+                observations.push(Event::Applied(object));
             }
             WatchEvent::Deleted(name, at) => {
                 self.said.clear();
                 self.step(Input::Deleted(name.clone(), at), server, now);
-                observations.push(Observation::Deleted(name));
+                observations.push(Event::Deleted(name));
             }
             WatchEvent::Bookmark(at) => {
                 self.said.clear();
@@ -411,12 +412,12 @@ impl Followed {
     fn take_refusal(
         &mut self,
         purpose: Purpose,
-        exchange: &Exchange,
+        response: &Response,
         body: &[u8],
-        server: &mut Server,
+        server: &mut ApiServer,
         now: Instant,
     ) -> Option<Error> {
-        let (code, retry_after) = (exchange.status, exchange.retry_after);
+        let (code, retry_after) = (response.status, response.retry_after);
         let (target, message) = (Box::new(self.target.clone()), api::status(body).message);
         let error = Error::Status {
             target,
@@ -447,17 +448,17 @@ impl Followed {
         };
         let refusal = match purpose {
             // An open stream knows better, unless nobody serves its kind.
-            Purpose::Look if self.is_streaming() => {
+            Purpose::Check if self.is_streaming() => {
                 refusal.filter(|error| error.kind() == Kind::NotFound)
             }
-            Purpose::List | Purpose::Watch | Purpose::Look => refusal,
+            Purpose::List | Purpose::Watch | Purpose::Check => refusal,
         };
         self.fail(purpose, failure, server, now);
         refusal
     }
 
     /// The server is there, and cannot answer now: that is this request's own.
-    fn put_off(&mut self, purpose: Purpose, error: Error, server: &mut Server, now: Instant) {
+    fn put_off(&mut self, purpose: Purpose, error: Error, server: &mut ApiServer, now: Instant) {
         let message = "the API server cannot answer now: published files stay, trying again";
         self.say(message, &Chain(&error).to_string());
         let wish = error.retry_after().unwrap_or_default();
@@ -471,7 +472,7 @@ impl Followed {
         purpose: Purpose,
         status: u16,
         error: io::Error,
-        server: &mut Server,
+        server: &mut ApiServer,
         now: Instant,
     ) {
         debug!(target:% = self.target, error:% = error; "an answer broke");
@@ -490,7 +491,7 @@ impl Followed {
     }
 
     /// The stream has ended, for this reason.
-    fn take_cut(&mut self, reason: &str, server: &mut Server, now: Instant) {
+    fn take_cut(&mut self, reason: &str, server: &mut ApiServer, now: Instant) {
         if self.cuts.count(now) {
             info!(of:% = self.target, reason;
                 "the watch is cut again and again: it goes on where it was each time");
@@ -499,7 +500,13 @@ impl Followed {
     }
 
     /// The answer cannot be understood: nothing of it is used, and a list will tell.
-    fn take_nonsense(&mut self, purpose: Purpose, what: String, server: &mut Server, now: Instant) {
+    fn take_nonsense(
+        &mut self,
+        purpose: Purpose,
+        what: String,
+        server: &mut ApiServer,
+        now: Instant,
+    ) {
         let error = Error::Answer {
             target: Box::new(self.target.clone()),
             what,
@@ -513,21 +520,21 @@ impl Followed {
     }
 
     /// Lets time pass: answers that take too long are given up.
-    pub fn tick(&mut self, server: &mut Server, now: Instant) {
-        let late = |exchange: &Exchange| exchange.deadline.is_some_and(|at| at <= now);
-        let answer = self.answer.take_if(|(_, exchange)| late(exchange));
-        let look = self.look.take_if(|exchange| late(exchange));
-        let look = look.map(|exchange| (Purpose::Look, exchange));
-        for (purpose, exchange) in answer.into_iter().chain(look) {
+    pub fn tick(&mut self, server: &mut ApiServer, now: Instant) {
+        let late = |response: &Response| response.deadline.is_some_and(|at| at <= now);
+        let answer = self.answer.take_if(|(_, response)| late(response));
+        let check = self.check.take_if(|response| late(response));
+        let check = check.map(|response| (Purpose::Check, response));
+        for (purpose, response) in answer.into_iter().chain(check) {
             server.late(now);
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
-            self.take_break(purpose, exchange.status, late, server, now);
+            self.take_break(purpose, response.status, late, server, now);
         }
         self.step(Input::Tick, server, now);
     }
 
     /// Feeds the list-watch. True: it has given up its stream.
-    fn step(&mut self, input: Input, server: &mut Server, now: Instant) -> bool {
+    fn step(&mut self, input: Input, server: &mut ApiServer, now: Instant) -> bool {
         let closes = self.watch.step(input, now, &mut server.random);
         if closes {
             self.answer = None;

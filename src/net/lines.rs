@@ -2,25 +2,25 @@
 
 /// No object is larger: Kubernetes takes 1.5 MiB, which JSON's escapes can stretch fivefold. A page
 /// of a list that is larger is asked for again in smaller ones.
-pub const LONGEST: usize = 8 << 20;
+pub const MAX_LINE_BYTES: usize = 8 << 20;
 
-/// More than [`LONGEST`] bytes without a line's end.
+/// More than [`MAX_LINE_BYTES`] bytes without a line's end.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooLong;
+pub struct LineTooLong;
 
 /// What has arrived and is not taken yet.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct LineBuffer {
     buffer: Vec<u8>,
     /// No line ends before this: each byte is looked at once.
     scanned: usize,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Adds bytes as they come off the wire.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
-        if self.buffer.len() + bytes.len() > LONGEST {
-            return Err(TooLong);
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
+        if self.buffer.len() + bytes.len() > MAX_LINE_BYTES {
+            return Err(LineTooLong);
         }
         self.buffer.extend_from_slice(bytes);
         Ok(())
@@ -54,7 +54,7 @@ mod tests {
         let stream = b"one\n\ntwo\nthree is longer\nrest";
         for first in 0..stream.len() {
             for second in first..stream.len() {
-                let (mut lines, mut got) = (Lines::default(), Vec::new());
+                let (mut lines, mut got) = (LineBuffer::default(), Vec::new());
                 for part in [&stream[..first], &stream[first..second], &stream[second..]] {
                     lines.push(part).unwrap();
                     got.extend(std::iter::from_fn(|| lines.next_line()));
@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn refuses_a_line_over_the_cap() {
-        let mut lines = Lines::default();
-        assert_eq!(lines.push(&vec![b'x'; LONGEST]), Ok(()));
-        assert_eq!(lines.push(b"x"), Err(TooLong));
+        let mut lines = LineBuffer::default();
+        assert_eq!(lines.push(&vec![b'x'; MAX_LINE_BYTES]), Ok(()));
+        assert_eq!(lines.push(b"x"), Err(LineTooLong));
     }
 }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::kube::client::{Answer, Body};
-use crate::net::lines::Lines;
+use crate::kube::client::{Body, Head};
+use crate::net::lines::LineBuffer;
 
 /// What one answer may deliver before the others have their turn.
-const TURN: usize = 256 << 10;
+const READ_BUDGET: usize = 256 << 10;
 
 /// How far reading has come.
 #[derive(Debug)]
@@ -27,49 +27,49 @@ pub enum Progress {
 }
 
 /// One answer being read.
-pub struct Exchange {
+pub struct Response {
     /// Its HTTP status.
     pub status: u16,
     /// How long the server wants to be left alone.
     pub retry_after: Option<Duration>,
     /// Bytes may be there that poll(2) cannot see: read first.
-    pub more: bool,
+    pub readable: bool,
     /// When to give up; a watch is given up by its own rules.
     pub deadline: Option<Instant>,
     body: Body,
-    lines: Lines,
+    lines: LineBuffer,
 }
 
-impl Exchange {
+impl Response {
     /// Takes over an answer whose headers are there. `endless`: a watch's, which comes in lines.
-    pub fn new(answer: Answer, endless: bool, now: Instant) -> Exchange {
-        let Answer {
+    pub fn new(answer: Head, endless: bool, now: Instant) -> Response {
+        let Head {
             status,
             retry_after,
             within,
             body,
         } = answer;
         let endless = endless && status == 200;
-        Exchange {
+        Response {
             status,
             retry_after,
-            more: true,
+            readable: true,
             deadline: (!endless).then(|| now + within),
             body,
-            lines: Lines::default(),
+            lines: LineBuffer::default(),
         }
     }
 
     /// Whether something has arrived that is not read yet.
     pub fn has_input(&self) -> bool {
         let mut fds = [PollFd::new(self, PollFlags::IN)];
-        self.more || matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+        self.readable || matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
     }
 
     /// Reads what has arrived; a watch's whole lines go to `lines`.
     pub fn read(&mut self, lines: &mut Vec<Vec<u8>>) -> Progress {
         let mut buffer = [0; 16 << 10];
-        let mut left = TURN;
+        let mut left = READ_BUDGET;
         let progress = loop {
             match self.body.read(&mut buffer) {
                 Ok(0) => break Progress::Ended(self.lines.take()),
@@ -90,12 +90,12 @@ impl Exchange {
                 Err(e) => break Progress::Broken(e),
             }
         };
-        self.more = matches!(progress, Progress::More);
+        self.readable = matches!(progress, Progress::More);
         progress
     }
 }
 
-impl AsFd for Exchange {
+impl AsFd for Response {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.body.as_fd()
     }

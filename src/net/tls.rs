@@ -237,7 +237,9 @@ pub fn hint(error: &rustls::Error) -> &'static str {
         rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
             " (has its certificate a key of the curve P-521? RSA, P-256, P-384 and Ed25519 are known)"
         }
-        rustls::Error::InvalidMessage(_) => " (does -apiserver speak TLS? if not, it is http://)",
+        rustls::Error::InvalidMessage(_) => {
+            " (does -apiserver set_api_version TLS? if not, it is http://)"
+        }
         _ => "",
     }
 }

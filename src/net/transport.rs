@@ -184,7 +184,7 @@ impl Shared {
 
     /// Whether a signal calls us away.
     pub fn is_stopped(&self) -> bool {
-        self.signals.attend().is_some()
+        self.signals.dispatch().is_some()
     }
 
     /// Waits until `socket` is ready, the deadline has passed or a signal calls us away.
@@ -207,7 +207,7 @@ impl Shared {
                 false => Vec::new(),
             };
             let until = if now < usual { usual } else { deadline };
-            let until = self.signals.due().map_or(until, |at| at.min(until));
+            let until = self.signals.deadline().map_or(until, |at| at.min(until));
             let left = until.saturating_duration_since(now);
             let mut fds = vec![
                 PollFd::new(&socket, flags),
@@ -286,7 +286,7 @@ impl Resolver for CachingResolver {
         if !known.are_good() {
             let began = Instant::now();
             let look_up = || DefaultResolver::default().resolve(uri, config, timeout);
-            let found = self.0.signals.uninterrupted(look_up);
+            let found = self.0.signals.run_blocking(look_up);
             // The request's time is the server's.
             *lock(&self.0.deadline) += began.elapsed();
             match found {

@@ -25,9 +25,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::snapshot::{Bytes, File, FileName, FileSet};
-use disk::{Disk, stamp_of};
-use heartbeat::Life;
+use crate::snapshot::{Bytes, File, FileName, Snapshot};
+use disk::{Fs, stamp_of};
+use heartbeat::Heartbeat;
 use layout::Layout;
 use provenance::{Source, Sources};
 pub use standing::Standing;
@@ -40,12 +40,12 @@ const HELD: usize = 64 << 10;
 
 /// The only writer of an output directory.
 #[derive(Debug)]
-pub struct Publisher {
-    disk: Disk,
+pub struct OutputDirectory {
+    disk: Fs,
     at: Layout,
     held: Held,
     /// `None`: nothing is told yet, or it is gone.
-    life: Option<Life>,
+    life: Option<Heartbeat>,
     /// What `active` names, as far as it may be compared with; else the next publish writes and
     /// announces everything.
     active: Option<Active>,
@@ -68,10 +68,10 @@ pub struct Publisher {
     next_set: u64,
     next_link: u64,
     /// The files that the last publish changed: the next one may well change the same.
-    likely: Vec<FileName>,
+    last_changed: Vec<FileName>,
     /// Made ahead for the next publish: its set's empty directory, and links after their targets.
-    ahead: Option<u64>,
-    spare: Vec<(String, PathBuf)>,
+    prepared_set: Option<u64>,
+    prepared_links: Vec<(String, PathBuf)>,
 }
 
 /// Device and number: which file it is, whatever its name.
@@ -132,18 +132,18 @@ struct Plan {
     current: bool,
 }
 
-impl Publisher {
+impl OutputDirectory {
     /// Takes over `dir`: makes it and what is missing of the layout's directories, takes the lock
     /// for life, removes what a killed publish left. Envoy sees none of it. `Error::Held` if
     /// another publisher is there, `Error::Disk` for the rest.
-    pub fn open(dir: &Path) -> Result<Publisher, Error> {
-        Publisher::open_on(Disk::default(), dir)
+    pub fn open(dir: &Path) -> Result<OutputDirectory, Error> {
+        OutputDirectory::open_on(Fs::default(), dir)
     }
 
     /// The last set that was published to its end, by this life or an earlier one, read from disk;
     /// files that were there before any of ours have an origin without a name. `None` if there is
     /// no such set, or another program has written to `current` since.
-    pub fn whole_set(&self) -> Result<Option<FileSet>, Error> {
+    pub fn last_good(&self) -> Result<Option<Snapshot>, Error> {
         if self.foreign {
             return Ok(None);
         }
@@ -162,11 +162,11 @@ impl Publisher {
     }
 
     // The files of a set, if they are what was written.
-    fn read_set(&self, number: u64) -> Result<Option<FileSet>, Error> {
+    fn read_set(&self, number: u64) -> Result<Option<Snapshot>, Error> {
         let Some(files) = self.sources_of(number)? else {
             return Ok(None);
         };
-        let mut set = FileSet::new();
+        let mut set = Snapshot::new();
         for (name, source) in files {
             let Some(bytes) = self.intact(number, &name, &source)? else {
                 return Ok(None);
@@ -194,10 +194,10 @@ impl Publisher {
         Ok(bytes.filter(|bytes| known && hash.is_none_or(|hash| hash == provenance::hash(bytes))))
     }
 
-    /// As [`Publisher::publish_now`], and synced.
-    pub fn publish(&mut self, desired: &FileSet) -> Result<Option<Published>, Error> {
+    /// As [`OutputDirectory::publish_now`], and synced.
+    pub fn publish(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
         let published = self.publish_now(desired)?;
-        self.settle()?;
+        self.make_durable()?;
         Ok(published)
     }
 
@@ -212,9 +212,9 @@ impl Publisher {
     /// 5. Announce: rename a fresh link over each changed key, then `current`.
     /// 6. Unlink keys that are gone.
     /// 7. Sweep old sets.
-    /// 8. Later, in [`Publisher::settle`]: sync what is new, then rename onto `done`.
-    /// 9. Later still, in [`Publisher::prepare`]: make what the next one would make in 2 and 3.
-    pub fn publish_now(&mut self, desired: &FileSet) -> Result<Option<Published>, Error> {
+    /// 8. Later, in [`OutputDirectory::settle`]: sync what is new, then rename onto `done`.
+    /// 9. Later still, in [`OutputDirectory::prepare`]: make what the next one would make in 2 and 3.
+    pub fn publish_now(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
         if self.suspect || !self.is_held()? {
             self.check()?;
         }
@@ -237,7 +237,7 @@ impl Publisher {
     /// makes again, so call it after this. True if there was anything of the kind.
     pub fn check(&mut self) -> Result<bool, Error> {
         // Where it cannot be synced, it is still to be seen whether it is all there.
-        let _ = self.settle();
+        let _ = self.make_durable();
         self.suspect = true;
         let is_intact = |active: &Option<Active>| active.as_ref().is_some_and(Active::is_intact);
         let was_intact = is_intact(&self.active);
@@ -247,12 +247,12 @@ impl Publisher {
             self.held = recover::hold(&self.disk, &self.at)?;
         }
         if let Some(life) = &self.life
-            && !self.stands(&self.at.life, life.inode)?
+            && !self.is_same_file(&self.at.life, life.inode)?
         {
             self.life = None;
         }
-        let made = self.furnish()?;
-        self.survey()?;
+        let made = self.ensure_layout()?;
+        self.scan()?;
         self.watch()?;
         self.suspect = false;
         let owes = |active: &Active| !active.owed.is_subset(&owed.unwrap_or_default());
@@ -267,7 +267,7 @@ impl Publisher {
     }
 
     // Step 1.
-    fn compare(&mut self, desired: &FileSet) -> Option<Plan> {
+    fn compare(&mut self, desired: &Snapshot) -> Option<Plan> {
         let Some(active) = &mut self.active else {
             return Some(Plan {
                 changed: desired.keys().cloned().collect(),
@@ -328,7 +328,7 @@ impl Publisher {
 
 impl Source {
     // Whether the file is exactly `bytes`. It is read, unless it is what it was when it was read.
-    fn is_same(&mut self, disk: &Disk, path: &Path, bytes: &Bytes) -> bool {
+    fn is_same(&mut self, disk: &Fs, path: &Path, bytes: &Bytes) -> bool {
         // Before it is read: what is written meanwhile shows the next time.
         let found = disk.lstat(path).ok().flatten();
         let stamp = found.as_ref().map(stamp_of);

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::gather;
 use crate::kube::api::Metadata;
-use crate::snapshot::{FileSet, ObjectName};
+use crate::snapshot::{ObjectName, Snapshot};
 
 /// What a mirror's name ends in.
 const SUFFIX: &str = "-gen";
@@ -33,7 +33,7 @@ pub fn mirror_of(object: &ObjectName) -> ObjectName {
 
 /// One YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -` takes it:
 /// the ConfigMap itself, or its mirror.
-pub fn manifests(set: &FileSet, mirrored: bool) -> String {
+pub fn manifests(set: &Snapshot, mirrored: bool) -> String {
     let objects: BTreeSet<&ObjectName> = gather(set.values().map(|file| &file.origin.object));
     let mut all = String::new();
     for object in objects {
@@ -90,7 +90,7 @@ fn mark(metadata: &mut Metadata) {
 /// resourceVersion and uid are then the state that is replaced.
 pub fn mirror(
     object: &ObjectName,
-    set: &FileSet,
+    set: &Snapshot,
     over: Option<Metadata>,
 ) -> serde_json::Result<Vec<u8>> {
     let mut metadata = over.unwrap_or_else(|| {
@@ -115,7 +115,7 @@ pub fn mirror(
 type Texts<'a, T> = BTreeMap<&'a str, T>;
 
 /// `data` and `binaryData` of what came from `object`.
-fn contents<'a>(object: &ObjectName, set: &'a FileSet) -> (Texts<'a, &'a str>, Texts<'a, String>) {
+fn contents<'a>(object: &ObjectName, set: &'a Snapshot) -> (Texts<'a, &'a str>, Texts<'a, String>) {
     let (mut data, mut binary) = (BTreeMap::new(), BTreeMap::new());
     for (name, file) in set.iter().filter(|(_, file)| file.origin.object == *object) {
         match std::str::from_utf8(&file.bytes) {

@@ -12,10 +12,10 @@ use crate::error::{Chain, Error, Target};
 use crate::kube::api::{self, Mirrored};
 use crate::kube::client::Method;
 use crate::kube::collection_path;
-use crate::kube::health::Server;
-use crate::net::response::{Exchange, Progress};
+use crate::kube::health::ApiServer;
+use crate::net::response::{Progress, Response};
 use crate::output::manifest;
-use crate::snapshot::{Extent, FileSet, ObjectKind, ObjectName};
+use crate::snapshot::{ObjectKind, ObjectName, Projection, Snapshot};
 
 /// Many replicas write the same: whoever looks first writes, the others find it done.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
@@ -46,11 +46,11 @@ pub struct Mirror {
 enum Step {
     Idle,
     /// It is being read.
-    Reading(Exchange),
+    Reading(Response),
     /// It has been read; `None`: it does not exist.
     Read(Option<Mirrored>),
     /// Writing was refused; why is being read.
-    Refused(Exchange),
+    Refused(Response),
 }
 
 impl Mirror {
@@ -82,13 +82,13 @@ impl Mirror {
 
     /// What is published may have changed.
     pub fn changed(&mut self, now: Instant, random: &mut Random) {
-        let settle = if self.once {
+        let make_durable = if self.once {
             Duration::ZERO
         } else {
             random.up_to(SETTLE_WITHIN)
         };
         let earliest = self.earliest(now);
-        self.due.get_or_insert((now + settle).max(earliest));
+        self.due.get_or_insert((now + make_durable).max(earliest));
     }
 
     fn earliest(&self, now: Instant) -> Instant {
@@ -106,17 +106,17 @@ impl Mirror {
     }
 
     /// What is being answered, for poll(2).
-    pub fn exchange(&self) -> Option<&Exchange> {
+    pub fn response(&self) -> Option<&Response> {
         match &self.step {
-            Step::Reading(exchange) | Step::Refused(exchange) => Some(exchange),
+            Step::Reading(response) | Step::Refused(response) => Some(response),
             Step::Idle | Step::Read(_) => None,
         }
     }
 
     /// The same, to be marked as readable.
-    pub fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+    pub fn response_mut(&mut self) -> Option<&mut Response> {
         match &mut self.step {
-            Step::Reading(exchange) | Step::Refused(exchange) => Some(exchange),
+            Step::Reading(response) | Step::Refused(response) => Some(response),
             Step::Idle | Step::Read(_) => None,
         }
     }
@@ -126,15 +126,15 @@ impl Mirror {
         match &self.step {
             Step::Idle => self.due.filter(|_| self.allowed),
             Step::Read(_) => Some(Instant::now()),
-            Step::Reading(exchange) | Step::Refused(exchange) => exchange.deadline,
+            Step::Reading(response) | Step::Refused(response) => response.deadline,
         }
     }
 
     /// Makes the request that is due, if any. `published`: what is on disk. True: one was made.
     pub fn request(
         &mut self,
-        server: &mut Server,
-        published: impl FnOnce() -> Option<FileSet>,
+        server: &mut ApiServer,
+        published: impl FnOnce() -> Option<Snapshot>,
         now: Instant,
     ) -> bool {
         match std::mem::replace(&mut self.step, Step::Idle) {
@@ -166,12 +166,12 @@ impl Mirror {
         }
     }
 
-    fn look(&mut self, server: &mut Server) {
+    fn look(&mut self, server: &mut ApiServer) {
         self.target.verb = "get";
         let path = self.path();
-        match server.try_ask(Method::Get, &self.target, &path, Extent::Objects) {
+        match server.try_ask(Method::Get, &self.target, &path, Projection::Full) {
             Ok(answer) => {
-                self.step = Step::Reading(Exchange::new(answer, false, Instant::now()));
+                self.step = Step::Reading(Response::new(answer, false, Instant::now()));
             }
             Err(error) => self.fail(&error, Instant::now(), server),
         }
@@ -186,8 +186,8 @@ impl Mirror {
     fn write(
         &mut self,
         existing: Option<Mirrored>,
-        set: &FileSet,
-        server: &mut Server,
+        set: &Snapshot,
+        server: &mut ApiServer,
     ) -> Result<bool, Error> {
         let mine = || {
             set.iter()
@@ -233,7 +233,7 @@ impl Mirror {
         self.target.verb = verb;
         // One that seems to fail may have arrived.
         self.wrote(Instant::now());
-        let answer = server.try_ask(method, &self.target, &path, Extent::Objects)?;
+        let answer = server.try_ask(method, &self.target, &path, Projection::Full)?;
         let now = Instant::now();
         if matches!(answer.status, 200 | 201) {
             // The rest of the answer repeats what we sent.
@@ -241,7 +241,7 @@ impl Mirror {
             self.wrote(now);
             self.succeeded();
         } else {
-            self.step = Step::Refused(Exchange::new(answer, false, now));
+            self.step = Step::Refused(Response::new(answer, false, now));
         }
         Ok(true)
     }
@@ -259,16 +259,16 @@ impl Mirror {
     }
 
     /// Reads what has arrived.
-    pub fn read(&mut self, server: &mut Server) {
-        let readable = self.exchange().is_some_and(|exchange| exchange.more);
+    pub fn read(&mut self, server: &mut ApiServer) {
+        let readable = self.response().is_some_and(|response| response.readable);
         if !readable {
             return;
         }
         let now = Instant::now();
         match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Reading(mut exchange) => match exchange.read(&mut Vec::new()) {
-                Progress::Waiting | Progress::More => self.step = Step::Reading(exchange),
-                Progress::Ended(body) => match exchange.status {
+            Step::Reading(mut response) => match response.read(&mut Vec::new()) {
+                Progress::Waiting | Progress::More => self.step = Step::Reading(response),
+                Progress::Ended(body) => match response.status {
                     200 => match api::mirrored(&body) {
                         Ok(existing) => self.step = Step::Read(Some(existing)),
                         Err(what) => {
@@ -280,13 +280,13 @@ impl Mirror {
                         }
                     },
                     404 => self.step = Step::Read(None),
-                    _ => self.refused(&exchange, &body, server, now),
+                    _ => self.refused(&response, &body, server, now),
                 },
                 Progress::Broken(error) => self.broken(error, server, now),
             },
-            Step::Refused(mut exchange) => match exchange.read(&mut Vec::new()) {
-                Progress::Waiting | Progress::More => self.step = Step::Refused(exchange),
-                Progress::Ended(body) => self.refused(&exchange, &body, server, now),
+            Step::Refused(mut response) => match response.read(&mut Vec::new()) {
+                Progress::Waiting | Progress::More => self.step = Step::Refused(response),
+                Progress::Ended(body) => self.refused(&response, &body, server, now),
                 Progress::Broken(error) => self.broken(error, server, now),
             },
             step @ (Step::Idle | Step::Read(_)) => self.step = step,
@@ -294,8 +294,8 @@ impl Mirror {
     }
 
     /// Lets time pass: an answer that takes too long is given up.
-    pub fn tick(&mut self, server: &mut Server, now: Instant) {
-        let late = self.exchange().and_then(|exchange| exchange.deadline);
+    pub fn tick(&mut self, server: &mut ApiServer, now: Instant) {
+        let late = self.response().and_then(|response| response.deadline);
         if late.is_some_and(|at| at <= now) {
             server.late(now);
             self.step = Step::Idle;
@@ -307,9 +307,9 @@ impl Mirror {
         }
     }
 
-    fn refused(&mut self, exchange: &Exchange, body: &[u8], server: &mut Server, now: Instant) {
+    fn refused(&mut self, response: &Response, body: &[u8], server: &mut ApiServer, now: Instant) {
         let (target, status) = (self.boxed_target(), api::status(body));
-        let (code, retry_after) = (exchange.status, exchange.retry_after);
+        let (code, retry_after) = (response.status, response.retry_after);
         let error = Error::Status {
             target,
             code,
@@ -326,7 +326,7 @@ impl Mirror {
         self.fail(&error, now, server);
     }
 
-    fn broken(&mut self, error: io::Error, server: &mut Server, now: Instant) {
+    fn broken(&mut self, error: io::Error, server: &mut ApiServer, now: Instant) {
         let error = Error::Request {
             target: self.boxed_target(),
             source: error.into(),
@@ -335,7 +335,7 @@ impl Mirror {
     }
 
     /// Whatever it was can pass: rights and tokens take a while to spread.
-    fn fail(&mut self, error: &Error, now: Instant, server: &mut Server) {
+    fn fail(&mut self, error: &Error, now: Instant, server: &mut ApiServer) {
         if server.is_stopped() {
             // A signal cut it short; the next wait ends the program, or Envoy is drained and all
             // goes on.

@@ -16,12 +16,12 @@ use log::{info, warn};
 
 use crate::backoff::{Backoff, Random};
 use crate::error::{Chain, Error, Kind};
-use crate::output::directory::{Published, Publisher, Standing};
+use crate::output::directory::{OutputDirectory, Published, Standing};
 use crate::output::probe::READY;
-use crate::snapshot::FileSet;
+use crate::snapshot::Snapshot;
 
 /// A loop that has not turned for so long, or for three checks if that is longer, is dead.
-const TURNS_WITHIN: Duration = Duration::from_secs(120);
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(120);
 /// Another crossover's directory is asked for this often.
 const LOCK_EVERY: Duration = Duration::from_secs(1);
 
@@ -41,7 +41,7 @@ pub enum Output {
 /// An output directory, held or not yet.
 pub struct Directory {
     path: PathBuf,
-    publisher: Option<Publisher>,
+    publisher: Option<OutputDirectory>,
     /// Not before this after a failure.
     retry: Option<Instant>,
     backoff: Backoff,
@@ -132,12 +132,12 @@ impl Output {
     }
 
     /// The whole set on disk, of this life or an earlier one, if there is one.
-    pub fn whole_set(&mut self) -> Option<FileSet> {
+    pub fn last_good(&mut self) -> Option<Snapshot> {
         let Output::Directory(directory) = self else {
             return None;
         };
         let publisher = directory.publisher.as_ref()?;
-        match publisher.whole_set() {
+        match publisher.last_good() {
             Ok(set) => set,
             Err(error) => {
                 warn!(error:% = Chain(&error); "the published files cannot be read");
@@ -168,7 +168,7 @@ impl Output {
         if directory.publisher.is_some() || directory.retry.is_some_and(|at| now < at) {
             return Ok(false);
         }
-        match Publisher::open(&directory.path) {
+        match OutputDirectory::open(&directory.path) {
             Ok(publisher) => {
                 directory.publisher = Some(publisher);
                 directory.recovered();
@@ -181,7 +181,7 @@ impl Output {
     /// Makes `set` what stands there.
     pub fn write(
         &mut self,
-        set: &FileSet,
+        set: &Snapshot,
         once: bool,
         now: Instant,
         random: &mut Random,
@@ -231,11 +231,15 @@ impl Output {
     }
 
     /// Puts what was written last on stable storage. False: not yet, so call again.
-    pub fn settle(&mut self) -> bool {
+    pub fn make_durable(&mut self) -> bool {
         let Output::Directory(directory) = self else {
             return true;
         };
-        match directory.publisher.as_mut().map(Publisher::settle) {
+        match directory
+            .publisher
+            .as_mut()
+            .map(OutputDirectory::make_durable)
+        {
             None | Some(Ok(())) => true,
             Some(Err(error)) => {
                 directory.say(&error, "what is published cannot be synced: trying again");
@@ -249,7 +253,7 @@ impl Output {
         let Output::Directory(directory) = self else {
             return;
         };
-        let limit = TURNS_WITHIN.max(3 * directory.check_every);
+        let limit = LIVENESS_TIMEOUT.max(3 * directory.check_every);
         let told = directory.publisher.as_mut().map(|p| p.tell(state, limit));
         // Where nothing can be published either, that is what is said.
         if let (Some(Err(error)), READY) = (told, state) {
@@ -335,7 +339,7 @@ impl Directory {
         if self
             .publisher
             .as_mut()
-            .is_some_and(Publisher::has_lost_watch)
+            .is_some_and(OutputDirectory::has_lost_watch)
         {
             warn!(dir:% = self.path.display(); "an Envoy that started before this watches a directory that is gone, and sees no change any more: restart it");
         }

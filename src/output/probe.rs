@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::error::Chain;
-use crate::output::directory::heartbeat::{self, Told};
+use crate::output::directory::heartbeat::{self, Beat};
 
 /// What it is that is ready.
 pub const READY: &str = "ready";
@@ -21,7 +21,7 @@ pub enum Probe {
 /// Nothing where it is so, else the reason why it is not.
 pub fn ask(probe: Probe, dir: &Path) -> Result<(), String> {
     let told = heartbeat::told(dir).map_err(|error| Chain(&error).to_string())?;
-    let Some(Told { age, limit, state }) = told else {
+    let Some(Beat { age, limit, state }) = told else {
         return Err(format!("no crossover holds {}", dir.display()));
     };
     match probe {

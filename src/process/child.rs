@@ -17,42 +17,48 @@ use crate::error::Error;
 
 /// A command that has been started and not ended.
 #[derive(Clone, Copy)]
-pub struct Running {
+pub struct Child {
     pid: Pid,
-    term: Term,
+    term: OnSigterm,
 }
 
 /// What SIGTERM does.
 #[derive(Clone, Copy)]
-enum Term {
+enum OnSigterm {
     /// It is passed on at once.
-    Passes,
+    Forward,
     /// It begins the drain.
-    Drains,
+    DrainFirst,
     /// It has come, and nobody has begun the drain yet.
-    Wanted,
+    DrainRequested,
     /// It is passed on then, or when it comes again.
-    At(Instant),
+    ForwardAt(Instant),
 }
 
-impl Running {
+impl Child {
     /// Starts it: with the default for every signal, none blocked, and no descriptor but the
     /// standard three. The path is searched.
-    pub fn start(words: &[CString], drains: bool) -> Result<Running, Error> {
+    pub fn start(words: &[CString], drains: bool) -> Result<Child, Error> {
         let name = words.first().cloned().unwrap_or_default();
         let pid = spawn(&name, words).map_err(|errno| Error::Command {
             name: name.to_string_lossy().into_owned(),
             source: errno.into(),
         })?;
-        let term = if drains { Term::Drains } else { Term::Passes };
-        Ok(Running { pid, term })
+        let term = if drains {
+            OnSigterm::DrainFirst
+        } else {
+            OnSigterm::Forward
+        };
+        Ok(Child { pid, term })
     }
 
     /// A signal has come. `by_kernel`: from a terminal.
-    pub fn take(&mut self, signal: Signal, by_kernel: bool) {
+    pub fn on_signal(&mut self, signal: Signal, by_kernel: bool) {
         match self.term {
             _ if by_kernel && self.has_it_too(signal) => {}
-            Term::Drains if signal == Signal::TERM => self.term = Term::Wanted,
+            OnSigterm::DrainFirst if signal == Signal::TERM => {
+                self.term = OnSigterm::DrainRequested
+            }
             _ => self.pass(signal),
         }
     }
@@ -66,38 +72,44 @@ impl Running {
 
     fn pass(&mut self, signal: Signal) {
         if signal == Signal::TERM {
-            self.term = Term::Passes;
+            self.term = OnSigterm::Forward;
         }
         // It is there, if dead, until it is waited for.
         let _ = kill_process(self.pid, signal);
     }
 
-    /// Whether SIGTERM has come, and [`Running::pass_at`] is to be said.
+    /// Whether SIGTERM has come, and [`Child::pass_at`] is to be said.
     pub fn asks_to_drain(&self) -> bool {
-        matches!(self.term, Term::Wanted)
+        matches!(self.term, OnSigterm::DrainRequested)
     }
 
     /// When to pass SIGTERM on, if it has come and has not been passed on yet.
-    pub fn pass_at(&mut self, at: Instant) {
-        if matches!(self.term, Term::Wanted | Term::At(_)) {
-            self.term = Term::At(at);
+    pub fn forward_sigterm_at(&mut self, at: Instant) {
+        if matches!(
+            self.term,
+            OnSigterm::DrainRequested | OnSigterm::ForwardAt(_)
+        ) {
+            self.term = OnSigterm::ForwardAt(at);
         }
     }
 
     /// When there is something to do without a signal.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         match self.term {
-            Term::At(at) => Some(at),
-            Term::Wanted => Some(Instant::now()),
-            Term::Passes | Term::Drains => None,
+            OnSigterm::ForwardAt(at) => Some(at),
+            OnSigterm::DrainRequested => Some(Instant::now()),
+            OnSigterm::Forward | OnSigterm::DrainFirst => None,
         }
     }
 
     /// Passes on what is due, and reaps. Its exit code, once it has ended.
-    pub fn attend(&mut self, now: Instant) -> Option<u8> {
+    pub fn dispatch(&mut self, now: Instant) -> Option<u8> {
         match self.term {
-            Term::At(at) if at <= now => self.pass(Signal::TERM),
-            Term::At(_) | Term::Passes | Term::Drains | Term::Wanted => {}
+            OnSigterm::ForwardAt(at) if at <= now => self.pass(Signal::TERM),
+            OnSigterm::ForwardAt(_)
+            | OnSigterm::Forward
+            | OnSigterm::DrainFirst
+            | OnSigterm::DrainRequested => {}
         }
         let mut ended = None;
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {

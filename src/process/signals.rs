@@ -17,7 +17,7 @@ use signal_hook::flag;
 
 use crate::error::Error;
 use crate::net::transport::timespec;
-use crate::process::child::Running;
+use crate::process::child::Child;
 
 /// What ends the program: without a command the first two alone.
 const ENDS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
@@ -29,13 +29,13 @@ const BY_KERNEL: i32 = 0x80;
 
 /// Why a wait is to be left off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum Wakeup {
     /// A signal ends the program.
-    Stop,
+    Shutdown,
     /// The command has ended, with this exit code.
-    Ended(u8),
+    ChildExited(u8),
     /// Envoy is to be drained, before the command is told to end.
-    Drain,
+    DrainRequested,
 }
 
 /// All signals that are handled: they wait until they are asked for.
@@ -61,7 +61,7 @@ enum Stage {
     /// SIGTERM has come: the program ends then, or with the next signal.
     Lingering(Instant),
     Stopped,
-    Running(Running),
+    Child(Child),
     Ended(u8),
 }
 
@@ -111,7 +111,7 @@ impl Signals {
 
     /// Does what the signals ask for that have come, and what is due: every wait calls this when it
     /// ends, for whatever reason. Something, again and again: leave off what is being done.
-    pub fn attend(&self) -> Option<Call> {
+    pub fn dispatch(&self) -> Option<Wakeup> {
         let next = || self.waiting.read_signal().ok().flatten();
         let mut came = std::iter::from_fn(next).filter_map(|told| {
             let signal = Signal::from_named_raw(told.ssi_signo.try_into().ok()?)?;
@@ -136,10 +136,10 @@ impl Signals {
                     stage = Stage::Stopped;
                 }
             }
-            Stage::Running(command) => {
+            Stage::Child(command) => {
                 let passed = came.filter(|(signal, _)| *signal != Signal::CHILD);
-                passed.for_each(|(signal, by_kernel)| command.take(signal, by_kernel));
-                if let Some(code) = command.attend(now) {
+                passed.for_each(|(signal, by_kernel)| command.on_signal(signal, by_kernel));
+                if let Some(code) = command.dispatch(now) {
                     stage = Stage::Ended(code);
                 }
             }
@@ -148,18 +148,18 @@ impl Signals {
         self.set_stage(stage);
         match stage {
             Stage::Alone | Stage::Lingering(_) => None,
-            Stage::Stopped => Some(Call::Stop),
-            Stage::Running(command) => command.asks_to_drain().then_some(Call::Drain),
-            Stage::Ended(code) => Some(Call::Ended(code)),
+            Stage::Stopped => Some(Wakeup::Shutdown),
+            Stage::Child(command) => command.asks_to_drain().then_some(Wakeup::DrainRequested),
+            Stage::Ended(code) => Some(Wakeup::ChildExited(code)),
         }
     }
 
     /// When to attend though no signal comes any more.
-    pub fn due(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         match self.stage() {
             Stage::Alone => None,
             Stage::Lingering(until) => Some(until),
-            Stage::Running(command) => command.due(),
+            Stage::Child(command) => command.deadline(),
             Stage::Stopped | Stage::Ended(_) => Some(Instant::now()),
         }
     }
@@ -167,30 +167,30 @@ impl Signals {
     /// Starts the command, which signals are passed on to from now on. `drains`: not SIGTERM, until
     /// [`Signals::pass_at`] says so.
     pub fn start(&self, words: &[CString], drains: bool) -> Result<(), Error> {
-        self.set_stage(Stage::Running(Running::start(words, drains)?));
+        self.set_stage(Stage::Child(Child::start(words, drains)?));
         Ok(())
     }
 
     /// When SIGTERM is passed on to the command, if it has not been.
-    pub fn pass_at(&self, at: Instant) {
-        if let Stage::Running(mut command) = self.stage() {
-            command.pass_at(at);
-            self.set_stage(Stage::Running(command));
+    pub fn forward_sigterm_at(&self, at: Instant) {
+        if let Stage::Child(mut command) = self.stage() {
+            command.forward_sigterm_at(at);
+            self.set_stage(Stage::Child(command));
         }
     }
 
     /// Nothing else goes on: passes signals on until the command has ended. Its exit code, if there
     /// is a command.
-    pub fn outlive(&self) -> Option<u8> {
+    pub fn wait_for_child(&self) -> Option<u8> {
         loop {
-            match self.attend() {
-                Some(Call::Ended(code)) => return Some(code),
-                Some(Call::Stop) => return None,
-                Some(Call::Drain) => self.pass_at(Instant::now()),
+            match self.dispatch() {
+                Some(Wakeup::ChildExited(code)) => return Some(code),
+                Some(Wakeup::Shutdown) => return None,
+                Some(Wakeup::DrainRequested) => self.forward_sigterm_at(Instant::now()),
                 None if !self.is_running() => return None,
                 None => {
                     let left = self
-                        .due()
+                        .deadline()
                         .map(|at| at.saturating_duration_since(Instant::now()));
                     let mut fds = [PollFd::new(&*self.waiting, PollFlags::IN)];
                     let _ = poll(&mut fds, left.map(timespec).as_ref());
@@ -200,12 +200,12 @@ impl Signals {
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.stage(), Stage::Running(_))
+        matches!(self.stage(), Stage::Child(_))
     }
 
     /// Runs a call that cannot be interrupted; a signal during it ends the program, unless that has
     /// a command or a drain to outlive.
-    pub fn uninterrupted<T>(&self, call: impl FnOnce() -> T) -> T {
+    pub fn run_blocking<T>(&self, call: impl FnOnce() -> T) -> T {
         if self.is_running() || self.lingers.is_some() {
             return call();
         }

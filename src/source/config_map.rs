@@ -7,61 +7,61 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use crate::error::{Chain, Error, Target};
-use crate::kube::reflector::Observation;
+use crate::kube::reflector::Event;
 use crate::snapshot::{Body, FileName, Object, ObjectKind, ObjectName, Origin, ResourceVersion};
-use crate::xds::desired::{self, Content, Examined, Known, Latest, Remark};
+use crate::xds::desired::{self, ConfigMapFiles, Examined, Finding, Observed, SourceView};
 use crate::xds::validate;
 
 /// Examining this much takes two milliseconds.
 const LARGE: usize = 64 << 10;
 /// So often in a row an examination is left off for a later state: something is published even
 /// where they never stop coming.
-const LEFT_OFF_AT_MOST: u32 = 3;
+const MAX_SKIPS_IN_A_ROW: u32 = 3;
 
 /// A named ConfigMap.
 #[derive(Debug)]
-pub struct Source {
+pub struct ConfigMapSource {
     /// Which.
     pub object: ObjectName,
     /// What the cluster said last.
-    pub latest: Latest,
+    pub observed: Observed,
     /// The last fit state, of this life or of an earlier one.
-    pub content: Option<Content>,
+    pub content: Option<ConfigMapFiles>,
     /// Why it cannot be had, since when: missing or forbidden.
     pub denied: Option<(Instant, Error)>,
     /// Why its last state was refused.
     pub refused: Option<String>,
     /// A large state that has not been examined yet, and when it came.
-    unread: Option<(Observation, Instant)>,
+    unread: Option<(Event, Instant)>,
     /// How often in a row its examination was left off.
     left_off: u32,
     /// Files that were found good, and that nobody was asked about twice.
-    unasked: BTreeSet<FileName>,
+    unchecked: BTreeSet<FileName>,
     /// The last warning: none is given twice in a row.
     said: String,
 }
 
-impl Source {
+impl ConfigMapSource {
     /// Nothing is known of it yet.
-    pub fn new(object: ObjectName) -> Source {
-        Source {
+    pub fn new(object: ObjectName) -> ConfigMapSource {
+        ConfigMapSource {
             object,
-            latest: Latest::Unknown,
+            observed: Observed::Pending,
             content: None,
             denied: None,
             refused: None,
             unread: None,
             left_off: 0,
-            unasked: BTreeSet::new(),
+            unchecked: BTreeSet::new(),
             said: String::new(),
         }
     }
 
     /// What a publish may rest on.
-    pub fn known(&self) -> Known<'_> {
-        Known {
+    pub fn known(&self) -> SourceView<'_> {
+        SourceView {
             object: &self.object,
-            latest: self.latest,
+            observed: self.observed,
             content: self.content.as_ref(),
         }
     }
@@ -75,7 +75,7 @@ impl Source {
     }
 
     /// Takes in what the cluster says. Of large states that come together the last one counts.
-    pub fn take(&mut self, observation: Observation, now: Instant) {
+    pub fn take(&mut self, observation: Event, now: Instant) {
         let is_large = is_large(&observation);
         if !is_large {
             // What is no such state hides none.
@@ -94,36 +94,36 @@ impl Source {
             return true;
         };
         match observation {
-            Observation::Changed(object) => {
-                let may = self.left_off < LEFT_OFF_AT_MOST;
+            Event::Applied(object) => {
+                let may = self.left_off < MAX_SKIPS_IN_A_ROW;
                 if !self.observe(&object, &mut || may && is_outdated()) {
-                    self.unread = Some((Observation::Changed(object), now));
+                    self.unread = Some((Event::Applied(object), now));
                     self.left_off += 1;
                     return false;
                 }
                 self.left_off = 0;
             }
-            Observation::Listed(objects) => match objects.first() {
+            Event::Replaced(objects) => match objects.first() {
                 Some(object) => drop(self.observe(object, &mut || false)),
                 None => self.miss(now),
             },
-            Observation::Deleted(_) => self.miss(now),
-            Observation::Refused(error) => {
+            Event::Deleted(_) => self.miss(now),
+            Event::Unavailable(error) => {
                 self.refuse();
                 self.deny(error, now);
             }
-            Observation::Unusable => self.refuse(),
+            Event::Unusable => self.refuse(),
         }
         true
     }
 
     /// Asks the second reader about what is published: there is time for it now.
-    pub fn ask_twice(&mut self) {
-        let unasked = std::mem::take(&mut self.unasked);
+    pub fn run_deferred_checks(&mut self) {
+        let unchecked = std::mem::take(&mut self.unchecked);
         let Some(content) = &self.content else { return };
-        for name in unasked {
+        for name in unchecked {
             let bytes = content.files.get(&name);
-            if let Some(fault) = bytes.and_then(|bytes| validate::second_opinion(&name, bytes)) {
+            if let Some(fault) = bytes.and_then(|bytes| validate::cross_check(&name, bytes)) {
                 let Origin {
                     object,
                     resource_version,
@@ -145,27 +145,27 @@ impl Source {
         let Some(Examined {
             content,
             doubts,
-            unasked,
+            unchecked,
         }) = desired::examine(name, version, files, before, is_outdated)
         else {
             return false;
         };
         (self.denied, self.refused) = (None, None);
-        for Remark { key, what } in doubts {
+        for Finding { key, what } in doubts {
             doubt(name, &resource_version, &key, &what);
         }
         match content {
             Ok(content) => {
                 debug!(configmap:% = name, resource_version:% = resource_version; "observed");
                 self.content = Some(content);
-                self.unasked.extend(unasked);
-                self.latest = Latest::Fit;
+                self.unchecked.extend(unchecked);
+                self.observed = Observed::Valid;
                 self.said.clear();
             }
             Err(remarks) => {
-                let reasons: Vec<String> = remarks.iter().map(Remark::to_string).collect();
+                let reasons: Vec<String> = remarks.iter().map(Finding::to_string).collect();
                 let reasons = reasons.join("; ");
-                self.latest = Latest::Refused;
+                self.observed = Observed::Invalid;
                 let what = format!("{reasons} (resourceVersion {resource_version})");
                 self.say("refused a ConfigMap: what is published of it stays", &what);
                 self.refused = Some(reasons);
@@ -176,7 +176,7 @@ impl Source {
 
     /// It is not there.
     fn miss(&mut self, now: Instant) {
-        self.latest = Latest::Absent;
+        self.observed = Observed::Missing;
         self.refused = None;
         let kind = ObjectKind::ConfigMap;
         let target = Target {
@@ -198,8 +198,8 @@ impl Source {
 
     /// It has been answered for: the others go on, if there is something that stands in for this one.
     fn refuse(&mut self) {
-        if self.latest == Latest::Unknown {
-            self.latest = Latest::Refused;
+        if self.observed == Observed::Pending {
+            self.observed = Observed::Invalid;
         }
     }
 
@@ -217,8 +217,8 @@ impl Source {
 }
 
 /// Whether it takes so long to examine that another one may be there before that is done.
-fn is_large(observation: &Observation) -> bool {
-    let Observation::Changed(Object {
+fn is_large(observation: &Event) -> bool {
+    let Event::Applied(Object {
         body: Body::ConfigMap(Ok(files)),
         ..
     }) = observation
@@ -240,13 +240,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// A state with this text, small or large.
-    fn changed(at: &str, text: &str) -> Observation {
+    fn changed(at: &str, text: &str) -> Event {
         file("a.yaml", at, text)
     }
 
-    fn file(name: &str, at: &str, text: &str) -> Observation {
+    fn file(name: &str, at: &str, text: &str) -> Event {
         let files = BTreeMap::from([(name.to_owned(), Bytes::from(text.as_bytes()))]);
-        Observation::Changed(Object {
+        Event::Applied(Object {
             name: "a".to_owned(),
             version: Version {
                 uid: "u".to_owned(),
@@ -256,38 +256,38 @@ mod tests {
         })
     }
 
-    fn large(at: &str, text: &str) -> Observation {
+    fn large(at: &str, text: &str) -> Event {
         changed(at, &format!("{text}{}", "\n# and so on".repeat(LARGE / 10)))
     }
 
-    fn refusal() -> Observation {
-        Observation::Refused(Error::Usage("as good as any".to_owned()))
+    fn refusal() -> Event {
+        Event::Unavailable(Error::Usage("as good as any".to_owned()))
     }
 
     /// What is known after these have come together.
     #[track_caller]
-    fn check(observations: Vec<Observation>, latest: Latest, at: Option<&str>, denied: bool) {
+    fn check(observations: Vec<Event>, observed: Observed, at: Option<&str>, denied: bool) {
         let object = ObjectName {
             namespace: "default".to_owned(),
             name: "a".to_owned(),
         };
-        let (mut source, now) = (Source::new(object), Instant::now());
+        let (mut source, now) = (ConfigMapSource::new(object), Instant::now());
         for observation in observations {
             source.take(observation, now);
         }
         source.examine(&mut || false);
         let content = source.content.as_ref();
         let version = content.map(|content| content.origin.resource_version.0.as_str());
-        assert_eq!((source.latest, version), (latest, at));
+        assert_eq!((source.observed, version), (observed, at));
         assert_eq!(source.denied.is_some(), denied);
     }
 
     #[test]
     fn of_large_states_that_come_together_the_last_one_counts() {
         let bad_between = vec![large("1", "a: ]"), large("2", "a: 2")];
-        check(bad_between, Latest::Fit, Some("2"), false);
+        check(bad_between, Observed::Valid, Some("2"), false);
         let bad_last = vec![large("1", "a: 1"), large("2", "a: ]")];
-        check(bad_last, Latest::Refused, None, false);
+        check(bad_last, Observed::Invalid, None, false);
     }
 
     #[test]
@@ -296,10 +296,10 @@ mod tests {
             namespace: "default".to_owned(),
             name: "a".to_owned(),
         };
-        let (mut source, now) = (Source::new(object), Instant::now());
+        let (mut source, now) = (ConfigMapSource::new(object), Instant::now());
         let text: String = (0..20_000).map(|n| format!("key-{n}: {n}\n")).collect();
         for round in 0..2 {
-            for at in 1..=LEFT_OFF_AT_MOST {
+            for at in 1..=MAX_SKIPS_IN_A_ROW {
                 source.take(changed(&at.to_string(), &text), now);
                 assert!(!source.examine(&mut || true), "{round} {at}");
             }
@@ -320,63 +320,67 @@ mod tests {
 
     #[test]
     fn what_is_small_or_no_state_hides_none() {
-        let gone = || Observation::Deleted("a".to_owned());
-        check(vec![], Latest::Unknown, None, false);
+        let gone = || Event::Deleted("a".to_owned());
+        check(vec![], Observed::Pending, None, false);
         let bad_last = vec![changed("1", "a: 1"), changed("2", "a: ]")];
-        check(bad_last, Latest::Refused, Some("1"), false);
+        check(bad_last, Observed::Invalid, Some("1"), false);
         for state in [changed, large] {
             check(
                 vec![state("1", "a: 1"), gone()],
-                Latest::Absent,
+                Observed::Missing,
                 Some("1"),
                 true,
             );
             let anew = vec![state("1", "a: 1"), gone(), state("3", "a: 3")];
-            check(anew, Latest::Fit, Some("3"), false);
+            check(anew, Observed::Valid, Some("3"), false);
             check(
                 vec![state("1", "a: 1"), refusal()],
-                Latest::Fit,
+                Observed::Valid,
                 Some("1"),
                 true,
             );
             check(
                 vec![refusal(), state("1", "a: 1")],
-                Latest::Fit,
+                Observed::Valid,
                 Some("1"),
                 false,
             );
             let bad = vec![state("1", "a: 1"), changed("2", "a: ]")];
-            check(bad, Latest::Refused, Some("1"), false);
+            check(bad, Observed::Invalid, Some("1"), false);
         }
     }
 
     #[test]
     fn only_another_configuration_takes_the_place_of_one() {
         let xds = r#"{"resources": [{"@type": "x"}]}"#;
-        for (name, first, then, latest) in [
+        for (name, first, then, observed) in [
             // What is no configuration and never was one goes through.
-            ("a.yaml", "- a", "- b", Latest::Fit),
-            ("a.json", "[1]", "2", Latest::Fit),
-            ("a.conf", "x: ]", "", Latest::Fit),
-            ("a", "{}", "}", Latest::Fit),
-            ("a.pb", xds, "\u{1}", Latest::Fit),
-            ("a.yaml", "- a", "a: 1", Latest::Fit),
+            ("a.yaml", "- a", "- b", Observed::Valid),
+            ("a.json", "[1]", "2", Observed::Valid),
+            ("a.conf", "x: ]", "", Observed::Valid),
+            ("a", "{}", "}", Observed::Valid),
+            ("a.pb", xds, "\u{1}", Observed::Valid),
+            ("a.yaml", "- a", "a: 1", Observed::Valid),
             // What takes the place of one does not.
-            ("a.yaml", "a: 1", "- a", Latest::Refused),
-            ("A.YML", "a: 1", "a", Latest::Refused),
-            ("a.json", "{}", "[]", Latest::Refused),
-            ("a.conf", xds, "[]", Latest::Refused),
-            ("a.conf", xds, "x: ]", Latest::Refused),
-            ("a", xds, "", Latest::Refused),
-            ("a", xds, "{}", Latest::Fit),
+            ("a.yaml", "a: 1", "- a", Observed::Invalid),
+            ("A.YML", "a: 1", "a", Observed::Invalid),
+            ("a.json", "{}", "[]", Observed::Invalid),
+            ("a.conf", xds, "[]", Observed::Invalid),
+            ("a.conf", xds, "x: ]", Observed::Invalid),
+            ("a", xds, "", Observed::Invalid),
+            ("a", xds, "{}", Observed::Valid),
             // What is broken or empty never does, where the name says what it should be.
-            ("a.Yaml", "- a", "- ]", Latest::Refused),
-            ("a.YML", "- a", "", Latest::Refused),
-            ("a.JSON", "[1]", "[", Latest::Refused),
+            ("a.Yaml", "- a", "- ]", Observed::Invalid),
+            ("a.YML", "- a", "", Observed::Invalid),
+            ("a.JSON", "[1]", "[", Observed::Invalid),
         ] {
             let observations = vec![file(name, "1", first), file(name, "2", then)];
-            let at = if latest == Latest::Fit { "2" } else { "1" };
-            check(observations, latest, Some(at), false);
+            let at = if observed == Observed::Valid {
+                "2"
+            } else {
+                "1"
+            };
+            check(observations, observed, Some(at), false);
         }
     }
 }

@@ -11,21 +11,21 @@ use crate::cli::SplitChoice;
 use crate::error::{Chain, Error, Kind, Target};
 use crate::kube::api;
 use crate::kube::discovery::{Discovery, WHILE_HOLDING};
-use crate::kube::health::Server;
-use crate::kube::list_watch::Manner;
-use crate::kube::reflector::{Followed, Observation};
-use crate::net::response::{Exchange, Progress};
-use crate::snapshot::{Extent, ObjectKind, ObjectName};
-use crate::source::traffic_splits::Splits;
+use crate::kube::health::ApiServer;
+use crate::kube::list_watch::SyncMode;
+use crate::kube::reflector::{Event, Reflector};
+use crate::net::response::{Progress, Response};
+use crate::snapshot::{ObjectKind, ObjectName, Projection};
+use crate::source::traffic_splits::TrafficSplitStore;
 use crate::xds::weights::Split;
 
 /// The TrafficSplits, in the order of the command line.
 pub struct Smi {
     discovery: Discovery,
     /// The group's answer to which versions it serves.
-    group: Option<Exchange>,
+    group: Option<Response>,
     /// One list-watch for each named split, or one for all of the namespace.
-    parts: Vec<(Followed, Splits)>,
+    parts: Vec<(Reflector, TrafficSplitStore)>,
     target: Target,
     /// It has been said that nobody serves the group.
     said_absent: bool,
@@ -42,7 +42,7 @@ impl Smi {
         choice: SplitChoice,
         version: Option<String>,
         every: Duration,
-        manner: Manner,
+        manner: SyncMode,
         now: Instant,
     ) -> Option<Smi> {
         let (namespace, names) = match choice {
@@ -61,9 +61,9 @@ impl Smi {
         let discovery = Discovery::new(version, every, now);
         let mut parts = Vec::new();
         for (namespace, name) in names {
-            let splits = Splits::new(namespace.clone(), name.clone());
-            let mut followed = Followed::new(kind, namespace, name, manner, now);
-            followed.speak(discovery.version(), now);
+            let splits = TrafficSplitStore::new(namespace.clone(), name.clone());
+            let mut followed = Reflector::new(kind, namespace, name, manner, now);
+            followed.set_api_version(discovery.version(), now);
             parts.push((followed, splits));
         }
         let (resource, group) = (kind.plural(), kind.group());
@@ -100,19 +100,19 @@ impl Smi {
     }
 
     /// What is being answered, for poll(2).
-    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+    pub fn responses(&self) -> impl Iterator<Item = &Response> {
         self.parts
             .iter()
-            .flat_map(|(followed, _)| followed.exchanges())
+            .flat_map(|(followed, _)| followed.responses())
             .chain(&self.group)
     }
 
     /// The same, to be marked as readable.
-    pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+    pub fn responses_mut(&mut self) -> impl Iterator<Item = &mut Response> {
         let parts = self
             .parts
             .iter_mut()
-            .flat_map(|(followed, _)| followed.exchanges_mut());
+            .flat_map(|(followed, _)| followed.responses_mut());
         parts.chain(&mut self.group)
     }
 
@@ -120,7 +120,7 @@ impl Smi {
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
         let asks = self.asks();
         let asks = asks.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
-        let late = self.group.as_ref().and_then(|exchange| exchange.deadline);
+        let late = self.group.as_ref().and_then(|response| response.deadline);
         let parts = self.parts.iter().flat_map(|(followed, splits)| {
             [followed.deadline(permitted), splits.deadline()]
                 .into_iter()
@@ -131,16 +131,16 @@ impl Smi {
 
     /// When to ask the group.
     fn asks(&self) -> Option<Instant> {
-        let lasts = |(followed, splits): &(Followed, Splits)| {
-            splits.is_holding() && !followed.is_streaming()
+        let lasts = |(followed, splits): &(Reflector, TrafficSplitStore)| {
+            splits.has_splits() && !followed.is_streaming()
         };
         let due = self.discovery.due(self.parts.iter().any(lasts));
         due.filter(|_| self.group.is_none())
     }
 
     /// Lets time pass. True: what counts has changed.
-    pub fn tick(&mut self, server: &mut Server, now: Instant) -> bool {
-        let late = |exchange: &mut Exchange| exchange.deadline.is_some_and(|at| at <= now);
+    pub fn tick(&mut self, server: &mut ApiServer, now: Instant) -> bool {
+        let late = |response: &mut Response| response.deadline.is_some_and(|at| at <= now);
         if self.group.take_if(late).is_some() {
             server.late(now);
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
@@ -155,13 +155,13 @@ impl Smi {
     }
 
     /// Makes a request that is due, if any. True: one was made.
-    pub fn request(&mut self, server: &mut Server, now: Instant) -> bool {
+    pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
         if self.asks().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
-            match server.ask(&self.target, &path, Extent::Objects) {
+            match server.ask(&self.target, &path, Projection::Full) {
                 Ok(answer) => {
-                    let exchange = |answer| Exchange::new(answer, false, Instant::now());
-                    self.group = answer.map(exchange);
+                    let response = |answer| Response::new(answer, false, Instant::now());
+                    self.group = answer.map(response);
                 }
                 Err(what) => {
                     let error = io::Error::new(io::ErrorKind::InvalidData, what);
@@ -178,7 +178,7 @@ impl Smi {
     }
 
     /// Reads what has arrived. True: what counts may have changed.
-    pub fn read(&mut self, server: &mut Server) -> bool {
+    pub fn read(&mut self, server: &mut ApiServer) -> bool {
         let mut changed = self.read_group(server);
         let mut observations = Vec::new();
         for i in 0..self.parts.len() {
@@ -187,15 +187,15 @@ impl Smi {
                 let now = Instant::now();
                 changed = true;
                 match observation {
-                    Observation::Refused(error) if error.kind() == Kind::NotFound => {
-                        self.unserved(i, now);
+                    Event::Unavailable(error) if error.kind() == Kind::NotFound => {
+                        self.on_resource_missing(i, now);
                     }
-                    Observation::Refused(_) | Observation::Unusable => {}
+                    Event::Unavailable(_) | Event::Unusable => {}
                     observation => {
                         let splits = &mut self.parts[i].1;
                         splits.served();
                         splits.take(observation, now);
-                        self.discovery.works();
+                        self.discovery.on_list_ok();
                         self.said_absent = false;
                     }
                 }
@@ -205,18 +205,18 @@ impl Smi {
     }
 
     /// A request of this part was answered by 404.
-    fn unserved(&mut self, part: usize, now: Instant) {
-        let nobody = self.discovery.unserved(now);
+    fn on_resource_missing(&mut self, part: usize, now: Instant) {
+        let nobody = self.discovery.on_resource_missing(now);
         if !self.discovery.is_fixed() {
             if nobody {
                 self.vanish(now);
             }
-            return self.speak(now);
+            return self.set_api_version(now);
         }
         let (followed, splits) = &mut self.parts[part];
         if !followed.is_streaming() {
-            let believed = splits.unserved(now);
-            if splits.is_holding() {
+            let believed = splits.on_resource_missing(now);
+            if splits.has_splits() {
                 followed.relist(now + WHILE_HOLDING);
             }
             self.say_absent(believed);
@@ -230,7 +230,7 @@ impl Smi {
         for (followed, splits) in &mut self.parts {
             if !followed.is_streaming() {
                 followed.relist(now);
-                absent &= splits.unserved(now);
+                absent &= splits.on_resource_missing(now);
             }
         }
         self.say_absent(absent);
@@ -245,14 +245,14 @@ impl Smi {
     }
 
     /// True: what counts may have changed.
-    fn read_group(&mut self, server: &mut Server) -> bool {
-        let Some(mut exchange) = self.group.take_if(|exchange| exchange.more) else {
+    fn read_group(&mut self, server: &mut ApiServer) -> bool {
+        let Some(mut response) = self.group.take_if(|response| response.readable) else {
             return false;
         };
         let now = Instant::now();
-        let body = match exchange.read(&mut Vec::new()) {
+        let body = match response.read(&mut Vec::new()) {
             Progress::Waiting | Progress::More => {
-                self.group = Some(exchange);
+                self.group = Some(response);
                 return false;
             }
             Progress::Broken(error) => {
@@ -261,13 +261,13 @@ impl Smi {
             }
             Progress::Ended(body) => body,
         };
-        let code = exchange.status;
+        let code = response.status;
         if matches!(code, 401 | 429 | 500..=599) {
             let error = Error::Status {
                 target: Box::new(self.target.clone()),
                 code,
                 message: api::status(&body).message,
-                retry_after: exchange.retry_after,
+                retry_after: response.retry_after,
             };
             match code {
                 401 => server.failed(error, now),
@@ -282,7 +282,7 @@ impl Smi {
             _ => None,
         };
         match versions {
-            Some(versions) if self.discovery.served(&versions, now) => {
+            Some(versions) if self.discovery.on_group(&versions, now) => {
                 self.parts
                     .iter_mut()
                     .for_each(|(_, splits)| splits.served());
@@ -291,12 +291,12 @@ impl Smi {
             Some(_) => self.vanish(now),
             None => self.discovery.refused(),
         }
-        self.speak(now);
+        self.set_api_version(now);
         true
     }
 
     /// The group cannot be asked now, for a reason of its own: all others go on.
-    fn put_off(&mut self, error: &Error, server: &mut Server, now: Instant) {
+    fn put_off(&mut self, error: &Error, server: &mut ApiServer, now: Instant) {
         let wait = self.backoff.failed(now, &mut server.random);
         let wish = error.retry_after().unwrap_or_default();
         self.discovery.put_off(now + wait.max(wish));
@@ -308,17 +308,17 @@ impl Smi {
     }
 
     /// The group's answer did not arrive whole.
-    fn broken(&mut self, error: io::Error, server: &mut Server, now: Instant) {
+    fn broken(&mut self, error: io::Error, server: &mut ApiServer, now: Instant) {
         let target = Box::new(self.target.clone());
         let source = error.into();
         self.put_off(&Error::Request { target, source }, server, now);
     }
 
     /// Tells the list-watches what discovery has found.
-    fn speak(&mut self, now: Instant) {
+    fn set_api_version(&mut self, now: Instant) {
         let version = self.discovery.version();
         for (followed, _) in &mut self.parts {
-            followed.speak(version, now);
+            followed.set_api_version(version, now);
         }
     }
 }

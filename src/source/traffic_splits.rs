@@ -7,48 +7,48 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::gather;
-use crate::kube::reflector::Observation;
+use crate::kube::reflector::Event;
 use crate::snapshot::{Body, Object, ObjectName, Version};
 use crate::xds::weights::{Spec, Split};
 
 /// A split that is gone counts this much longer: who replaces one deletes it first.
-const GONE_FOR: Duration = Duration::from_secs(10);
+const DELETION_GRACE: Duration = Duration::from_secs(10);
 /// That nobody serves splits which count is believed once it has been so for this long.
 const BELIEVED_AFTER: Duration = Duration::from_secs(2);
 
 /// What the cluster says of one list-watch's TrafficSplits.
 #[derive(Debug)]
-pub struct Splits {
+pub struct TrafficSplitStore {
     namespace: String,
     /// The one that is meant; `None`: all of the namespace.
     name: Option<String>,
     /// They have been read, or are known to be absent.
     known: bool,
-    held: BTreeMap<String, Held>,
+    held: BTreeMap<String, Entry>,
     /// Since when nobody has served them.
-    unserved: Option<Instant>,
+    on_resource_missing: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Entry {
     version: Version,
     /// As RFC 3339 has it: to be compared as text.
     created: String,
     /// What can be applied of it.
     split: Option<Split>,
     /// It is gone, and counts until then.
-    leaves: Option<Instant>,
+    expires_at: Option<Instant>,
 }
 
-impl Splits {
+impl TrafficSplitStore {
     /// Nothing is known yet.
-    pub fn new(namespace: String, name: Option<String>) -> Splits {
-        Splits {
+    pub fn new(namespace: String, name: Option<String>) -> TrafficSplitStore {
+        TrafficSplitStore {
             namespace,
             name,
             known: false,
             held: BTreeMap::new(),
-            unserved: None,
+            on_resource_missing: None,
         }
     }
 
@@ -58,7 +58,7 @@ impl Splits {
     }
 
     /// Whether there is one that counts.
-    pub fn is_holding(&self) -> bool {
+    pub fn has_splits(&self) -> bool {
         !self.held.is_empty()
     }
 
@@ -77,41 +77,41 @@ impl Splits {
     }
 
     /// Takes in what the cluster says.
-    pub fn take(&mut self, observation: Observation, now: Instant) {
+    pub fn take(&mut self, observation: Event, now: Instant) {
         match observation {
-            Observation::Changed(object) => self.hold(object),
-            Observation::Deleted(name) => self.miss(|held| held == name, now),
-            Observation::Listed(objects) => {
+            Event::Applied(object) => self.apply(object),
+            Event::Deleted(name) => self.mark_deleted(|held| held == name, now),
+            Event::Replaced(objects) => {
                 if let (false, true, Some(name)) = (self.known, objects.is_empty(), &self.name) {
                     info!(trafficsplit = format!("{}/{name}", self.namespace);
                         "a TrafficSplit is not there: the ConfigMaps' own weights stand");
                 }
                 self.known = true;
                 let listed: Vec<String> = objects.iter().map(|o| o.name.clone()).collect();
-                objects.into_iter().for_each(|object| self.hold(object));
-                self.miss(|held| listed.iter().all(|name| name != held), now);
+                objects.into_iter().for_each(|object| self.apply(object));
+                self.mark_deleted(|held| listed.iter().all(|name| name != held), now);
             }
             // Unknown is not absent.
-            Observation::Refused(_) | Observation::Unusable => {}
+            Event::Unavailable(_) | Event::Unusable => {}
         }
     }
 
     /// Somebody serves them.
     pub fn served(&mut self) {
-        self.unserved = None;
+        self.on_resource_missing = None;
     }
 
     /// Nobody serves them, as one answer has it. True: that is believed, so they are gone.
-    pub fn unserved(&mut self, now: Instant) -> bool {
-        let since = *self.unserved.get_or_insert(now);
-        let believed = !self.is_holding() || now >= since + BELIEVED_AFTER;
+    pub fn on_resource_missing(&mut self, now: Instant) -> bool {
+        let since = *self.on_resource_missing.get_or_insert(now);
+        let believed = !self.has_splits() || now >= since + BELIEVED_AFTER;
         if believed {
-            self.take(Observation::Listed(Vec::new()), now);
+            self.take(Event::Replaced(Vec::new()), now);
         }
         believed
     }
 
-    fn hold(&mut self, object: Object) {
+    fn apply(&mut self, object: Object) {
         let Body::TrafficSplit { created, spec } = object.body else {
             return;
         };
@@ -131,35 +131,35 @@ impl Splits {
         }
         self.held.insert(
             object.name,
-            Held {
+            Entry {
                 version: object.version,
                 created,
                 split: split.ok(),
-                leaves: None,
+                expires_at: None,
             },
         );
     }
 
-    fn miss(&mut self, gone: impl Fn(&str) -> bool, now: Instant) {
+    fn mark_deleted(&mut self, gone: impl Fn(&str) -> bool, now: Instant) {
         for (name, held) in &mut self.held {
-            if gone(name) && held.leaves.is_none() {
+            if gone(name) && held.expires_at.is_none() {
                 info!(trafficsplit = format!("{}/{name}", self.namespace);
                     "a TrafficSplit is gone: its weights stay for 10 s");
-                held.leaves = Some(now + GONE_FOR);
+                held.expires_at = Some(now + DELETION_GRACE);
             }
         }
     }
 
     /// When one that is gone no longer counts.
     pub fn deadline(&self) -> Option<Instant> {
-        self.held.values().filter_map(|held| held.leaves).min()
+        self.held.values().filter_map(|held| held.expires_at).min()
     }
 
     /// Lets go of what has been gone for long enough. True: there was something.
     pub fn tick(&mut self, now: Instant) -> bool {
         let count = self.held.len();
         self.held.retain(|name, held| {
-            let stays = held.leaves.is_none_or(|at| now < at);
+            let stays = held.expires_at.is_none_or(|at| now < at);
             if !stays {
                 warn!(trafficsplit = format!("{}/{name}", self.namespace);
                     "a TrafficSplit stays gone: the ConfigMaps' own weights stand again");

@@ -6,12 +6,12 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::gather;
-use crate::snapshot::{Bytes, File, FileName, FileSet, ObjectName, Origin, Version};
+use crate::snapshot::{Bytes, File, FileName, ObjectName, Origin, Snapshot, Version};
 use crate::xds::validate::{self, Form, Verdict};
 
 /// A ConfigMap all of whose files are fit to be published.
 #[derive(Clone, Debug)]
-pub struct Content {
+pub struct ConfigMapFiles {
     /// Which state of which object.
     pub origin: Rc<Origin>,
     /// At least one.
@@ -20,27 +20,27 @@ pub struct Content {
 
 /// What the cluster said last of a ConfigMap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Latest {
+pub enum Observed {
     /// Nothing yet.
-    Unknown,
+    Pending,
     /// It does not exist.
-    Absent,
+    Missing,
     /// It is not fit to be published.
-    Refused,
+    Invalid,
     /// It is fit, and followed.
-    Fit,
+    Valid,
 }
 
 /// Something about one file of a ConfigMap that its author should know.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Remark {
+pub struct Finding {
     /// The ConfigMap's key.
     pub key: String,
     /// What is wrong, and where.
     pub what: String,
 }
 
-impl fmt::Display for Remark {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.what)
     }
@@ -50,11 +50,11 @@ impl fmt::Display for Remark {
 #[derive(Debug)]
 pub struct Examined {
     /// Its content, or everything that speaks against it.
-    pub content: Result<Content, Vec<Remark>>,
+    pub content: Result<ConfigMapFiles, Vec<Finding>>,
     /// What does not speak against it, but should be known.
-    pub doubts: Vec<Remark>,
+    pub doubts: Vec<Finding>,
     /// Files that were found good, and that nobody was asked about twice.
-    pub unasked: Vec<FileName>,
+    pub unchecked: Vec<FileName>,
 }
 
 /// Whether a ConfigMap's `raw` files are fit to be published. Those equal to files `before` are not
@@ -63,11 +63,11 @@ pub fn examine(
     object: &ObjectName,
     version: &Version,
     raw: &Result<BTreeMap<String, Bytes>, String>,
-    before: Option<&Content>,
+    before: Option<&ConfigMapFiles>,
     is_outdated: &mut dyn FnMut() -> bool,
 ) -> Option<Examined> {
-    let (mut refusals, mut doubts, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
-    let remark = |key: &str, what: &str| Remark {
+    let (mut refusals, mut doubts, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
+    let remark = |key: &str, what: &str| Finding {
         key: key.to_owned(),
         what: what.to_owned(),
     };
@@ -83,9 +83,9 @@ pub fn examine(
         let known = before.and_then(|content| content.files.get(&name));
         if known.is_none_or(|known| known != bytes) {
             match validate::check(&name, bytes, is_outdated)? {
-                Verdict::Good => unasked.push(name.clone()),
-                Verdict::Doubtful(fault) => doubts.push(remark(key, &fault.to_string())),
-                Verdict::Bad(fault) => refusals.push(remark(key, &fault.to_string())),
+                Verdict::Valid => unchecked.push(name.clone()),
+                Verdict::Suspect(fault) => doubts.push(remark(key, &fault.to_string())),
+                Verdict::Invalid(fault) => refusals.push(remark(key, &fault.to_string())),
                 Verdict::Foreign(fault) => {
                     if known.is_some_and(|known| validate::is_configuration(&name, known)) {
                         refusals.push(remark(key, &fault.to_string()));
@@ -106,67 +106,69 @@ pub fn examine(
         resource_version: version.resource_version.clone(),
     });
     let content = if refusals.is_empty() {
-        Ok(Content { origin, files })
+        Ok(ConfigMapFiles { origin, files })
     } else {
         Err(refusals)
     };
     Some(Examined {
         content,
         doubts,
-        unasked,
+        unchecked,
     })
 }
 
 /// A file that two ConfigMaps have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
+pub struct Collision {
     /// Its name.
     pub file: FileName,
     /// Whose is published.
-    pub winner: ObjectName,
+    pub published: ObjectName,
     /// Whose is not.
-    pub loser: ObjectName,
+    pub shadowed: ObjectName,
 }
 
 /// What is known of one ConfigMap.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct SourceView<'a> {
     /// Which.
     pub object: &'a ObjectName,
     /// What the cluster said last.
-    pub latest: Latest,
+    pub observed: Observed,
     /// Its last fit state.
-    pub content: Option<&'a Content>,
+    pub content: Option<&'a ConfigMapFiles>,
 }
 
 /// What should stand on disk, before weights.
 #[derive(Debug)]
 pub struct Desired {
     /// The files.
-    pub set: FileSet,
+    pub set: Snapshot,
     /// Which are hidden by others.
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<Collision>,
 }
 
-impl Known<'_> {
+impl SourceView<'_> {
     /// Whether nothing can be published for want of this one. `stands`: a whole set does; then what
     /// is absent or refused, and has no files there, is as good as empty.
     pub fn holds_up(&self, stands: bool) -> bool {
-        match self.latest {
-            Latest::Unknown => true,
-            Latest::Absent | Latest::Refused | Latest::Fit => self.content.is_none() && !stands,
+        match self.observed {
+            Observed::Pending => true,
+            Observed::Missing | Observed::Invalid | Observed::Valid => {
+                self.content.is_none() && !stands
+            }
         }
     }
 }
 
 /// What Envoy should find, from what is known of each ConfigMap in order; `None` while one of them
 /// holds it up.
-pub fn desired(sources: &[Known], stands: bool) -> Option<Desired> {
+pub fn desired(sources: &[SourceView], stands: bool) -> Option<Desired> {
     if sources.iter().any(|known| known.holds_up(stands)) {
         return None;
     }
-    let (mut set, mut overrides) = (FileSet::new(), Vec::new());
-    for Known {
+    let (mut set, mut overrides) = (Snapshot::new(), Vec::new());
+    for SourceView {
         object, content, ..
     } in sources
     {
@@ -177,11 +179,11 @@ pub fn desired(sources: &[Known], stands: bool) -> Option<Desired> {
                 origin: content.origin.clone(),
             };
             if let Some(hidden) = set.insert(name.clone(), file) {
-                let (winner, loser) = ((*object).clone(), hidden.origin.object.clone());
-                overrides.push(Override {
+                let (published, shadowed) = ((*object).clone(), hidden.origin.object.clone());
+                overrides.push(Collision {
                     file: name.clone(),
-                    winner,
-                    loser,
+                    published,
+                    shadowed,
                 });
             }
         }
@@ -190,9 +192,9 @@ pub fn desired(sources: &[Known], stands: bool) -> Option<Desired> {
 }
 
 /// What an earlier life published of `object`.
-pub fn from_earlier_life(object: &ObjectName, set: &FileSet) -> Option<Content> {
+pub fn from_last_run(object: &ObjectName, set: &Snapshot) -> Option<ConfigMapFiles> {
     let mine = || set.iter().filter(|(_, file)| file.origin.object == *object);
     let origin = mine().next()?.1.origin.clone();
     let files = gather(mine().map(|(name, file)| (name.clone(), file.bytes.clone())));
-    Some(Content { origin, files })
+    Some(ConfigMapFiles { origin, files })
 }

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use crate::gather;
-use crate::snapshot::{Bytes, File, FileName, FileSet, ObjectName};
+use crate::snapshot::{Bytes, File, FileName, ObjectName, Snapshot};
 use crate::xds::validate::{self, Encoding, Form};
 use crate::xds::weights::{
-    self, Applied, Change, ClusterChange, Refused, Split, Weighted, first_for_each_service,
+    self, ClusterWeight, Refused, RouteWeights, Split, SplitMatches, Weighted, resolve_conflicts,
 };
 
 /// So many routes of a file that cannot be edited are told of one by one.
@@ -16,9 +16,9 @@ const TOLD: usize = 4;
 
 /// The routes that follow a split.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub struct WeightTable {
     /// The first of each file.
-    routes: Vec<(FileName, Change)>,
+    routes: Vec<(FileName, RouteWeights)>,
     /// Beyond these.
     more: usize,
 }
@@ -45,17 +45,17 @@ struct Tried {
 #[derive(Default)]
 pub struct Done {
     /// The files, with weights.
-    pub set: FileSet,
+    pub set: Snapshot,
     /// The texts that they were merged into: each file's last good one from now on.
-    pub good: FileSet,
+    pub good: Snapshot,
     /// ConfigMaps that have a newer text of some file than the one that goes out.
     pub behind: Vec<ObjectName>,
     /// The routes that follow a split.
-    pub changes: Changes,
+    pub changes: WeightTable,
     /// All that should be said.
     pub warnings: BTreeSet<String>,
     /// For each split, what it found in all files so far.
-    applied: Vec<Applied>,
+    applied: Vec<SplitMatches>,
     /// A file goes without: what a split found is not all there is for it.
     incomplete: bool,
 }
@@ -63,8 +63,8 @@ pub struct Done {
 impl<'s> Merge<'s> {
     /// `set` with the splits' weights, as far as that can be done without knowing what was published
     /// before. Of several splits for one service, the first in `splits` counts.
-    pub fn new(splits: &[&'s Split], domain: &'s str, set: FileSet) -> Merge<'s> {
-        let (first, later) = first_for_each_service(splits, domain);
+    pub fn new(splits: &[&'s Split], domain: &'s str, set: Snapshot) -> Merge<'s> {
+        let (first, later) = resolve_conflicts(splits, domain);
         let message = |(loser, winner): (usize, usize)| {
             let Split { name, service, .. } = splits[loser];
             format!(
@@ -73,7 +73,10 @@ impl<'s> Merge<'s> {
             )
         };
         let done = Done {
-            applied: first.iter().map(|split| Applied::none(split)).collect(),
+            applied: first
+                .iter()
+                .map(|split| SplitMatches::none(split))
+                .collect(),
             warnings: gather(later.into_iter().map(message)),
             ..Done::default()
         };
@@ -105,7 +108,7 @@ impl<'s> Merge<'s> {
 
     /// Decides the rest. `good`: the texts that were merged last; `on_disk`: what stands there, if
     /// anything does.
-    pub fn finish(mut self, good: &FileSet, on_disk: Option<&FileSet>) -> Done {
+    pub fn finish(mut self, good: &Snapshot, on_disk: Option<&Snapshot>) -> Done {
         for (name, tried) in std::mem::take(&mut self.undecided) {
             self.decide(name, tried, good, on_disk);
         }
@@ -121,10 +124,16 @@ impl<'s> Merge<'s> {
 
     /// Where a route cannot be edited, its weights stay what they are on disk: the file's new text
     /// goes out if it has the same ones, else the last good one stays, and follows the splits.
-    fn decide(&mut self, name: FileName, tried: Tried, good: &FileSet, on_disk: Option<&FileSet>) {
+    fn decide(
+        &mut self,
+        name: FileName,
+        tried: Tried,
+        good: &Snapshot,
+        on_disk: Option<&Snapshot>,
+    ) {
         let shown = on_disk.and_then(|set| set.get(&name));
         let object = tried.file.origin.object.clone();
-        let own = |set: Option<&FileSet>| {
+        let own = |set: Option<&Snapshot>| {
             let file = set?.get(&name)?;
             (file.origin.object == object).then(|| file.clone())
         };
@@ -280,14 +289,14 @@ impl Done {
 /// `splits`: those that count now.
 ///
 /// `default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25 (2 routes)`
-pub fn describe(before: &Changes, after: &Changes, splits: &[ObjectName]) -> String {
+pub fn describe(before: &WeightTable, after: &WeightTable, splits: &[ObjectName]) -> String {
     let mut texts: Vec<(String, usize)> = Vec::new();
     let mut add = |text: String| match texts.iter_mut().find(|(known, _)| *known == text) {
         Some((_, count)) => *count += 1,
         None => texts.push((text, 1)),
     };
-    let moved = |cluster: &ClusterChange| cluster.old != Some(cluster.new);
-    let mut left: Vec<&(FileName, Change)> = before.routes.iter().collect();
+    let moved = |cluster: &ClusterWeight| cluster.old != Some(cluster.new);
+    let mut left: Vec<&(FileName, RouteWeights)> = before.routes.iter().collect();
     for (file, change) in &after.routes {
         let mut change = change.clone();
         // Of equal routes in one virtual host the first was the first before, too.
@@ -329,7 +338,11 @@ pub fn describe(before: &Changes, after: &Changes, splits: &[ObjectName]) -> Str
 }
 
 /// Whether this is what a route was before, as far as a route can be told from others.
-fn is_same((known_file, known): &(FileName, Change), file: &FileName, change: &Change) -> bool {
+fn is_same(
+    (known_file, known): &(FileName, RouteWeights),
+    file: &FileName,
+    change: &RouteWeights,
+) -> bool {
     let mut clusters = known.clusters.iter().zip(&change.clusters);
     (known_file, &known.split, &known.virtual_host) == (file, &change.split, &change.virtual_host)
         && known.clusters.len() == change.clusters.len()
@@ -380,7 +393,7 @@ mod tests {
     }
 
     /// A set of one file, of ConfigMap `owner`.
-    fn set_of(owner: &str, text: &str) -> FileSet {
+    fn set_of(owner: &str, text: &str) -> Snapshot {
         let origin = Rc::new(Origin {
             object: object(owner),
             uid: String::new(),
@@ -390,7 +403,7 @@ mod tests {
             bytes: Bytes::from(text.as_bytes()),
             origin,
         };
-        FileSet::from([(FileName::new(FILE).unwrap(), file)])
+        Snapshot::from([(FileName::new(FILE).unwrap(), file)])
     }
 
     /// What ConfigMap `envoy` goes out with, what is kept of it, and what is said, where each of the
@@ -398,9 +411,9 @@ mod tests {
     fn merged(
         text: &str,
         splits: [[u64; 2]; 2],
-        good: &FileSet,
-        on_disk: Option<&FileSet>,
-    ) -> (FileSet, FileSet, String) {
+        good: &Snapshot,
+        on_disk: Option<&Snapshot>,
+    ) -> (Snapshot, Snapshot, String) {
         let splits = [split("shop", splits[0]), split("blog", splits[1])];
         let splits: Vec<&Split> = splits.iter().collect();
         let done =
@@ -417,7 +430,7 @@ mod tests {
         want: &[String],
         said: &str,
     ) {
-        let none = FileSet::new();
+        let none = Snapshot::new();
         let good = good.map(|hosts| set_of("envoy", &text(hosts)));
         let on_disk = on_disk.map(|hosts| set_of("envoy", &text(hosts)));
         let (set, kept, warnings) = merged(
@@ -525,7 +538,7 @@ mod tests {
         let bad = text(&[host("shop", "50", "50")]) + "x: [1\n";
         let own = set_of("envoy", &text(&[host("shop", "99", "1")]));
         let want = set_of("envoy", &text(&[host("shop", "95", "5")]));
-        let none = FileSet::new();
+        let none = Snapshot::new();
         for (good, on_disk) in [(&own, None), (&own, Some(&own)), (&none, Some(&own))] {
             let (set, _, said) = merged(&bad, [[95, 5], [1, 1]], good, on_disk);
             assert_eq!(set, want, "{said}");
@@ -546,9 +559,9 @@ mod tests {
         let name = FileName::new(name).unwrap();
         let file = set_of("envoy", "").into_values().next().unwrap();
         let bytes = Bytes::from(bytes);
-        let set = FileSet::from([(name.clone(), File { bytes, ..file })]);
+        let set = Snapshot::from([(name.clone(), File { bytes, ..file })]);
         let split = split("shop", [95, 5]);
-        let done = Merge::new(&[&split], "cluster.local", set).finish(&FileSet::new(), None);
+        let done = Merge::new(&[&split], "cluster.local", set).finish(&Snapshot::new(), None);
         let warnings: Vec<String> = done.warnings.into_iter().collect();
         (done.set[&name].bytes.to_vec(), warnings.join("\n"))
     }

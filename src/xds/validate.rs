@@ -43,13 +43,13 @@ const NOT_A_MAPPING: &str = "the document is not a mapping";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Publish it.
-    Good,
+    Valid,
     /// Publish it with a warning: one reader takes it, the other does not.
-    Doubtful(Fault),
+    Suspect(Fault),
     /// Something else than a configuration of Envoy's: publish it, but not in the place of one.
     Foreign(Fault),
     /// Keep the last good text: Envoy would not load this one.
-    Bad(Fault),
+    Invalid(Fault),
 }
 
 /// Why a text is not simply good, and where.
@@ -96,7 +96,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Judges the content of file `name`; of what is good, [`second_opinion`] may know more.
+/// Judges the content of file `name`; of what is good, [`cross_check`] may know more.
 ///
 /// `None`: left off, as `is_outdated` said so. It is asked now and then, while that still saves more
 /// than it costs.
@@ -109,10 +109,10 @@ pub fn check(
         Form::Yaml => check_yaml(bytes, is_outdated),
         Form::Json => Some(check_json(bytes)),
         Form::Unnamed => Some(match check_json(bytes) {
-            Verdict::Bad(fault) => Verdict::Foreign(fault),
+            Verdict::Invalid(fault) => Verdict::Foreign(fault),
             verdict => verdict,
         }),
-        Form::Protobuf => Some(Verdict::Good),
+        Form::Protobuf => Some(Verdict::Valid),
     }
 }
 
@@ -123,7 +123,7 @@ pub fn is_configuration(name: &FileName, bytes: &[u8]) -> bool {
         Form::Protobuf => false,
         Form::Yaml | Form::Json => matches!(
             check(name, bytes, &mut || false),
-            Some(Verdict::Good | Verdict::Doubtful(_))
+            Some(Verdict::Valid | Verdict::Suspect(_))
         ),
     }
 }
@@ -132,19 +132,19 @@ fn check_yaml(bytes: &[u8], is_outdated: &mut dyn FnMut() -> bool) -> Option<Ver
     let (text, _) = decode(bytes);
     let text = tame(&text);
     let fault = match read_granit(&text, is_outdated) {
-        Ok(None) => return Some(Verdict::Good),
+        Ok(None) => return Some(Verdict::Valid),
         Ok(Some(fault)) => return Some(Verdict::Foreign(fault)),
         Err(Refusal::LeftOff) => return None,
-        Err(Refusal::Unread(fault)) => return Some(Verdict::Doubtful(fault)),
-        Err(Refusal::Final(fault)) => return Some(Verdict::Bad(fault)),
+        Err(Refusal::Unread(fault)) => return Some(Verdict::Suspect(fault)),
+        Err(Refusal::Final(fault)) => return Some(Verdict::Invalid(fault)),
         Err(Refusal::Syntax(fault)) => fault,
     };
     // The second reader does not tell what its aliases name.
     let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(&text) && !has_aliases(&text);
     Some(if asked && read_yaml_serde(&text).is_ok() {
-        Verdict::Doubtful(fault)
+        Verdict::Suspect(fault)
     } else {
-        Verdict::Bad(fault)
+        Verdict::Invalid(fault)
     })
 }
 
@@ -171,7 +171,7 @@ fn is_deep(text: &str) -> bool {
 
 /// What the second reader has against a text that the first one takes. It cannot make the text bad
 /// and takes longer than all else on the way to Envoy, so there is time for it afterwards.
-pub fn second_opinion(name: &FileName, bytes: &[u8]) -> Option<Fault> {
+pub fn cross_check(name: &FileName, bytes: &[u8]) -> Option<Fault> {
     if Form::of(name) != Form::Yaml {
         return None;
     }
@@ -182,7 +182,7 @@ pub fn second_opinion(name: &FileName, bytes: &[u8]) -> Option<Fault> {
 
 fn check_json(bytes: &[u8]) -> Verdict {
     let Ok(text) = str::from_utf8(bytes) else {
-        return Verdict::Bad(Fault::envoy(Span::default(), "it is not UTF-8"));
+        return Verdict::Invalid(Fault::envoy(Span::default(), "it is not UTF-8"));
     };
     let mut is_mapping = None;
     for event in json::Reader::new(text) {
@@ -190,11 +190,11 @@ fn check_json(bytes: &[u8]) -> Verdict {
             Ok((event, _)) => {
                 is_mapping.get_or_insert(matches!(event, Event::MappingStart(..)));
             }
-            Err(error) => return Verdict::Bad(Fault::scan(Reader::Envoy, &error)),
+            Err(error) => return Verdict::Invalid(Fault::scan(Reader::Envoy, &error)),
         }
     }
     match is_mapping {
-        Some(true) => Verdict::Good,
+        Some(true) => Verdict::Valid,
         _ => Verdict::Foreign(Fault::envoy(Span::default(), NOT_A_MAPPING)),
     }
 }

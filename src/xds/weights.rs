@@ -23,15 +23,16 @@ use std::fmt;
 
 pub use crate::kube::quantity::{NoWeight, Weight};
 pub use outcome::{
-    Applied, CHANGES_KEPT, Change, ClusterChange, LeftOut, Merged, WARNINGS_KEPT, Warning, Weighted,
+    CHANGES_KEPT, ClusterWeight, LeftOut, Merged, RouteWeights, SplitMatches, WARNINGS_KEPT,
+    Warning, Weighted,
 };
-pub use split::{Backend, BackendSpec, Spec, Split, Unusable, first_for_each_service};
+pub use split::{Backend, BackendSpec, Spec, Split, Unusable, resolve_conflicts};
 
 use crate::snapshot::FileName;
 use crate::xds::validate::{self, Form};
 use edit::Edit;
 use plan::Plan;
-use scan::{Stop, Walk};
+use scan::{Scanner, Stop};
 
 /// A split applies here, but not without risk to what else the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub fn merge(
     loop {
         let mut plan = Plan::new(splits, domain);
         plan.barred = std::mem::take(&mut barred);
-        let mut plan = match Walk::new(&tame, form, plan).run() {
+        let mut plan = match Scanner::new(&tame, form, plan).run() {
             Ok(plan) => plan,
             Err(Stop::Refused(refused)) => return Err(refused),
             Err(Stop::Unreadable(refused)) if names_all_of_any(text, splits, domain) => {
@@ -141,7 +142,7 @@ pub fn weights(name: &FileName, text: &str) -> Vec<Weighted> {
     plan.seen = Some(Vec::new());
     let plan = match obstacle(form, text) {
         Some(_) => None,
-        None => Walk::new(&tame, form, plan).run().ok(),
+        None => Scanner::new(&tame, form, plan).run().ok(),
     };
     plan.and_then(|plan| plan.seen).unwrap_or_default()
 }

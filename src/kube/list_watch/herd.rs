@@ -31,7 +31,7 @@ enum Absence {
 struct Sidecar {
     random: Random,
     outage: Outage,
-    watches: Vec<Watch>,
+    watches: Vec<ListWatch>,
     first: usize,
     /// It has just listed: the request that follows takes the same connection.
     listed: bool,
@@ -42,9 +42,13 @@ impl Sidecar {
     fn new(seed: u64, now: Instant) -> Sidecar {
         let mut random = Random::new(seed);
         let watches = (0..OBJECTS).map(|_| {
-            let mut watch = Watch::new(FOLLOW, now);
-            watch.step(Input::Listed(rv("1"), Found::new()), now, &mut random);
-            let lasts = WATCH_FOR + random.up_to(WATCH_SPREAD);
+            let mut watch = ListWatch::new(FOLLOW, now);
+            watch.step(
+                Input::Listed(rv("1"), ObjectVersions::new()),
+                now,
+                &mut random,
+            );
+            let lasts = WATCH_TIMEOUT + random.up_to(WATCH_TIMEOUT_JITTER);
             watch.step(Input::Opened(lasts), now, &mut random);
             watch
         });
@@ -59,7 +63,7 @@ impl Sidecar {
     }
 
     fn is_whole(&self) -> bool {
-        self.watches.iter().all(Watch::is_settled)
+        self.watches.iter().all(ListWatch::is_settled)
     }
 
     /// All its streams are over.
@@ -78,9 +82,9 @@ impl Sidecar {
         let random = &mut self.random;
         let order = (0..OBJECTS).map(|i| (self.first + i) % OBJECTS);
         let wanted = order
-            .filter_map(|i| Some((i, self.watches[i].wants(now, random)?)))
+            .filter_map(|i| Some((i, self.watches[i].next_request(now, random)?)))
             .next();
-        let (i, want) = wanted?;
+        let (i, request) = wanted?;
         self.first = i + 1;
         let (takes, failure) = match absence {
             None => (ROUND, None),
@@ -96,13 +100,13 @@ impl Sidecar {
         if matches!(failure, Some(Failure::Busy(_))) {
             self.outage.pace(now, random);
         }
-        let connects = !std::mem::replace(&mut self.listed, want == Want::List);
-        let input = match (failure, want) {
-            (Some(failure), Want::Look) => Input::LookFailed(failure),
-            (Some(failure), Want::List | Want::Watch(..)) => Input::Failed(failure),
-            (None, Want::List) => Input::Listed(rv("1"), Found::new()),
-            (None, Want::Look) => Input::Looked(Found::new()),
-            (None, Want::Watch(_, lasts)) => Input::Opened(lasts),
+        let connects = !std::mem::replace(&mut self.listed, request == Request::List);
+        let input = match (failure, request) {
+            (Some(failure), Request::Check) => Input::CheckFailed(failure),
+            (Some(failure), Request::List | Request::Watch(..)) => Input::Failed(failure),
+            (None, Request::List) => Input::Listed(rv("1"), ObjectVersions::new()),
+            (None, Request::Check) => Input::Checked(ObjectVersions::new()),
+            (None, Request::Watch(_, lasts)) => Input::Opened(lasts),
         };
         self.watches[i].step(input, now, random);
         self.listed &= failure.is_none();
@@ -110,7 +114,7 @@ impl Sidecar {
     }
 
     fn next(&self, now: Instant) -> Option<Instant> {
-        let due = self.watches.iter().filter_map(Watch::deadline).min()?;
+        let due = self.watches.iter().filter_map(ListWatch::deadline).min()?;
         let due = due.max(self.outage.next_try().unwrap_or(due));
         Some(due.max(now + Duration::from_millis(1)))
     }

@@ -35,7 +35,7 @@ enum Flow {
 
 struct Stream {
     /// How much of the history it has told, or lost.
-    told: usize,
+    changed_since_check: usize,
     /// It was opened at a version that the server does not know: it stays silent.
     deaf: bool,
     /// The server ends it then.
@@ -65,12 +65,12 @@ struct World {
     start: Instant,
     now: Instant,
     random: Random,
-    watch: Watch,
+    watch: ListWatch,
     outage: Outage,
-    objects: Found,
+    objects: ObjectVersions,
     /// Every state that ever was, with its version; the first that a watch may begin after.
     history: Vec<(ResourceVersion, String, Option<Version>)>,
-    snapshots: Vec<Found>,
+    snapshots: Vec<ObjectVersions>,
     oldest: usize,
     epoch: u32,
     manners: Manners,
@@ -78,22 +78,22 @@ struct World {
     flow: Flow,
     stream: Option<Stream>,
     /// A look's answer on its way.
-    look: Option<(Instant, Found)>,
+    look: Option<(Instant, ObjectVersions)>,
     lists: usize,
     log: Vec<String>,
 }
 
 impl World {
-    fn new(seed: u64, manner: Manner, manners: Manners) -> World {
+    fn new(seed: u64, manner: SyncMode, manners: Manners) -> World {
         let (start, random) = (Instant::now(), Random::new(seed));
-        let watch = Watch::new(manner, start);
+        let watch = ListWatch::new(manner, start);
         let mut world = World {
             start,
             now: start,
             random,
             watch,
             outage: Outage::default(),
-            objects: Found::new(),
+            objects: ObjectVersions::new(),
             history: Vec::new(),
             snapshots: Vec::new(),
             oldest: 0,
@@ -150,14 +150,18 @@ impl World {
 
     /// Events that can run, run.
     fn flow(&mut self) {
-        while let Some(stream) = self.stream.as_mut().filter(|s| s.told < self.history.len()) {
-            let (at, name, version) = self.history[stream.told].clone();
+        while let Some(stream) = self
+            .stream
+            .as_mut()
+            .filter(|s| s.changed_since_check < self.history.len())
+        {
+            let (at, name, version) = self.history[stream.changed_since_check].clone();
             match self.flow {
                 Flow::Held => return,
-                Flow::Lost => stream.told += 1,
-                Flow::Runs if stream.deaf => stream.told += 1,
+                Flow::Lost => stream.changed_since_check += 1,
+                Flow::Runs if stream.deaf => stream.changed_since_check += 1,
                 Flow::Runs => {
-                    stream.told += 1;
+                    stream.changed_since_check += 1;
                     self.step(match version {
                         Some(version) => Input::Changed(name, version),
                         None => Input::Deleted(name, at),
@@ -254,7 +258,7 @@ impl World {
             }
             self.bookmark();
             if let Some((_, found)) = self.look.take_if(|(at, _)| *at <= self.now) {
-                self.step(Input::Looked(found));
+                self.step(Input::Checked(found));
             }
             if self.watch.expires().is_some_and(|at| at <= self.now) {
                 self.step(Input::Tick);
@@ -282,7 +286,7 @@ impl World {
         let sends = self.manners.bookmarks && self.mood == Mood::Well && self.flow == Flow::Runs;
         if let Some(stream) = self.stream.as_mut().filter(|s| s.bookmark <= now) {
             stream.bookmark = now + BOOKMARKS_EVERY;
-            if sends && !stream.deaf && stream.told == whole {
+            if sends && !stream.deaf && stream.changed_since_check == whole {
                 self.step(Input::Bookmark(self.version()));
             }
         }
@@ -294,21 +298,21 @@ impl World {
 
     fn request(&mut self) {
         while !self.is_asking() && self.outage.permits(self.now) {
-            let Some(want) = self.watch.wants(self.now, &mut self.random) else {
+            let Some(request) = self.watch.next_request(self.now, &mut self.random) else {
                 return;
             };
-            self.note(format!("{want:?}"));
-            self.answer(want);
+            self.note(format!("{request:?}"));
+            self.answer(request);
         }
     }
 
-    fn answer(&mut self, want: Want) {
-        assert!(want != Want::Look || self.watch.is_settled());
+    fn answer(&mut self, request: Request) {
+        assert!(request != Request::Check || self.watch.is_settled());
         let wish = self.random.up_to(WISH);
         let failed = match self.mood {
             Mood::Away => Some(Failure::Server),
             Mood::Busy => Some(Failure::Busy(wish)),
-            Mood::Unwatchable if matches!(want, Want::Watch(..)) => Some(Failure::Busy(wish)),
+            Mood::Unwatchable if matches!(request, Request::Watch(..)) => Some(Failure::Busy(wish)),
             Mood::Refuses => Some(Failure::Object),
             Mood::Unwatchable | Mood::Well | Mood::Forgetful => None,
         };
@@ -320,14 +324,16 @@ impl World {
         if matches!(failed, Some(Failure::Busy(_))) {
             self.outage.pace(self.now, &mut self.random);
         }
-        match (failed, want) {
-            (Some(failure), Want::Look) => self.step(Input::LookFailed(failure)),
-            (Some(failure), Want::List | Want::Watch(..)) => self.step(Input::Failed(failure)),
-            (None, Want::Look) => {
+        match (failed, request) {
+            (Some(failure), Request::Check) => self.step(Input::CheckFailed(failure)),
+            (Some(failure), Request::List | Request::Watch(..)) => {
+                self.step(Input::Failed(failure))
+            }
+            (None, Request::Check) => {
                 let late = self.random.up_to(Duration::from_secs(3));
                 self.look = Some((self.now + late, self.objects.clone()));
             }
-            (None, Want::List) => {
+            (None, Request::List) => {
                 self.lists += 1;
                 let stale = self.mood == Mood::Forgetful && !self.snapshots.is_empty();
                 let at = match stale {
@@ -340,15 +346,15 @@ impl World {
                 };
                 self.step(listed);
             }
-            (None, Want::Watch(from, lasts)) => self.open(&from, lasts),
+            (None, Request::Watch(from, lasts)) => self.open(&from, lasts),
         }
     }
 
     fn open(&mut self, from: &ResourceVersion, lasts: Duration) {
         let (epoch, serial) = from.0.split_once('-').unwrap();
-        let told: usize = serial.parse().unwrap();
+        let changed_since_check: usize = serial.parse().unwrap();
         let known = epoch == self.epoch.to_string();
-        let gone = told < self.oldest || self.mood == Mood::Forgetful;
+        let gone = changed_since_check < self.oldest || self.mood == Mood::Forgetful;
         if gone && self.below(2) == 0 {
             return self.step(Input::Failed(Failure::Gone));
         }
@@ -357,12 +363,12 @@ impl World {
             return self.step(Input::Failed(Failure::Gone));
         }
         // A version of another time is taken for one of the future.
-        let told = told.min(self.history.len());
+        let changed_since_check = changed_since_check.min(self.history.len());
         let lives = self.manners.lives.unwrap_or(lasts).min(lasts);
         let (deaf, until) = (!known, self.now + lives);
         let bookmark = self.now + BOOKMARKS_EVERY;
         self.stream = Some(Stream {
-            told,
+            changed_since_check,
             deaf,
             until,
             bookmark,
@@ -401,10 +407,13 @@ const STREAM: Duration = Duration::from_secs(720 + 10);
 
 /// Whatever the server did: it knows what the cluster holds `within` this of its being well.
 #[track_caller]
-fn catches_up(manner: Manner, manners: Manners, within: Duration, runs: u64) {
+fn catches_up(manner: SyncMode, manners: Manners, within: Duration, runs: u64) {
     let within = within + BACKED_OFF + ANSWERED;
     // Lists take the place of looks where no stream can be opened, or lives.
-    let lists = manners.unwatchable || manners.lives.is_some_and(|lives| lives < WATCH_AT_LEAST);
+    let lists = manners.unwatchable
+        || manners
+            .lives
+            .is_some_and(|lives| lives < MIN_WATCH_LIFETIME);
     for seed in 0..runs {
         let mut world = World::new(seed, manner, manners);
         for _ in 0..50 {

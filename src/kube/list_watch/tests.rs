@@ -3,8 +3,8 @@
 use super::*;
 
 pub const INTERVAL: Duration = Duration::from_secs(60);
-pub const FOLLOW: Manner = Manner::Follow(INTERVAL);
-pub const POLL: Manner = Manner::Poll(INTERVAL);
+pub const FOLLOW: SyncMode = SyncMode::Watch(INTERVAL);
+pub const POLL: SyncMode = SyncMode::Poll(INTERVAL);
 
 pub fn rv(text: &str) -> ResourceVersion {
     ResourceVersion(text.to_owned())
@@ -17,8 +17,8 @@ fn version(uid: &str, at: &str) -> Version {
     }
 }
 
-fn found(at: &str) -> Found {
-    Found::from([("a".to_owned(), version("u1", at))])
+fn found(at: &str) -> ObjectVersions {
+    ObjectVersions::from([("a".to_owned(), version("u1", at))])
 }
 
 fn listed(at: &str) -> Input {
@@ -36,9 +36,9 @@ fn changed(at: &str) -> Input {
 /// Feeds a new list-watch, each input so many seconds after the start, and compares what the last
 /// one leaves: the state, when it is left for the next request, and whether the stream is closed.
 #[track_caller]
-fn check(manner: Manner, inputs: Vec<(u64, Input)>, want: &str) {
+fn check(manner: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
     let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = Watch::new(manner, start);
+    let mut watch = ListWatch::new(manner, start);
     let (mut now, mut closed) = (start, false);
     for (second, input) in inputs {
         now = start + Duration::from_secs(second);
@@ -50,13 +50,13 @@ fn check(manner: Manner, inputs: Vec<(u64, Input)>, want: &str) {
         State::Streaming { at, .. } => format!("Streaming {at}"),
         State::Resting => "Resting".to_owned(),
     };
-    let suspect = if watch.suspect.is_some() {
+    let missed_changes = if watch.missed_changes.is_some() {
         " suspect"
     } else {
         ""
     };
     let closed = if closed { ", close" } else { "" };
-    assert_eq!(format!("{state}{suspect}{closed}"), want);
+    assert_eq!(format!("{state}{missed_changes}{closed}"), request);
 }
 
 fn wait(due: Instant, now: Instant) -> &'static str {
@@ -73,7 +73,7 @@ fn a_list_leads_to_a_watch_from_its_version() {
     check(FOLLOW, vec![(0, listed("7"))], "Open 9 now");
     check(
         FOLLOW,
-        vec![(0, Input::Listed(rv("9"), Found::new()))],
+        vec![(0, Input::Listed(rv("9"), ObjectVersions::new()))],
         "Open 9 now",
     );
     check(FOLLOW, vec![(0, listed("7")), (0, opened())], "Streaming 9");
@@ -82,10 +82,10 @@ fn a_list_leads_to_a_watch_from_its_version() {
 #[test]
 fn without_a_watch_a_list_is_all_there_is_to_do() {
     check(POLL, vec![(0, listed("7"))], "Resting");
-    check(Manner::Once, vec![(0, listed("7"))], "Resting");
+    check(SyncMode::Once, vec![(0, listed("7"))], "Resting");
     check(
-        Manner::Once,
-        vec![(0, Input::Listed(rv("9"), Found::new()))],
+        SyncMode::Once,
+        vec![(0, Input::Listed(rv("9"), ObjectVersions::new()))],
         "List soon",
     );
 }
@@ -121,12 +121,12 @@ fn a_refused_watch_lists_again_unless_the_server_is_away() {
 #[test]
 fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
     let busy = |seconds| Input::Failed(Failure::Busy(Duration::from_secs(seconds)));
-    for manner in [FOLLOW, POLL, Manner::Once] {
+    for manner in [FOLLOW, POLL, SyncMode::Once] {
         check(manner, vec![(0, busy(0))], "List soon");
         check(manner, vec![(0, busy(9))], "List later");
     }
     let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = Watch::new(FOLLOW, start);
+    let mut watch = ListWatch::new(FOLLOW, start);
     watch.step(busy(40), start, &mut random);
     assert_eq!(watch.deadline(), Some(start + Duration::from_secs(40)));
     // It is the object's own back-off that grows meanwhile, up to half a minute.
@@ -144,20 +144,20 @@ fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
 fn checks(
     interval: u64,
     until: u64,
-    mut watches: impl FnMut(&mut Watch, Instant, &mut Random),
+    mut watches: impl FnMut(&mut ListWatch, Instant, &mut Random),
 ) -> (Vec<u64>, usize) {
     let (start, mut random) = (Instant::now(), Random::new(3));
-    let mut watch = Watch::new(Manner::Follow(Duration::from_secs(interval)), start);
+    let mut watch = ListWatch::new(SyncMode::Watch(Duration::from_secs(interval)), start);
     watch.step(listed("7"), start, &mut random);
     let (mut checks, mut asked) = (Vec::new(), 0);
     for tenth in 0..until * 10 {
         let now = start + Duration::from_millis(tenth * 100);
         watch.step(Input::Tick, now, &mut random);
-        match watch.wants(now, &mut random) {
+        match watch.next_request(now, &mut random) {
             None => continue,
-            Some(Want::List) => watch.step(listed("7"), now, &mut random),
-            Some(Want::Look) => watch.step(Input::Looked(found("7")), now, &mut random),
-            Some(Want::Watch(..)) => {
+            Some(Request::List) => watch.step(listed("7"), now, &mut random),
+            Some(Request::Check) => watch.step(Input::Checked(found("7")), now, &mut random),
+            Some(Request::Watch(..)) => {
                 asked += 1;
                 watches(&mut watch, now, &mut random);
                 continue;
@@ -194,7 +194,7 @@ fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same()
     for lives in [1, 10, 30, 55] {
         let mut ends: Option<Instant> = None;
         let (start, mut random) = (Instant::now(), Random::new(lives));
-        let mut watch = Watch::new(FOLLOW, start);
+        let mut watch = ListWatch::new(FOLLOW, start);
         watch.step(listed("7"), start, &mut random);
         let mut checks = Vec::new();
         for second in 0..600 {
@@ -202,16 +202,16 @@ fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same()
             if ends.take_if(|at| *at <= now).is_some() {
                 watch.step(Input::Ended, now, &mut random);
             }
-            match watch.wants(now, &mut random) {
-                Some(Want::Watch(_, lasts)) => {
+            match watch.next_request(now, &mut random) {
+                Some(Request::Watch(_, lasts)) => {
                     watch.step(Input::Opened(lasts), now, &mut random);
                     ends = Some(now + Duration::from_secs(lives));
                 }
-                Some(Want::Look) => {
+                Some(Request::Check) => {
                     checks.push(second);
-                    watch.step(Input::Looked(found("7")), now, &mut random);
+                    watch.step(Input::Checked(found("7")), now, &mut random);
                 }
-                Some(Want::List) => {
+                Some(Request::List) => {
                     checks.push(second);
                     watch.step(listed("7"), now, &mut random);
                 }
@@ -229,7 +229,7 @@ fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same()
 #[test]
 fn streams_that_only_bookmark_and_never_reach_their_middle_are_looked_at_within_six_minutes() {
     let (start, mut random) = (Instant::now(), Random::new(5));
-    let mut watch = Watch::new(FOLLOW, start);
+    let mut watch = ListWatch::new(FOLLOW, start);
     watch.step(listed("7"), start, &mut random);
     let mut looks = Vec::new();
     for second in 0..1800 {
@@ -239,15 +239,15 @@ fn streams_that_only_bookmark_and_never_reach_their_middle_are_looked_at_within_
             50 => drop(watch.step(Input::Bookmark(rv("9")), now, &mut random)),
             _ => {}
         }
-        match watch.wants(now, &mut random) {
-            Some(Want::Watch(_, lasts)) => {
+        match watch.next_request(now, &mut random) {
+            Some(Request::Watch(_, lasts)) => {
                 watch.step(Input::Opened(lasts), now, &mut random);
             }
-            Some(Want::Look) => {
+            Some(Request::Check) => {
                 looks.push(second);
-                watch.step(Input::Looked(found("7")), now, &mut random);
+                watch.step(Input::Checked(found("7")), now, &mut random);
             }
-            Some(Want::List) => panic!("nothing has failed"),
+            Some(Request::List) => panic!("nothing has failed"),
             None => {}
         }
     }
@@ -265,7 +265,7 @@ fn a_stream_that_ends_while_it_is_suspected_is_listed() {
         vec![
             (0, listed("7")),
             (0, opened()),
-            (70, Input::Looked(found("8"))),
+            (70, Input::Checked(found("8"))),
             (71, then),
         ]
     };
@@ -277,24 +277,24 @@ fn a_stream_that_ends_while_it_is_suspected_is_listed() {
 #[test]
 fn a_look_that_is_told_not_now_waits_as_long_as_the_server_wishes() {
     let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = Watch::new(POLL, start);
+    let mut watch = ListWatch::new(POLL, start);
     watch.step(listed("7"), start, &mut random);
     let now = start + INTERVAL;
-    assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
+    assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
     let wish = Duration::from_secs(40);
-    let busy = Input::LookFailed(Failure::Busy(wish));
+    let busy = Input::CheckFailed(Failure::Busy(wish));
     watch.step(busy, now, &mut random);
     assert_eq!(watch.deadline(), Some(now + wish));
 }
 
 #[test]
 fn a_look_that_is_refused_leads_to_a_list_where_there_is_no_stream() {
-    let refused = || Input::LookFailed(Failure::Object);
+    let refused = || Input::CheckFailed(Failure::Object);
     check(POLL, vec![(0, listed("7")), (60, refused())], "List soon");
     check(FOLLOW, vec![(0, listed("7")), (1, refused())], "List soon");
     let streaming = vec![(0, listed("7")), (0, opened()), (70, refused())];
     check(FOLLOW, streaming, "Streaming 9");
-    let gone = Input::LookFailed(Failure::Gone);
+    let gone = Input::CheckFailed(Failure::Gone);
     check(POLL, vec![(0, listed("7")), (60, gone)], "Resting");
 }
 
@@ -337,7 +337,7 @@ fn a_stream_that_ends_at_once_again_and_again_is_a_failure() {
 #[test]
 fn a_stream_that_is_cut_again_and_again_is_reopened_within_four_seconds() {
     let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = Watch::new(FOLLOW, start);
+    let mut watch = ListWatch::new(FOLLOW, start);
     watch.step(listed("7"), start, &mut random);
     let (mut now, mut longest) = (start, Duration::ZERO);
     for _ in 0..200 {
@@ -360,14 +360,14 @@ fn a_stream_that_outlives_its_time_is_closed_and_reopened() {
 
 #[test]
 fn a_look_that_differs_condemns_a_stream_that_stays_silent() {
-    let looked = |at| Input::Looked(found(at));
+    let looked = |at| Input::Checked(found(at));
     let begin = || vec![(0, listed("7")), (0, opened())];
     let then = |more| begin().into_iter().chain(more).collect();
     check(FOLLOW, then(vec![(70, looked("7"))]), "Streaming 9");
     check(FOLLOW, then(vec![(70, looked("8"))]), "Streaming 9 suspect");
     check(
         FOLLOW,
-        then(vec![(70, Input::Looked(Found::new()))]),
+        then(vec![(70, Input::Checked(ObjectVersions::new()))]),
         "Streaming 9 suspect",
     );
     let silent = vec![(70, looked("8")), (71, Input::Tick)];
@@ -378,10 +378,10 @@ fn a_look_that_differs_condemns_a_stream_that_stays_silent() {
     check(FOLLOW, then(late), "Streaming 8");
     let late = vec![(70, looked("8")), (71, changed("10")), (72, Input::Tick)];
     check(FOLLOW, then(late), "Streaming 10");
-    let anew = Found::from([("a".to_owned(), version("u2", "7"))]);
+    let anew = ObjectVersions::from([("a".to_owned(), version("u2", "7"))]);
     check(
         FOLLOW,
-        then(vec![(70, Input::Looked(anew))]),
+        then(vec![(70, Input::Checked(anew))]),
         "Streaming 9 suspect",
     );
 }
@@ -391,7 +391,7 @@ fn a_bookmark_is_no_excuse_for_a_change_that_a_look_has_seen() {
     let begin = vec![
         (0, listed("7")),
         (0, opened()),
-        (70, Input::Looked(found("8"))),
+        (70, Input::Checked(found("8"))),
     ];
     let lie = vec![(71, Input::Bookmark(rv("12"))), (72, Input::Tick)];
     check(
@@ -403,10 +403,10 @@ fn a_bookmark_is_no_excuse_for_a_change_that_a_look_has_seen() {
 
 #[test]
 fn a_look_that_differs_lists_again_where_there_is_no_stream() {
-    let looked = |found| vec![(0, listed("7")), (60, Input::Looked(found))];
+    let looked = |found| vec![(0, listed("7")), (60, Input::Checked(found))];
     check(POLL, looked(found("7")), "Resting");
     check(POLL, looked(found("8")), "List now");
-    check(POLL, looked(Found::new()), "List now");
+    check(POLL, looked(ObjectVersions::new()), "List now");
     check(FOLLOW, looked(found("7")), "Open 9 now");
     check(FOLLOW, looked(found("8")), "List now");
 }
@@ -414,7 +414,7 @@ fn a_look_that_differs_lists_again_where_there_is_no_stream() {
 /// The seconds at which a stream of ten minutes is looked at, if it speaks at those given.
 fn looks(seed: u64, speaks: impl Fn(u64) -> Option<Input>) -> Vec<u64> {
     let (start, mut random) = (Instant::now(), Random::new(seed));
-    let mut watch = Watch::new(FOLLOW, start);
+    let mut watch = ListWatch::new(FOLLOW, start);
     for input in [listed("7"), Input::Opened(Duration::from_secs(600))] {
         watch.step(input, start, &mut random);
     }
@@ -424,9 +424,9 @@ fn looks(seed: u64, speaks: impl Fn(u64) -> Option<Input>) -> Vec<u64> {
         if let Some(input) = speaks(second) {
             watch.step(input, now, &mut random);
         }
-        if watch.wants(now, &mut random) == Some(Want::Look) {
+        if watch.next_request(now, &mut random) == Some(Request::Check) {
             looks.push(second);
-            watch.step(Input::Looked(watch.found.clone()), now, &mut random);
+            watch.step(Input::Checked(watch.found.clone()), now, &mut random);
         }
     }
     looks
@@ -479,8 +479,8 @@ fn bookmarks_that_stop_coming_are_waited_for_no_longer_than_five_seconds_more() 
 fn bookmarks_are_waited_for_past_an_interval_of_a_minute_alone() {
     let (start, mut random) = (Instant::now(), Random::new(1));
     for (interval, least, most) in [(50, 37, 50), (60, 65, 65), (66, 65, 66), (120, 90, 120)] {
-        let manner = Manner::Follow(Duration::from_secs(interval));
-        let mut watch = Watch::new(manner, start);
+        let manner = SyncMode::Watch(Duration::from_secs(interval));
+        let mut watch = ListWatch::new(manner, start);
         for input in [listed("7"), opened(), Input::Bookmark(rv("8"))] {
             watch.step(input, start, &mut random);
         }
@@ -493,38 +493,38 @@ fn bookmarks_are_waited_for_past_an_interval_of_a_minute_alone() {
 fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_says() {
     let (start, mut random) = (Instant::now(), Random::new(1));
     for manner in [FOLLOW, POLL] {
-        let mut watch = Watch::new(manner, start);
+        let mut watch = ListWatch::new(manner, start);
         for input in [listed("7"), opened()] {
             watch.step(input, start, &mut random);
         }
         let now = start + BOOKMARKED_WITHIN;
-        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
-        assert_eq!(watch.wants(now, &mut random), None);
-        watch.step(Input::LookFailed(Failure::Server), now, &mut random);
+        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
+        assert_eq!(watch.next_request(now, &mut random), None);
+        watch.step(Input::CheckFailed(Failure::Server), now, &mut random);
         watch.step(Input::Bookmark(rv("10")), now, &mut random);
         assert_eq!(watch.deadline(), Some(now));
-        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
-        assert_eq!(watch.wants(now, &mut random), None);
+        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
+        assert_eq!(watch.next_request(now, &mut random), None);
     }
 }
 
 #[test]
 fn what_a_stream_has_told_since_a_look_was_asked_for_is_newer_than_the_look() {
     let (start, mut random) = (Instant::now(), Random::new(1));
-    for told in [changed("8"), Input::Deleted("a".to_owned(), rv("8"))] {
-        let mut watch = Watch::new(FOLLOW, start);
+    for changed_since_check in [changed("8"), Input::Deleted("a".to_owned(), rv("8"))] {
+        let mut watch = ListWatch::new(FOLLOW, start);
         for input in [listed("7"), opened()] {
             watch.step(input, start, &mut random);
         }
         let now = start + BOOKMARKED_WITHIN;
-        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
-        watch.step(told, now, &mut random);
-        watch.step(Input::Looked(found("7")), now, &mut random);
-        assert!(watch.suspect.is_none());
+        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
+        watch.step(changed_since_check, now, &mut random);
+        watch.step(Input::Checked(found("7")), now, &mut random);
+        assert!(watch.missed_changes.is_none());
         // The next look says the same: that is the server's word against the stream's.
         let now = now + INTERVAL;
-        assert_eq!(watch.wants(now, &mut random), Some(Want::Look));
-        watch.step(Input::Looked(found("7")), now, &mut random);
-        assert!(watch.suspect.is_some());
+        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
+        watch.step(Input::Checked(found("7")), now, &mut random);
+        assert!(watch.missed_changes.is_some());
     }
 }

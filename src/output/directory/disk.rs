@@ -28,7 +28,7 @@ const STICKY: u32 = 0o1000;
 
 /// The disk as it is or, in tests, one that fails on demand.
 #[derive(Debug, Default)]
-pub struct Disk {
+pub struct Fs {
     /// The output directory's group, if it may write there. What has the same group, as setgid or an
     /// fsGroup makes it, is for the group to write too: the next crossover may have another uid.
     pub group: Cell<Option<u32>>,
@@ -135,7 +135,7 @@ fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-impl Disk {
+impl Fs {
     /// One system call; tests count it here, and cut it.
     fn call<T>(
         &self,
@@ -344,7 +344,7 @@ impl Disk {
     }
 
     /// Each takes the other's name, at once.
-    pub fn exchange(&self, a: &Path, b: &Path) -> Result<(), Error> {
+    pub fn response(&self, a: &Path, b: &Path) -> Result<(), Error> {
         let swap = || renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE);
         self.call("exchange", b, || swap().map_err(io::Error::from))
     }

@@ -15,9 +15,9 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use super::disk::{Disk, failed, reason};
+use super::disk::{Fs, failed, reason};
 use super::layout::Layout;
-use super::{Inode, Publisher};
+use super::{Inode, OutputDirectory};
 use crate::error::Error;
 
 /// It is written this often at most, but when there is something new to say.
@@ -27,7 +27,7 @@ const LINE: usize = 1024;
 
 /// The file as its writer has it. Closing any descriptor of it would give up the lock.
 #[derive(Debug)]
-pub struct Life {
+pub struct Heartbeat {
     file: fs::File,
     /// Which file it is.
     pub inode: Inode,
@@ -38,7 +38,7 @@ pub struct Life {
 
 /// What a reader finds.
 #[derive(Debug)]
-pub struct Told {
+pub struct Beat {
     /// Since the turn of the loop.
     pub age: Duration,
     /// How old it may become.
@@ -52,7 +52,7 @@ fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| time.tv_sec().unsigned_abs())
 }
 
-impl Publisher {
+impl OutputDirectory {
     /// Tells probes that the loop has turned, and how far it is.
     pub fn tell(&mut self, state: &str, limit: Duration) -> Result<(), Error> {
         let (now, path) = (now(), &self.at.life);
@@ -64,7 +64,7 @@ impl Publisher {
                 let file = self.disk.create(path)?;
                 let inode = self.disk.lock_record(&file, path)?;
                 let (said, written, length) = (String::new(), 0, 0);
-                Life {
+                Heartbeat {
                     file,
                     inode,
                     said,
@@ -88,9 +88,9 @@ impl Publisher {
 }
 
 /// What the crossover that holds `dir` has told last; `None`: none holds it.
-pub fn told(dir: &Path) -> Result<Option<Told>, Error> {
+pub fn told(dir: &Path) -> Result<Option<Beat>, Error> {
     let path = Layout::new(dir).life;
-    let file = match Disk::default().open(&path) {
+    let file = match Fs::default().open(&path) {
         Err(error) if reason(&error) == Some(ErrorKind::NotFound) => return Ok(None),
         result => result?,
     };
@@ -124,7 +124,7 @@ pub fn told(dir: &Path) -> Result<Option<Told>, Error> {
         // It has taken the directory this moment.
         return Ok(None);
     };
-    Ok(Some(Told {
+    Ok(Some(Beat {
         age: Duration::from_secs(now().saturating_sub(turned)),
         limit: Duration::from_secs(limit),
         state: words.next().unwrap_or_default().trim_end().to_owned(),
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn is_written_in_its_place_when_there_is_something_new_or_after_a_while() {
         let temp = tempfile::tempdir().unwrap();
-        let mut publisher = Publisher::open(temp.path()).unwrap();
+        let mut publisher = OutputDirectory::open(temp.path()).unwrap();
         publisher.tell("waits for much", LIMIT).unwrap();
         let inode = publisher.life.as_ref().unwrap().inode;
         let long = line(temp.path());
@@ -171,7 +171,7 @@ mod tests {
     fn is_made_again_with_its_directory_and_after_whatever_stood_there() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("x");
-        let mut publisher = Publisher::open(&dir).unwrap();
+        let mut publisher = OutputDirectory::open(&dir).unwrap();
         fs::create_dir(&publisher.at.life).unwrap();
         publisher.tell("ready", LIMIT).unwrap();
         for spoil in [fs::remove_dir_all, |dir: &Path| {
@@ -188,7 +188,7 @@ mod tests {
     fn is_nobody_s_without_its_lock() {
         let temp = tempfile::tempdir().unwrap();
         assert!(told(temp.path()).unwrap().is_none());
-        let mut publisher = Publisher::open(temp.path()).unwrap();
+        let mut publisher = OutputDirectory::open(temp.path()).unwrap();
         publisher.tell("ready", LIMIT).unwrap();
         // One's own lock is never in one's own way: tests/it/probes.rs asks from outside.
         assert!(told(temp.path()).unwrap().is_none());

@@ -10,18 +10,18 @@ use super::layout::{CURRENT, target};
 use super::provenance::{Source, unknown};
 use super::publish::{Staged, ordered};
 use super::recover::make_dir;
-use super::{Active, Publisher};
+use super::{Active, OutputDirectory};
 use crate::error::Error;
 use crate::snapshot::FileName;
 
-impl Publisher {
+impl OutputDirectory {
     /// Cut anywhere, it can be begun again: until all files are replaced, `current/` shows the same
     /// set through some links and some files.
     ///
     /// 1. Copy what `current/` shows into a set.
     /// 2. Make it `done`, then `active`: our links may be among what is shown.
     /// 3. A directory `current` becomes `.live` by exchange: a running Envoy watches its inode.
-    ///    Where the file system has no exchange, [`Publisher::displace`] does what it can.
+    ///    Where the file system has no exchange, [`OutputDirectory::displace`] does what it can.
     /// 4. Replace file after file by a link to the same content.
     pub(super) fn adopt(&mut self) -> Result<(), Error> {
         if self.end_takeover()? {
@@ -45,12 +45,12 @@ impl Publisher {
             return Err(error);
         }
         self.whole = Some(staged.number);
-        let mut settle = || {
+        let mut make_durable = || {
             self.disk.sync(&self.held.sets, &self.at.sets)?;
             self.step(&mut staged)?;
             self.disk.sync(&self.held.sets, &self.at.sets)
         };
-        if let Err(error) = settle() {
+        if let Err(error) = make_durable() {
             self.unlink_all(&staged);
             return Err(error);
         }
@@ -62,7 +62,7 @@ impl Publisher {
             self.retire_live()?;
             let live = self.at.live.clone();
             self.put(CURRENT, &live)?;
-            match self.disk.exchange(&self.at.live, &self.at.current) {
+            match self.disk.response(&self.at.live, &self.at.current) {
                 Err(error) if is_unsupported(&error) => self.displace(&staged)?,
                 result => result?,
             }

@@ -1,4 +1,4 @@
-//! One publish, from the plan to the sync: steps 2 to 8 of `Publisher::publish_now`. Owns: their
+//! One publish, from the plan to the sync: steps 2 to 8 of `OutputDirectory::publish_now`. Owns: their
 //! order, and taking back what was not committed. Must not: decide whether to publish.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -9,10 +9,10 @@ use std::time::Instant;
 use super::disk::{failed, reason};
 use super::layout::{CURRENT, LAST_RANK, rank, target};
 use super::provenance::{self, Source, Sources};
-use super::{Active, OLDER, Plan, Published, Publisher};
+use super::{Active, OLDER, OutputDirectory, Plan, Published};
 use crate::error::Error;
 use crate::gather;
-use crate::snapshot::{File, FileName, FileSet};
+use crate::snapshot::{File, FileName, Snapshot};
 
 /// So many keys get a link ahead: a first set has them all, later ones change few.
 const LIKELY: usize = 4;
@@ -30,11 +30,11 @@ pub struct Staged {
     renames: VecDeque<(PathBuf, PathBuf)>,
 }
 
-impl Publisher {
+impl OutputDirectory {
     /// Steps 2 to 7.
     pub(super) fn replace(
         &mut self,
-        desired: &FileSet,
+        desired: &Snapshot,
         mut plan: Plan,
     ) -> Result<Published, Error> {
         let mut staged = match self.commit(desired, &plan) {
@@ -61,9 +61,9 @@ impl Publisher {
                 .insert(old.number, old.files.into_keys().collect());
         }
         (self.visible, self.retreated) = (Some(number), false);
-        self.likely.clone_from(&plan.changed);
+        self.last_changed.clone_from(&plan.changed);
 
-        if let Err(error) = self.announce(&mut plan, trusted, &mut staged) {
+        if let Err(error) = self.notify(&mut plan, trusted, &mut staged) {
             self.unlink_all(&staged);
             return Err(error);
         }
@@ -92,14 +92,14 @@ impl Publisher {
     /// The directory of a new set.
     pub(super) fn make_set(&mut self, number: u64) -> Result<PathBuf, Error> {
         let dir = self.at.set(number);
-        if self.ahead.take() != Some(number) {
+        if self.prepared_set.take() != Some(number) {
             self.disk.create_dir(&dir)?;
         }
         Ok(dir)
     }
 
     // Steps 2 to 4, or nothing.
-    fn commit(&mut self, desired: &FileSet, plan: &Plan) -> Result<Staged, Error> {
+    fn commit(&mut self, desired: &Snapshot, plan: &Plan) -> Result<Staged, Error> {
         let mut staged = self.begin();
         let committed = self
             .stage(desired, plan, &mut staged)
@@ -112,7 +112,7 @@ impl Publisher {
     }
 
     // Steps 2 and 3.
-    fn stage(&mut self, desired: &FileSet, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
+    fn stage(&mut self, desired: &Snapshot, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
         // 2. A copy is made where linking fails: of the desired bytes, which are the same.
         let dir = self.make_set(staged.number)?;
         let active = self.active.as_ref().filter(|active| active.is_intact());
@@ -209,8 +209,8 @@ impl Publisher {
 
     /// A link to `target` under a name of its own.
     pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
-        if let Some(at) = self.spare.iter().position(|(to, _)| to == target) {
-            return Ok(self.spare.swap_remove(at).1);
+        if let Some(at) = self.prepared_links.iter().position(|(to, _)| to == target) {
+            return Ok(self.prepared_links.swap_remove(at).1);
         }
         self.next_link += 1;
         let link = self.at.links.join(self.next_link.to_string());
@@ -250,12 +250,7 @@ impl Publisher {
     }
 
     // Steps 5 and 6.
-    fn announce(
-        &mut self,
-        plan: &mut Plan,
-        trusted: bool,
-        staged: &mut Staged,
-    ) -> Result<(), Error> {
+    fn notify(&mut self, plan: &mut Plan, trusted: bool, staged: &mut Staged) -> Result<(), Error> {
         // 5. The order is that of `stage`.
         for name in ordered(&plan.changed) {
             self.step(staged)?;
@@ -288,7 +283,7 @@ impl Publisher {
     /// Puts on stable storage what was published since the last call; nothing, if nothing was. It
     /// takes longer than all else, and Envoy does not wait for it. After a power loss before its
     /// end, the set does not count as whole.
-    pub fn settle(&mut self) -> Result<(), Error> {
+    pub fn make_durable(&mut self) -> Result<(), Error> {
         let Some((number, unsynced)) = self
             .active
             .as_ref()
@@ -326,25 +321,25 @@ impl Publisher {
     fn make_ahead(&mut self) -> Result<(), Error> {
         let number = self.next_set;
         self.make_set(number)?;
-        self.ahead = Some(number);
-        let likely = self.likely.iter().take(LIKELY);
-        let mut targets: Vec<_> = likely.map(|name| target(name.as_str())).collect();
+        self.prepared_set = Some(number);
+        let last_changed = self.last_changed.iter().take(LIKELY);
+        let mut targets: Vec<_> = last_changed.map(|name| target(name.as_str())).collect();
         targets.extend([number.to_string(), CURRENT.to_owned()]);
-        let mut spare = Vec::new();
-        for (target, link) in std::mem::take(&mut self.spare) {
+        let mut prepared_links = Vec::new();
+        for (target, link) in std::mem::take(&mut self.prepared_links) {
             match targets.iter().position(|wanted| *wanted == target) {
                 Some(at) => {
                     targets.swap_remove(at);
-                    spare.push((target, link));
+                    prepared_links.push((target, link));
                 }
                 None => self.disk.unlink(&link)?,
             }
         }
         for target in targets {
             let link = self.temporary(&target)?;
-            spare.push((target, link));
+            prepared_links.push((target, link));
         }
-        self.spare = spare;
+        self.prepared_links = prepared_links;
         Ok(())
     }
 }

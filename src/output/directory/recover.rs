@@ -7,22 +7,22 @@ use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, full_stamp_of, inode_of, is_open, reason};
+use super::disk::{Fs, full_stamp_of, inode_of, is_open, reason};
 use super::layout::{CURRENT, Layout, number, target};
 use super::provenance::{self, LONGEST_LINE, Source, Sources};
-use super::{Active, Held, Inode, OLDER, Publisher};
+use super::{Active, Held, Inode, OLDER, OutputDirectory};
 use crate::error::Error;
 use crate::gather;
 use crate::snapshot::FileName;
 
 /// A set as it is found.
-struct Found {
+struct ObjectVersions {
     files: Sources,
     /// Those that are not what was written.
     spoiled: BTreeSet<FileName>,
 }
 
-impl Found {
+impl ObjectVersions {
     fn is_whole(&self) -> bool {
         self.spoiled.is_empty()
     }
@@ -39,7 +39,7 @@ pub struct Links {
 }
 
 /// DIR, `.sets`, and the lock in it.
-pub fn hold(disk: &Disk, at: &Layout) -> Result<Held, Error> {
+pub fn hold(disk: &Fs, at: &Layout) -> Result<Held, Error> {
     make_dirs(disk, &at.dir)?;
     make_dir(disk, &at.sets)?;
     let lock = disk.lock(&at.lock)?;
@@ -53,7 +53,7 @@ pub fn hold(disk: &Disk, at: &Layout) -> Result<Held, Error> {
 }
 
 // `path` and what is missing above it; what exists is not ours to change.
-fn make_dirs(disk: &Disk, path: &Path) -> Result<(), Error> {
+fn make_dirs(disk: &Fs, path: &Path) -> Result<(), Error> {
     if path.as_os_str().is_empty() {
         return disk.share(Path::new("."));
     }
@@ -67,7 +67,7 @@ fn make_dirs(disk: &Disk, path: &Path) -> Result<(), Error> {
 }
 
 /// A directory that everybody can enter. True if it was not as it should be.
-pub fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
+pub fn make_dir(disk: &Fs, path: &Path) -> Result<bool, Error> {
     match disk.lstat(path)? {
         Some(found) if found.is_dir() => {
             return match disk.amended(&found).map(|mode| disk.set_mode(path, mode)) {
@@ -87,11 +87,11 @@ pub fn make_dir(disk: &Disk, path: &Path) -> Result<bool, Error> {
     }
 }
 
-impl Publisher {
-    pub(super) fn open_on(disk: Disk, dir: &Path) -> Result<Publisher, Error> {
+impl OutputDirectory {
+    pub(super) fn open_on(disk: Fs, dir: &Path) -> Result<OutputDirectory, Error> {
         let at = Layout::new(dir);
         let held = hold(&disk, &at)?;
-        let mut publisher = Publisher {
+        let mut publisher = OutputDirectory {
             disk,
             at,
             held,
@@ -107,14 +107,14 @@ impl Publisher {
             suspect: false,
             next_set: 1,
             next_link: 0,
-            likely: Vec::new(),
-            ahead: None,
-            spare: Vec::new(),
+            last_changed: Vec::new(),
+            prepared_set: None,
+            prepared_links: Vec::new(),
         };
-        publisher.furnish()?;
-        publisher.survey()?;
+        publisher.ensure_layout()?;
+        publisher.scan()?;
         // Where that cannot be done, the next publish makes it good.
-        let _ = publisher.retreat();
+        let _ = publisher.roll_back_torn_set();
         let _ = publisher.end_takeover();
         publisher.watch()?;
         Ok(publisher)
@@ -123,11 +123,11 @@ impl Publisher {
     // A power loss may have torn the set that was committed and never done. Where that shows, the
     // last one that is whole is visible until there is another; nobody is told, and the next publish
     // trusts neither.
-    fn retreat(&mut self) -> Result<(), Error> {
+    fn roll_back_torn_set(&mut self) -> Result<(), Error> {
         let (Some(visible), Some(whole)) = (self.visible, self.whole) else {
             return Ok(());
         };
-        let is_whole = |found: &Found| found.is_whole();
+        let is_whole = |found: &ObjectVersions| found.is_whole();
         if visible <= whole || self.files_of(visible, None)?.as_ref().is_some_and(is_whole) {
             return Ok(());
         }
@@ -144,17 +144,17 @@ impl Publisher {
 
     /// Whether the lock we hold is the one that others would find.
     pub(super) fn is_held(&self) -> Result<bool, Error> {
-        self.stands(&self.at.lock, self.held.inode)
+        self.is_same_file(&self.at.lock, self.held.inode)
     }
 
     /// Whether this very file is at `path`.
-    pub(super) fn stands(&self, path: &Path, inode: Inode) -> Result<bool, Error> {
+    pub(super) fn is_same_file(&self, path: &Path, inode: Inode) -> Result<bool, Error> {
         let found = self.disk.lstat(path)?;
         Ok(found.is_some_and(|found| inode_of(&found) == inode))
     }
 
     /// Makes directories that are missing; true if any was.
-    pub(super) fn furnish(&mut self) -> Result<bool, Error> {
+    pub(super) fn ensure_layout(&mut self) -> Result<bool, Error> {
         self.disk.share(&self.at.dir)?;
         let mut made = make_dir(&self.disk, &self.at.sets)?;
         made |= make_dir(&self.disk, &self.at.links)?;
@@ -180,15 +180,19 @@ impl Publisher {
 
     /// Finds out what is there. Afterwards, everything of ours that neither `active` nor `done`
     /// leads to is gone, older sets aside.
-    pub(super) fn survey(&mut self) -> Result<(), Error> {
+    pub(super) fn scan(&mut self) -> Result<(), Error> {
         let before = self.active.take();
         // 1. Temporary links.
         let found = self.disk.list(&self.at.links)?.unwrap_or_default();
         let is_there = |link: &PathBuf| found.iter().any(|name| link.ends_with(name));
-        self.spare.retain(|(_, link)| is_there(link));
+        self.prepared_links.retain(|(_, link)| is_there(link));
         for name in &found {
             let link = self.at.links.join(name);
-            if !self.spare.iter().any(|(_, spare)| *spare == link) {
+            if !self
+                .prepared_links
+                .iter()
+                .any(|(_, prepared_links)| *prepared_links == link)
+            {
                 self.disk.remove_all(&link)?;
             }
         }
@@ -199,9 +203,11 @@ impl Publisher {
         let stem = |name: &String| number(name.strip_suffix(".sources").unwrap_or(name));
         let numbers: BTreeSet<u64> = gather(names.iter().filter_map(stem));
         let mut known = std::mem::take(&mut self.older);
-        self.ahead = self.ahead.filter(|ahead| numbers.contains(ahead));
+        self.prepared_set = self
+            .prepared_set
+            .filter(|prepared_set| numbers.contains(prepared_set));
         for number in numbers {
-            if Some(number) == self.ahead {
+            if Some(number) == self.prepared_set {
                 continue;
             }
             if Some(number) > self.visible.max(self.whole) {
@@ -300,7 +306,8 @@ impl Publisher {
         let Some(number) = self.visible.filter(|_| known && !self.retreated) else {
             return Ok(None);
         };
-        let Some(Found { files, spoiled }) = self.files_of(number, before.as_ref())? else {
+        let Some(ObjectVersions { files, spoiled }) = self.files_of(number, before.as_ref())?
+        else {
             return Ok(None);
         };
         Ok(match before {
@@ -322,7 +329,11 @@ impl Publisher {
     }
 
     // What is in a set. Of one that was looked at before, what has not changed is not read again.
-    fn files_of(&self, number: u64, before: Option<&Active>) -> Result<Option<Found>, Error> {
+    fn files_of(
+        &self,
+        number: u64,
+        before: Option<&Active>,
+    ) -> Result<Option<ObjectVersions>, Error> {
         let Some(mut files) = self.sources_of(number)? else {
             return Ok(None);
         };
@@ -340,7 +351,7 @@ impl Publisher {
                 spoiled.insert(name.clone());
             }
         }
-        Ok(Some(Found { files, spoiled }))
+        Ok(Some(ObjectVersions { files, spoiled }))
     }
 
     // Whether the file has the size, the mode and the bytes that were written. Relabelling, fsGroup

@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::Publisher;
+use super::OutputDirectory;
 use super::provenance::Source;
 use crate::error::Error;
-use crate::snapshot::{Bytes, File, FileName, FileSet};
+use crate::snapshot::{Bytes, File, FileName, Snapshot};
 
 /// What stands of the set that was published last.
 #[derive(Debug)]
 pub struct Standing {
     /// Its files, as far as one of the last two sets has them as they were written.
-    pub set: FileSet,
+    pub set: Snapshot,
     /// All of its files are there: an Envoy can start on them.
     pub complete: bool,
     /// How long ago it was written.
     pub age: Duration,
 }
 
-impl Publisher {
+impl OutputDirectory {
     /// What stands of the set that was published last, by whichever life. Unlike
-    /// [`Publisher::whole_set`], this asks of each file whether it is what was written: another one
+    /// [`OutputDirectory::whole_set`], this asks of each file whether it is what was written: another one
     /// that was edited, or a set that was never synced, is nothing against it. `None`: no set
     /// was ever published.
     pub fn standing(&self) -> Result<Option<Standing>, Error> {
@@ -38,7 +38,7 @@ impl Publisher {
         let Some((last, names)) = sets.first() else {
             return Ok(None);
         };
-        let (mut set, mut complete) = (FileSet::new(), true);
+        let (mut set, mut complete) = (Snapshot::new(), true);
         for name in names.keys() {
             let mut found = None;
             for (number, files) in &sets {
@@ -93,7 +93,7 @@ mod tests {
     use std::path::Path;
     use std::rc::Rc;
 
-    fn set(files: &[(&str, &str)]) -> FileSet {
+    fn set(files: &[(&str, &str)]) -> Snapshot {
         let origin = Rc::new(Origin {
             object: ObjectName {
                 namespace: "default".to_owned(),
@@ -117,12 +117,12 @@ mod tests {
     fn check(spoil: fn(&Path), want: &[(&str, &str)], complete: bool) {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
-        let mut publisher = Publisher::open(dir).unwrap();
+        let mut publisher = OutputDirectory::open(dir).unwrap();
         assert!(publisher.standing().unwrap().is_none());
         publisher.publish(&set(&FILES)).unwrap();
         drop(publisher);
         spoil(dir);
-        let publisher = Publisher::open(dir).unwrap();
+        let publisher = OutputDirectory::open(dir).unwrap();
         let standing = publisher.standing().unwrap().unwrap();
         assert_eq!((standing.set, standing.complete), (set(want), complete));
         assert!(standing.age < Duration::from_secs(600));

@@ -88,7 +88,7 @@ impl Fault {
 }
 
 /// `"rds.yaml=one@web cds.yaml=two"`: files, their contents, and their ConfigMaps.
-fn set(text: &str) -> FileSet {
+fn set(text: &str) -> Snapshot {
     let file = |word: &str| {
         let (name, rest) = word.split_once('=').unwrap();
         let (content, object) = rest.split_once('@').unwrap_or((rest, "envoy"));
@@ -108,7 +108,7 @@ fn set(text: &str) -> FileSet {
 
 type Seen = BTreeMap<String, Vec<u8>>;
 
-fn contents(set: &FileSet) -> Seen {
+fn contents(set: &Snapshot) -> Seen {
     let entry = |(name, file): (&FileName, &File)| (name.to_string(), file.bytes.to_vec());
     set.iter().map(entry).collect()
 }
@@ -132,7 +132,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
 
 /// The layout holds `want`, whole, and nothing that should not be there.
 #[track_caller]
-fn tidy(dir: &Path, want: &FileSet) {
+fn tidy(dir: &Path, want: &Snapshot) {
     assert_eq!(seen(dir), contents(want));
     let keys: BTreeSet<String> = want.keys().map(FileName::to_string).collect();
     assert_eq!(names(&dir.join(".live")), keys);
@@ -186,7 +186,9 @@ fn clean(dir: &Path, sets_kept: usize) {
 }
 
 /// A program that another test is starting holds a copy of every lock for a moment.
-fn free(mut open: impl FnMut() -> Result<Publisher, Error>) -> Result<Publisher, Error> {
+fn free(
+    mut open: impl FnMut() -> Result<OutputDirectory, Error>,
+) -> Result<OutputDirectory, Error> {
     for _ in 0..1000 {
         match open() {
             Err(Error::Held { .. }) => std::thread::sleep(std::time::Duration::from_millis(1)),
@@ -197,23 +199,23 @@ fn free(mut open: impl FnMut() -> Result<Publisher, Error>) -> Result<Publisher,
 }
 
 /// Opened, and disturbed from then on.
-fn open_to(fault: &Rc<Fault>, how: How, dir: &Path) -> Result<Publisher, Error> {
+fn open_to(fault: &Rc<Fault>, how: How, dir: &Path) -> Result<OutputDirectory, Error> {
     fault.arm(how);
     let fault = fault.clone();
     let group = Default::default();
-    Publisher::open_on(Disk { group, fault }, dir)
+    OutputDirectory::open_on(Fs { group, fault }, dir)
 }
 
-fn open(dir: &Path) -> Publisher {
-    free(|| Publisher::open(dir)).unwrap()
+fn open(dir: &Path) -> OutputDirectory {
+    free(|| OutputDirectory::open(dir)).unwrap()
 }
 
-fn publish(publisher: &mut Publisher, text: &str) -> Option<Published> {
+fn publish(publisher: &mut OutputDirectory, text: &str) -> Option<Published> {
     publisher.publish(&set(text)).unwrap()
 }
 
 /// Links that were renamed into place since the fault was armed, in order.
-fn pokes(publisher: &Publisher) -> Vec<String> {
+fn pokes(publisher: &OutputDirectory) -> Vec<String> {
     let log = publisher.disk.fault.log.borrow();
     let poked = log.iter().filter(|(verb, path)| {
         *verb == "replace"
@@ -224,7 +226,7 @@ fn pokes(publisher: &Publisher) -> Vec<String> {
         .collect()
 }
 
-fn calls(publisher: &Publisher, verb: &str) -> usize {
+fn calls(publisher: &OutputDirectory, verb: &str) -> usize {
     publisher
         .disk
         .fault
@@ -235,7 +237,7 @@ fn calls(publisher: &Publisher, verb: &str) -> usize {
         .count()
 }
 
-fn rearm(publisher: &Publisher) {
+fn rearm(publisher: &OutputDirectory) {
     publisher.disk.fault.arm(How::Never);
 }
 
@@ -380,7 +382,7 @@ fn a_key_that_moves_to_another_configmap_is_a_set_without_pokes() {
     assert_eq!((published.number, list(&published.changed)), (2, vec![]));
     assert_eq!(pokes(&publisher), [""; 0]);
     drop(publisher);
-    let whole = open(temp.path()).whole_set().unwrap().unwrap();
+    let whole = open(temp.path()).last_good().unwrap().unwrap();
     assert_eq!(whole, set("rds.yaml=1@b cds.yaml=1@a"));
 }
 
@@ -413,16 +415,16 @@ fn what_waits_to_be_synced_is_carried_over_and_synced_with_what_comes_after() {
             publisher.publish_now(&set(text)).unwrap().is_none(),
             "{text}"
         );
-        assert_eq!(publisher.whole_set().unwrap().unwrap(), set(text));
+        assert_eq!(publisher.last_good().unwrap().unwrap(), set(text));
     }
     assert_eq!(
         (calls(&publisher, "sync"), calls(&publisher, "link")),
         (0, 4)
     );
-    publisher.settle().unwrap();
+    publisher.make_durable().unwrap();
     // Both files that are new, sources, the set, .sets twice.
     assert_eq!(calls(&publisher, "sync"), 2 + 1 + 3);
-    publisher.settle().unwrap();
+    publisher.make_durable().unwrap();
     assert_eq!(calls(&publisher, "sync"), 2 + 1 + 3);
     tidy(temp.path(), &set("rds.yaml=2 cds.yaml=2 lds.yaml=1"));
 }
@@ -439,7 +441,7 @@ fn a_set_that_was_never_synced_is_written_and_announced_again_by_the_next_life()
     drop(publisher);
     let mut next = open(temp.path());
     assert_eq!(
-        next.whole_set().unwrap().unwrap(),
+        next.last_good().unwrap().unwrap(),
         set("rds.yaml=2 cds.yaml=1")
     );
     publish(&mut next, "rds.yaml=2 cds.yaml=1").unwrap();
@@ -542,7 +544,7 @@ fn keys_named_like_parts_of_the_layout_work() {
     tidy(temp.path(), &set(&text("2")));
     drop(publisher);
     let mut publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap().unwrap(), set(&text("2")));
+    assert_eq!(publisher.last_good().unwrap().unwrap(), set(&text("2")));
     assert!(publish(&mut publisher, &text("2")).is_none());
     publish(&mut publisher, "active=3");
     tidy(temp.path(), &set("active=3"));
@@ -618,7 +620,7 @@ fn whole_set_is_none_where_anything_is_missing_or_not_ours() {
         publish(&mut open(temp.path()), "rds.yaml=1");
         spoil(&temp.path().join(".sets"));
         let mut publisher = open(temp.path());
-        assert_eq!(publisher.whole_set().unwrap(), None, "{which}");
+        assert_eq!(publisher.last_good().unwrap(), None, "{which}");
         publish(&mut publisher, "rds.yaml=1").unwrap();
         assert_eq!(pokes(&publisher), ["rds.yaml", "current"], "{which}");
         tidy(temp.path(), &set("rds.yaml=1"));
@@ -651,7 +653,7 @@ fn whole_set_is_what_a_killed_change_has_made_visible_if_it_is_all_there() {
         let want = if newer { Some("rds.yaml=2") } else { first };
         let mut next = open(temp.path());
         for _ in 0..2 {
-            assert_eq!(next.whole_set().unwrap(), want.map(set));
+            assert_eq!(next.last_good().unwrap(), want.map(set));
             assert_eq!(seen(temp.path()), contents(&set("rds.yaml=2")));
             next.check().unwrap();
         }
@@ -668,7 +670,7 @@ fn whole_set_needs_no_link_done() {
     publish(&mut open(temp.path()), "rds.yaml=1");
     fs::remove_file(temp.path().join(".sets/done")).unwrap();
     let mut publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=1"));
+    assert_eq!(publisher.last_good().unwrap().unwrap(), set("rds.yaml=1"));
     publish(&mut publisher, "rds.yaml=1").unwrap();
     tidy(temp.path(), &set("rds.yaml=1"));
 }
@@ -677,7 +679,7 @@ fn whole_set_needs_no_link_done() {
 fn a_second_publisher_is_told_that_the_directory_is_held() {
     let temp = tempdir();
     let first = open(temp.path());
-    match Publisher::open(temp.path()) {
+    match OutputDirectory::open(temp.path()) {
         Err(Error::Held { path }) => assert_eq!(path, temp.path().join(".sets/.lock")),
         other => panic!("{other:?}"),
     }
@@ -689,7 +691,7 @@ fn a_second_publisher_is_told_that_the_directory_is_held() {
 fn an_error_names_the_call_and_the_path() {
     let temp = tempdir();
     fs::write(temp.path().join("file"), "").unwrap();
-    let error = Publisher::open(&temp.path().join("file")).unwrap_err();
+    let error = OutputDirectory::open(&temp.path().join("file")).unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with("failed to create ") && text.ends_with("/file/.sets"),
@@ -706,8 +708,8 @@ fn an_error_names_the_call_and_the_path() {
 }
 
 /// The names of the links that were made ahead.
-fn spare(publisher: &Publisher) -> BTreeSet<String> {
-    let links = publisher.spare.iter().map(|(_, link)| link);
+fn prepared_links(publisher: &OutputDirectory) -> BTreeSet<String> {
+    let links = publisher.prepared_links.iter().map(|(_, link)| link);
     links
         .map(|link| link.file_name().unwrap().to_str().unwrap().to_owned())
         .collect()
@@ -747,14 +749,14 @@ fn what_is_made_ahead_is_kept_by_a_check_and_not_by_the_next_life() {
     let mut publisher = open(temp.path());
     publish(&mut publisher, "rds.yaml=1");
     publisher.prepare();
-    assert_eq!(spare(&publisher).len(), 3);
+    assert_eq!(prepared_links(&publisher).len(), 3);
     rearm(&publisher);
     assert!(!publisher.check().unwrap());
     publisher.prepare();
     let looks = ["look at", "read link", "list", "open", "read"];
     let log = std::mem::take(&mut *publisher.disk.fault.log.borrow_mut());
     assert!(log.iter().all(|(verb, _)| looks.contains(verb)), "{log:?}");
-    assert_eq!(names(&publisher.at.links), spare(&publisher));
+    assert_eq!(names(&publisher.at.links), prepared_links(&publisher));
     assert!(publisher.at.set(2).exists());
     drop(publisher);
     drop(open(temp.path()));
@@ -1039,7 +1041,7 @@ fn heals_what_others_did_to_the_layout() {
             assert!(!publisher.check().unwrap(), "{what}");
             assert!(publish(&mut publisher, want).is_none(), "{what}");
             assert!(
-                matches!(Publisher::open(&dir), Err(Error::Held { .. })),
+                matches!(OutputDirectory::open(&dir), Err(Error::Held { .. })),
                 "{what}"
             );
             assert!(Path::new("/etc/hostname").exists());
@@ -1070,7 +1072,7 @@ fn reads_what_is_held_once_and_again_when_somebody_wrote_to_it() {
     let mut publisher = open(temp.path());
     let want = set("rds.yaml=1 cds.yaml=1");
     let held = want.clone();
-    let reads = |publisher: &mut Publisher| {
+    let reads = |publisher: &mut OutputDirectory| {
         rearm(publisher);
         assert!(publisher.publish(&want).unwrap().is_none());
         calls(publisher, "read")
@@ -1144,7 +1146,7 @@ fn an_edit_of_the_same_length_between_two_lives_is_not_what_was_published() {
     publish(&mut open(temp.path()), "rds.yaml=1 cds.yaml=1");
     edit(&temp.path().join("current/rds.yaml"), "2");
     let mut publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap(), None);
+    assert_eq!(publisher.last_good().unwrap(), None);
     publish(&mut publisher, "rds.yaml=1 cds.yaml=1").unwrap();
     assert_eq!(pokes(&publisher), ["rds.yaml", "current"]);
     tidy(temp.path(), &set("rds.yaml=1 cds.yaml=1"));
@@ -1162,7 +1164,7 @@ fn a_torn_set_does_not_give_way_to_an_older_one_that_shares_an_edited_file() {
     edit(&temp.path().join("current/cds.yaml"), "2");
     let before = seen(temp.path());
     let publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap(), None);
+    assert_eq!(publisher.last_good().unwrap(), None);
     assert_eq!(seen(temp.path()), before);
 }
 
@@ -1193,7 +1195,7 @@ fn what_changes_no_byte_is_no_edit() {
                 drop(publisher);
                 publisher = open(temp.path());
             }
-            assert_eq!(publisher.whole_set().unwrap().unwrap(), want);
+            assert_eq!(publisher.last_good().unwrap().unwrap(), want);
             rearm(&publisher);
             assert!(!publisher.check().unwrap());
             // N.sources, and each file once: a restart has read it.
@@ -1227,14 +1229,14 @@ fn sources_may_be_as_long_as_their_set_makes_them_and_no_longer() {
     assert!(fs::metadata(&sources).unwrap().len() > 4 << 20);
     drop(publisher);
     let mut publisher = open(temp.path());
-    assert!(publisher.whole_set().unwrap().unwrap() == want);
+    assert!(publisher.last_good().unwrap().unwrap() == want);
     assert!(!publisher.check().unwrap());
     assert!(publisher.publish(&want).unwrap().is_none());
     drop(publisher);
     // A hole that no memory holds.
     let file = fs::File::options().write(true).open(&sources).unwrap();
     file.set_len(1 << 40).unwrap();
-    assert_eq!(open(temp.path()).whole_set().unwrap(), None);
+    assert_eq!(open(temp.path()).last_good().unwrap(), None);
 }
 
 #[test]
@@ -1482,7 +1484,7 @@ fn a_set_that_is_seen_to_be_torn_gives_way_to_the_whole_one_before_it() {
 
         let mut publisher = open(temp.path());
         assert_eq!(seen(temp.path()), contents(&set(old)), "{what}");
-        assert_eq!(publisher.whole_set().unwrap().unwrap(), set(old));
+        assert_eq!(publisher.last_good().unwrap().unwrap(), set(old));
         assert_eq!(pokes(&publisher), [""; 0]);
         // Who knows what an Envoy has seen meanwhile: it is told of all.
         publish(&mut publisher, old).unwrap();
@@ -1564,16 +1566,16 @@ fn the_done_set_and_the_visible_one_outlive_every_sweep() {
     }
     drop(publisher);
     let mut publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=11"));
+    assert_eq!(publisher.last_good().unwrap().unwrap(), set("rds.yaml=11"));
     clean(temp.path(), 2 + OLDER);
     publisher.disk.fault.arm(How::Each("write", ENOSPC));
     publisher.publish(&set("rds.yaml=12")).unwrap_err();
     assert_eq!(seen(temp.path()), contents(&set("rds.yaml=11")));
-    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=11"));
+    assert_eq!(publisher.last_good().unwrap().unwrap(), set("rds.yaml=11"));
     clean(temp.path(), 2);
     // The one that is done is what is left if the other turns out to be torn.
     fs::write(temp.path().join("current/rds.yaml"), "").unwrap();
-    assert_eq!(publisher.whole_set().unwrap().unwrap(), set("rds.yaml=0"));
+    assert_eq!(publisher.last_good().unwrap().unwrap(), set("rds.yaml=0"));
 }
 
 #[test]
@@ -1617,7 +1619,7 @@ fn takes_over_a_real_directory_and_keeps_its_inode() {
     fs::set_permissions(temp.path().join("current"), closed).unwrap();
     let before = fs::metadata(temp.path().join("current")).unwrap().ino();
     let mut publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap(), None);
+    assert_eq!(publisher.last_good().unwrap(), None);
     assert!(
         fs::symlink_metadata(temp.path().join("current/rds.yaml"))
             .unwrap()
@@ -1807,7 +1809,7 @@ fn files_written_through_current_since_become_a_set_with_the_origin_of_their_key
     )
     .unwrap();
     let mut publisher = open(temp.path());
-    assert_eq!(publisher.whole_set().unwrap(), None);
+    assert_eq!(publisher.last_good().unwrap(), None);
     rearm(&publisher);
     let published = publish(&mut publisher, "rds.yaml=2@web cds.yaml=2").unwrap();
     assert_eq!(published.number, 3);
@@ -1864,7 +1866,7 @@ fn goes_on_from_what_another_version_has_published() {
         let (_temp, dir) = recorded(version);
         let before = seen(&dir);
         let mut publisher = open(&dir);
-        let found = publisher.whole_set().unwrap().expect(version);
+        let found = publisher.last_good().unwrap().expect(version);
         assert_eq!(contents(&found), before);
         let names: Vec<_> = found.keys().map(FileName::as_str).collect();
         assert_eq!(names, ["b.yaml", "cds.yaml", "rds.yaml"]);
@@ -2065,7 +2067,7 @@ fn live(
 ) -> (
     Rc<Fault>,
     Seen,
-    Option<Publisher>,
+    Option<OutputDirectory>,
     Result<Option<Published>, Error>,
 ) {
     (scenario.prepare)(dir);
@@ -2093,7 +2095,7 @@ fn live(
 }
 
 #[track_caller]
-fn whole(dir: &Path, old: &Seen, want: &FileSet, at: &str) {
+fn whole(dir: &Path, old: &Seen, want: &Snapshot, at: &str) {
     let now = seen(dir);
     assert!(
         now == *old || now == contents(want),
@@ -2199,15 +2201,26 @@ fn an_error_at_any_call_leaves_one_whole_set_and_a_retry_converges() {
                     assert_eq!(seen(temp.path()), contents(&want), "{at}");
                 }
                 if let Some(publisher) = &publisher {
-                    assert_eq!(names(&publisher.at.links), spare(publisher), "{at}");
-                    if result.is_err() && publisher.spare.is_empty() && publisher.ahead.is_none() {
+                    assert_eq!(
+                        names(&publisher.at.links),
+                        prepared_links(publisher),
+                        "{at}"
+                    );
+                    if result.is_err()
+                        && publisher.prepared_links.is_empty()
+                        && publisher.prepared_set.is_none()
+                    {
                         clean(temp.path(), 3 + OLDER);
                     }
                 }
                 fault.arm(How::Never);
                 let mut publisher = publisher.unwrap_or_else(|| open(temp.path()));
                 publish(&mut publisher, scenario.want);
-                assert_eq!(names(&publisher.at.links), spare(&publisher), "{at}");
+                assert_eq!(
+                    names(&publisher.at.links),
+                    prepared_links(&publisher),
+                    "{at}"
+                );
                 if !scenario.warm.is_empty() {
                     drop(publisher);
                     publisher = open(temp.path());

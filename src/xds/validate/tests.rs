@@ -13,8 +13,8 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/document");
 fn verdict(name: &str, bytes: &[u8]) -> Verdict {
     let name = FileName::new(name).unwrap();
     let verdict = check(&name, bytes, &mut || false).unwrap();
-    match (verdict, second_opinion(&name, bytes)) {
-        (Verdict::Good, Some(fault)) => Verdict::Doubtful(fault),
+    match (verdict, cross_check(&name, bytes)) {
+        (Verdict::Valid, Some(fault)) => Verdict::Suspect(fault),
         (verdict, _) => verdict,
     }
 }
@@ -22,10 +22,10 @@ fn verdict(name: &str, bytes: &[u8]) -> Verdict {
 /// `good`, or the word, place and reader.
 fn summary(verdict: &Verdict) -> String {
     let (word, fault) = match verdict {
-        Verdict::Good => return "good\t\t".to_owned(),
-        Verdict::Doubtful(fault) => ("doubtful", fault),
+        Verdict::Valid => return "good\t\t".to_owned(),
+        Verdict::Suspect(fault) => ("doubtful", fault),
         Verdict::Foreign(fault) => ("foreign", fault),
-        Verdict::Bad(fault) => ("bad", fault),
+        Verdict::Invalid(fault) => ("bad", fault),
     };
     format!("{word}\t{}:{}\t{}", fault.line, fault.column, fault.reader)
 }
@@ -74,12 +74,12 @@ fn deep_nesting_is_refused_without_recursion() {
         let text = format!("x: {}", open.repeat(100_000));
         assert!(matches!(
             verdict("a.yaml", text.as_bytes()),
-            Verdict::Bad(_)
+            Verdict::Invalid(_)
         ));
         let text = text.trim_start_matches("x: ");
         assert!(matches!(
             verdict("a.json", text.as_bytes()),
-            Verdict::Bad(_)
+            Verdict::Invalid(_)
         ));
     }
     // yaml_serde is asked about depths that granit never sees.
@@ -93,10 +93,10 @@ fn a_long_text_is_judged_by_the_streaming_parser_alone() {
     let doubtful = "a: b\n\u{feff}x: y\n";
     assert!(matches!(
         verdict("a.yaml", doubtful.as_bytes()),
-        Verdict::Doubtful(_)
+        Verdict::Suspect(_)
     ));
     let long = format!("{doubtful}#{}\n", "-".repeat(SECOND_OPINION_MAX_BYTES));
-    assert_eq!(verdict("a.yaml", long.as_bytes()), Verdict::Good);
+    assert_eq!(verdict("a.yaml", long.as_bytes()), Verdict::Valid);
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn what_the_first_reader_gives_up_early_is_not_asked_about_when_it_is_deep() {
     // yaml_serde alone takes a comment that is glued to what is before it.
     let (glued, brackets) = ("x: [a]#c\ny: ", |n| "[".repeat(n) + &"]".repeat(n));
     let of = |depth| verdict("a.yaml", (glued.to_owned() + &brackets(depth)).as_bytes());
-    assert!(matches!(of(NESTING_MAX), Verdict::Doubtful(_)));
-    assert!(matches!(of(NESTING_MAX + 1), Verdict::Bad(_)));
+    assert!(matches!(of(NESTING_MAX), Verdict::Suspect(_)));
+    assert!(matches!(of(NESTING_MAX + 1), Verdict::Invalid(_)));
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn a_fault_never_cites_a_value() {
         ("a.yaml", "password: !hunter2!x y: z"),
     ] {
         let fault = match verdict(name, text.as_bytes()) {
-            Verdict::Bad(fault) | Verdict::Doubtful(fault) | Verdict::Foreign(fault) => fault,
-            Verdict::Good => unreachable!("{text} is good"),
+            Verdict::Invalid(fault) | Verdict::Suspect(fault) | Verdict::Foreign(fault) => fault,
+            Verdict::Valid => unreachable!("{text} is good"),
         };
         assert!(!fault.to_string().contains("hunter2"), "{fault}");
     }
@@ -142,7 +142,7 @@ fn questions(entries: usize, left_off_at: usize) -> (usize, bool) {
         asked == left_off_at
     });
     if let Some(verdict) = &verdict {
-        assert_eq!(*verdict, Verdict::Good);
+        assert_eq!(*verdict, Verdict::Valid);
     }
     (asked, verdict.is_none())
 }

@@ -20,9 +20,9 @@ pub struct Merged {
     /// The file with its new weights; nothing where no byte changes.
     pub text: Option<String>,
     /// For each split, in the order given.
-    pub applied: Vec<Applied>,
+    pub applied: Vec<SplitMatches>,
     /// The first routes that follow a split.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RouteWeights>,
     /// Routes beyond [`CHANGES_KEPT`].
     pub more_changes: usize,
     /// Different ones, the first of them.
@@ -70,7 +70,7 @@ impl Merged {
 
 /// What one split found in a file. Add them up over all files to see what it found nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
+pub struct SplitMatches {
     /// Routes that follow it.
     pub routes: usize,
     /// Those of them that other weights stood in.
@@ -79,10 +79,10 @@ pub struct Applied {
     pub has_cluster: Vec<bool>,
 }
 
-impl Applied {
+impl SplitMatches {
     /// A split that has found nothing.
-    pub fn none(split: &Split) -> Applied {
-        Applied {
+    pub fn none(split: &Split) -> SplitMatches {
+        SplitMatches {
             routes: 0,
             changed: 0,
             has_cluster: vec![false; split.backends.len()],
@@ -90,7 +90,7 @@ impl Applied {
     }
 
     /// Adds what the same split found in another file.
-    pub fn add(&mut self, other: &Applied) {
+    pub fn add(&mut self, other: &SplitMatches) {
         self.routes += other.routes;
         self.changed += other.changed;
         for (has, other) in self.has_cluster.iter_mut().zip(&other.has_cluster) {
@@ -116,18 +116,18 @@ impl Applied {
 
 /// A route with a split's weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct RouteWeights {
     /// The split it follows.
     pub split: ObjectName,
     /// The virtual host it is in.
     pub virtual_host: String,
     /// All its clusters, in order.
-    pub clusters: Vec<ClusterChange>,
+    pub clusters: Vec<ClusterWeight>,
 }
 
 /// A weighted cluster of such a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterChange {
+pub struct ClusterWeight {
     /// Its name.
     pub cluster: String,
     /// The ConfigMap's weight; nothing where there is none, or none that is a whole number.
@@ -136,11 +136,11 @@ pub struct ClusterChange {
     pub new: u32,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for RouteWeights {
     /// `podinfo: podinfo-primary 100->75 podinfo-canary 0->25`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.virtual_host)?;
-        for ClusterChange { cluster, old, new } in &self.clusters {
+        for ClusterWeight { cluster, old, new } in &self.clusters {
             match old {
                 Some(old) => write!(f, " {cluster} {old}->{new}")?,
                 None => write!(f, " {cluster} ?->{new}")?,

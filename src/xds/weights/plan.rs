@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use super::Refused;
 use super::edit::{Edit, Insert};
 use super::outcome::{
-    Applied, CHANGES_KEPT, Change, ClusterChange, LeftOut, WARNINGS_KEPT, Warning, Weighted,
+    CHANGES_KEPT, ClusterWeight, LeftOut, RouteWeights, SplitMatches, WARNINGS_KEPT, Warning,
+    Weighted,
 };
-use super::schema::Role;
+use super::schema::Field;
 use super::service;
 use super::share::{Member, divide};
 use super::split::Split;
@@ -32,7 +33,7 @@ pub(super) struct Host<'a> {
 pub(super) struct Route {
     /// Index of its first cluster; they end where the next route's begin.
     first: usize,
-    pub(super) total: Slot,
+    pub(super) total: WeightSite,
 }
 
 /// A weighted cluster.
@@ -41,7 +42,7 @@ pub(super) struct Cluster<'a> {
     pub(super) name: Option<Cow<'a, str>>,
     /// The name is that of a request header, which names the cluster.
     pub(super) is_header: bool,
-    pub(super) weight: Slot,
+    pub(super) weight: WeightSite,
     /// Ordinal of the name's event.
     pub(super) name_event: u32,
     /// Offset of the key `name`.
@@ -56,12 +57,12 @@ pub(super) struct Cluster<'a> {
 
 /// Where a weight stands.
 #[derive(Clone, Copy, Default)]
-pub(super) enum Slot {
+pub(super) enum WeightSite {
     #[default]
     Missing,
     Number(Number),
     /// It cannot be edited: line, why, and what it says where that is certain.
-    Stuck(u32, &'static str, Option<u32>),
+    Unsafe(u32, &'static str, Option<u32>),
 }
 
 /// A weight that can be edited.
@@ -79,20 +80,20 @@ pub(super) struct Number {
     pub(super) as_written: Option<u32>,
 }
 
-impl Slot {
+impl WeightSite {
     pub(super) fn line(&self) -> u32 {
         match self {
-            Slot::Missing => 0,
-            Slot::Number(number) => number.line,
-            Slot::Stuck(line, ..) => *line,
+            WeightSite::Missing => 0,
+            WeightSite::Number(number) => number.line,
+            WeightSite::Unsafe(line, ..) => *line,
         }
     }
 
     fn was(&self) -> Option<u32> {
         match self {
-            Slot::Missing => None,
-            Slot::Number(number) => number.was,
-            Slot::Stuck(_, _, was) => *was,
+            WeightSite::Missing => None,
+            WeightSite::Number(number) => number.was,
+            WeightSite::Unsafe(_, _, was) => *was,
         }
     }
 }
@@ -121,15 +122,15 @@ impl Host<'_> {
     pub(super) fn add_route(&mut self) {
         self.routes.push(Route {
             first: self.clusters.len(),
-            total: Slot::Missing,
+            total: WeightSite::Missing,
         });
     }
 
     /// A key has been read whose value has this role. Of two equal keys the last counts in YAML.
-    pub(super) fn begin(&mut self, value: Role) {
+    pub(super) fn begin(&mut self, value: Field) {
         match (value, self.routes.last()) {
-            (Role::Domain, _) => self.domains.clear(),
-            (Role::Cluster, Some(route)) => self.clusters.truncate(route.first),
+            (Field::Domain, _) => self.domains.clear(),
+            (Field::Cluster, Some(route)) => self.clusters.truncate(route.first),
             _ => {}
         }
     }
@@ -153,8 +154,8 @@ pub(super) struct Plan<'s> {
     /// Ordinal of the next route.
     next_route: u32,
     pub(super) edits: Vec<Edit>,
-    pub(super) applied: Vec<Applied>,
-    pub(super) changes: Vec<Change>,
+    pub(super) applied: Vec<SplitMatches>,
+    pub(super) changes: Vec<RouteWeights>,
     pub(super) more_changes: usize,
     pub(super) warnings: Vec<Warning>,
     pub(super) more_warnings: usize,
@@ -172,7 +173,10 @@ impl<'s> Plan<'s> {
             seen: None,
             next_route: 0,
             edits: Vec::new(),
-            applied: splits.iter().map(|split| Applied::none(split)).collect(),
+            applied: splits
+                .iter()
+                .map(|split| SplitMatches::none(split))
+                .collect(),
             changes: Vec::new(),
             more_changes: 0,
             warnings: Vec::new(),
@@ -321,7 +325,7 @@ impl<'s> Plan<'s> {
             return Err(self.barred[at].1.clone());
         }
         for (cluster, weight) in clusters.iter().zip(weights) {
-            if let Slot::Missing = cluster.weight {
+            if let WeightSite::Missing = cluster.weight {
                 self.insert(text, ordinal, cluster, *weight)?;
             } else {
                 self.set(ordinal, cluster.weight, *weight)?;
@@ -337,12 +341,12 @@ impl<'s> Plan<'s> {
             let clusters = clusters
                 .iter()
                 .zip(new)
-                .map(|(cluster, new)| ClusterChange {
+                .map(|(cluster, new)| ClusterWeight {
                     cluster: cluster.label(),
                     old: cluster.weight.was(),
                     new: *new,
                 });
-            self.changes.push(Change {
+            self.changes.push(RouteWeights {
                 split: self.splits[index].name.clone(),
                 virtual_host: host.to_owned(),
                 clusters: clusters.collect(),
@@ -361,10 +365,10 @@ impl<'s> Plan<'s> {
         }
     }
 
-    fn set(&mut self, route: u32, slot: Slot, weight: u32) -> Result<(), Refused> {
+    fn set(&mut self, route: u32, slot: WeightSite, weight: u32) -> Result<(), Refused> {
         match slot {
-            Slot::Number(number) if number.as_written == Some(weight) => {}
-            Slot::Number(number) => self.edits.push(Edit {
+            WeightSite::Number(number) if number.as_written == Some(weight) => {}
+            WeightSite::Number(number) => self.edits.push(Edit {
                 event: number.event,
                 at: number.at,
                 len: number.len,
@@ -373,9 +377,9 @@ impl<'s> Plan<'s> {
                 weight,
                 insert: None,
             }),
-            Slot::Stuck(_, _, was) if was == Some(weight) => {}
-            Slot::Stuck(line, why, _) => return Err(Refused::new(line, why)),
-            Slot::Missing => {}
+            WeightSite::Unsafe(_, _, was) if was == Some(weight) => {}
+            WeightSite::Unsafe(line, why, _) => return Err(Refused::new(line, why)),
+            WeightSite::Missing => {}
         }
         Ok(())
     }

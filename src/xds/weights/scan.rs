@@ -10,8 +10,8 @@ use granit_parser::{Event, ScalarStyle, Span, StructureStyle, Tag};
 
 use super::Refused;
 use super::edit::Edit;
-use super::plan::{Cluster, Host, Number, Plan, Slot};
-use super::schema::Role;
+use super::plan::{Cluster, Host, Number, Plan, WeightSite};
+use super::schema::Field;
 use crate::kube::quantity::Weight;
 use crate::xds::validate::{self, Form};
 
@@ -34,15 +34,15 @@ pub(super) enum Stop {
 
 /// A collection that is open.
 struct Frame {
-    role: Role,
+    role: Field,
     mapping: bool,
     /// It is itself a key: nobody's value comes of it.
     is_key: bool,
     /// What the value of the key just read is.
-    value: Option<Role>,
+    value: Option<Field>,
     /// Offset of that key.
     key_at: u32,
-    /// Index into `Walk::anchored`.
+    /// Index into `Scanner::anchored`.
     anchored: Option<usize>,
 }
 
@@ -55,7 +55,7 @@ struct Anchored {
 }
 
 /// The state of a pass.
-pub(super) struct Walk<'a, 's> {
+pub(super) struct Scanner<'a, 's> {
     text: &'a str,
     form: Form,
     plan: Plan<'s>,
@@ -74,9 +74,9 @@ pub(super) struct Walk<'a, 's> {
     reread_bytes: usize,
 }
 
-impl<'a, 's> Walk<'a, 's> {
-    pub(super) fn new(text: &'a str, form: Form, plan: Plan<'s>) -> Walk<'a, 's> {
-        Walk {
+impl<'a, 's> Scanner<'a, 's> {
+    pub(super) fn new(text: &'a str, form: Form, plan: Plan<'s>) -> Scanner<'a, 's> {
+        Scanner {
             text,
             form,
             plan,
@@ -146,7 +146,7 @@ impl<'a, 's> Walk<'a, 's> {
             Event::MappingEnd | Event::SequenceEnd => self.close(span),
             _ if !event.is_node() => Ok(()),
             _ => match self.stack.last_mut() {
-                None => self.value(Role::Root, event, span),
+                None => self.value(Field::Root, event, span),
                 Some(frame) if !frame.mapping => {
                     let role = frame.role;
                     self.value(role, event, span)
@@ -163,12 +163,12 @@ impl<'a, 's> Walk<'a, 's> {
         let name = self.scalar_of(event).filter(|_| !self.is_ignored(event));
         if let Event::MappingStart(_, anchor, _) | Event::SequenceStart(_, anchor, _) = event {
             let mapping = matches!(event, Event::MappingStart(..));
-            self.push(Role::Opaque, mapping, *anchor, span, true);
+            self.push(Field::Opaque, mapping, *anchor, span, true);
             return Ok(());
         }
         self.remember(event, span);
         if let Some(frame) = self.stack.last_mut() {
-            let value = name.map_or(Role::Opaque, |name| frame.role.value_of(&name));
+            let value = name.map_or(Field::Opaque, |name| frame.role.value_of(&name));
             frame.value = Some(value);
             frame.key_at = start(span);
             // protobuf's JSON reader takes both of two lists.
@@ -179,13 +179,13 @@ impl<'a, 's> Walk<'a, 's> {
         Ok(())
     }
 
-    fn value(&mut self, role: Role, event: &Event<'a>, span: Span) -> Result<(), Stop> {
+    fn value(&mut self, role: Field, event: &Event<'a>, span: Span) -> Result<(), Stop> {
         match event {
             Event::MappingStart(style, anchor, _) => self.open(role, true, *style, *anchor, span),
             Event::SequenceStart(style, anchor, _) => self.open(role, false, *style, *anchor, span),
             Event::Alias(id) if self.scalar_of(event).is_none() => {
                 // What it names is looked at where it stands; as a part of a route, here too.
-                if role != Role::Opaque {
+                if role != Field::Opaque {
                     return self.follow(*id, role, span);
                 }
             }
@@ -199,7 +199,7 @@ impl<'a, 's> Walk<'a, 's> {
 
     /// Reads what an alias names as if it stood here. Nothing of it can be edited. Where it is too
     /// much, the virtual host it is in is not known well enough to edit anything of it.
-    fn follow(&mut self, id: usize, role: Role, span: Span) -> Result<(), Stop> {
+    fn follow(&mut self, id: usize, role: Field, span: Span) -> Result<(), Stop> {
         let depth = self.stack.len();
         let (mut inside, mut read_to) = (false, 0);
         self.behind += 1;
@@ -230,34 +230,34 @@ impl<'a, 's> Walk<'a, 's> {
 
     fn open(
         &mut self,
-        role: Role,
+        role: Field,
         mapping: bool,
         style: StructureStyle,
         anchor: usize,
         span: Span,
     ) {
         match role {
-            Role::VirtualHost if mapping => self.host.reset(),
-            Role::WeightedClusters if mapping => self.host.add_route(),
-            Role::Cluster if mapping => self.host.clusters.push(Cluster {
+            Field::VirtualHost if mapping => self.host.reset(),
+            Field::WeightedClusters if mapping => self.host.add_route(),
+            Field::Cluster if mapping => self.host.clusters.push(Cluster {
                 line: line(span),
                 flow: style == StructureStyle::Flow,
                 behind: self.behind > 0,
                 ..Cluster::default()
             }),
-            Role::Weight | Role::WeightValue | Role::TotalWeight | Role::TotalValue => {
-                self.fill(role, Slot::Stuck(line(span), NO_VALUE, None));
+            Field::Weight | Field::WeightValue | Field::TotalWeight | Field::TotalValue => {
+                self.fill(role, WeightSite::Unsafe(line(span), NO_VALUE, None));
             }
             _ => {}
         }
         let role = match role.takes(mapping) {
             true => role,
-            false => Role::Opaque,
+            false => Field::Opaque,
         };
         self.push(role, mapping, anchor, span, false);
     }
 
-    fn push(&mut self, role: Role, mapping: bool, anchor: usize, span: Span, is_key: bool) {
+    fn push(&mut self, role: Field, mapping: bool, anchor: usize, span: Span, is_key: bool) {
         let anchored = (anchor != 0 && self.behind == 0).then(|| {
             self.anchored.push(Anchored {
                 id: anchor,
@@ -287,35 +287,35 @@ impl<'a, 's> Walk<'a, 's> {
         if frame.is_key
             && let Some(parent) = self.stack.last_mut()
         {
-            parent.value = Some(Role::Opaque);
+            parent.value = Some(Field::Opaque);
         }
-        if frame.role == Role::VirtualHost && frame.mapping {
+        if frame.role == Field::VirtualHost && frame.mapping {
             self.plan.decide(self.text, &self.host);
         }
         Ok(())
     }
 
     /// A scalar, or an alias of one, as a value.
-    fn scalar(&mut self, role: Role, event: &Event<'a>, span: Span) {
+    fn scalar(&mut self, role: Field, event: &Event<'a>, span: Span) {
         let Some(value) = self.scalar_of(event) else {
             return;
         };
         match role {
-            Role::HostName => self.host.name = Some(value),
-            Role::Domain => self.plan.note_domain(&mut self.host, &value),
+            Field::HostName => self.host.name = Some(value),
+            Field::Domain => self.plan.note_domain(&mut self.host, &value),
             // Envoy takes an empty name beside a header for none.
-            Role::ClusterName if value.is_empty() => {}
-            Role::ClusterName | Role::ClusterHeader => {
+            Field::ClusterName if value.is_empty() => {}
+            Field::ClusterName | Field::ClusterHeader => {
                 let key_at = self.stack.last().map_or(0, |frame| frame.key_at);
                 if let Some(cluster) = self.host.clusters.last_mut() {
                     cluster.name = Some(value);
-                    cluster.is_header = role == Role::ClusterHeader;
+                    cluster.is_header = role == Field::ClusterHeader;
                     cluster.name_event = self.event;
                     cluster.key_at = key_at;
                     cluster.value_end = end(span);
                 }
             }
-            Role::Weight | Role::WeightValue | Role::TotalWeight | Role::TotalValue => {
+            Field::Weight | Field::WeightValue | Field::TotalWeight | Field::TotalValue => {
                 let slot = self.slot_for(event, &value, span);
                 self.fill(role, slot);
             }
@@ -323,8 +323,8 @@ impl<'a, 's> Walk<'a, 's> {
         }
     }
 
-    fn slot_for(&self, event: &Event<'a>, value: &str, span: Span) -> Slot {
-        let stuck = |why| Slot::Stuck(line(span), why, as_written(value));
+    fn slot_for(&self, event: &Event<'a>, value: &str, span: Span) -> WeightSite {
+        let stuck = |why| WeightSite::Unsafe(line(span), why, as_written(value));
         let (from, to) = (start(span) as usize, end(span) as usize);
         let raw = self.text.get(from..to).unwrap_or("");
         let Event::Scalar(_, style, _, tag) = event else {
@@ -342,7 +342,7 @@ impl<'a, 's> Walk<'a, 's> {
         if digits.is_empty() {
             return stuck(NO_VALUE);
         }
-        Slot::Number(Number {
+        WeightSite::Number(Number {
             event: self.event,
             at: (from + quotes) as u32,
             len: digits.len() as u32,
@@ -357,19 +357,19 @@ impl<'a, 's> Walk<'a, 's> {
 
     /// Puts a weight where it belongs. A second one makes both unsafe, unless it is the `value` of
     /// the first.
-    fn fill(&mut self, role: Role, slot: Slot) {
-        let total = matches!(role, Role::TotalWeight | Role::TotalValue);
+    fn fill(&mut self, role: Field, slot: WeightSite) {
+        let total = matches!(role, Field::TotalWeight | Field::TotalValue);
         let place = if total {
             self.host.routes.last_mut().map(|route| &mut route.total)
         } else {
             self.host.clusters.last_mut().map(|c| &mut c.weight)
         };
         let Some(place) = place else { return };
-        let inner = matches!(role, Role::TotalValue | Role::WeightValue);
+        let inner = matches!(role, Field::TotalValue | Field::WeightValue);
         *place = match (&place, inner) {
-            (Slot::Missing, _) => slot,
-            (Slot::Stuck(_, NO_VALUE, _), true) => slot,
-            _ => Slot::Stuck(slot.line(), "there are two weights", None),
+            (WeightSite::Missing, _) => slot,
+            (WeightSite::Unsafe(_, NO_VALUE, _), true) => slot,
+            _ => WeightSite::Unsafe(slot.line(), "there are two weights", None),
         };
     }
 

@@ -7,7 +7,7 @@
 /// What a node is, by the keys above it. Envoy takes one item for a list of it, and a list within a
 /// list for its items: so a list has the role of what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum Field {
     /// The document.
     Root,
     /// A resource, or a message on the way from one to the virtual hosts.
@@ -48,56 +48,56 @@ pub(super) enum Role {
     Opaque,
 }
 
-impl Role {
+impl Field {
     /// The role of a key's value in a mapping of this role. Keys are proto names, as they are or in
     /// lowerCamelCase.
-    pub(super) fn value_of(self, key: &str) -> Role {
+    pub(super) fn value_of(self, key: &str) -> Field {
         match (self, key) {
-            (Role::Root, "resources" | "static_resources" | "staticResources") => Role::Way,
+            (Field::Root, "resources" | "static_resources" | "staticResources") => Field::Way,
             // Of a resource: what a `Resource` wraps, a listener's and a route configuration's.
-            (Role::Way, "resource" | "listeners" | "filters" | "value")
-            | (Role::Way, "filter_chains" | "filterChains")
-            | (Role::Way, "default_filter_chain" | "defaultFilterChain")
-            | (Role::Way, "api_listener" | "apiListener")
-            | (Role::Way, "typed_config" | "typedConfig")
-            | (Role::Way, "config_discovery" | "configDiscovery")
-            | (Role::Way, "default_config" | "defaultConfig")
-            | (Role::Way, "route_config" | "routeConfig")
-            | (Role::Way, "route_configuration" | "routeConfiguration")
-            | (Role::Way, "scoped_routes" | "scopedRoutes")
-            | (Role::Way, "scoped_route_configurations" | "scopedRouteConfigurations")
-            | (Role::Way, "scoped_route_configurations_list" | "scopedRouteConfigurationsList") => {
-                Role::Way
+            (Field::Way, "resource" | "listeners" | "filters" | "value")
+            | (Field::Way, "filter_chains" | "filterChains")
+            | (Field::Way, "default_filter_chain" | "defaultFilterChain")
+            | (Field::Way, "api_listener" | "apiListener")
+            | (Field::Way, "typed_config" | "typedConfig")
+            | (Field::Way, "config_discovery" | "configDiscovery")
+            | (Field::Way, "default_config" | "defaultConfig")
+            | (Field::Way, "route_config" | "routeConfig")
+            | (Field::Way, "route_configuration" | "routeConfiguration")
+            | (Field::Way, "scoped_routes" | "scopedRoutes")
+            | (Field::Way, "scoped_route_configurations" | "scopedRouteConfigurations")
+            | (Field::Way, "scoped_route_configurations_list" | "scopedRouteConfigurationsList") => {
+                Field::Way
             }
-            (Role::Way, "virtual_hosts" | "virtualHosts") => Role::VirtualHost,
-            (Role::VirtualHost, "name") => Role::HostName,
-            (Role::VirtualHost, "domains") => Role::Domain,
-            (Role::VirtualHost, "routes") => Role::Route,
-            (Role::VirtualHost, "matcher") | (Role::MatchMap, _) => Role::Matcher,
-            (Role::Matcher, "matcher" | "matchers")
-            | (Role::Matcher, "matcher_list" | "matcherList")
-            | (Role::Matcher, "matcher_tree" | "matcherTree")
-            | (Role::Matcher, "on_match" | "onMatch" | "on_no_match" | "onNoMatch")
-            | (Role::Matcher, "exact_match_map" | "exactMatchMap")
-            | (Role::Matcher, "prefix_match_map" | "prefixMatchMap")
-            | (Role::Matcher, "custom_match" | "customMatch" | "typed_config" | "typedConfig")
-            | (Role::Matcher, "range_matchers" | "rangeMatchers")
-            | (Role::Matcher, "domain_matchers" | "domainMatchers") => Role::Matcher,
-            (Role::Matcher, "map") => Role::MatchMap,
-            (Role::Matcher, "action") => Role::MatchAction,
-            (Role::MatchAction, "typed_config" | "typedConfig") => Role::Route,
+            (Field::Way, "virtual_hosts" | "virtualHosts") => Field::VirtualHost,
+            (Field::VirtualHost, "name") => Field::HostName,
+            (Field::VirtualHost, "domains") => Field::Domain,
+            (Field::VirtualHost, "routes") => Field::Route,
+            (Field::VirtualHost, "matcher") | (Field::MatchMap, _) => Field::Matcher,
+            (Field::Matcher, "matcher" | "matchers")
+            | (Field::Matcher, "matcher_list" | "matcherList")
+            | (Field::Matcher, "matcher_tree" | "matcherTree")
+            | (Field::Matcher, "on_match" | "onMatch" | "on_no_match" | "onNoMatch")
+            | (Field::Matcher, "exact_match_map" | "exactMatchMap")
+            | (Field::Matcher, "prefix_match_map" | "prefixMatchMap")
+            | (Field::Matcher, "custom_match" | "customMatch" | "typed_config" | "typedConfig")
+            | (Field::Matcher, "range_matchers" | "rangeMatchers")
+            | (Field::Matcher, "domain_matchers" | "domainMatchers") => Field::Matcher,
+            (Field::Matcher, "map") => Field::MatchMap,
+            (Field::Matcher, "action") => Field::MatchAction,
+            (Field::MatchAction, "typed_config" | "typedConfig") => Field::Route,
             // Of a RouteList, and of a Route in a TypedStruct.
-            (Role::Route, "routes" | "value") => Role::Route,
-            (Role::Route, "route") => Role::Action,
-            (Role::Action, "weighted_clusters" | "weightedClusters") => Role::WeightedClusters,
-            (Role::WeightedClusters, "clusters") => Role::Cluster,
-            (Role::WeightedClusters, "total_weight" | "totalWeight") => Role::TotalWeight,
-            (Role::TotalWeight, "value") => Role::TotalValue,
-            (Role::Cluster, "name") => Role::ClusterName,
-            (Role::Cluster, "cluster_header" | "clusterHeader") => Role::ClusterHeader,
-            (Role::Cluster, "weight") => Role::Weight,
-            (Role::Weight, "value") => Role::WeightValue,
-            _ => Role::Opaque,
+            (Field::Route, "routes" | "value") => Field::Route,
+            (Field::Route, "route") => Field::Action,
+            (Field::Action, "weighted_clusters" | "weightedClusters") => Field::WeightedClusters,
+            (Field::WeightedClusters, "clusters") => Field::Cluster,
+            (Field::WeightedClusters, "total_weight" | "totalWeight") => Field::TotalWeight,
+            (Field::TotalWeight, "value") => Field::TotalValue,
+            (Field::Cluster, "name") => Field::ClusterName,
+            (Field::Cluster, "cluster_header" | "clusterHeader") => Field::ClusterHeader,
+            (Field::Cluster, "weight") => Field::Weight,
+            (Field::Weight, "value") => Field::WeightValue,
+            _ => Field::Opaque,
         }
     }
 
@@ -105,21 +105,23 @@ impl Role {
     /// we would edit.
     pub(super) fn takes(self, mapping: bool) -> bool {
         match self {
-            Role::Way | Role::VirtualHost | Role::Matcher | Role::Route | Role::Cluster => true,
-            Role::Root
-            | Role::MatchMap
-            | Role::MatchAction
-            | Role::Action
-            | Role::WeightedClusters
-            | Role::TotalWeight
-            | Role::Weight => mapping,
-            Role::Domain => !mapping,
-            Role::HostName
-            | Role::ClusterName
-            | Role::ClusterHeader
-            | Role::TotalValue
-            | Role::WeightValue => false,
-            Role::Opaque => true,
+            Field::Way | Field::VirtualHost | Field::Matcher | Field::Route | Field::Cluster => {
+                true
+            }
+            Field::Root
+            | Field::MatchMap
+            | Field::MatchAction
+            | Field::Action
+            | Field::WeightedClusters
+            | Field::TotalWeight
+            | Field::Weight => mapping,
+            Field::Domain => !mapping,
+            Field::HostName
+            | Field::ClusterName
+            | Field::ClusterHeader
+            | Field::TotalValue
+            | Field::WeightValue => false,
+            Field::Opaque => true,
         }
     }
 }

@@ -147,7 +147,7 @@ impl Split {
 
 /// Of splits for one service the first counts: gives those that count, and pairs of indexes (one
 /// that does not, the one that does instead of it) for a warning. `domain`: the cluster's.
-pub fn first_for_each_service<'s>(
+pub fn resolve_conflicts<'s>(
     splits: &[&'s Split],
     domain: &str,
 ) -> (Vec<&'s Split>, Vec<(usize, usize)>) {

@@ -70,7 +70,7 @@ fn check(case: &Path) -> Result<(), String> {
     let all: Vec<&Split> = all.iter().collect();
     let domain = read("domain.txt").unwrap_or_default();
     let domain = domain.lines().next().unwrap_or("cluster.local");
-    let (splits, later) = first_for_each_service(&all, domain);
+    let (splits, later) = resolve_conflicts(&all, domain);
     for (loser, winner) in later {
         let (loser, winner) = (&all[loser].name, &all[winner].name);
         warnings.push(format!(

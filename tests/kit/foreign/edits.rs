@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::oracle::{DOMAIN, compare};
 use super::{FileName, SECRET, Split, merge, name, usual_splits};
 use crossover::xds::validate::{self, Fault, Verdict};
-use crossover::xds::weights::{Spec, first_for_each_service};
+use crossover::xds::weights::{Spec, resolve_conflicts};
 
 #[derive(Deserialize)]
 struct Object {
@@ -30,7 +30,7 @@ pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
-    let (splits, _) = first_for_each_service(&splits.iter().collect::<Vec<_>>(), DOMAIN);
+    let (splits, _) = resolve_conflicts(&splits.iter().collect::<Vec<_>>(), DOMAIN);
     check_merge(text, &splits, &verdicts[0]);
 }
 
@@ -46,11 +46,11 @@ fn verdict(file: &str, text: &[u8]) -> Verdict {
     let verdict = check();
     assert_eq!(verdict, check());
     match &verdict {
-        Verdict::Good => {
-            let fault = validate::second_opinion(&file, text);
+        Verdict::Valid => {
+            let fault = validate::cross_check(&file, text);
             fault.iter().for_each(silent);
         }
-        Verdict::Doubtful(fault) | Verdict::Foreign(fault) | Verdict::Bad(fault) => {
+        Verdict::Suspect(fault) | Verdict::Foreign(fault) | Verdict::Invalid(fault) => {
             silent(fault);
         }
     }
@@ -62,7 +62,7 @@ fn silent(fault: &Fault) {
 }
 
 fn is_bad(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Bad(_))
+    matches!(verdict, Verdict::Invalid(_))
 }
 
 /// Merges into a text, and holds the result against the oracle, the bytes and the verdict.

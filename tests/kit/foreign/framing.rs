@@ -12,10 +12,10 @@ use crossover::error::Target;
 use crossover::kube::api;
 use crossover::kube::auth::Roots;
 use crossover::kube::client::{Client, Method};
-use crossover::net::response::{Exchange, Progress};
+use crossover::net::response::{Progress, Response};
 use crossover::net::transport::timespec;
 use crossover::process::signals::Signals;
-use crossover::snapshot::{Extent, ObjectKind};
+use crossover::snapshot::{ObjectKind, Projection};
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
@@ -44,9 +44,9 @@ pub fn check(bytes: &[u8]) {
 
     let mut wire = WIRE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut client = wire.client();
-    let whole = wire.exchange(&mut client, vec![answer.to_vec()], endless);
+    let whole = wire.response(&mut client, vec![answer.to_vec()], endless);
     if pieces.len() > 1 {
-        let torn = wire.exchange(&mut client, pieces, endless);
+        let torn = wire.response(&mut client, pieces, endless);
         assert_same(whole.as_ref(), torn.as_ref());
     }
     drop(wire);
@@ -63,7 +63,7 @@ pub fn check(bytes: &[u8]) {
         let _ = api::event(line, kind);
     }
     let rest = read.rest.unwrap_or_default();
-    let _ = api::list(&rest, kind, Extent::Objects);
+    let _ = api::list(&rest, kind, Projection::Full);
     api::status(&rest);
 }
 
@@ -152,11 +152,11 @@ impl Wire {
         // By name, so that no connection is begun before there is a request: where that breaks, it
         // is made again.
         let url = format!("http://localhost:{}", self.address.port());
-        Client::new(&url, None, Roots::Anyone, self.signals.clone()).unwrap()
+        Client::new(&url, None, Roots::Insecure, self.signals.clone()).unwrap()
     }
 
     /// Asks, and reads the answer as the loop does; `None`: it had no headers to speak of.
-    fn exchange(
+    fn response(
         &mut self,
         client: &mut Client,
         pieces: Vec<Vec<u8>>,
@@ -172,10 +172,10 @@ impl Wire {
             name: None,
         };
         let began = Instant::now();
-        let asked = client.ask(Method::Get, &target, "/", Extent::Objects);
+        let asked = client.ask(Method::Get, &target, "/", Projection::Full);
         assert!(began.elapsed() < HANG, "no headers in time");
         let answered = asked.ok().map(|answer| {
-            read(Exchange::new(answer, endless, began), || {
+            read(Response::new(answer, endless, began), || {
                 // Whoever has sent everything is gone.
                 let _ = word.send(());
             })
@@ -186,14 +186,14 @@ impl Wire {
     }
 }
 
-fn read(mut exchange: Exchange, next: impl Fn()) -> Answered {
+fn read(mut response: Response, next: impl Fn()) -> Answered {
     let mut lines = Vec::new();
     let rest = loop {
-        match exchange.read(&mut lines) {
+        match response.read(&mut lines) {
             Progress::More => {}
             Progress::Waiting => {
                 next();
-                let mut fds = [PollFd::new(&exchange, PollFlags::IN)];
+                let mut fds = [PollFd::new(&response, PollFlags::IN)];
                 let ready = retry_on_intr(|| poll(&mut fds, Some(&timespec(HANG))));
                 assert_eq!(ready, Ok(1), "the answer hangs");
             }
@@ -202,8 +202,8 @@ fn read(mut exchange: Exchange, next: impl Fn()) -> Answered {
         }
     };
     Answered {
-        status: exchange.status,
-        retry_after: exchange.retry_after,
+        status: response.status,
+        retry_after: response.retry_after,
         lines,
         rest,
     }

@@ -9,15 +9,15 @@ use serde_json::Value;
 use super::oracle::{DOMAIN, compare};
 use super::{FileName, SECRET, Split, base64, merge, name, usual_splits};
 use crossover::kube::api::{self, WatchEvent};
-use crossover::kube::reflector::Observation;
+use crossover::kube::reflector::Event;
 use crossover::output::manifest;
-use crossover::snapshot::{Body, Bytes, Extent, FileSet, Object, ObjectKind, ResourceVersion};
-use crossover::source::config_map::Source;
-use crossover::source::traffic_splits::Splits;
-use crossover::xds::desired::{self, Content, Latest};
+use crossover::snapshot::{Body, Bytes, Object, ObjectKind, Projection, ResourceVersion, Snapshot};
+use crossover::source::config_map::ConfigMapSource;
+use crossover::source::traffic_splits::TrafficSplitStore;
+use crossover::xds::desired::{self, ConfigMapFiles, Observed};
 use crossover::xds::merge::{Done, Merge};
 
-/// Known before: it must outlive whatever is refused.
+/// SourceView before: it must outlive whatever is refused.
 const EARLIER: &[u8] = br#"{"type":"ADDED","object":{"kind":"ConfigMap","metadata":
     {"name":"envoy","uid":"u0","resourceVersion":"1"},"data":{"a.yaml":"a: b\n","b.json":"{}"}}}"#;
 
@@ -37,14 +37,14 @@ pub fn check(bytes: &[u8]) {
         }
     };
     for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
-        for extent in [Extent::Objects, Extent::Metadata] {
+        for extent in [Projection::Full, Projection::MetadataOnly] {
             silent(api::list(bytes, kind, extent).map(|list| {
                 check_version(&list.at);
                 check_objects(bytes, kind, extent, tree.as_ref());
             }));
         }
         silent(api::event(bytes, kind).map(|event| match event {
-            WatchEvent::Changed(_) => check_objects(bytes, kind, Extent::Objects, tree.as_ref()),
+            WatchEvent::Changed(_) => check_objects(bytes, kind, Projection::Full, tree.as_ref()),
             WatchEvent::Deleted(_, at) | WatchEvent::Bookmark(at) => check_version(&at),
             WatchEvent::Failed(_) | WatchEvent::Unknown(_) => {}
         }));
@@ -78,7 +78,7 @@ fn check_version(version: &ResourceVersion) {
 }
 
 /// The objects of a list or an event, as often as they are asked for.
-fn objects(bytes: &[u8], kind: ObjectKind, extent: Extent) -> Vec<Object> {
+fn objects(bytes: &[u8], kind: ObjectKind, extent: Projection) -> Vec<Object> {
     if let Ok(list) = api::list(bytes, kind, extent) {
         return list.items;
     }
@@ -88,7 +88,7 @@ fn objects(bytes: &[u8], kind: ObjectKind, extent: Extent) -> Vec<Object> {
     }
 }
 
-fn check_objects(bytes: &[u8], kind: ObjectKind, extent: Extent, tree: Option<&Value>) {
+fn check_objects(bytes: &[u8], kind: ObjectKind, extent: Projection, tree: Option<&Value>) {
     let read = || objects(bytes, kind, extent);
     match kind {
         ObjectKind::ConfigMap => {
@@ -122,37 +122,37 @@ fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
     }
 
     let now = Instant::now();
-    let mut source = Source::new(name("envoy"));
-    for earlier in objects(EARLIER, ObjectKind::ConfigMap, Extent::Objects) {
-        source.take(Observation::Changed(earlier), now);
+    let mut source = ConfigMapSource::new(name("envoy"));
+    for earlier in objects(EARLIER, ObjectKind::ConfigMap, Projection::Full) {
+        source.take(Event::Applied(earlier), now);
     }
     let before = source.content.clone().expect("it is fit");
-    source.take(Observation::Changed(object), now);
+    source.take(Event::Applied(object), now);
     let content = source.content.as_ref().expect("what was there stays");
-    match source.latest {
-        Latest::Fit => {
+    match source.observed {
+        Observed::Valid => {
             let files = files.expect("what is fit could be read");
             let want = files.iter().map(|(key, bytes)| (key.as_str(), bytes));
             let found = content.files.iter();
             assert!(want.eq(found.map(|(name, bytes)| (name.as_str(), bytes))));
             assert!(!files.is_empty());
         }
-        Latest::Refused => {
+        Observed::Invalid => {
             assert_eq!(content.files, before.files);
             assert_eq!(content.origin, before.origin);
             let reasons = source.refused.as_deref().expect("a reason");
             let cited = tree.is_none_or(|tree| cites(tree, None));
             assert!(cited || !reasons.contains(SECRET), "{reasons}");
         }
-        Latest::Unknown | Latest::Absent => unreachable!("it is there"),
+        Observed::Pending | Observed::Missing => unreachable!("it is there"),
     }
-    let said = (source.latest, source.refused.clone());
+    let said = (source.observed, source.refused.clone());
     let first = desired(&source);
-    source.take(Observation::Changed(again), now);
-    assert_eq!(said, (source.latest, source.refused.clone()));
+    source.take(Event::Applied(again), now);
+    assert_eq!(said, (source.observed, source.refused.clone()));
     let second = desired(&source);
     assert_eq!((&first.set, &first.behind), (&second.set, &second.behind));
-    source.ask_twice();
+    source.run_deferred_checks();
     let content = source.content.as_ref().expect("what was there stays");
     check_weights(content, &first.set);
     check_set(content, &first.set);
@@ -164,16 +164,16 @@ fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t
     fields.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }
 
-fn desired(source: &Source) -> Done {
+fn desired(source: &ConfigMapSource) -> Done {
     let splits = usual_splits();
     let splits: Vec<&Split> = splits.iter().collect();
     let desired = desired::desired(&[source.known()], false);
     let desired = desired.expect("the one source is known and has content");
-    Merge::new(&splits, DOMAIN, desired.set).finish(&FileSet::new(), None)
+    Merge::new(&splits, DOMAIN, desired.set).finish(&Snapshot::new(), None)
 }
 
 /// Every file with the weights that a merge of it alone gives; one that is refused is as it was.
-fn check_weights(content: &Content, set: &FileSet) {
+fn check_weights(content: &ConfigMapFiles, set: &Snapshot) {
     let splits = usual_splits();
     let splits: Vec<&Split> = splits.iter().collect();
     let merged = |(name, bytes): (&FileName, &Bytes)| {
@@ -188,7 +188,7 @@ fn check_weights(content: &Content, set: &FileSet) {
 }
 
 /// What stands on disk: only plain names, and what `kubectl` and we read of its mirror is the same.
-fn check_set(content: &Content, set: &FileSet) {
+fn check_set(content: &ConfigMapFiles, set: &Snapshot) {
     assert!(set.keys().eq(content.files.keys()));
     for name in set.keys().map(FileName::as_str) {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
@@ -241,8 +241,8 @@ struct Shown {
 
 fn check_splits(first: Vec<Object>, again: Vec<Object>) {
     let now = Instant::now();
-    let mut splits = Splits::new("test".to_owned(), None);
-    splits.take(Observation::Listed(first), now);
+    let mut splits = TrafficSplitStore::new("test".to_owned(), None);
+    splits.take(Event::Replaced(first), now);
     let usable: Vec<Split> = splits.usable().into_iter().cloned().collect();
     for split in &usable {
         assert!(!split.service.is_empty() && !split.backends.is_empty());
@@ -253,7 +253,7 @@ fn check_splits(first: Vec<Object>, again: Vec<Object>) {
                 .all(|backend| !backend.service.is_empty())
         );
     }
-    splits.take(Observation::Listed(again), now);
+    splits.take(Event::Replaced(again), now);
     assert!(usable.iter().eq(splits.usable()));
     let usable: Vec<&Split> = usable.iter().collect();
     let merged = compare(ROUTES, &usable);

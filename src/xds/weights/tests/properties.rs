@@ -138,12 +138,12 @@ struct Style {
     total: bool,
     end: &'static str,
     comments: bool,
-    shape: Shape,
+    shape: ExpectedShape,
 }
 
 /// How a list is written: Envoy takes one item for a list of it, and flattens lists in lists.
 #[derive(Clone, Copy, Debug)]
-enum Shape {
+enum ExpectedShape {
     List,
     Nested,
     One,
@@ -153,7 +153,12 @@ enum Shape {
 
 fn style() -> impl Strategy<Value = Style> {
     let end = select(vec!["\n", "\n", "\r\n"]);
-    let shape = select(vec![Shape::List, Shape::Nested, Shape::One, Shape::Matcher]);
+    let shape = select(vec![
+        ExpectedShape::List,
+        ExpectedShape::Nested,
+        ExpectedShape::One,
+        ExpectedShape::Matcher,
+    ]);
     (any::<[bool; 6]>(), end, shape).prop_map(|(b, end, shape)| Style {
         flow_cluster: b[0],
         flow_group: b[1],
@@ -211,22 +216,22 @@ fn document() -> impl Strategy<Value = String> {
         for (name, domain, routes) in hosts {
             let shape = match routes.as_slice() {
                 [(_, style)] => style.shape,
-                _ => Shape::List,
+                _ => ExpectedShape::List,
             };
             let domains = match shape {
-                Shape::One => domain.to_owned(),
-                Shape::Nested => format!("[[], [{domain}]]"),
-                Shape::List | Shape::Matcher => format!("[{domain}]"),
+                ExpectedShape::One => domain.to_owned(),
+                ExpectedShape::Nested => format!("[[], [{domain}]]"),
+                ExpectedShape::List | ExpectedShape::Matcher => format!("[{domain}]"),
             };
             out += &format!("{lead}- name: {name}{comment}\n{lead}  domains: {domains}\n");
             let (key_of_routes, more, item) = match shape {
-                Shape::List => ("routes:", "", "- "),
-                Shape::Nested => ("routes:", "  ", "- - "),
-                Shape::One => ("routes:", "", "  "),
-                Shape::Matcher => ("matcher:", "      ", "  "),
+                ExpectedShape::List => ("routes:", "", "- "),
+                ExpectedShape::Nested => ("routes:", "  ", "- - "),
+                ExpectedShape::One => ("routes:", "", "  "),
+                ExpectedShape::Matcher => ("matcher:", "      ", "  "),
             };
             out += &format!("{lead}  {key_of_routes}\n");
-            if let Shape::Matcher = shape {
+            if let ExpectedShape::Matcher = shape {
                 out += &format!("{lead}    on_no_match:\n{lead}      action:\n");
                 out += &format!("{lead}        typed_config:\n");
             }
