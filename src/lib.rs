@@ -12,7 +12,7 @@
 //!   client, list-watches among it; [`net`]: connections, TLS, responses.
 //! - [`xds`]: Envoy's configuration as text, pure; [`output`]: the directory, the mirror, a dry run;
 //!   [`envoy`]: the admin port; [`process`]: signals and the command.
-//! - [`snapshot`], [`backoff`], [`error`], [`logging`]: what all of these stand on.
+//! - [`snapshot`], [`poll`], [`backoff`], [`error`], [`logging`]: what all of these stand on.
 //!
 //! What holds always: one thread; every wait but that for a name look-up is a poll(2) that includes
 //! signals and the next deadline, so that a command gets its signals whatever else is going on; Envoy
@@ -36,6 +36,7 @@ pub mod kube;
 pub mod logging;
 pub mod net;
 pub mod output;
+pub mod poll;
 pub mod process;
 pub mod snapshot;
 pub mod source;

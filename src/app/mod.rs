@@ -16,8 +16,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 
 use crate::backoff::{Notices, Random};
 use crate::cli::{Config, Drain, Mode, Patience};
@@ -29,9 +28,9 @@ use crate::kube::list_watch::SyncMode;
 use crate::kube::reflector::Reflector;
 use crate::net::resolv_conf;
 use crate::net::response::Response;
-use crate::net::transport::timespec;
 use crate::output::Output;
 use crate::output::mirror::Mirror;
+use crate::poll;
 use crate::process::signals::{Signals, Wakeup};
 use crate::snapshot::{ObjectKind, ObjectName, Origin, Snapshot};
 use crate::source::config_map::ConfigMapSource;
@@ -291,23 +290,16 @@ impl App {
     fn wait(&mut self) -> Result<Option<Wakeup>, Error> {
         let responses = || self.responses();
         let at_once = self.dirty_since.is_some() || responses().any(|response| response.readable);
-        let timeout = match at_once {
-            true => Some(Duration::ZERO),
-            false => self
-                .deadline(self.server.next_try())
-                .map(|at| at.saturating_duration_since(Instant::now())),
+        let deadline = match at_once {
+            true => Some(Instant::now()),
+            false => self.deadline(self.server.next_try()),
         };
         let mut fds = vec![PollFd::new(&*self.signals.waiting, PollFlags::IN)];
         fds.extend(responses().map(|response| PollFd::new(response, PollFlags::IN)));
-        match poll(&mut fds, timeout.map(timespec).as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => {
-                return Err(Error::System {
-                    what: "wait for input",
-                    source: e.into(),
-                });
-            }
-        }
+        poll::wait(&mut fds, deadline).map_err(|source| Error::System {
+            what: "wait for input",
+            source,
+        })?;
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let responses = self.responses_mut();
         for (response, ready) in responses.zip(&ready[1..]) {

@@ -5,10 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::kube::client::{Body, Head};
 use crate::net::lines::LineBuffer;
+use crate::poll;
 
 /// What one answer may deliver before the others have their turn.
 const READ_BUDGET: usize = 256 << 10;
@@ -62,8 +61,7 @@ impl Response {
 
     /// Whether something has arrived that is not read yet.
     pub fn has_input(&self) -> bool {
-        let mut fds = [PollFd::new(self, PollFlags::IN)];
-        self.readable || matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+        self.readable || poll::is_readable(self)
     }
 
     /// Reads what has arrived; a watch's whole lines go to `lines`.

@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use ureq::Error;
@@ -26,6 +25,7 @@ use ureq::unversioned::transport::{
 
 use super::addresses::Addresses;
 use super::connect::Connection;
+use crate::poll;
 use crate::process::signals::Signals;
 
 /// One connection's socket, shared by the transport inside ureq and the loop that polls it.
@@ -208,7 +208,6 @@ impl Shared {
             };
             let until = if now < usual { usual } else { deadline };
             let until = self.signals.deadline().map_or(until, |at| at.min(until));
-            let left = until.saturating_duration_since(now);
             let mut fds = vec![
                 PollFd::new(&socket, flags),
                 PollFd::new(&*self.signals.waiting, PollFlags::IN),
@@ -218,10 +217,7 @@ impl Shared {
                     .iter()
                     .map(|open| PollFd::new(&**open, PollFlags::IN)),
             );
-            match poll(&mut fds, Some(&timespec(left))) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            poll::wait(&mut fds, Some(until))?;
             let ready = !fds[0].revents().is_empty();
             let news = fds[2..].iter().any(|fd| !fd.revents().is_empty());
             if self.is_stopped() {
@@ -261,14 +257,6 @@ fn is_tls(uri: &Uri) -> bool {
 fn host(uri: &Uri) -> &str {
     let host = uri.host().unwrap_or_default();
     host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// As poll(2) takes it; too long a time means for ever, near enough.
-pub fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
-    }
 }
 
 /// Looks a name up only when no known address works: the call cannot be interrupted.

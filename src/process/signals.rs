@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use log::info;
 use nix::sys::signal::{SIGCHLD, SigSet, SigmaskHow};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use signal_hook::flag;
 
 use crate::error::Error;
-use crate::net::transport::timespec;
+use crate::poll;
 use crate::process::child::Child;
 
 /// What ends the program: without a command the first two alone.
@@ -189,11 +189,8 @@ impl Signals {
                 Some(Wakeup::DrainRequested) => self.forward_sigterm_at(Instant::now()),
                 None if !self.is_running() => return None,
                 None => {
-                    let left = self
-                        .deadline()
-                        .map(|at| at.saturating_duration_since(Instant::now()));
                     let mut fds = [PollFd::new(&*self.waiting, PollFlags::IN)];
-                    let _ = poll(&mut fds, left.map(timespec).as_ref());
+                    let _ = poll::wait(&mut fds, self.deadline());
                 }
             }
         }

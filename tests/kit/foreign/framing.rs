@@ -13,12 +13,11 @@ use crossover::kube::api;
 use crossover::kube::auth::Roots;
 use crossover::kube::client::{Client, Method};
 use crossover::net::response::{Progress, Response};
-use crossover::net::transport::timespec;
+use crossover::poll;
 use crossover::process::signals::Signals;
 use crossover::snapshot::{ObjectKind, Projection};
 use nix::sys::signal::SigSet;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::retry_on_intr;
+use rustix::event::{PollFd, PollFlags};
 
 /// Far above what an answer takes whose bytes are all there.
 const HANG: Duration = Duration::from_secs(4);
@@ -194,8 +193,8 @@ fn read(mut response: Response, next: impl Fn()) -> Answered {
             Progress::Waiting => {
                 next();
                 let mut fds = [PollFd::new(&response, PollFlags::IN)];
-                let ready = retry_on_intr(|| poll(&mut fds, Some(&timespec(HANG))));
-                assert_eq!(ready, Ok(1), "the answer hangs");
+                poll::wait(&mut fds, Some(Instant::now() + HANG)).unwrap();
+                assert!(!fds[0].revents().is_empty(), "the answer hangs");
             }
             Progress::Ended(rest) => break Some(rest),
             Progress::Broken(_) => break None,

@@ -1,0 +1,61 @@
+//! Waits on descriptors: the only poll(2) of the program.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// Waits until one of `fds` is ready or `deadline` has passed. Without a deadline it waits for as
+/// long as it takes.
+pub fn wait(fds: &mut [PollFd], deadline: Option<Instant>) -> io::Result<()> {
+    loop {
+        let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        match poll(fds, left.as_ref()) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Returns whether a read would find something now, be it the end or an error.
+pub fn is_readable(fd: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
+}
+
+/// A duration too long for poll(2) becomes one that outlasts the machine.
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_with_input_or_at_its_deadline() {
+        let (mut writer, reader) = UnixStream::pair().unwrap();
+        let mut fds = [PollFd::new(&reader, PollFlags::IN)];
+        let deadline = Instant::now() + Duration::from_millis(20);
+        wait(&mut fds, Some(deadline)).unwrap();
+        assert!(Instant::now() >= deadline);
+        assert!(fds[0].revents().is_empty() && !is_readable(&reader));
+        // A deadline that has passed is one look.
+        wait(&mut fds, Some(deadline)).unwrap();
+        assert!(fds[0].revents().is_empty());
+
+        writer.write_all(b"x").unwrap();
+        wait(&mut fds, None).unwrap();
+        assert_eq!(fds[0].revents(), PollFlags::IN);
+        assert!(is_readable(&reader));
+    }
+}
