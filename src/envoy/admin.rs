@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ureq::http::Request;
 
-use crate::kube::client::agent;
+use crate::net;
 use crate::net::transport::Shared;
 use crate::process::signals::Signals;
 
@@ -17,7 +17,7 @@ pub fn drain(admin: &str, signals: Signals) -> Result<(), ureq::Error> {
     let shared = Arc::new(Shared::new(signals));
     shared.set_deadline(Instant::now() + ANSWERS_WITHIN, Duration::ZERO);
     let request = Request::post(format!("{admin}/drain_listeners?graceful"));
-    let answer = agent(&shared).run(request.body(())?)?;
+    let answer = net::agent(&shared).run(request.body(())?)?;
     match answer.status().as_u16() {
         200 => Ok(()),
         code => Err(ureq::Error::StatusCode(code)),

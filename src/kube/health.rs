@@ -7,8 +7,9 @@ use log::{debug, info, warn};
 
 use crate::backoff::{Notice, Outage, Random};
 use crate::error::{Chain, Error, Kind, Target};
-use crate::kube::client::{Client, Head, Method};
+use crate::kube::client::{Client, Method};
 use crate::kube::list_watch::RETRY_DENIED;
+use crate::net::response::Head;
 use crate::snapshot::Projection;
 
 /// The API server, in good days and bad.

@@ -7,3 +7,37 @@ pub mod resolv_conf;
 pub mod response;
 pub mod tls;
 pub mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::Agent;
+
+use transport::{CachingResolver, PollConnector, Shared};
+
+/// A connection waits this long for its next request: a watch follows its list at once, and an
+/// older one may have been closed on the other side meanwhile.
+const REUSE_WITHIN: Duration = Duration::from_secs(1);
+/// The largest TLS record; a bigger buffer would only cost memory, once for each watch.
+const INPUT_BUFFER: usize = 16 << 10;
+/// More where the token needs it: a header is written whole.
+const OUTPUT_BUFFER: usize = 4 << 10;
+
+/// An HTTP client whose connections are those of [`transport`].
+pub fn agent(shared: &Arc<Shared>) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .max_idle_connections(1)
+        .max_idle_connections_per_host(1)
+        .max_idle_age(REUSE_WITHIN)
+        .input_buffer_size(INPUT_BUFFER)
+        .output_buffer_size(OUTPUT_BUFFER)
+        .user_agent(concat!("crossover/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let connector = PollConnector(shared.clone());
+    let resolver = CachingResolver(shared.clone());
+    Agent::with_parts(config, connector, resolver)
+}

@@ -1,16 +1,105 @@
 //! An answer while it arrives. Owns: reading it without waiting, a fair share at a time, and the
 //! end of patience with it. Must not: know what the bytes mean.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kube::client::{Body, Head};
-use crate::net::lines::LineBuffer;
+use ureq::BodyReader;
+use ureq::http::header::{DATE, RETRY_AFTER};
+use ureq::http::{self, HeaderMap};
+
+use super::lines::LineBuffer;
+use super::transport::Socket;
 use crate::poll;
 
 /// What one answer may deliver before the others have their turn.
 const READ_BUDGET: usize = 256 << 10;
+/// The server's word on being left alone is believed up to here.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// An answer whose headers are there.
+pub struct Head {
+    /// The HTTP status.
+    pub status: u16,
+    /// How long the server wants to be left alone.
+    retry_after: Option<Duration>,
+    /// How long the rest may take, unless it is a watch's.
+    within: Duration,
+    /// The rest of it.
+    body: Body,
+}
+
+impl Head {
+    /// Takes `answer` apart, which came through `socket`. Its body has to be there within `within`,
+    /// unless it is a watch's.
+    pub fn new(answer: http::Response<ureq::Body>, socket: Arc<Socket>, within: Duration) -> Head {
+        let (head, body) = answer.into_parts();
+        Head {
+            status: head.status.as_u16(),
+            retry_after: retry_after(&head.headers),
+            within,
+            body: Body {
+                reader: body.into_reader(),
+                socket,
+            },
+        }
+    }
+}
+
+/// An answer's body, read as it arrives. Poll it only after a read said `WouldBlock`: decrypted
+/// bytes may wait where poll(2) cannot see them.
+struct Body {
+    reader: BodyReader<'static>,
+    socket: Arc<Socket>,
+}
+
+impl Body {
+    /// Bytes that have arrived; 0 at the end; `WouldBlock` when there are none yet; `InvalidData`
+    /// where they are not HTTP.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).map_err(|error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            match inner.and_then(unreadable) {
+                Some(what) => io::Error::new(io::ErrorKind::InvalidData, what),
+                None => error,
+            }
+        })
+    }
+}
+
+impl AsFd for Body {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What is wrong with an answer's HTTP, if it is that.
+pub fn unreadable(error: &ureq::Error) -> Option<String> {
+    let what = match error {
+        ureq::Error::Protocol(error) => error.to_string(),
+        ureq::Error::LargeResponseHeader(..) => "its head is too large".to_owned(),
+        _ => return None,
+    };
+    let limits = "128 headers, 16 KiB of head, 20 bytes of a chunk's size and extension";
+    Some(format!(
+        "the answer's HTTP cannot be read: {what} (the API server, or a proxy before it, is at \
+         fault; the limits are {limits})"
+    ))
+}
+
+/// Seconds, or a date: that counts from the answer's own, so that no clock of ours matters.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let wish = text(RETRY_AFTER)?;
+    let wait = match wish.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => date(wish)?.duration_since(date(text(DATE)?)?).ok()?,
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
 
 /// How far reading has come.
 #[derive(Debug)]
@@ -96,5 +185,37 @@ impl Response {
 impl AsFd for Response {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.body.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wish: &str, date: Option<&str>, want: Option<u64>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, wish.parse().unwrap());
+        if let Some(date) = date {
+            headers.insert(DATE, date.parse().unwrap());
+        }
+        assert_eq!(retry_after(&headers), want.map(Duration::from_secs));
+    }
+
+    #[test]
+    fn the_server_s_wish_is_seconds_or_a_date_and_believed_for_five_minutes() {
+        let now = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        check("0", None, Some(0));
+        check("17", None, Some(17));
+        check("86400", None, Some(300));
+        check("Sun, 06 Nov 1994 08:50:07 GMT", now, Some(30));
+        check("Sunday, 06-Nov-94 08:50:07 GMT", now, Some(30));
+        check("Sun Nov  6 08:50:07 1994", now, Some(30));
+        check("Sun, 06 Nov 1994 12:00:00 GMT", now, Some(300));
+        check("Sun, 06 Nov 1994 08:00:00 GMT", now, None);
+        check("Sun, 06 Nov 1994 08:50:07 GMT", None, None);
+        for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999"] {
+            check(nonsense, now, None);
+        }
     }
 }
