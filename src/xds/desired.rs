@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use crate::gather;
 use crate::snapshot::{Bytes, File, FileName, ObjectName, Origin, Snapshot, Version};
-use crate::xds::validate::{self, Form, Verdict};
+use crate::xds::validate::{self, Verdict};
+use crate::xds::yaml::Form;
 
 /// A ConfigMap all of whose files are fit to be published.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use crate::gather;
 use crate::snapshot::{Bytes, File, FileName, ObjectName, Snapshot};
-use crate::xds::validate::{self, Encoding, Form};
 use crate::xds::weights::{
     self, ClusterWeight, Refused, RouteWeights, Split, SplitMatches, Weighted, resolve_conflicts,
 };
+use crate::xds::yaml::{self, Encoding, Form};
 
 /// So many routes of a file that cannot be edited are told of one by one.
 const TOLD: usize = 4;
@@ -173,7 +173,7 @@ impl<'s> Merge<'s> {
 
 impl Tried {
     fn new(name: &FileName, file: File, splits: &[&Split], domain: &str) -> Tried {
-        let (text, encoding) = validate::decode(&file.bytes);
+        let (text, encoding) = yaml::decode(&file.bytes);
         let mut merged = weights::merge(name, &text, splits, domain);
         let is_edited = merged.as_ref().is_ok_and(|merged| merged.text.is_some());
         // Only yaml-cpp takes what is not UTF-8.
@@ -207,7 +207,7 @@ impl Tried {
         if self.is_whole() {
             return true;
         }
-        let routes = |file: &File| weights::weights(name, &validate::decode(&file.bytes).0);
+        let routes = |file: &File| weights::weights(name, &yaml::decode(&file.bytes).0);
         let (now, before) = (routes(&self.file), routes(shown));
         let kept = |at: usize| {
             let route = now.get(at)?;
@@ -579,7 +579,7 @@ mod tests {
             .chain(wider.map(|encoding| (encoding, "\u{feff}")))
         {
             let before = encoded(encoding, mark, "100", "0");
-            assert_eq!(validate::decode(&before).1, encoding);
+            assert_eq!(yaml::decode(&before).1, encoding);
             let want = encoded(encoding, mark, "95", "5");
             let found = merged_bytes("a.yaml", before);
             assert_eq!(found, (want, String::new()), "{encoding:?} {mark:?}");

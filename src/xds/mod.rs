@@ -4,3 +4,4 @@ pub mod desired;
 pub mod merge;
 pub mod validate;
 pub mod weights;
+pub mod yaml;

@@ -6,33 +6,21 @@
 //! both refuse is bad. `tests/data/document` holds texts with what a real Envoy said to each.
 
 mod aliases;
-mod encoding;
-mod form;
-mod json;
-mod tame;
 
 use std::fmt;
 
-use granit_parser::{
-    ErrorKind, Event, ParseResult, Parser, ScalarStyle, ScanError, Span, StrInput,
-};
+use granit_parser::{ErrorKind, Event, ScalarStyle, ScanError, Span};
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use crate::snapshot::FileName;
+use crate::xds::yaml::{self, Form, NESTING_MAX};
 use aliases::Aliases;
-pub(crate) use encoding::{Encoding, decode};
-pub use form::Form;
-pub(crate) use tame::tame;
 
 /// Longer texts are judged by the streaming parser alone: yaml_serde holds all events of a document
 /// in a vector, measured at 15 bytes for each byte of a usual text and 56 for `[a,a,a,...]`. At 64
 /// KiB that is 1 to 3.6 MB; our whole budget while a 1 MiB ConfigMap is read is 8 MB.
 pub const SECOND_OPINION_MAX_BYTES: usize = 64 * 1024;
-
-/// protobuf's JSON reader, by which YAML goes too, gives up at more collections in one another
-/// (`ParseOptions::kDefaultDepth`).
-const NESTING_MAX: usize = 100;
 
 /// Events of a text, of which it takes a third of a millisecond to read so many.
 const ASK_EVERY: usize = 1024;
@@ -119,7 +107,7 @@ pub fn check(
 /// Whether a published text is a configuration of Envoy's: only another one may take its place.
 pub fn is_configuration(name: &FileName, bytes: &[u8]) -> bool {
     match Form::of(name) {
-        Form::Unnamed => str::from_utf8(bytes).is_ok_and(is_discovery_response),
+        Form::Unnamed => str::from_utf8(bytes).is_ok_and(yaml::is_discovery_response),
         Form::Protobuf => false,
         Form::Yaml | Form::Json => matches!(
             check(name, bytes, &mut || false),
@@ -129,8 +117,8 @@ pub fn is_configuration(name: &FileName, bytes: &[u8]) -> bool {
 }
 
 fn check_yaml(bytes: &[u8], is_outdated: &mut dyn FnMut() -> bool) -> Option<Verdict> {
-    let (text, _) = decode(bytes);
-    let text = tame(&text);
+    let (text, _) = yaml::decode(bytes);
+    let text = yaml::mask(&text);
     let fault = match read_granit(&text, is_outdated) {
         Ok(None) => return Some(Verdict::Valid),
         Ok(Some(fault)) => return Some(Verdict::Foreign(fault)),
@@ -175,8 +163,8 @@ pub fn cross_check(name: &FileName, bytes: &[u8]) -> Option<Fault> {
     if Form::of(name) != Form::Yaml {
         return None;
     }
-    let (text, _) = decode(bytes);
-    let asked = (text.len() <= SECOND_OPINION_MAX_BYTES).then(|| tame(&text))?;
+    let (text, _) = yaml::decode(bytes);
+    let asked = (text.len() <= SECOND_OPINION_MAX_BYTES).then(|| yaml::mask(&text))?;
     read_yaml_serde(&asked).err()
 }
 
@@ -185,7 +173,7 @@ fn check_json(bytes: &[u8]) -> Verdict {
         return Verdict::Invalid(Fault::envoy(Span::default(), "it is not UTF-8"));
     };
     let mut is_mapping = None;
-    for event in json::Reader::new(text) {
+    for event in yaml::events(text, Form::Json) {
         match event {
             Ok((event, _)) => {
                 is_mapping.get_or_insert(matches!(event, Event::MappingStart(..)));
@@ -197,24 +185,6 @@ fn check_json(bytes: &[u8]) -> Verdict {
         Some(true) => Verdict::Valid,
         _ => Verdict::Foreign(Fault::envoy(Span::default(), NOT_A_MAPPING)),
     }
-}
-
-/// Whether a text is JSON and has `resources` of which one has an `@type`.
-pub(crate) fn is_discovery_response(text: &str) -> bool {
-    let (mut in_resources, mut found) = (false, false);
-    let mut events = json::Reader::new(text);
-    while let Some(event) = events.next() {
-        match event {
-            Ok((Event::Scalar(key, ..), _)) if events.is_key() => match events.depth() {
-                1 => in_resources = key == "resources",
-                2 | 3 => found |= in_resources && key == "@type",
-                _ => {}
-            },
-            Ok(_) => {}
-            Err(_) => return false,
-        }
-    }
-    found
 }
 
 /// How much the streaming parser's no weighs.
@@ -229,36 +199,6 @@ enum Refusal {
     LeftOff,
 }
 
-/// A text's events, of either form.
-pub(crate) enum Events<'a> {
-    Yaml(Box<Parser<'a, StrInput<'a>>>),
-    Json(json::Reader<'a>),
-}
-
-impl<'a> Iterator for Events<'a> {
-    type Item = ParseResult<'a>;
-
-    fn next(&mut self) -> Option<ParseResult<'a>> {
-        match self {
-            Events::Yaml(parser) => parser.next(),
-            Events::Json(reader) => reader.next(),
-        }
-    }
-}
-
-/// The text's events, each with its place: as lenient as the parser can be made, Envoy is too.
-pub(crate) fn events(text: &str, form: Form) -> Events<'_> {
-    if form != Form::Yaml {
-        return Events::Json(json::Reader::new(text));
-    }
-    let options = granit_parser::options! {
-        flow_nesting_limit: NESTING_MAX,
-        block_nesting_limit: NESTING_MAX,
-        bom_inside_document_as_content: true,
-    };
-    Events::Yaml(Box::new(Parser::new_from_str_with_options(text, options)))
-}
-
 /// Reads the first document, as Envoy does, and says what speaks against it being a mapping. In its
 /// first half, it is left off where it is outdated.
 fn read_granit(
@@ -267,7 +207,7 @@ fn read_granit(
 ) -> Result<Option<Fault>, Refusal> {
     let mut root = None;
     let mut aliases = Aliases::default();
-    for (count, event) in events(text, Form::Yaml).enumerate() {
+    for (count, event) in yaml::events(text, Form::Yaml).enumerate() {
         let (event, span) = match event {
             Ok(event) => event,
             Err(error)

@@ -29,7 +29,7 @@ pub use outcome::{
 pub use split::{Backend, BackendSpec, Spec, Split, Unusable, resolve_conflicts};
 
 use crate::snapshot::FileName;
-use crate::xds::validate::{self, Form};
+use crate::xds::yaml::{self, Form};
 use edit::Edit;
 use plan::Plan;
 use scan::{Scanner, Stop};
@@ -72,7 +72,7 @@ pub fn merge(
 ) -> Result<Merged, Refused> {
     let untouched = || Ok(Merged::untouched(Plan::new(splits, domain)));
     let form = Form::of(name);
-    let is_other = || form == Form::Unnamed && !validate::is_discovery_response(text);
+    let is_other = || form == Form::Unnamed && !yaml::is_discovery_response(text);
     if !may_concern(text, splits, domain) || is_other() {
         return untouched();
     }
@@ -82,12 +82,12 @@ pub fn merge(
             false => untouched(),
         };
     }
-    let tame = tame(form, text);
+    let masked = masked(form, text);
     let (mut barred, mut unproven) = (Vec::new(), 0);
     loop {
         let mut plan = Plan::new(splits, domain);
         plan.barred = std::mem::take(&mut barred);
-        let mut plan = match Scanner::new(&tame, form, plan).run() {
+        let mut plan = match Scanner::new(&masked, form, plan).run() {
             Ok(plan) => plan,
             Err(Stop::Refused(refused)) => return Err(refused),
             Err(Stop::Unreadable(refused)) if names_all_of_any(text, splits, domain) => {
@@ -107,7 +107,7 @@ pub fn merge(
         }
         plan.edits.sort_unstable_by_key(|edit| edit.at);
         let merged = edit::apply(text, &plan.edits);
-        match edit::verify(&tame, &self::tame(form, &merged), form, &plan.edits) {
+        match edit::verify(&masked, &self::masked(form, &merged), form, &plan.edits) {
             Ok(()) => {
                 return Ok(Merged {
                     text: Some(merged),
@@ -137,20 +137,20 @@ fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split], domain: &str) {
 /// it cannot be read.
 pub fn weights(name: &FileName, text: &str) -> Vec<Weighted> {
     let form = Form::of(name);
-    let tame = tame(form, text);
+    let masked = masked(form, text);
     let mut plan = Plan::new(&[], "");
     plan.seen = Some(Vec::new());
     let plan = match obstacle(form, text) {
         Some(_) => None,
-        None => Scanner::new(&tame, form, plan).run().ok(),
+        None => Scanner::new(&masked, form, plan).run().ok(),
     };
     plan.and_then(|plan| plan.seen).unwrap_or_default()
 }
 
 /// What can be read of a text.
-fn tame(form: Form, text: &str) -> Cow<'_, str> {
+fn masked(form: Form, text: &str) -> Cow<'_, str> {
     match form {
-        Form::Yaml => validate::tame(text),
+        Form::Yaml => yaml::mask(text),
         Form::Json | Form::Unnamed | Form::Protobuf => text.into(),
     }
 }

@@ -9,7 +9,7 @@ use crate::setup::{Setup, events};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crossover::snapshot::FileName;
-use crossover::xds::validate::Form;
+use crossover::xds::yaml::Form;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

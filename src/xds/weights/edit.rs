@@ -7,7 +7,7 @@ use std::fmt::Write;
 use granit_parser::{Event, ParseResult};
 
 use super::Refused;
-use crate::xds::validate::{self, Form};
+use crate::xds::yaml::{self, Form};
 
 /// Of 4294967295.
 const MAX_DIGITS: usize = 10;
@@ -75,7 +75,7 @@ pub(super) fn verify(
     form: Form,
     edits: &[Edit],
 ) -> Result<(), (Option<u32>, Refused)> {
-    let (mut olds, mut news) = (validate::events(old, form), validate::events(new, form));
+    let (mut olds, mut news) = (yaml::events(old, form), yaml::events(new, form));
     let mut edits = edits.iter().peekable();
     let (mut ordinal, mut last) = (0, None);
     loop {

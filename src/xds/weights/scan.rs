@@ -13,7 +13,7 @@ use super::edit::Edit;
 use super::plan::{Cluster, Host, Number, Plan, WeightSite};
 use super::schema::Field;
 use crate::kube::quantity::Weight;
-use crate::xds::validate::{self, Form};
+use crate::xds::yaml::{self, Form};
 
 /// Bytes read again to see what stands behind aliases, in one text. A budget, so that time stays
 /// linear: at 4 MiB it is about a second.
@@ -93,7 +93,7 @@ impl<'a, 's> Scanner<'a, 's> {
 
     /// Reads the first document, as Envoy does, and gives what is to be done.
     pub(super) fn run(mut self) -> Result<Plan<'s>, Stop> {
-        for event in validate::events(self.text, self.form) {
+        for event in yaml::events(self.text, self.form) {
             let (event, span) = match event {
                 Ok(event) => event,
                 Err(error) => {
@@ -203,7 +203,7 @@ impl<'a, 's> Scanner<'a, 's> {
         let depth = self.stack.len();
         let (mut inside, mut read_to) = (false, 0);
         self.behind += 1;
-        for event in validate::events(self.text, self.form) {
+        for event in yaml::events(self.text, self.form) {
             let Ok((event, at)) = event else { break };
             self.reread_bytes += (start(at) as usize).saturating_sub(read_to);
             read_to = read_to.max(start(at) as usize);

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// yaml-cpp takes control characters for letters, asks for no `---` behind directives, and for no
 /// declaration of a tag's handle. Our parsers refuse all of that, so they are shown other
 /// characters instead, of the same length: every offset, line and column stays.
-pub(crate) fn tame(text: &str) -> Cow<'_, str> {
+pub(crate) fn mask(text: &str) -> Cow<'_, str> {
     // Nearly every text, at a few instructions a byte.
     let is_usual = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t');
     let mut text = match text.bytes().all(is_usual) {

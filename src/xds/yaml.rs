@@ -1,0 +1,66 @@
+//! Envoy's configuration as its readers take it apart: YAML as yaml-cpp does, JSON as protobuf does.
+//! Owns: the options, copies and encodings that make our parsers as lenient as Envoy's. Must not:
+//! judge a text, or know a field of it beyond `resources`.
+
+mod encoding;
+mod form;
+mod json;
+mod mask;
+
+use granit_parser::{Event, ParseResult, Parser, StrInput};
+
+pub(crate) use encoding::{Encoding, decode};
+pub use form::Form;
+pub(crate) use mask::mask;
+
+/// protobuf's JSON reader, by which YAML goes too, gives up at more collections in one another
+/// (`ParseOptions::kDefaultDepth`).
+pub(crate) const NESTING_MAX: usize = 100;
+
+/// A text's events, of either form.
+pub(crate) enum Events<'a> {
+    Yaml(Box<Parser<'a, StrInput<'a>>>),
+    Json(json::Reader<'a>),
+}
+
+impl<'a> Iterator for Events<'a> {
+    type Item = ParseResult<'a>;
+
+    fn next(&mut self) -> Option<ParseResult<'a>> {
+        match self {
+            Events::Yaml(parser) => parser.next(),
+            Events::Json(reader) => reader.next(),
+        }
+    }
+}
+
+/// The text's events, each with its place: as lenient as the parser can be made, Envoy is too.
+pub(crate) fn events(text: &str, form: Form) -> Events<'_> {
+    if form != Form::Yaml {
+        return Events::Json(json::Reader::new(text));
+    }
+    let options = granit_parser::options! {
+        flow_nesting_limit: NESTING_MAX,
+        block_nesting_limit: NESTING_MAX,
+        bom_inside_document_as_content: true,
+    };
+    Events::Yaml(Box::new(Parser::new_from_str_with_options(text, options)))
+}
+
+/// Whether a text is JSON and has `resources` of which one has an `@type`.
+pub(crate) fn is_discovery_response(text: &str) -> bool {
+    let (mut in_resources, mut found) = (false, false);
+    let mut events = json::Reader::new(text);
+    while let Some(event) = events.next() {
+        match event {
+            Ok((Event::Scalar(key, ..), _)) if events.is_key() => match events.depth() {
+                1 => in_resources = key == "resources",
+                2 | 3 => found |= in_resources && key == "@type",
+                _ => {}
+            },
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    found
+}
