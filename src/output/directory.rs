@@ -7,7 +7,6 @@
 //! to its end and then synced is named by `.sets/done`; no other is ever carried over, or announced
 //! to a running Envoy before it is rewritten.
 
-mod disk;
 pub mod heartbeat;
 mod layout;
 mod migrate;
@@ -25,8 +24,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::error::Error;
+use crate::output::disk::{Fs, Inode, hash_of, stamp_of};
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
-use disk::{Fs, stamp_of};
 use heartbeat::Heartbeat;
 use layout::Layout;
 use provenance::{Source, Sources};
@@ -73,15 +72,6 @@ pub struct OutputDirectory {
     prepared_set: Option<u64>,
     prepared_links: Vec<(String, PathBuf)>,
 }
-
-/// Device and number: which file it is, whatever its name.
-type Inode = (u64, u64);
-
-/// Which file, how long, and when it was written last: links share it.
-type Stamp = (Inode, u64, (i64, i64));
-
-/// The same, and when anything about it was changed last, links to it included.
-type FullStamp = (Stamp, (i64, i64));
 
 /// The lock, which file it is, and the directory to sync.
 #[derive(Debug)]
@@ -191,7 +181,7 @@ impl OutputDirectory {
         // Without a hash, only having been synced tells that all of it is there.
         let known = hash.is_some() || fresh || Some(number) == self.whole;
         let bytes = self.content(&path, source.size)?;
-        Ok(bytes.filter(|bytes| known && hash.is_none_or(|hash| hash == provenance::hash(bytes))))
+        Ok(bytes.filter(|bytes| known && hash.is_none_or(|hash| hash == hash_of(bytes))))
     }
 
     /// As [`OutputDirectory::publish_now`], and synced.
@@ -340,7 +330,7 @@ impl Source {
         }
         let same = disk.same(path, bytes);
         if same && self.hash.is_none() {
-            self.hash = Some(provenance::hash(bytes));
+            self.hash = Some(hash_of(bytes));
         }
         // What nobody else holds, weights were merged into: it is made anew each time.
         let kept = same && bytes.len() <= HELD && Rc::strong_count(bytes) > 1;

@@ -2,6 +2,7 @@
 //! directory, trying again, and what the operator hears of it.
 
 pub mod directory;
+mod disk;
 pub mod manifest;
 pub mod mirror;
 pub mod probe;

@@ -15,10 +15,10 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use super::disk::{Fs, failed, reason};
 use super::layout::Layout;
 use super::{Inode, OutputDirectory};
 use crate::error::Error;
+use crate::output::disk::{Fs, failed, reason};
 
 /// It is written this often at most, but when there is something new to say.
 const EVERY: u64 = 30;

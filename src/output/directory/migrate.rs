@@ -5,13 +5,12 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use super::disk::{failed, is_unsupported, reason};
 use super::layout::{CURRENT, target};
 use super::provenance::{Source, unknown};
 use super::publish::{Staged, ordered};
-use super::recover::make_dir;
 use super::{Active, OutputDirectory};
 use crate::error::Error;
+use crate::output::disk::{failed, is_unsupported, reason};
 use crate::snapshot::FileName;
 
 impl OutputDirectory {
@@ -58,11 +57,11 @@ impl OutputDirectory {
 
         // 3.
         if is_dir {
-            make_dir(&self.disk, &self.at.current)?; // It may have been closed to others.
+            self.disk.ensure_dir(&self.at.current)?; // It may have been closed to others.
             self.retire_live()?;
             let live = self.at.live.clone();
             self.put(CURRENT, &live)?;
-            match self.disk.response(&self.at.live, &self.at.current) {
+            match self.disk.exchange(&self.at.live, &self.at.current) {
                 Err(error) if is_unsupported(&error) => self.displace(&staged)?,
                 result => result?,
             }
@@ -117,7 +116,7 @@ impl OutputDirectory {
                 return Err(failed("replace", &current, io::Error::other(reason)));
             }
         }
-        make_dir(&self.disk, &live)?;
+        self.disk.ensure_dir(&live)?;
         for name in staged.files.keys() {
             self.link_key(name)?;
         }

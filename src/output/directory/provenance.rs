@@ -6,13 +6,11 @@
 //! passed over, and one that has been added may be missing.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use siphasher::sip::SipHasher13;
 
-use super::{FullStamp, Stamp};
+use crate::output::disk::{FullStamp, Stamp};
 use crate::snapshot::{Bytes, FileName, ObjectName, Origin, ResourceVersion};
 
 /// What is remembered of a published file; its content stays on disk, but where it is held anyway.
@@ -46,19 +44,6 @@ pub type Sources = BTreeMap<FileName, Source>;
 /// The most bytes that a line can have: key, namespace and name of at most 253 each, and a uid and a
 /// resourceVersion of the server's choice.
 pub const LONGEST_LINE: u64 = 4 << 10;
-
-/// Hashes what a file holds, piece by piece.
-pub fn hasher() -> SipHasher13 {
-    SipHasher13::new()
-}
-
-/// The hash of a whole content. It tells of accidents and edits, not of an attack: who can write the
-/// file can write its hash too.
-pub fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = hasher();
-    hasher.write(bytes);
-    hasher.finish()
-}
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,12 +6,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::disk::{failed, reason};
 use super::layout::{CURRENT, LAST_RANK, rank, target};
 use super::provenance::{self, Source, Sources};
 use super::{Active, OLDER, OutputDirectory, Plan, Published};
 use crate::error::Error;
 use crate::gather;
+use crate::output::disk::{failed, hash_of, reason};
 use crate::snapshot::{File, FileName, Snapshot};
 
 /// So many keys get a link ahead: a first set has them all, later ones change few.
@@ -138,7 +138,7 @@ impl OutputDirectory {
             let source = Source {
                 origin: origin.clone(),
                 size: bytes.len() as u64,
-                hash: carried.map_or_else(|| Some(provenance::hash(bytes)), |source| source.hash),
+                hash: carried.map_or_else(|| Some(hash_of(bytes)), |source| source.hash),
                 seen: carried.and_then(|source| source.seen.clone()),
                 // The new link has changed the file's ctime.
                 intact: None,

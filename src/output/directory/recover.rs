@@ -7,12 +7,12 @@ use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Fs, full_stamp_of, inode_of, is_open, reason};
 use super::layout::{CURRENT, Layout, number, target};
 use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use super::{Active, Held, Inode, OLDER, OutputDirectory};
 use crate::error::Error;
 use crate::gather;
+use crate::output::disk::{Fs, full_stamp_of, inode_of, is_world_readable, reason};
 use crate::snapshot::FileName;
 
 /// A set as it is found.
@@ -40,8 +40,8 @@ pub struct Links {
 
 /// DIR, `.sets`, and the lock in it.
 pub fn hold(disk: &Fs, at: &Layout) -> Result<Held, Error> {
-    make_dirs(disk, &at.dir)?;
-    make_dir(disk, &at.sets)?;
+    disk.ensure_dirs(&at.dir)?;
+    disk.ensure_dir(&at.sets)?;
     let lock = disk.lock(&at.lock)?;
     let found = disk.stat(&lock, &at.lock)?;
     let sets = disk.open(&at.sets)?;
@@ -50,41 +50,6 @@ pub fn hold(disk: &Fs, at: &Layout) -> Result<Held, Error> {
         inode: inode_of(&found),
         sets,
     })
-}
-
-// `path` and what is missing above it; what exists is not ours to change.
-fn make_dirs(disk: &Fs, path: &Path) -> Result<(), Error> {
-    if path.as_os_str().is_empty() {
-        return disk.share(Path::new("."));
-    }
-    if disk.lstat(path)?.is_some() {
-        return disk.share(path);
-    }
-    if let Some(above) = path.parent() {
-        make_dirs(disk, above)?;
-    }
-    make_dir(disk, path).map(drop)
-}
-
-/// A directory that everybody can enter. True if it was not as it should be.
-pub fn make_dir(disk: &Fs, path: &Path) -> Result<bool, Error> {
-    match disk.lstat(path)? {
-        Some(found) if found.is_dir() => {
-            return match disk.amended(&found).map(|mode| disk.set_mode(path, mode)) {
-                None => Ok(false),
-                // Another uid made it, before a group was to write there.
-                Some(Err(_)) if is_open(&found) => Ok(false),
-                Some(result) => result.map(|()| true),
-            };
-        }
-        Some(_) => disk.unlink(path)?,
-        None => {}
-    }
-    match disk.create_dir(path) {
-        // Two of us start at once; the lock decides.
-        Err(error) if reason(&error) == Some(ErrorKind::AlreadyExists) => Ok(true),
-        result => result.map(|()| true),
-    }
 }
 
 impl OutputDirectory {
@@ -156,11 +121,11 @@ impl OutputDirectory {
     /// Makes directories that are missing; true if any was.
     pub(super) fn ensure_layout(&mut self) -> Result<bool, Error> {
         self.disk.share(&self.at.dir)?;
-        let mut made = make_dir(&self.disk, &self.at.sets)?;
-        made |= make_dir(&self.disk, &self.at.links)?;
+        let mut made = self.disk.ensure_dir(&self.at.sets)?;
+        made |= self.disk.ensure_dir(&self.at.links)?;
         // A directory `current` becomes `.live`.
         if !self.is_dir(&self.at.current)? {
-            made |= make_dir(&self.disk, &self.at.live)?;
+            made |= self.disk.ensure_dir(&self.at.live)?;
         }
         Ok(made)
     }
@@ -358,7 +323,9 @@ impl OutputDirectory {
     // and our own links change its ctime and no byte.
     fn is_as_written(&self, path: &Path, source: &mut Source) -> Result<bool, Error> {
         let found = match self.disk.lstat(path)? {
-            Some(found) if found.is_file() && found.len() == source.size && is_open(&found) => {
+            Some(found)
+                if found.is_file() && found.len() == source.size && is_world_readable(&found) =>
+            {
                 full_stamp_of(&found)
             }
             _ => return Ok(false),

@@ -6,10 +6,8 @@ mod healing;
 mod migration;
 mod publishing;
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,80 +15,12 @@ use std::rc::Rc;
 
 use super::publish::is_full;
 use super::*;
+use crate::output::disk::{Fault, How};
 use crate::snapshot::{ObjectName, Origin, ResourceVersion};
 
-/// What moves a directory; some file systems lack the first, some both.
-const MOVES: [&str; 2] = ["exchange", "move"];
-
 const EIO: i32 = 5;
-const EXDEV: i32 = 18;
 const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, Default)]
-enum How {
-    #[default]
-    Never,
-    /// Nothing happens from this call on.
-    Kill(u64),
-    /// This call alone fails.
-    Once(u64, i32),
-    /// Nothing happens from the first call of this verb on.
-    KillAt(&'static str),
-    /// Each call of this verb fails.
-    Each(&'static str, i32),
-}
-
-/// Counts and records the calls, and makes them fail.
-#[derive(Debug, Default)]
-pub struct Fault {
-    calls: Cell<u64>,
-    how: Cell<How>,
-    /// So many of [`MOVES`] are not there.
-    lacks: Cell<usize>,
-    log: RefCell<Vec<(&'static str, PathBuf)>>,
-}
-
-impl Fault {
-    /// Before each call.
-    pub fn pass(&self, verb: &'static str, path: &Path) -> io::Result<()> {
-        self.calls.set(self.calls.get() + 1);
-        if matches!(self.how.get(), How::KillAt(which) if which == verb) {
-            self.how.set(How::Kill(self.calls.get()));
-        }
-        let errno = match self.how.get() {
-            How::Kill(at) if self.calls.get() >= at => EIO,
-            How::Once(at, errno) if self.calls.get() == at => errno,
-            How::Each(which, errno) if which == verb => errno,
-            _ if MOVES[..self.lacks.get()].contains(&verb) => EXDEV,
-            _ => {
-                self.log.borrow_mut().push((verb, path.to_owned()));
-                return Ok(());
-            }
-        };
-        Err(io::Error::from_raw_os_error(errno))
-    }
-
-    /// Whether the next call is the first that a kill suppresses.
-    pub fn kills_next(&self) -> bool {
-        matches!(self.how.get(), How::Kill(at) if self.calls.get() + 1 == at)
-    }
-
-    fn arm(&self, how: How) {
-        self.calls.set(0);
-        self.log.borrow_mut().clear();
-        self.how.set(how);
-    }
-
-    /// Whether the call that was to fail was reached.
-    fn hit(&self) -> bool {
-        match self.how.get() {
-            How::Kill(at) | How::Once(at, _) => self.calls.get() >= at,
-            How::Never | How::KillAt(_) | How::Each(..) => false,
-        }
-    }
-}
 
 /// `"rds.yaml=one@web cds.yaml=two"`: files, their contents, and their ConfigMaps.
 fn set(text: &str) -> Snapshot {
@@ -204,7 +134,7 @@ fn free(
 }
 
 /// Opened, and disturbed from then on.
-fn open_to(fault: &Rc<Fault>, how: How, dir: &Path) -> Result<OutputDirectory, Error> {
+fn open_to(fault: &Fault, how: How, dir: &Path) -> Result<OutputDirectory, Error> {
     fault.arm(how);
     let fault = fault.clone();
     let group = Default::default();

@@ -105,13 +105,13 @@ fn live(
     dir: &Path,
     how: How,
 ) -> (
-    Rc<Fault>,
+    Fault,
     Seen,
     Option<OutputDirectory>,
     Result<Option<Published>, Error>,
 ) {
     (scenario.prepare)(dir);
-    let fault = Rc::new(Fault::default());
+    let fault = Fault::default();
     if scenario.warm.is_empty() {
         let old = seen(dir);
         match free(|| open_to(&fault, how, dir)) {
@@ -189,7 +189,7 @@ fn a_kill_at_any_call_of_the_recovery_from_any_kill_converges_too() {
                     done = true;
                     break;
                 }
-                let fault = Rc::new(Fault::default());
+                let fault = Fault::default();
                 let second = free(|| open_to(&fault, How::Kill(m), temp.path()));
                 if let Ok(mut second) = second {
                     let _ = second.publish(&want);

@@ -628,7 +628,7 @@ fn a_kill_at_any_call_of_giving_way_leaves_the_torn_set_or_the_whole_one() {
         fs::write(temp.path().join("current/rds.yaml"), "").unwrap();
         let torn = seen(temp.path());
         let old = contents(&set("rds.yaml=1 old=1"));
-        let fault = Rc::new(Fault::default());
+        let fault = Fault::default();
         drop(free(|| open_to(&fault, How::Kill(n), temp.path())));
         let now = seen(temp.path());
         assert!(now == torn || now == old, "call {n}: {now:?}");

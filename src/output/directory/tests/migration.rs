@@ -115,7 +115,7 @@ fn a_kill_at_any_call_of_a_takeover_without_exchange_is_made_good_by_the_next_li
             let temp = tempdir();
             go(temp.path());
             let old = seen(temp.path());
-            let fault = Rc::new(Fault::default());
+            let fault = Fault::default();
             fault.lacks.set(lacks);
             if let Ok(mut publisher) = free(|| open_to(&fault, How::Kill(n), temp.path())) {
                 let _ = publisher.publish(&want);

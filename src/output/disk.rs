@@ -1,30 +1,28 @@
 //! Every system call of the publisher, one method each, so that a test can cut any of them. Owns:
-//! flags, modes, and the error that names call and path. Must not: know the layout, or retry.
+//! flags, and the error that names call and path. Must not: know the layout, or retry.
+
+mod contents;
+mod fault;
+mod modes;
+mod stamp;
 
 use std::cell::Cell;
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
-use std::hash::Hasher;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    Access, CWD, FlockOperation, Mode, OFlags, RenameFlags, fcntl_lock, renameat_with,
-};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, fcntl_lock, renameat_with};
 use rustix::io::Errno;
 
-use super::{FullStamp, Inode, Stamp, provenance};
 use crate::error::Error;
-
-/// Files are read and compared in pieces of this size, on the stack.
-const CHUNK: usize = 16 * 1024;
-/// Envoy may run under another uid: it lists and watches directories, and reads files.
-const DIRECTORY: u32 = 0o755;
-const FILE: u32 = 0o644;
-/// The right of a group to write.
-const GROUP: u32 = 0o020;
-/// In a directory that has this bit, only its owner and that of an entry may replace the entry.
-const STICKY: u32 = 0o1000;
+pub use contents::hash_of;
+pub use fault::Fault;
+#[cfg(test)]
+pub use fault::How;
+pub use modes::is_world_readable;
+use modes::{DIRECTORY, FILE, explained};
+pub use stamp::{FullStamp, Inode, Stamp, full_stamp_of, inode_of, stamp_of};
 
 /// The disk as it is or, in tests, one that fails on demand.
 #[derive(Debug, Default)]
@@ -32,9 +30,8 @@ pub struct Fs {
     /// The output directory's group, if it may write there. What has the same group, as setgid or an
     /// fsGroup makes it, is for the group to write too: the next crossover may have another uid.
     pub group: Cell<Option<u32>>,
-    /// What is to fail, and what was called.
-    #[cfg(test)]
-    pub fault: std::rc::Rc<super::tests::Fault>,
+    /// Decides which calls fail; outside tests it holds nothing.
+    pub fault: Fault,
 }
 
 /// The error of one call.
@@ -46,37 +43,6 @@ pub fn failed(verb: &'static str, path: &Path, source: io::Error) -> Error {
     };
     let path = path.to_owned();
     Error::Disk { verb, path, source }
-}
-
-/// Adds who made what may not be touched, and what to do about it, if that was another uid.
-fn explained(path: &Path, source: io::Error) -> io::Error {
-    let me = rustix::process::geteuid().as_raw();
-    let above = path.parent().unwrap_or(path);
-    let Ok(around) = fs::symlink_metadata(above) else {
-        return source;
-    };
-    let sticky = around.mode() & STICKY != 0;
-    let entry = fs::symlink_metadata(path).ok();
-    let entry = entry.filter(|_| sticky || rustix::fs::access(above, Access::WRITE_OK).is_ok());
-    let (blamed, found) = match entry.filter(|found| found.uid() != me) {
-        Some(found) => (path, found),
-        None => (above, around),
-    };
-    let (uid, gid, mode) = (found.uid(), found.gid(), found.mode() & 0o7777);
-    if uid == me {
-        return source;
-    }
-    let cure = match sticky && blamed == path {
-        true => "one runAsUser, or take the sticky bit from its directory",
-        false => "one runAsUser, or the pod an fsGroup",
-    };
-    let name = blamed.display();
-    io::Error::new(
-        source.kind(),
-        format!(
-            "{source}: uid {uid} made {name} (mode {mode:04o}, group {gid}), and this is uid {me}: give both {cure}"
-        ),
-    )
 }
 
 /// What kind of failure of the disk `error` is.
@@ -98,32 +64,6 @@ pub fn is_unsupported(error: &Error) -> bool {
     )
 }
 
-/// Whether everybody can read the file, or list and enter the directory. More is no harm: a pod's
-/// fsGroup adds bits to whole volumes.
-pub fn is_open(found: &Metadata) -> bool {
-    found.mode() & needed(found) == needed(found)
-}
-
-fn needed(found: &Metadata) -> u32 {
-    if found.is_dir() { DIRECTORY } else { FILE }
-}
-
-/// Which file it is.
-pub fn inode_of(found: &Metadata) -> Inode {
-    (found.dev(), found.ino())
-}
-
-/// What a write would change.
-pub fn stamp_of(found: &Metadata) -> Stamp {
-    let written = (found.mtime(), found.mtime_nsec());
-    (inode_of(found), found.len(), written)
-}
-
-/// What a write, or a change of anything else about the file, would change.
-pub fn full_stamp_of(found: &Metadata) -> FullStamp {
-    (stamp_of(found), (found.ctime(), found.ctime_nsec()))
-}
-
 /// No such entry is an answer, not a failure.
 fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
@@ -143,9 +83,8 @@ impl Fs {
         path: &Path,
         call: impl FnOnce() -> io::Result<T>,
     ) -> Result<T, Error> {
-        #[cfg(test)]
-        let call = || self.fault.pass(verb, path).and_then(|()| call());
-        call().map_err(|source| failed(verb, path, source))
+        let result = self.fault.pass(verb, path).and_then(|()| call());
+        result.map_err(|source| failed(verb, path, source))
     }
 
     /// What stands at `path` itself, links not followed.
@@ -187,22 +126,6 @@ impl Fs {
             }
             Ok(names)
         }))
-    }
-
-    /// Takes over that the group of `dir` may write there.
-    pub fn share(&self, dir: &Path) -> Result<(), Error> {
-        let found = self.stat_followed(dir)?;
-        let shared = found.filter(|found| found.mode() & GROUP != 0);
-        self.group.set(shared.map(|found| found.gid()));
-        Ok(())
-    }
-
-    /// The mode that what we make should have, if that is not what it has.
-    pub fn amended(&self, found: &Metadata) -> Option<Permissions> {
-        let shared = self.group.get() == Some(found.gid());
-        let wanted = needed(found) | if shared { GROUP } else { 0 };
-        let mode = found.mode() & 0o7777;
-        (mode & wanted != wanted).then(|| Permissions::from_mode(mode | wanted))
     }
 
     /// A directory with our mode, whatever the umask or a default ACL. It must not exist.
@@ -292,11 +215,7 @@ impl Fs {
 
     /// All of `bytes`.
     pub fn write(&self, mut file: &File, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        // A killed write may have left a part.
-        #[cfg(test)]
-        if self.fault.kills_next() {
-            let _ = file.write(&bytes[..bytes.len() / 2]);
-        }
+        self.fault.tear(file, bytes);
         self.call("write", path, || file.write_all(bytes))
     }
 
@@ -344,7 +263,7 @@ impl Fs {
     }
 
     /// Each takes the other's name, at once.
-    pub fn response(&self, a: &Path, b: &Path) -> Result<(), Error> {
+    pub fn exchange(&self, a: &Path, b: &Path) -> Result<(), Error> {
         let swap = || renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE);
         self.call("exchange", b, || swap().map_err(io::Error::from))
     }
@@ -374,74 +293,5 @@ impl Fs {
             result => return found(result).map(drop),
         }
         found(self.call("remove", path, || fs::remove_dir_all(path))).map(drop)
-    }
-
-    /// Whether the file at `path` is exactly `bytes`. One that cannot be read is not: written anew,
-    /// it can be.
-    pub fn same(&self, path: &Path, bytes: &[u8]) -> bool {
-        let Ok(file) = self.open(path) else {
-            return false;
-        };
-        let mut buffer = [0; CHUNK];
-        let mut rest = bytes;
-        loop {
-            // One byte more than is left, so that a longer file shows and a read at the end of an
-            // equal one is saved.
-            let wanted = CHUNK.min(rest.len() + 1);
-            let Ok(got) = self.read(&file, path, &mut buffer[..wanted]) else {
-                return false;
-            };
-            match rest.split_at_checked(got) {
-                Some((head, tail)) if got > 0 && head == &buffer[..got] => rest = tail,
-                _ => return got == 0 && rest.is_empty(),
-            }
-            if rest.is_empty() && got < wanted {
-                return true;
-            }
-        }
-    }
-
-    /// Fills `into`; false if the file is shorter or longer.
-    pub fn read_whole(&self, path: &Path, into: &mut [u8]) -> Result<bool, Error> {
-        let file = self.open(path)?;
-        let mut filled = 0;
-        while filled < into.len() {
-            match self.read(&file, path, &mut into[filled..])? {
-                0 => return Ok(false),
-                got => filled += got,
-            }
-        }
-        Ok(self.read(&file, path, &mut [0])? == 0)
-    }
-
-    /// The hash of the file at `path`; `None` if it cannot be read.
-    pub fn hash(&self, path: &Path) -> Option<u64> {
-        let file = self.open(path).ok()?;
-        let mut hasher = provenance::hasher();
-        let mut buffer = [0; CHUNK];
-        loop {
-            match self.read(&file, path, &mut buffer).ok()? {
-                0 => return Some(hasher.finish()),
-                got => hasher.write(&buffer[..got]),
-            }
-        }
-    }
-
-    /// A new file with the bytes of an open one; gives its length and its hash.
-    pub fn copy(&self, from: &File, source: &Path, to: &Path) -> Result<(File, u64, u64), Error> {
-        let file = self.create(to)?;
-        let mut hasher = provenance::hasher();
-        let mut buffer = [0; CHUNK];
-        let mut size = 0;
-        loop {
-            match self.read(from, source, &mut buffer)? {
-                0 => return Ok((file, size, hasher.finish())),
-                got => {
-                    self.write(&file, to, &buffer[..got])?;
-                    hasher.write(&buffer[..got]);
-                    size += got as u64;
-                }
-            }
-        }
     }
 }
