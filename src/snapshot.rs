@@ -1,11 +1,8 @@
-//! The Kubernetes objects we read, and the files made of them, as values. Owns: what a valid name
-//! is. Must not: do I/O, log, or decide what an object means for Envoy.
+//! Names, versions and files, as values. Owns: what a valid name is. Must not: do I/O or log.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
-
-use crate::xds::weights::Spec;
 
 /// The content of one file. Shared, so that observed, desired and published hold one copy.
 pub type Bytes = Rc<[u8]>;
@@ -109,72 +106,3 @@ pub struct File {
 
 /// A whole set: what Envoy should find, and nothing else.
 pub type Snapshot = BTreeMap<FileName, File>;
-
-/// The kinds of objects that we read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ObjectKind {
-    /// Files for Envoy.
-    ConfigMap,
-    /// Weights for their routes.
-    TrafficSplit,
-}
-
-impl ObjectKind {
-    /// As in an object's `kind`.
-    pub fn name(self) -> &'static str {
-        match self {
-            ObjectKind::ConfigMap => "ConfigMap",
-            ObjectKind::TrafficSplit => "TrafficSplit",
-        }
-    }
-
-    /// As in a URL and in a Role.
-    pub fn plural(self) -> &'static str {
-        match self {
-            ObjectKind::ConfigMap => "configmaps",
-            ObjectKind::TrafficSplit => "trafficsplits",
-        }
-    }
-
-    /// The API group; empty for the core one.
-    pub fn group(self) -> &'static str {
-        match self {
-            ObjectKind::ConfigMap => "",
-            ObjectKind::TrafficSplit => "split.smi-spec.io",
-        }
-    }
-}
-
-/// An object as the API server tells it: nothing in it is checked yet.
-#[derive(Debug)]
-pub struct Object {
-    /// `metadata.name`.
-    pub name: String,
-    /// `metadata.uid` and `metadata.resourceVersion`.
-    pub version: Version,
-    /// What is particular to its kind.
-    pub body: Body,
-}
-
-/// What is particular to an object's kind; a fault in it is the object's own.
-#[derive(Debug)]
-pub enum Body {
-    /// `data` and `binaryData` of a ConfigMap, or why they cannot be read.
-    ConfigMap(Result<BTreeMap<String, Bytes>, String>),
-    /// Of a TrafficSplit.
-    TrafficSplit {
-        /// `metadata.creationTimestamp`: RFC 3339 in UTC, so its text tells older from newer.
-        created: String,
-        /// `spec`, or why it cannot be read.
-        spec: Result<Spec, String>,
-    },
-}
-
-/// What an answer should hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Projection {
-    /// Whole objects.
-    Full,
-    /// Their metadata alone.
-    MetadataOnly,
-}

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::snapshot::{Body, Bytes, Object, ObjectKind, Projection, ResourceVersion, Version};
-use crate::xds::weights::Spec;
+use crate::kube::object::{Body, Object, ObjectKind, Projection, TrafficSplitSpec, nullable};
+use crate::snapshot::{Bytes, ResourceVersion, Version};
 
 /// A line of a watch.
 #[derive(Debug)]
@@ -95,13 +95,6 @@ struct RawEvent<'a> {
     kind: Value,
     #[serde(borrow, deserialize_with = "nullable")]
     object: RawObject<'a>,
-}
-
-/// Reads `null` as the default.
-pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Reads a list of objects of one kind, or of their metadata.
@@ -246,7 +239,7 @@ impl RawObject<'_> {
     }
 }
 
-fn spec(raw: Option<&RawValue>) -> Result<Spec, String> {
+fn spec(raw: Option<&RawValue>) -> Result<TrafficSplitSpec, String> {
     let text = raw.map_or("{}", |raw| raw.get());
     serde_json::from_slice(text.as_bytes()).map_err(unreadable)
 }

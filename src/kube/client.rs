@@ -13,11 +13,11 @@ use ureq::http::{HeaderValue, Request, Response};
 use crate::backoff::Patience;
 use crate::error::{Error, Target};
 use crate::kube::auth::{Roots, TlsConfig, TokenFile};
+use crate::kube::object::Projection;
 use crate::net;
 use crate::net::response::{Head, unreadable};
 use crate::net::transport::Shared;
 use crate::process::signals::Signals;
-use crate::snapshot::Projection;
 
 /// From the start of a request to its answer's headers, connecting and handshaking included; of a
 /// slow server the headers may take longer.

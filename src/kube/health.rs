@@ -9,8 +9,8 @@ use crate::backoff::{Notice, Outage, Random};
 use crate::error::{Chain, Error, Kind, Target};
 use crate::kube::client::{Client, Method};
 use crate::kube::list_watch::RETRY_DENIED;
+use crate::kube::object::Projection;
 use crate::net::response::Head;
-use crate::snapshot::Projection;
 
 /// The API server, in good days and bad.
 pub struct ApiServer {

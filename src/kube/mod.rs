@@ -6,6 +6,7 @@ pub mod client;
 pub mod discovery;
 pub mod health;
 pub mod list_watch;
+pub mod object;
 pub mod pages;
 pub mod quantity;
 pub mod reflector;

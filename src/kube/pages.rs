@@ -2,7 +2,8 @@
 //! Pure.
 
 use crate::kube::api::List;
-use crate::snapshot::{Object, ResourceVersion};
+use crate::kube::object::Object;
+use crate::snapshot::ResourceVersion;
 
 /// How many objects are asked for at once (client-go's value).
 const PAGE: usize = 500;
@@ -88,7 +89,7 @@ impl Pages {
 mod tests {
     use super::*;
     use crate::kube::api;
-    use crate::snapshot::{ObjectKind, Projection};
+    use crate::kube::object::{ObjectKind, Projection};
     use serde_json::json;
 
     fn page(names: &[&str], next: &str) -> List {

@@ -13,10 +13,10 @@ use crate::gather;
 use crate::kube::api::{self, WatchEvent};
 use crate::kube::health::ApiServer;
 use crate::kube::list_watch::{Failure, Input, ListWatch, ObjectVersions, Request, SyncMode};
+use crate::kube::object::{Object, ObjectKind, Projection};
 use crate::kube::pages::Pages;
 use crate::kube::{list_path, watch_path};
 use crate::net::response::{Progress, Response};
-use crate::snapshot::{Object, ObjectKind, Projection};
 
 /// What the cluster says.
 #[derive(Debug)]

@@ -13,9 +13,10 @@ use crate::kube::api::{self, Mirrored};
 use crate::kube::client::Method;
 use crate::kube::collection_path;
 use crate::kube::health::ApiServer;
+use crate::kube::object::{ObjectKind, Projection};
 use crate::net::response::{Progress, Response};
 use crate::output::manifest;
-use crate::snapshot::{ObjectKind, ObjectName, Projection, Snapshot};
+use crate::snapshot::{ObjectName, Snapshot};
 
 /// Many replicas write the same: whoever looks first writes, the others find it done.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);

@@ -7,8 +7,9 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use crate::error::{Chain, Error, Target};
+use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
-use crate::snapshot::{Body, FileName, Object, ObjectKind, ObjectName, Origin, ResourceVersion};
+use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
 use crate::xds::desired::{self, ConfigMapFiles, Examined, Finding, Observed, SourceView};
 use crate::xds::validate;
 

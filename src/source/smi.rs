@@ -13,9 +13,10 @@ use crate::kube::api;
 use crate::kube::discovery::{Discovery, WHILE_HOLDING};
 use crate::kube::health::ApiServer;
 use crate::kube::list_watch::SyncMode;
+use crate::kube::object::{ObjectKind, Projection};
 use crate::kube::reflector::{Event, Reflector};
 use crate::net::response::{Progress, Response};
-use crate::snapshot::{ObjectKind, ObjectName, Projection};
+use crate::snapshot::ObjectName;
 use crate::source::traffic_splits::TrafficSplitStore;
 use crate::xds::weights::Split;
 

@@ -2,14 +2,16 @@
 //! count, for how long one that is gone still does, and what the operator hears of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use crate::gather;
+use crate::kube::object::{BackendSpec, Body, Object, TrafficSplitSpec};
 use crate::kube::reflector::Event;
-use crate::snapshot::{Body, Object, ObjectName, Version};
-use crate::xds::weights::{Spec, Split};
+use crate::snapshot::{ObjectName, Version};
+use crate::xds::weights::{Backend, Split};
 
 /// A split that is gone counts this much longer: who replaces one deletes it first.
 const DELETION_GRACE: Duration = Duration::from_secs(10);
@@ -119,8 +121,8 @@ impl TrafficSplitStore {
             namespace: self.namespace.clone(),
             name: object.name.clone(),
         };
-        let split = spec.and_then(|spec: Spec| {
-            Split::new(name.clone(), &spec).map_err(|unusable| unusable.to_string())
+        let split = spec.and_then(|spec| {
+            to_split(name.clone(), &spec).map_err(|unusable| unusable.to_string())
         });
         // A list tells again what is known.
         let known = self.held.get(&object.name);
@@ -168,4 +170,67 @@ impl TrafficSplitStore {
         });
         self.held.len() < count
     }
+}
+
+/// Why a split is not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Its weights hold for matching requests only.
+    HasMatches,
+    /// It says for no service.
+    NoService,
+    /// It lists no backend, or one without a name.
+    NoBackend,
+    /// This backend's weight is negative or no number.
+    NoWeight(String),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::HasMatches => f.write_str("it has matches"),
+            Unusable::NoService => f.write_str("it names no service"),
+            Unusable::NoBackend => f.write_str("it names no backend"),
+            Unusable::NoWeight(backend) => {
+                write!(f, "the weight of {backend} is no number from 0 up")
+            }
+        }
+    }
+}
+
+/// Checks a split and brings its weights to whole numbers.
+pub fn to_split(name: ObjectName, spec: &TrafficSplitSpec) -> Result<Split, Unusable> {
+    if spec.matches.as_ref().is_some_and(|m| !m.is_empty()) {
+        return Err(Unusable::HasMatches);
+    }
+    if spec.service.is_empty() {
+        return Err(Unusable::NoService);
+    }
+    let listed = spec.backends.as_deref().unwrap_or_default();
+    if listed.is_empty() || listed.iter().any(|b| b.service.is_empty()) {
+        return Err(Unusable::NoBackend);
+    }
+    let mut weights = Vec::with_capacity(listed.len());
+    for BackendSpec { service, weight } in listed {
+        let weight = weight.ok_or_else(|| Unusable::NoWeight(service.clone()))?;
+        weights.push((service, weight));
+    }
+    let scaled = weights.iter().any(|(_, weight)| weight.has_fraction());
+    let mut backends: Vec<Backend> = Vec::with_capacity(weights.len());
+    for (service, weight) in weights {
+        let weight = weight.thousandths() / if scaled { 1 } else { 1000 };
+        // A service that is listed twice gets both shares.
+        match backends.iter_mut().find(|b| &b.service == service) {
+            Some(backend) => backend.weight = backend.weight.saturating_add(weight),
+            None => backends.push(Backend {
+                service: service.clone(),
+                weight,
+            }),
+        }
+    }
+    Ok(Split {
+        name,
+        service: spec.service.clone(),
+        backends,
+    })
 }

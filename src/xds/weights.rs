@@ -21,12 +21,11 @@ mod split;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use crate::kube::quantity::{NoWeight, Weight};
 pub use outcome::{
     CHANGES_KEPT, ClusterWeight, LeftOut, Merged, RouteWeights, SplitMatches, WARNINGS_KEPT,
     Warning, Weighted,
 };
-pub use split::{Backend, BackendSpec, Spec, Split, Unusable, resolve_conflicts};
+pub use split::{Backend, Split, resolve_conflicts};
 
 use crate::snapshot::FileName;
 use crate::xds::yaml::{self, Form};

@@ -12,7 +12,6 @@ use super::Refused;
 use super::edit::Edit;
 use super::plan::{Cluster, Host, Number, Plan, WeightSite};
 use super::schema::Field;
-use crate::kube::quantity::Weight;
 use crate::xds::yaml::{self, Form};
 
 /// Bytes read again to see what stands behind aliases, in one text. A budget, so that time stays
@@ -430,10 +429,9 @@ fn number_in(value: &str, by_yaml: bool) -> Option<u32> {
     {
         return Some(number);
     }
-    // A Quantity is written in all of its other ways, and in more.
-    let number: Weight = value.parse().ok()?;
-    let whole = (!number.has_fraction()).then_some(number.thousandths() / 1000)?;
-    u32::try_from(whole).ok()
+    let number: f64 = value.parse().ok()?;
+    let whole = number as u32;
+    (f64::from(whole) == number).then_some(whole)
 }
 
 /// A weight that stands there just as we would write it.
@@ -452,4 +450,38 @@ fn end(span: Span) -> u32 {
 
 fn line(span: Span) -> u32 {
     span.start.line() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_in;
+
+    #[test]
+    fn a_weight_is_read_as_envoy_reads_it() {
+        for (text, quoted, plain) in [
+            ("62", Some(62), Some(62)),
+            ("062", Some(62), Some(50)),
+            ("0x3e", Some(62), Some(62)),
+            ("62.0", Some(62), Some(62)),
+            ("6.2e1", Some(62), Some(62)),
+            ("-0", Some(0), Some(0)),
+            ("4294967295", Some(u32::MAX), Some(u32::MAX)),
+        ] {
+            assert_eq!(number_in(text, false), quoted, "{text:?}");
+            assert_eq!(number_in(text, true), plain, "{text}");
+        }
+        for text in [
+            "",
+            "62.5",
+            "-1",
+            "4294967296",
+            "1e400",
+            "inf",
+            "NaN",
+            "1k",
+            "6 2",
+        ] {
+            assert_eq!(number_in(text, true), None, "{text}");
+        }
+    }
 }

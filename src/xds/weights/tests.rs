@@ -12,14 +12,16 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::*;
+use crate::kube::object::TrafficSplitSpec;
 use crate::snapshot::ObjectName;
+use crate::source::traffic_splits::to_split;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/route");
 
 #[derive(Deserialize)]
 struct Object {
     metadata: Metadata,
-    spec: Spec,
+    spec: TrafficSplitSpec,
 }
 
 #[derive(Deserialize)]
@@ -50,7 +52,7 @@ fn splits(json: &str) -> (Vec<Split>, Vec<String>) {
     for Object { metadata, spec } in objects {
         let Metadata { namespace, name } = metadata;
         let name = ObjectName { namespace, name };
-        match Split::new(name.clone(), &spec) {
+        match to_split(name.clone(), &spec) {
             Ok(split) => splits.push(split),
             Err(why) => warnings.push(format!("split {name} is not applied: {why}")),
         }

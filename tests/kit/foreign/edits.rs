@@ -5,13 +5,15 @@ use serde::Deserialize;
 
 use super::oracle::{DOMAIN, compare};
 use super::{FileName, SECRET, Split, merge, name, usual_splits};
+use crossover::kube::object::TrafficSplitSpec;
+use crossover::source::traffic_splits::to_split;
 use crossover::xds::validate::{self, Fault, Verdict};
-use crossover::xds::weights::{Spec, resolve_conflicts};
+use crossover::xds::weights::resolve_conflicts;
 
 #[derive(Deserialize)]
 struct Object {
     metadata: Metadata,
-    spec: Spec,
+    spec: TrafficSplitSpec,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +37,7 @@ pub fn check(bytes: &[u8]) {
 }
 
 fn usable(objects: &[Object]) -> Vec<Split> {
-    let split = |object: &Object| Split::new(name(&object.metadata.name), &object.spec).ok();
+    let split = |object: &Object| to_split(name(&object.metadata.name), &object.spec).ok();
     objects.iter().filter_map(split).collect()
 }
 

@@ -12,10 +12,10 @@ use crossover::error::Target;
 use crossover::kube::api;
 use crossover::kube::auth::Roots;
 use crossover::kube::client::{Client, Method};
+use crossover::kube::object::{ObjectKind, Projection};
 use crossover::net::response::{Progress, Response};
 use crossover::poll;
 use crossover::process::signals::Signals;
-use crossover::snapshot::{ObjectKind, Projection};
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags};
 
