@@ -58,7 +58,10 @@ fn told(error: &Error) -> u8 {
 /// As PID 1 an abort cannot end us: the kernel drops the signal. And a command goes on.
 fn on_panic(signals: Option<Signals>) {
     std::panic::set_hook(Box::new(move |panic| {
-        let _ = writeln!(io::stderr(), "crossover: a bug ends the program: {panic}");
+        let _ = writeln!(
+            io::stderr(),
+            "crossover: internal error (please report): {panic}"
+        );
         let code = signals.as_ref().and_then(Signals::wait_for_child);
         std::process::exit(code.unwrap_or(1).into());
     }));

@@ -1,30 +1,30 @@
 //! The command line, in Go's flag syntax, and the few environment variables that stand in for it.
-//! Owns: flag names, defaults, validation and the usage text. Must not: open anything but the
-//! service account's namespace file.
+//! Owns: which flags there are ([`flags`]), how they are written (`syntax`), what their values may be
+//! (`values`), and which of them go together. Must not: open anything but the service account's
+//! namespace file.
 
+mod flags;
+mod syntax;
 mod values;
 
 use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-use pico_args::Arguments;
 
 use crate::error::Error;
 use crate::output::probe::Probe;
 use crate::snapshot::ObjectName;
+use flags::Flag;
+pub use flags::usage;
+use syntax::{Args, invalid};
 use values::{
     NamespaceChoice, apiserver, duration, is_label, objects, refuse_mirrors, sync_interval, url,
 };
 
-/// Where Kubernetes mounts a pod's own identity.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Do the work.
+    /// Keep the files in step with the cluster.
     Run(Box<Config>),
     /// Answer a probe about this output directory.
     Probe(Probe, PathBuf),
@@ -34,248 +34,91 @@ pub enum Command {
     Version,
 }
 
-/// Everything that can be chosen, validated.
+/// All that a run is given, validated.
 #[derive(Debug)]
 pub struct Config {
     /// The API server's base URL: its scheme in lower case, without a slash at its end.
     pub apiserver: String,
-    /// Trusted roots; `None`: the service account's, if it is there, else the public ones.
+    /// The file of trusted roots; `None` for the service account's if it is there, else the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Verify nothing.
+    /// Whether any certificate of the API server is accepted.
     pub insecure: bool,
-    /// Where the bearer token stands; `None`: send none.
+    /// The file of the bearer token; `None` to send none.
     pub token_file: Option<PathBuf>,
-    /// ConfigMaps in the order given, each once.
+    /// The ConfigMaps in the order given, each once.
     pub configmaps: Vec<ObjectName>,
-    /// Where the files go.
+    /// The directory that the files are written to.
     pub output_dir: PathBuf,
-    /// How long `run` goes on, and how it learns of changes.
+    /// How long the run goes on, and how it learns of changes.
     pub mode: Mode,
-    /// How often to look in `Poll`, and the safety look of `Follow`.
+    /// The polling interval; with a watch, that of the consistency check.
     pub sync_interval: Duration,
-    /// Print manifests instead of writing files.
+    /// Whether manifests are printed instead of files written.
     pub dry_run: bool,
-    /// Whose weights are merged.
+    /// The TrafficSplits whose weights are merged.
     pub splits: SplitChoice,
-    /// The version of split.smi-spec.io to speak; `None`: the server is asked.
+    /// The version of split.smi-spec.io to use; `None` to ask the API server.
     pub split_version: Option<String>,
-    /// Write the mirrors `<configmap>-gen`.
+    /// Whether the mirrors `<configmap>-gen` are written.
     pub publish: bool,
-    /// Log lines as JSON objects.
+    /// Whether log lines are JSON objects.
     pub log_json: bool,
-    /// What to run beside.
+    /// The command to start and run beside.
     pub wrapped: Option<ChildSpec>,
-    /// Without a command: how long to go on after SIGTERM.
+    /// How long to go on after SIGTERM, if there is no command.
     pub lingers: Option<Duration>,
-    /// When `Once` ends without being done.
+    /// How long `Mode::Once` tries.
     pub patience: Patience,
 }
 
-/// When `Once` ends without being done.
+/// How long `Mode::Once` tries before it ends without being done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
-    /// How long to try, whatever is amiss; zero: for ever. `None`: it depends on what is amiss.
+    /// How long to retry, whatever the failure, zero meaning forever; `None` to let the kind of failure
+    /// decide.
     pub timeout: Option<Duration>,
-    /// After so long, a whole set of an earlier life will do.
+    /// How long until the complete files of a previous run are accepted; `None` for never.
     pub stale_ok: Option<Duration>,
 }
 
-/// A command to be run once Envoy can find its files.
+/// A command to start once the files that its Envoy needs are there.
 #[derive(Debug)]
 pub struct ChildSpec {
-    /// Its words, at least one.
+    /// The command and its arguments, at least one word.
     pub words: Vec<CString>,
-    /// Whether the Envoy that it is gets time to drain.
+    /// How its Envoy is drained; `None` if SIGTERM is forwarded at once.
     pub drain: Option<Drain>,
 }
 
-/// What happens before SIGTERM is passed on.
+/// How a command's Envoy is drained before SIGTERM is forwarded.
 #[derive(Debug)]
 pub struct Drain {
-    /// How long listeners drain.
+    /// How long its listeners drain.
     pub lasts: Duration,
     /// The base URL of Envoy's admin port.
     pub admin: String,
 }
 
-/// TrafficSplits whose weights are merged.
+/// Which TrafficSplits' weights are merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SplitChoice {
-    /// None.
+    /// Nothing is merged.
     None,
-    /// These, each once, in the order given.
+    /// The ones named, each once, in the order given.
     Named(Vec<ObjectName>),
-    /// All of a namespace.
+    /// All those of this namespace.
     All(String),
 }
 
-/// How long to go on, and how changes are learned of.
+/// How long a run goes on, and how it learns of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Publish once.
+    /// Publish once, then end.
     Once,
-    /// Look every sync interval.
+    /// List every sync interval.
     Poll,
-    /// Watch, and look every sync interval as a safety net.
+    /// Watch, and check every sync interval that nothing was missed.
     Follow,
-}
-
-/// A flag: its name, what its value is called (empty for a switch), its default and its help.
-struct Flag(&'static str, &'static str, &'static str, &'static str);
-
-const FLAGS: &[Flag] = &[
-    Flag(
-        "apiserver",
-        "URL",
-        "",
-        "the API server, http or https\n(default https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT, else https://kubernetes)",
-    ),
-    Flag(
-        "ca-file",
-        "PATH",
-        "",
-        "trusted roots for the API server\n(default the service account's ca.crt if it is there, else the public roots)",
-    ),
-    Flag(
-        "configmap",
-        "[NS/]NAME",
-        "",
-        "a ConfigMap whose keys become files; required, repeatable;\na later one's files win over equal names of an earlier one",
-    ),
-    Flag(
-        "drain",
-        "DURATION",
-        "",
-        "on SIGTERM go on for so long, then end;\nwith a command: have its Envoy drain, wait so long, then pass the signal on",
-    ),
-    Flag(
-        "dry-run",
-        "",
-        "",
-        "print the resulting ConfigMaps as manifests and write nothing; with -watch: at each change",
-    ),
-    Flag(
-        "envoy-admin",
-        "URL",
-        "http://127.0.0.1:9901",
-        "where -drain finds Envoy's admin port",
-    ),
-    Flag(
-        "insecure",
-        "",
-        "",
-        "do not verify the API server's certificate",
-    ),
-    Flag(
-        "live",
-        "",
-        "",
-        "a probe: exit 0 while the crossover that holds the output directory turns",
-    ),
-    Flag(
-        "log-format",
-        "text|json",
-        "text",
-        "one line per event on stderr; RUST_LOG sets the level",
-    ),
-    Flag(
-        "namespace",
-        "NS",
-        "",
-        "the namespace of objects named without one\n(default $NS, else $POD_NAMESPACE, else the service account's)",
-    ),
-    Flag(
-        "onetime",
-        "",
-        "",
-        "publish once and exit: for an init container; wins over -watch",
-    ),
-    Flag(
-        "onetime-timeout",
-        "DURATION",
-        "",
-        "with -onetime: how long to try, whatever is amiss; 0: for ever\n(default 1m0s, but 5s for a missing ConfigMap, a 401 or a 403, and none for a bad one)",
-    ),
-    Flag(
-        "output-dir",
-        "DIR",
-        "/srv/runtime",
-        "where the files go: Envoy reads DIR/current/",
-    ),
-    Flag(
-        "publish",
-        "",
-        "",
-        "with TrafficSplits: show the result in the cluster as NAME-gen (default true)",
-    ),
-    Flag(
-        "ready",
-        "",
-        "",
-        "a probe: exit 0 once an Envoy can start on the output directory",
-    ),
-    Flag(
-        "smi",
-        "",
-        "",
-        "merge the weights of every TrafficSplit of the namespace",
-    ),
-    Flag(
-        "stale-ok",
-        "DURATION",
-        "",
-        "with -onetime: after so long, a whole set of an earlier life will do,\nif it came from exactly these ConfigMaps",
-    ),
-    Flag(
-        "sync-interval",
-        "DURATION",
-        "1m0s",
-        "how often to look without -watch; with it, the safety net",
-    ),
-    Flag(
-        "token-file",
-        "PATH",
-        "/var/run/secrets/kubernetes.io/serviceaccount/token",
-        "the bearer token, read again whenever it changes;\nover http it is sent only if this flag is given",
-    ),
-    Flag(
-        "trafficsplit",
-        "[NS/]NAME",
-        "",
-        "a TrafficSplit whose weights are merged; repeatable, implies -smi",
-    ),
-    Flag(
-        "trafficsplit-api-version",
-        "VERSION",
-        "",
-        "the version of split.smi-spec.io to use (default: the server is asked)",
-    ),
-    Flag("version", "", "", "print the version and exit"),
-    Flag("watch", "", "", "follow changes as they happen"),
-];
-
-/// The text of `-h`.
-pub fn usage() -> String {
-    let mut text = String::from("Usage of crossover: crossover [flags] [-- command [arguments]]\n");
-    for Flag(name, value, default, help) in FLAGS {
-        text += "  -";
-        text += name;
-        if !value.is_empty() {
-            text += " ";
-            text += value;
-        }
-        for line in help.lines() {
-            text += "\n    \t";
-            text += line;
-        }
-        if !default.is_empty() {
-            text += " (default ";
-            text += default;
-            text += ")";
-        }
-        text += "\n";
-    }
-    text
 }
 
 /// Reads the command line (without the program's name).
@@ -283,135 +126,133 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, Error> {
-    let mut args = args.into_iter();
-    let (flags, wraps) = go_args(&mut args)?;
-    let word = |word: OsString| CString::new(word.into_vec()).ok();
-    let words: Vec<CString> = args.filter_map(word).collect();
-    if flags.iter().any(|flag| flag == "--help") {
+    let mut args = Args::read(args)?;
+    if args.help {
         return Ok(Command::Help);
     }
-    let mut args = Arguments::from_vec(flags);
-    if switch(&mut args, "--version") {
+    if args.switch(&flags::VERSION) {
         return Ok(Command::Version);
     }
-    let output_dir = path(&mut args, "--output-dir").unwrap_or_else(|| "/srv/runtime".into());
-    let (once, dry_run) = (
-        switch(&mut args, "--onetime"),
-        switch(&mut args, "--dry-run"),
-    );
-    // Other flags may stand beside them: a pod's container and its probes can share their own.
-    let probe = match (switch(&mut args, "--ready"), switch(&mut args, "--live")) {
+    // Other flags may stand beside a probe: a pod's container and its probes can share theirs.
+    let probe = match (args.switch(&flags::READY), args.switch(&flags::LIVE)) {
         (false, false) => None,
         (true, false) => Some(Probe::Ready),
         (false, true) => Some(Probe::Live),
-        (true, true) => {
-            return Err(Error::Usage("-ready and -live are two questions".into()));
-        }
+        (true, true) => return usage_error("-ready and -live cannot be combined"),
     };
-    let excluded = once || dry_run || probe.is_some();
-    if let (Some(probe), false) = (probe, wraps) {
-        return Ok(Command::Probe(probe, output_dir));
+    match probe {
+        Some(_) if args.command.is_some() => usage_error(NOT_WITH_A_COMMAND),
+        Some(probe) => Ok(Command::Probe(probe, output_dir(&mut args))),
+        None => Ok(Command::Run(Box::new(config(args, &env)?))),
     }
-    let drain = last(&mut args, "--drain");
-    let drain = drain.map(|text| duration("drain", &text)).transpose()?;
-    if drain.is_some() && excluded {
-        let what = "-drain is for what stays: it does not go with -onetime and -dry-run";
-        return Err(Error::Usage(what.into()));
-    }
-    let wrapped = wrapped(&mut args, wraps, words, drain, excluded)?;
-    let patience = patience(&mut args, once)?;
+}
 
-    let namespace = last(&mut args, "--namespace");
+/// The error for flags that end the program, or write nothing, while a command needs it.
+const NOT_WITH_A_COMMAND: &str =
+    "-onetime, -dry-run, -ready and -live cannot be used with a command";
+
+fn usage_error<T>(what: &str) -> Result<T, Error> {
+    Err(Error::Usage(what.to_owned()))
+}
+
+/// Reads all that a run is given.
+fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
+    let once = args.switch(&flags::ONETIME);
+    let dry_run = args.switch(&flags::DRY_RUN);
+    let Lifetime {
+        child,
+        lingers,
+        patience,
+    } = lifetime(&mut args, once, dry_run)?;
     let namespace = NamespaceChoice {
-        flag: namespace,
-        env: &env,
+        flag: args.given(&flags::NAMESPACE),
+        env,
     };
-    let configmaps = objects(&mut args, "--configmap", &namespace)?;
+    let configmaps = objects(&mut args, &flags::CONFIGMAP, &namespace)?;
     if configmaps.is_empty() {
-        return Err(Error::Usage(
-            "no -configmap is given: name at least one".into(),
-        ));
+        return usage_error("-configmap is required");
     }
     refuse_mirrors(&configmaps)?;
-    let named = objects(&mut args, "--trafficsplit", &namespace)?;
-    let splits = match switch(&mut args, "--smi") {
-        _ if !named.is_empty() => SplitChoice::Named(named),
-        true => SplitChoice::All(namespace.get()?),
-        false => SplitChoice::None,
-    };
-    let split_version = match last(&mut args, "--trafficsplit-api-version") {
-        Some(version) if !is_label(&version) => {
-            return Err(bad(
-                "trafficsplit-api-version",
-                &version,
-                "a version is v1alpha2",
-            ));
-        }
-        version => version,
-    };
-
-    let apiserver = apiserver(last(&mut args, "--apiserver"), &env)?;
+    let splits = splits(&mut args, &namespace)?;
+    let split_version = args.given(&flags::TRAFFICSPLIT_API_VERSION);
+    if let Some(version) = split_version.as_ref().filter(|text| !is_label(text)) {
+        let why = "must be a version such as v1alpha2";
+        return Err(invalid(&flags::TRAFFICSPLIT_API_VERSION, version, why));
+    }
+    let apiserver = apiserver(args.given(&flags::APISERVER), env)?;
     // A token belongs to TLS; in the clear it goes out only where the user asked for that.
-    let token_file = match path(&mut args, "--token-file") {
-        Some(given) => Some(given),
-        None if apiserver.starts_with("https:") => Some(Path::new(SERVICE_ACCOUNT).join("token")),
-        None => None,
-    };
-    let sync_interval = match last(&mut args, "--sync-interval") {
-        Some(text) => sync_interval(&text)?,
-        None => Duration::from_secs(60),
-    };
-    let log_json = match last(&mut args, "--log-format").as_deref() {
-        None | Some("text") => false,
-        Some("json") => true,
-        Some(other) => return Err(bad("log-format", other, "text and json are known")),
-    };
-    let watch = last(&mut args, "--watch").map_or(wrapped.is_some(), |value| value == "true");
-    let config = Config {
+    let token_file = args.path(&flags::TOKEN_FILE);
+    let by_default = flags::TOKEN_FILE.default.map(PathBuf::from);
+    let token_file = token_file.or(by_default.filter(|_| apiserver.starts_with("https:")));
+    let watch = args.given(&flags::WATCH);
+    let watch = watch.map_or(child.is_some(), |value| value == "true");
+    Ok(Config {
         apiserver,
-        ca_file: path(&mut args, "--ca-file"),
-        insecure: switch(&mut args, "--insecure"),
+        ca_file: args.path(&flags::CA_FILE),
+        insecure: args.switch(&flags::INSECURE),
         token_file,
         configmaps,
-        output_dir,
+        output_dir: output_dir(&mut args),
         mode: match (once, watch) {
             (true, _) => Mode::Once,
             (false, true) => Mode::Follow,
             (false, false) => Mode::Poll,
         },
-        sync_interval,
+        sync_interval: sync_interval(&args.value(&flags::SYNC_INTERVAL))?,
         dry_run,
         splits,
         split_version,
-        publish: last(&mut args, "--publish").is_none_or(|value| value == "true"),
-        log_json,
-        lingers: drain.filter(|_| wrapped.is_none()),
-        wrapped,
+        publish: args.switch(&flags::PUBLISH),
+        log_json: match args.value(&flags::LOG_FORMAT).as_str() {
+            "text" => false,
+            "json" => true,
+            other => return Err(invalid(&flags::LOG_FORMAT, other, "must be text or json")),
+        },
+        wrapped: child,
+        lingers,
         patience,
-    };
-    Ok(Command::Run(Box::new(config)))
+    })
 }
 
-/// What stands after `--`. `excluded`: a flag is given that leaves no room for it.
-fn wrapped(
-    args: &mut Arguments,
-    wraps: bool,
-    words: Vec<CString>,
-    drain: Option<Duration>,
-    excluded: bool,
-) -> Result<Option<ChildSpec>, Error> {
-    let usage = |what: &str| Err(Error::Usage(what.into()));
-    let admin = last(args, "--envoy-admin");
-    if !wraps {
-        return Ok(None);
+/// How long a run goes on, and beside what.
+struct Lifetime {
+    child: Option<ChildSpec>,
+    lingers: Option<Duration>,
+    patience: Patience,
+}
+
+/// Reads the command, and the flags that say when it or the program ends.
+fn lifetime(args: &mut Args, once: bool, dry_run: bool) -> Result<Lifetime, Error> {
+    let command = args.command.take();
+    if command.is_some() && (once || dry_run) {
+        return usage_error(NOT_WITH_A_COMMAND);
     }
-    if excluded {
-        return usage("a command stays: -onetime, -dry-run, -ready and -live do not go with --");
+    let drain = limit(args, &flags::DRAIN)?;
+    if drain.is_some() && (once || dry_run) {
+        return usage_error("-drain cannot be combined with -onetime or -dry-run");
     }
+    let patience = Patience {
+        timeout: limit(args, &flags::ONETIME_TIMEOUT)?,
+        stale_ok: limit(args, &flags::STALE_OK)?,
+    };
+    if patience != Patience::default() && !once {
+        let flag = match patience.timeout {
+            Some(_) => &flags::ONETIME_TIMEOUT,
+            None => &flags::STALE_OK,
+        };
+        return usage_error(&format!("{flag} requires -onetime"));
+    }
+    let admin = args.value(&flags::ENVOY_ADMIN);
+    let Some(words) = command else {
+        return Ok(Lifetime {
+            child: None,
+            lingers: drain,
+            patience,
+        });
+    };
     if words.is_empty() {
-        return usage("no command follows --");
+        return usage_error("missing command after --");
     }
-    let admin = admin.unwrap_or_else(|| "http://127.0.0.1:9901".into());
     let drain = match drain {
         Some(lasts) => Some(Drain {
             lasts,
@@ -419,97 +260,32 @@ fn wrapped(
         }),
         None => None,
     };
-    Ok(Some(ChildSpec { words, drain }))
-}
-
-/// The limits of `-onetime`.
-fn patience(args: &mut Arguments, once: bool) -> Result<Patience, Error> {
-    let mut limit = |flag: &'static str, name| match last(args, flag) {
-        Some(_) if !once => {
-            let what = format!("-{name} is for -onetime: give that too");
-            Err(Error::Usage(what))
-        }
-        Some(text) => duration(name, &text).map(Some),
-        None => Ok(None),
-    };
-    Ok(Patience {
-        timeout: limit("--onetime-timeout", "onetime-timeout")?,
-        stale_ok: limit("--stale-ok", "stale-ok")?,
+    Ok(Lifetime {
+        child: Some(ChildSpec { words, drain }),
+        lingers: None,
+        patience,
     })
 }
 
-/// Turns Go's syntax (`-x`, `--x`, `-x=v`, `-x v`) into the `--x v` pairs that pico-args reads, up
-/// to a `--`. True: there is one.
-fn go_args(args: &mut impl Iterator<Item = OsString>) -> Result<(Vec<OsString>, bool), Error> {
-    let usage = |what: String| Err(Error::Usage(what));
-    let mut pairs = Vec::new();
-    while let Some(arg) = args.next() {
-        let Some(arg) = arg.to_str() else {
-            return usage(format!("an argument is not UTF-8: {arg:?}"));
-        };
-        if arg == "--" {
-            return Ok((pairs, true));
-        }
-        let dashed = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
-        let Some(body) = dashed.filter(|body| !body.is_empty()) else {
-            return usage(format!("unexpected argument: {arg:?}"));
-        };
-        let (name, value) = match body.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (body, None),
-        };
-        if matches!(name, "h" | "help") {
-            return Ok((vec!["--help".into()], false));
-        }
-        let Some(flag) = FLAGS.iter().find(|flag| flag.0 == name) else {
-            let given = format!("-{name}");
-            return usage(format!("flag provided but not defined: {given:?}"));
-        };
-        let value = match (flag.1.is_empty(), value) {
-            (true, None) => "true".to_owned(),
-            (true, Some(value)) => match value.as_str() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => "true".to_owned(),
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => "false".to_owned(),
-                _ => return Err(bad(name, &value, "true and false are known")),
-            },
-            (false, Some(value)) => value,
-            (false, None) => match args.next().map(OsString::into_string) {
-                Some(Ok(value)) => value,
-                _ => return usage(format!("flag needs an argument: -{name}")),
-            },
-        };
-        if value.starts_with("--") {
-            // Almost surely a forgotten value; pico-args would take it for a flag.
-            return usage(format!("flag needs an argument: -{name} (found {value:?})"));
-        }
-        pairs.push(format!("--{name}").into());
-        pairs.push(value.into());
+/// Reads a duration that has no default.
+fn limit(args: &mut Args, flag: &Flag) -> Result<Option<Duration>, Error> {
+    let given = args.given(flag);
+    given.map(|text| duration(flag, &text)).transpose()
+}
+
+fn splits(args: &mut Args, namespace: &NamespaceChoice) -> Result<SplitChoice, Error> {
+    let named = objects(args, &flags::TRAFFICSPLIT, namespace)?;
+    let all = args.switch(&flags::SMI);
+    if !named.is_empty() {
+        Ok(SplitChoice::Named(named))
+    } else if all {
+        Ok(SplitChoice::All(namespace.get()?))
+    } else {
+        Ok(SplitChoice::None)
     }
-    Ok((pairs, false))
 }
 
-fn bad(name: &str, value: &str, why: &str) -> Error {
-    Error::Usage(format!("invalid value {value:?} for flag -{name}: {why}"))
-}
-
-/// Every value of a flag, in order.
-fn all(args: &mut Arguments, name: &'static str) -> Vec<String> {
-    // Every pair is complete and UTF-8, so nothing can fail here.
-    args.values_from_str(name).unwrap_or_default()
-}
-
-/// The value that counts: as in Go, the last one.
-fn last(args: &mut Arguments, name: &'static str) -> Option<String> {
-    all(args, name).pop()
-}
-
-fn switch(args: &mut Arguments, name: &'static str) -> bool {
-    last(args, name).is_some_and(|value| value == "true")
-}
-
-/// An empty path means the default, as in the Go program.
-fn path(args: &mut Arguments, name: &'static str) -> Option<PathBuf> {
-    last(args, name)
-        .filter(|text| !text.is_empty())
-        .map(PathBuf::from)
+fn output_dir(args: &mut Args) -> PathBuf {
+    let given = args.path(&flags::OUTPUT_DIR);
+    given.unwrap_or_else(|| flags::OUTPUT_DIR.default.unwrap_or_default().into())
 }

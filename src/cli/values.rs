@@ -1,17 +1,19 @@
-//! What the values of flags may be: URLs, names, durations. Owns: reading and refusing them.
+//! The values of flags: URLs, names, durations. Owns: how they are read, and which are refused.
 
-use std::path::Path;
 use std::time::Duration;
 
-use pico_args::Arguments;
 use ureq::http::Uri;
 
-use super::{SERVICE_ACCOUNT, all, bad};
+use super::flags::{self, Flag};
+use super::syntax::{Args, invalid};
 use crate::error::Error;
 use crate::output::manifest::mirror_of;
 use crate::snapshot::ObjectName;
 
-/// Looking more often than this would be a load on the API server and no gain beside a watch.
+/// Where Kubernetes mounts the namespace of a pod.
+const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Polling more often than this would load the API server, and gain nothing over a watch.
 const SHORTEST_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 pub fn apiserver(
@@ -25,9 +27,10 @@ pub fn apiserver(
         (None, Some(host), Some(port)) => {
             // An IPv6 address, which may have its brackets already.
             let bare = host.trim_start_matches('[').trim_end_matches(']');
-            let host = match bare.contains(':') {
-                true => format!("[{bare}]"),
-                false => host,
+            let host = if bare.contains(':') {
+                format!("[{bare}]")
+            } else {
+                host
             };
             let what = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT";
             (what, format!("https://{host}:{port}"))
@@ -37,8 +40,9 @@ pub fn apiserver(
     self::url(what, url, &["http", "https"])
 }
 
-/// A base URL of such a scheme, as whoever compares or extends its text needs it: the scheme in
-/// lower case, no slash at the end, nothing after the path. `what`: where it is from.
+/// Reads a base URL of one of these schemes, and returns it in the form in which URLs can be compared
+/// and extended: the scheme in lower case, no slash at the end, nothing after the path. `what` says
+/// where it was found.
 pub fn url(what: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
     let refused = |why| {
         Err(Error::Usage(format!(
@@ -52,15 +56,19 @@ pub fn url(what: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
     };
     if names_user {
         // Not echoed: it may be a password.
-        let what = format!("{what} names a user: use -token-file instead");
-        return Err(Error::Usage(what));
+        let what = format!("{what} must not contain a user name or a password");
+        let hint = match schemes {
+            [_] => "",
+            _ => "; use -token-file",
+        };
+        return Err(Error::Usage(what + hint));
     }
     let Ok(uri) = uri else {
-        return refused("it is not a URL");
+        return refused("not a valid URL");
     };
     let form = match schemes {
-        [_] => "it must be http://HOST[:PORT]",
-        _ => "it must be http://HOST[:PORT] or https://HOST[:PORT]",
+        [_] => "must be http://HOST[:PORT]",
+        _ => "must be http://HOST[:PORT] or https://HOST[:PORT]",
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return refused(form);
@@ -74,13 +82,13 @@ pub fn url(what: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
     if host.is_empty()
         || authority.as_str() != host && matches!(authority.port_u16(), None | Some(0))
     {
-        return refused("its port is a number from 1 to 65535");
+        return refused("the port must be a number from 1 to 65535");
     }
     let path = uri.path().trim_end_matches('/');
     Ok(format!("{scheme}://{authority}{path}"))
 }
 
-/// The namespace of objects that are named without one, found only when it is needed.
+/// Finds the namespace of objects that are named without one, once it is needed.
 pub struct NamespaceChoice<'a> {
     pub flag: Option<String>,
     pub env: &'a dyn Fn(&str) -> Option<String>,
@@ -89,8 +97,7 @@ pub struct NamespaceChoice<'a> {
 impl NamespaceChoice<'_> {
     pub fn get(&self) -> Result<String, Error> {
         let service_account = || {
-            let file = Path::new(SERVICE_ACCOUNT).join("namespace");
-            let text = std::fs::read_to_string(file).ok()?;
+            let text = std::fs::read_to_string(OWN_NAMESPACE).ok()?;
             Some(("the service account", text.trim().to_owned()))
         };
         let found = [
@@ -108,33 +115,33 @@ impl NamespaceChoice<'_> {
             .chain(std::iter::once_with(service_account).flatten())
             .find(|(_, value)| !value.is_empty())
             .ok_or_else(|| {
-                let what = "no namespace is known: give -namespace, or set NS or POD_NAMESPACE";
+                let what = "no namespace given: use -namespace, or set NS or POD_NAMESPACE";
                 Error::Usage(what.into())
             })?;
         if !is_label(&namespace) {
             return Err(Error::Usage(format!(
-                "invalid namespace {namespace:?} from {from}"
+                "invalid namespace {namespace:?} from {from}: must be at most 63 of a-z, 0-9 and '-'"
             )));
         }
         Ok(namespace)
     }
 }
 
-/// The objects that a repeatable flag names, each once.
+/// Takes the objects that a repeatable flag names, each once.
 pub fn objects(
-    args: &mut Arguments,
-    name: &'static str,
+    args: &mut Args,
+    flag: &Flag,
     namespace: &NamespaceChoice,
 ) -> Result<Vec<ObjectName>, Error> {
     let mut objects = Vec::new();
-    for value in all(args, name) {
+    for value in args.all(flag) {
         let (ns, object) = match value.split_once('/') {
             Some((ns, object)) => (ns.to_owned(), object),
             None => (namespace.get()?, value.as_str()),
         };
         if !is_label(&ns) || !is_subdomain(object) {
-            let why = "an object is named NAME or NAMESPACE/NAME, of a-z, 0-9, '-' and '.'";
-            return Err(bad(name.trim_start_matches('-'), &value, why));
+            let why = "must be NAME or NAMESPACE/NAME, of a-z, 0-9, '-' and '.'";
+            return Err(invalid(flag, &value, why));
         }
         let object = ObjectName {
             namespace: ns,
@@ -147,28 +154,25 @@ pub fn objects(
     Ok(objects)
 }
 
-/// A mirror is never an input.
+/// Refuses the mirror of a ConfigMap that is given, too: what crossover writes is never an input.
 pub fn refuse_mirrors(configmaps: &[ObjectName]) -> Result<(), Error> {
     let mirror = |object: &&ObjectName| configmaps.contains(&mirror_of(object));
     match configmaps.iter().find(mirror) {
         None => Ok(()),
         Some(object) => {
-            let (name, mirror) = (object.to_string(), mirror_of(object));
-            Err(bad(
-                "configmap",
-                &mirror.to_string(),
-                &format!("it is written from {name}"),
-            ))
+            let why = format!("it is the mirror that crossover writes of {object}");
+            let mirror = mirror_of(object).to_string();
+            Err(invalid(&flags::CONFIGMAP, &mirror, &why))
         }
     }
 }
 
-/// An RFC 1123 label: what a namespace is.
+/// Returns whether a text is an RFC 1123 label, as the name of a namespace must be.
 pub fn is_label(text: &str) -> bool {
     text.len() <= 63 && is_dns_part(text)
 }
 
-/// An RFC 1123 subdomain as Kubernetes reads it: what a ConfigMap's name is.
+/// Returns whether a text is an RFC 1123 subdomain, as the name of a ConfigMap must be.
 fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_part)
 }
@@ -182,19 +186,23 @@ fn is_dns_part(text: &str) -> bool {
 }
 
 pub fn sync_interval(text: &str) -> Result<Duration, Error> {
-    let interval = duration("sync-interval", text)?;
+    let interval = duration(&flags::SYNC_INTERVAL, text)?;
     if interval < SHORTEST_SYNC_INTERVAL {
-        return Err(bad("sync-interval", text, "it is at least 100ms"));
+        return Err(invalid(
+            &flags::SYNC_INTERVAL,
+            text,
+            "must be at least 100ms",
+        ));
     }
     Ok(interval)
 }
 
-pub fn duration(flag: &str, text: &str) -> Result<Duration, Error> {
-    let why = "a duration is 90s, 1m30s, 1.5h or 300ms";
-    go_duration(text).ok_or_else(|| bad(flag, text, why))
+pub fn duration(flag: &Flag, text: &str) -> Result<Duration, Error> {
+    let why = "must be a duration such as 90s, 1m30s, 1.5h or 300ms";
+    go_duration(text).ok_or_else(|| invalid(flag, text, why))
 }
 
-/// Go's `time.ParseDuration`, for durations that are not negative and fit a century.
+/// Reads a duration as Go's `time.ParseDuration` does, if it is not negative and at most a century.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {

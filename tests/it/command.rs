@@ -541,33 +541,33 @@ fn a_drain_does_not_wait_for_the_api_server() {
 #[test]
 fn what_leaves_no_room_for_a_command_is_wrong_usage() {
     for (flags, said) in [
-        (&["-configmap=a", "--"][..], "no command follows --"),
+        (&["-configmap=a", "--"][..], "missing command after --"),
         (
             &["-configmap=a", "-onetime", "--", "true"],
-            "do not go with --",
+            "cannot be used with a command",
         ),
         (
             &["-configmap=a", "-dry-run", "--", "true"],
-            "do not go with --",
+            "cannot be used with a command",
         ),
-        (&["-ready", "--", "true"], "do not go with --"),
-        (&["-live", "--", "true"], "do not go with --"),
+        (&["-ready", "--", "true"], "cannot be used with a command"),
+        (&["-live", "--", "true"], "cannot be used with a command"),
         (
             &["-configmap=a", "-drain=1s", "-onetime"],
-            "-drain is for what stays",
+            "-drain cannot be combined with -onetime or -dry-run",
         ),
         (
             &["-configmap=a", "-drain=1s", "-dry-run"],
-            "-drain is for what stays",
+            "-drain cannot be combined with -onetime or -dry-run",
         ),
         (&["-configmap=a", "-drain=x"], "for flag -drain"),
         (
             &["-configmap=a", "-onetime-timeout=1s"],
-            "-onetime-timeout is for -onetime: give that too",
+            "-onetime-timeout requires -onetime",
         ),
         (
             &["-configmap=a", "-stale-ok=1s", "-watch"],
-            "-stale-ok is for -onetime: give that too",
+            "-stale-ok requires -onetime",
         ),
         (
             &["-configmap=a", "-onetime", "-stale-ok=1"],
@@ -585,13 +585,13 @@ fn what_leaves_no_room_for_a_command_is_wrong_usage() {
                 "--",
                 "true",
             ],
-            "for flag -envoy-admin: it must be http://HOST[:PORT]",
+            "for flag -envoy-admin: must be http://HOST[:PORT]",
         ),
         (
             &["-configmap", "--", "true"],
             "flag needs an argument: -configmap",
         ),
-        (&["--", "true"], "no -configmap is given"),
+        (&["--", "true"], "-configmap is required"),
     ] {
         let flags = [&["-namespace=default"], flags].concat();
         let finished = Crossover::run(&flags);

@@ -374,7 +374,11 @@ fn other_flags_may_stand_beside_them_and_nothing_else_is_needed() {
     }
     let both = Crossover::run(&["-ready", "-live"]);
     assert_eq!(both.code, Some(2));
-    assert!(both.stderr.contains("two questions"), "{}", both.stderr);
+    assert!(
+        both.stderr.contains("-ready and -live cannot be combined"),
+        "{}",
+        both.stderr
+    );
 }
 
 #[test]

@@ -54,11 +54,11 @@ fn an_unknown_flag() {
 }
 
 #[test]
-fn an_argument_that_is_no_flag() {
+fn an_argument_that_is_not_a_flag() {
     refuses(&["envoy"], "unexpected argument: \"envoy\"");
     refuses(&["-watch", "false"], "unexpected argument: \"false\"");
     refuses(&["-configmap=default/a", "-"], "unexpected argument: \"-\"");
-    refuses(&["--"], "no command follows --");
+    refuses(&["--"], "missing command after --");
     refuses(&[""], "unexpected argument: \"\"");
 }
 
@@ -67,16 +67,13 @@ fn a_flag_without_its_value() {
     refuses(&["-configmap"], "flag needs an argument: -configmap");
     refuses(
         &["-output-dir", "--watch"],
-        "flag needs an argument: -output-dir (found \"--watch\")",
+        "flag needs an argument: -output-dir (got \"--watch\")",
     );
 }
 
 #[test]
 fn nothing_to_do() {
-    refuses(
-        &["-namespace=default"],
-        "no -configmap is given: name at least one",
-    );
+    refuses(&["-namespace=default"], "-configmap is required");
 }
 
 /// Where the tests run in a pod, that pod's own namespace would be known.
@@ -87,7 +84,7 @@ fn no_namespace() {
         !std::path::Path::new(mounted).exists(),
         "run this where there is no {mounted}"
     );
-    let want = "no namespace is known: give -namespace, or set NS or POD_NAMESPACE";
+    let want = "no namespace given: use -namespace, or set NS or POD_NAMESPACE";
     refuses(&["-configmap=a"], want);
     refuses(&["-configmap=default/a", "-configmap=b"], want);
 }
@@ -96,17 +93,17 @@ fn no_namespace() {
 fn an_invalid_namespace() {
     refuses(
         &["-configmap=a", "-namespace=A"],
-        "invalid namespace \"A\" from flag -namespace",
+        "invalid namespace \"A\" from flag -namespace: must be at most 63 of a-z, 0-9 and '-'",
     );
     refuses(
         &["-configmap=a", "-namespace=a.b"],
-        "invalid namespace \"a.b\" from flag -namespace",
+        "invalid namespace \"a.b\" from flag -namespace: must be at most 63 of a-z, 0-9 and '-'",
     );
 }
 
 #[test]
 fn an_empty_or_invalid_object_name() {
-    let why = "an object is named NAME or NAMESPACE/NAME, of a-z, 0-9, '-' and '.'";
+    let why = "must be NAME or NAMESPACE/NAME, of a-z, 0-9, '-' and '.'";
     let (long, long_label) = ("a".repeat(254), format!("{}/a", "a".repeat(64)));
     for name in [
         "",
@@ -140,20 +137,20 @@ fn an_empty_or_invalid_object_name() {
 #[test]
 fn a_switch_that_is_neither_on_nor_off() {
     for flag in ["watch", "onetime", "insecure", "dry-run", "smi", "version"] {
-        refuses_value(flag, "yes", "true and false are known");
-        refuses_value(flag, "", "true and false are known");
+        refuses_value(flag, "yes", "must be true or false");
+        refuses_value(flag, "", "must be true or false");
     }
 }
 
 #[test]
 fn a_sync_interval_under_100_ms() {
     for interval in ["99ms", "0", "0s", "99999us", "0.0999s", "1ns"] {
-        refuses_value("sync-interval", interval, "it is at least 100ms");
+        refuses_value("sync-interval", interval, "must be at least 100ms");
     }
 }
 
 #[test]
-fn a_sync_interval_that_is_no_duration() {
+fn a_sync_interval_that_is_not_a_duration() {
     for interval in [
         "",
         "fast",
@@ -170,14 +167,14 @@ fn a_sync_interval_that_is_no_duration() {
         refuses_value(
             "sync-interval",
             interval,
-            "a duration is 90s, 1m30s, 1.5h or 300ms",
+            "must be a duration such as 90s, 1m30s, 1.5h or 300ms",
         );
     }
 }
 
 #[test]
-fn an_apiserver_that_is_no_url() {
-    let why = "it must be http://HOST[:PORT] or https://HOST[:PORT]";
+fn an_apiserver_that_is_not_a_url() {
+    let why = "must be http://HOST[:PORT] or https://HOST[:PORT]";
     for url in [
         "ftp://kubernetes",
         "kubernetes",
@@ -190,7 +187,7 @@ fn an_apiserver_that_is_no_url() {
         refuses_value("apiserver", url, why);
     }
     for url in ["", "https://", "https://a b"] {
-        refuses_value("apiserver", url, "it is not a URL");
+        refuses_value("apiserver", url, "not a valid URL");
     }
     // None of these is the scheme's own port.
     for url in [
@@ -199,7 +196,11 @@ fn an_apiserver_that_is_no_url() {
         "https://a:65536",
         "https://[::1]:x",
     ] {
-        refuses_value("apiserver", url, "its port is a number from 1 to 65535");
+        refuses_value(
+            "apiserver",
+            url,
+            "the port must be a number from 1 to 65535",
+        );
     }
 }
 
@@ -210,16 +211,16 @@ fn a_password_in_a_url_without_telling_it() {
         "https://me:se cret@kubernetes",
     ] {
         let flags = ["-configmap=default/a", "-apiserver", url];
-        let want = "flag -apiserver names a user: use -token-file instead";
+        let want = "flag -apiserver must not contain a user name or a password; use -token-file";
         refuses(&flags, want);
-        assert!(!Crossover::run(&flags).stderr.contains("me:"));
+        assert!(!Crossover::run(&flags).stderr.contains("me:se"));
     }
 }
 
 #[test]
 fn a_log_format_that_is_not_known() {
-    refuses_value("log-format", "xml", "text and json are known");
-    refuses_value("log-format", "", "text and json are known");
+    refuses_value("log-format", "xml", "must be text or json");
+    refuses_value("log-format", "", "must be text or json");
 }
 
 #[test]
