@@ -45,6 +45,8 @@ pub enum Error {
         code: u16,
         /// What the server says.
         message: String,
+        /// What the operator can do; may be empty.
+        hint: String,
         /// How long the server wants to be left alone.
         retry_after: Option<Duration>,
     },
@@ -90,11 +92,41 @@ pub enum Error {
     },
 }
 
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// List objects.
+    List,
+    /// Watch objects.
+    Watch,
+    /// Read one object.
+    Get,
+    /// Write a new object.
+    Create,
+    /// Replace an object.
+    Update,
+    /// Find out which versions of its group are served.
+    Discover,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verb::List => "list",
+            Verb::Watch => "watch",
+            Verb::Get => "get",
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Discover => "find the version of",
+        })
+    }
+}
+
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// "list", "watch"; of a mirror "get", "create", "update".
-    pub verb: &'static str,
+    /// What is asked for.
+    pub verb: Verb,
     /// The plural resource: "configmaps".
     pub resource: &'static str,
     /// The API group, empty for the core one.
@@ -103,20 +135,6 @@ pub struct Target {
     pub namespace: String,
     /// The object's name; `None`: all of them.
     pub name: Option<String>,
-}
-
-impl Target {
-    fn is_mirror(&self) -> bool {
-        matches!(self.verb, "get" | "create" | "update")
-    }
-
-    /// All that whoever makes this request needs, as a Role has it; but for "create".
-    fn verbs(&self) -> &'static str {
-        match self.is_mirror() {
-            true => "[\"get\", \"update\"]",
-            false => "[\"list\", \"watch\"]",
-        }
-    }
 }
 
 impl fmt::Display for Target {
@@ -216,41 +234,17 @@ impl fmt::Display for Error {
                 target,
                 code,
                 message,
+                hint,
                 ..
             } => {
                 write!(
                     f,
                     "failed to {target}: the API server answers {code}: {message}"
                 )?;
-                match code {
-                    401 => f.write_str(" (is the token expired, or of another cluster?)"),
-                    403 => {
-                        let Target {
-                            resource,
-                            group,
-                            namespace,
-                            name,
-                            ..
-                        } = &**target;
-                        write!(
-                            f,
-                            " (grant it by a Role in namespace {namespace}: apiGroups [\"{group}\"], \
-                             resources [\"{resource}\"], verbs {}",
-                            target.verbs()
-                        )?;
-                        if let Some(name) = name {
-                            write!(f, ", resourceNames [\"{name}\"]")?;
-                        }
-                        // RBAC cannot bind a create to a name: there is none yet.
-                        f.write_str(if target.is_mirror() {
-                            "; and verbs [\"create\"] in a rule without resourceNames; or give \
-                             -publish=false)"
-                        } else {
-                            ")"
-                        })
-                    }
-                    _ => Ok(()),
+                if hint.is_empty() {
+                    return Ok(());
                 }
+                write!(f, " ({hint})")
             }
             Error::Answer { target, what } => write!(f, "failed to {target}: {what}"),
             Error::Missing { target } => write!(

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod client;
 pub mod discovery;
 pub mod health;
+pub mod hint;
 pub mod list_watch;
 pub mod object;
 pub mod pages;
@@ -81,11 +82,12 @@ pub fn collection_path(target: &Target, version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Verb;
 
     #[test]
     fn what_the_server_says_is_escaped_where_a_query_needs_it() {
         let target = Target {
-            verb: "watch",
+            verb: Verb::Watch,
             resource: "configmaps",
             group: "",
             namespace: "n".to_owned(),

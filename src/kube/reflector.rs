@@ -8,10 +8,11 @@ use std::time::Instant;
 use log::{debug, info, warn};
 
 use crate::backoff::Repeats;
-use crate::error::{Chain, Error, Kind, Target};
+use crate::error::{Chain, Error, Kind, Target, Verb};
 use crate::gather;
 use crate::kube::api::{self, WatchEvent};
 use crate::kube::health::ApiServer;
+use crate::kube::hint;
 use crate::kube::list_watch::{Failure, Input, ListWatch, ObjectVersions, Request, SyncMode};
 use crate::kube::object::{Object, ObjectKind, Projection};
 use crate::kube::pages::Pages;
@@ -82,7 +83,7 @@ impl Reflector {
         Reflector {
             kind,
             target: Target {
-                verb: "list",
+                verb: Verb::List,
                 resource,
                 group,
                 namespace,
@@ -220,8 +221,8 @@ impl Reflector {
             ),
         };
         self.target.verb = match purpose {
-            Purpose::List | Purpose::Check => "list",
-            Purpose::Watch => "watch",
+            Purpose::List | Purpose::Check => Verb::List,
+            Purpose::Watch => Verb::Watch,
         };
         let answer = server.ask(&self.target, &path, extent);
         let now = Instant::now();
@@ -418,13 +419,7 @@ impl Reflector {
         now: Instant,
     ) -> Option<Error> {
         let (code, retry_after) = (response.status, response.retry_after);
-        let (target, message) = (Box::new(self.target.clone()), api::status(body).message);
-        let error = Error::Status {
-            target,
-            code,
-            message,
-            retry_after,
-        };
+        let error = hint::refusal(hint::Purpose::Read, &self.target, code, body, retry_after);
         if error.kind() == Kind::Transient {
             self.put_off(purpose, error, server, now);
             return None;

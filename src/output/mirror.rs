@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::backoff::{Backoff, Random};
-use crate::error::{Chain, Error, Target};
+use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::api::{self, Mirrored};
 use crate::kube::client::Method;
 use crate::kube::collection_path;
 use crate::kube::health::ApiServer;
+use crate::kube::hint::{self, Purpose};
 use crate::kube::object::{ObjectKind, Projection};
 use crate::net::response::{Progress, Response};
 use crate::output::manifest;
@@ -61,7 +62,7 @@ impl Mirror {
         let kind = ObjectKind::ConfigMap;
         let (resource, group) = (kind.plural(), kind.group());
         let target = Target {
-            verb: "get",
+            verb: Verb::Get,
             resource,
             group,
             namespace,
@@ -168,7 +169,7 @@ impl Mirror {
     }
 
     fn look(&mut self, server: &mut ApiServer) {
-        self.target.verb = "get";
+        self.target.verb = Verb::Get;
         let path = self.path();
         match server.try_ask(Method::Get, &self.target, &path, Projection::Full) {
             Ok(answer) => {
@@ -224,9 +225,9 @@ impl Mirror {
             source: e.into(),
         })?;
         let (verb, method, path) = match exists {
-            true => ("update", Method::Put(&body), self.path()),
+            true => (Verb::Update, Method::Put(&body), self.path()),
             false => (
-                "create",
+                Verb::Create,
                 Method::Post(&body),
                 collection_path(&self.target, "v1"),
             ),
@@ -309,15 +310,9 @@ impl Mirror {
     }
 
     fn refused(&mut self, response: &Response, body: &[u8], server: &mut ApiServer, now: Instant) {
-        let (target, status) = (self.boxed_target(), api::status(body));
         let (code, retry_after) = (response.status, response.retry_after);
-        let error = Error::Status {
-            target,
-            code,
-            message: status.message,
-            retry_after,
-        };
-        let overtaken = code == 409 || code == 404 && self.target.verb == "update";
+        let error = hint::refusal(Purpose::Mirror, &self.target, code, body, retry_after);
+        let overtaken = code == 409 || code == 404 && self.target.verb == Verb::Update;
         if overtaken && self.races < RACES {
             // Somebody was faster: look again what is there.
             self.races += 1;

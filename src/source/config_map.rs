@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
-use crate::error::{Chain, Error, Target};
+use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
 use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
@@ -181,7 +181,7 @@ impl ConfigMapSource {
         self.refused = None;
         let kind = ObjectKind::ConfigMap;
         let target = Target {
-            verb: "list",
+            verb: Verb::List,
             resource: kind.plural(),
             group: kind.group(),
             namespace: self.object.namespace.clone(),

@@ -8,10 +8,11 @@ use log::{info, warn};
 
 use crate::backoff::Backoff;
 use crate::cli::SplitChoice;
-use crate::error::{Chain, Error, Kind, Target};
+use crate::error::{Chain, Error, Kind, Target, Verb};
 use crate::kube::api;
 use crate::kube::discovery::{Discovery, WHILE_HOLDING};
 use crate::kube::health::ApiServer;
+use crate::kube::hint::{self, Purpose};
 use crate::kube::list_watch::SyncMode;
 use crate::kube::object::{ObjectKind, Projection};
 use crate::kube::reflector::{Event, Reflector};
@@ -69,7 +70,7 @@ impl Smi {
         }
         let (resource, group) = (kind.plural(), kind.group());
         let target = Target {
-            verb: "find the version of",
+            verb: Verb::Discover,
             resource,
             group,
             namespace,
@@ -264,12 +265,8 @@ impl Smi {
         };
         let code = response.status;
         if matches!(code, 401 | 429 | 500..=599) {
-            let error = Error::Status {
-                target: Box::new(self.target.clone()),
-                code,
-                message: api::status(&body).message,
-                retry_after: response.retry_after,
-            };
+            let retry_after = response.retry_after;
+            let error = hint::refusal(Purpose::Read, &self.target, code, &body, retry_after);
             match code {
                 401 => server.failed(error, now),
                 _ => self.put_off(&error, server, now),

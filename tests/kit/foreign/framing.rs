@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossover::error::Target;
+use crossover::error::{Target, Verb};
 use crossover::kube::api;
 use crossover::kube::auth::Roots;
 use crossover::kube::client::{Client, Method};
@@ -164,7 +164,7 @@ impl Wire {
         let (word, words) = channel();
         self.jobs.send(Job { pieces, words }).unwrap();
         let target = Target {
-            verb: "list",
+            verb: Verb::List,
             resource: "configmaps",
             group: "",
             namespace: "test".to_owned(),
