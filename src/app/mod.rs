@@ -19,7 +19,7 @@ use log::{info, warn};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::backoff::{Notices, Random};
-use crate::cli::{Config, Drain, Mode, Patience};
+use crate::cli::{Config, Patience};
 use crate::error::Error;
 use crate::kube::auth::Roots;
 use crate::kube::client::Client;
@@ -32,6 +32,7 @@ use crate::net::response::Response;
 use crate::output::Output;
 use crate::output::mirror::Mirror;
 use crate::poll;
+use crate::process::child::Drain;
 use crate::process::signals::{Signals, Wakeup};
 use crate::snapshot::{ObjectName, Origin, Snapshot};
 use crate::source::config_map::ConfigMapSource;
@@ -140,30 +141,29 @@ struct App {
 impl App {
     fn new(config: Config, mut server: ApiServer, signals: Signals) -> App {
         let Config {
+            apiserver: _,
+            ca_file: _,
+            insecure: _,
+            token_file: _,
             configmaps,
             output_dir,
-            mode,
+            sync,
             sync_interval,
             dry_run,
-            ..
-        } = config;
-        let Config {
             splits,
             split_version,
             publish,
+            log_json: _,
             wrapped,
+            lingers: _,
             patience,
-            ..
         } = config;
         let now = Instant::now();
-        let manner = match mode {
+        let once = sync == SyncMode::Once;
+        let manner = match patience.timeout {
             // There is time to see that what is bad has become good.
-            Mode::Once if patience.timeout.is_some() => SyncMode::Poll(ONCE_EVERY),
-            Mode::Once => SyncMode::Once,
-            // A dry run without -watch has nothing to wait for once it has printed.
-            Mode::Poll if dry_run => SyncMode::Once,
-            Mode::Poll => SyncMode::Poll(sync_interval),
-            Mode::Follow => SyncMode::Watch(sync_interval),
+            Some(_) if once => SyncMode::Poll(ONCE_EVERY),
+            _ => sync,
         };
         server.hasty = manner == SyncMode::Once;
         let follow = |object: &ObjectName| {
@@ -171,7 +171,6 @@ impl App {
             let kind = ObjectKind::ConfigMap;
             Reflector::new(kind, namespace, Some(name), manner, now)
         };
-        let once = mode == Mode::Once || manner == SyncMode::Once;
         let followed = configmaps.iter().map(follow).collect();
         let smi = Smi::new(splits, split_version, sync_interval, manner, now);
         let (waiting, drain) = PendingChild::new(wrapped, now);

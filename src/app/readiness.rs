@@ -8,11 +8,11 @@ use log::{info, warn};
 
 use super::App;
 use crate::backoff::Notices;
-use crate::cli::{ChildSpec, Drain};
 use crate::envoy::admin;
 use crate::error::{Chain, Error};
 use crate::kube::reflector::Reflector;
 use crate::output::probe::READY;
+use crate::process::child::{ChildSpec, Drain};
 use crate::source::config_map::ConfigMapSource;
 use crate::xds::desired::Observed;
 
@@ -21,7 +21,7 @@ const CHILD_FRESHNESS_WAIT: Duration = Duration::from_secs(5);
 
 /// A command that has yet to start.
 pub struct PendingChild {
-    words: Vec<CString>,
+    argv: Vec<CString>,
     /// Of the wait, from its fifth second on.
     pub notices: Notices,
 }
@@ -29,18 +29,18 @@ pub struct PendingChild {
 impl PendingChild {
     /// Nothing is there yet.
     pub fn new(wrapped: Option<ChildSpec>, now: Instant) -> (Option<PendingChild>, Option<Drain>) {
-        let Some(ChildSpec { words, drain }) = wrapped else {
+        let Some(ChildSpec { argv, drain }) = wrapped else {
             return (None, None);
         };
         let notices = Notices::new(now, CHILD_FRESHNESS_WAIT);
-        (Some(PendingChild { words, notices }), drain)
+        (Some(PendingChild { argv, notices }), drain)
     }
 }
 
 impl App {
     /// Starts the command once Envoy finds all that it needs.
     pub(super) fn start_command(&mut self, now: Instant) -> Result<(), Error> {
-        let Some(PendingChild { words, mut notices }) = self.waiting.take() else {
+        let Some(PendingChild { argv, mut notices }) = self.waiting.take() else {
             return Ok(());
         };
         let late = now >= self.started + CHILD_FRESHNESS_WAIT;
@@ -54,35 +54,36 @@ impl App {
                 let reason = self.obstacle();
                 warn!(reason; "the command starts on files of an earlier life");
             }
-            self.signals.start(&words, self.drain.is_some())?;
-            info!(command:% = words[0].to_string_lossy(); "started the command");
+            self.signals.start(&argv, self.drain.is_some())?;
+            info!(command:% = argv[0].to_string_lossy(); "started the command");
             return Ok(());
         }
         if let Some(lasts) = notices.due(now) {
             let (seconds, reason) = (lasts.as_secs(), self.obstacle());
             warn!(seconds, reason; "the command waits for its first files");
         }
-        self.waiting = Some(PendingChild { words, notices });
+        self.waiting = Some(PendingChild { argv, notices });
         Ok(())
     }
 
     /// SIGTERM has come: the command gets it once its Envoy has had time to drain.
     pub(super) fn drain(&mut self) {
-        let Some(Drain { lasts, admin }) = &self.drain else {
+        let Some(Drain { drain_time, admin }) = &self.drain else {
             return;
         };
         // So that what is waited for below is not called away by this very signal.
         let now = Instant::now();
         self.signals
-            .forward_sigterm_at(now + admin::ANSWERS_WITHIN + *lasts);
+            .forward_sigterm_at(now + admin::ANSWERS_WITHIN + *drain_time);
         match admin::drain(admin, self.signals.clone()) {
-            Ok(()) => info!(wait:? = lasts; "told Envoy to drain"),
+            Ok(()) => info!(wait:? = drain_time; "told Envoy to drain"),
             Err(error) => {
                 let message = "Envoy cannot be told to drain: waiting all the same";
-                warn!(error:% = error, wait:? = lasts; "{message}");
+                warn!(error:% = error, wait:? = drain_time; "{message}");
             }
         }
-        self.signals.forward_sigterm_at(Instant::now() + *lasts);
+        self.signals
+            .forward_sigterm_at(Instant::now() + *drain_time);
     }
 
     /// Tells probes how far it is.

@@ -12,8 +12,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::kube::list_watch::SyncMode;
 use crate::output::probe::Probe;
+use crate::process::child::{ChildSpec, Drain};
 use crate::snapshot::ObjectName;
+use crate::source::smi::SplitChoice;
 use flags::Flag;
 pub use flags::usage;
 use syntax::{Args, invalid};
@@ -49,8 +52,8 @@ pub struct Config {
     pub configmaps: Vec<ObjectName>,
     /// The directory that the files are written to.
     pub output_dir: PathBuf,
-    /// How long the run goes on, and how it learns of changes.
-    pub mode: Mode,
+    /// How changes are learned of; `Once` if one publish is all there is to do.
+    pub sync: SyncMode,
     /// The polling interval; with a watch, that of the consistency check.
     pub sync_interval: Duration,
     /// Whether manifests are printed instead of files written.
@@ -67,11 +70,11 @@ pub struct Config {
     pub wrapped: Option<ChildSpec>,
     /// How long to go on after SIGTERM, if there is no command.
     pub lingers: Option<Duration>,
-    /// How long `Mode::Once` tries.
+    /// How long `-onetime` tries.
     pub patience: Patience,
 }
 
-/// How long `Mode::Once` tries before it ends without being done.
+/// How long `-onetime` tries before it ends without being done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
     /// How long to retry, whatever the failure, zero meaning forever; `None` to let the kind of failure
@@ -79,46 +82,6 @@ pub struct Patience {
     pub timeout: Option<Duration>,
     /// How long until the complete files of a previous run are accepted; `None` for never.
     pub stale_ok: Option<Duration>,
-}
-
-/// A command to start once the files that its Envoy needs are there.
-#[derive(Debug)]
-pub struct ChildSpec {
-    /// The command and its arguments, at least one word.
-    pub words: Vec<CString>,
-    /// How its Envoy is drained; `None` if SIGTERM is forwarded at once.
-    pub drain: Option<Drain>,
-}
-
-/// How a command's Envoy is drained before SIGTERM is forwarded.
-#[derive(Debug)]
-pub struct Drain {
-    /// How long its listeners drain.
-    pub lasts: Duration,
-    /// The base URL of Envoy's admin port.
-    pub admin: String,
-}
-
-/// Which TrafficSplits' weights are merged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SplitChoice {
-    /// Nothing is merged.
-    None,
-    /// The ones named, each once, in the order given.
-    Named(Vec<ObjectName>),
-    /// All those of this namespace.
-    All(String),
-}
-
-/// How long a run goes on, and how it learns of changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Publish once, then end.
-    Once,
-    /// List every sync interval.
-    Poll,
-    /// Watch, and check every sync interval that nothing was missed.
-    Follow,
 }
 
 /// Reads the command line (without the program's name).
@@ -184,6 +147,7 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
     let token_file = args.path(&flags::TOKEN_FILE);
     let by_default = flags::TOKEN_FILE.default.map(PathBuf::from);
     let token_file = token_file.or(by_default.filter(|_| apiserver.starts_with("https:")));
+    let sync_interval = sync_interval(&args.value(&flags::SYNC_INTERVAL))?;
     let watch = args.given(&flags::WATCH);
     let watch = watch.map_or(child.is_some(), |value| value == "true");
     Ok(Config {
@@ -193,12 +157,14 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
         token_file,
         configmaps,
         output_dir: output_dir(&mut args),
-        mode: match (once, watch) {
-            (true, _) => Mode::Once,
-            (false, true) => Mode::Follow,
-            (false, false) => Mode::Poll,
+        // A dry run without -watch has nothing to wait for once it has printed.
+        sync: match (once, watch) {
+            (true, _) => SyncMode::Once,
+            (false, true) => SyncMode::Watch(sync_interval),
+            (false, false) if dry_run => SyncMode::Once,
+            (false, false) => SyncMode::Poll(sync_interval),
         },
-        sync_interval: sync_interval(&args.value(&flags::SYNC_INTERVAL))?,
+        sync_interval,
         dry_run,
         splits,
         split_version,
@@ -243,25 +209,25 @@ fn lifetime(args: &mut Args, once: bool, dry_run: bool) -> Result<Lifetime, Erro
         return usage_error(&format!("{flag} requires -onetime"));
     }
     let admin = args.value(&flags::ENVOY_ADMIN);
-    let Some(words) = command else {
+    let Some(argv) = command else {
         return Ok(Lifetime {
             child: None,
             lingers: drain,
             patience,
         });
     };
-    if words.is_empty() {
+    if argv.is_empty() {
         return usage_error("missing command after --");
     }
     let drain = match drain {
-        Some(lasts) => Some(Drain {
-            lasts,
+        Some(drain_time) => Some(Drain {
+            drain_time,
             admin: url("flag -envoy-admin", admin, &["http"])?,
         }),
         None => None,
     };
     Ok(Lifetime {
-        child: Some(ChildSpec { words, drain }),
+        child: Some(ChildSpec { argv, drain }),
         lingers: None,
         patience,
     })

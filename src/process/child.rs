@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
 use nix::sys::signal::SigSet;
@@ -14,6 +14,24 @@ use rustix::process::{
 };
 
 use crate::error::Error;
+
+/// A command to start once Envoy can find its files.
+#[derive(Debug)]
+pub struct ChildSpec {
+    /// The program and its arguments.
+    pub argv: Vec<CString>,
+    /// How the Envoy that it runs is drained, if it is.
+    pub drain: Option<Drain>,
+}
+
+/// What happens before SIGTERM is passed on.
+#[derive(Debug)]
+pub struct Drain {
+    /// How long listeners drain.
+    pub drain_time: Duration,
+    /// The base URL of Envoy's admin port.
+    pub admin: String,
+}
 
 /// A command that has been started and not ended.
 #[derive(Clone, Copy)]

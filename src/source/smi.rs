@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::backoff::Backoff;
-use crate::cli::SplitChoice;
 use crate::error::{Chain, Error, Kind, Target, Verb};
 use crate::kube::api;
 use crate::kube::discovery::{Discovery, WHILE_HOLDING};
@@ -20,6 +19,17 @@ use crate::net::response::{Progress, Response};
 use crate::snapshot::ObjectName;
 use crate::source::traffic_splits::TrafficSplitStore;
 use crate::xds::weights::Split;
+
+/// The TrafficSplits whose weights are merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitChoice {
+    /// No TrafficSplit is read.
+    None,
+    /// These are, each once, in the order given.
+    Named(Vec<ObjectName>),
+    /// All of a namespace are.
+    All(String),
+}
 
 /// The TrafficSplits, in the order of the command line.
 pub struct Smi {
