@@ -1,43 +1,92 @@
 //! Keeps Envoy's xDS files in step with Kubernetes ConfigMaps.
 //!
-//! One thread, one loop, one way through:
+//! One thread, one loop, one way through; `docs/architecture.md` has the whole of it:
 //!
 //! ```text
-//! apiserver --bytes--> lines --events--> list-watch --> observed (what the cluster says)
-//!    --> reconcile --> desired {file name -> bytes} --> publish: stage, one commit, poke --> Envoy
+//! API server --bytes--> net --lines--> kube --events--> source --observed--> xds --desired--> output --files--> Envoy
 //! ```
 //!
-//! - [`app`]: the loop, which owns all state; [`cli`]: the command line.
-//! - [`source`]: what the cluster says of ConfigMaps and TrafficSplits; [`kube`]: the API server's
-//!   client, list-watches among it; [`net`]: connections, TLS, responses.
-//! - [`xds`]: Envoy's configuration as text, pure; [`output`]: the directory, the mirror, a dry run;
-//!   [`envoy`]: the admin port; [`process`]: signals and the command.
-//! - [`snapshot`], [`poll`], [`backoff`], [`error`], [`logging`]: what all of these stand on.
+//! - `app`: the loop, which owns all state. `cli`: the command line.
+//! - `source`: what the cluster says of ConfigMaps and TrafficSplits, as far as it can be trusted.
+//! - `kube`: the API server's client, its list-watches and its objects. `net`: connections, TLS and
+//!   responses.
+//! - `xds`: Envoy's configuration as text; pure. `output`: the directory, the mirror, a dry run.
+//! - `envoy`: Envoy's admin port. `process`: signals and the child.
+//! - `snapshot`, `poll`, `backoff`, `error`, `logging`: what all of these stand on.
 //!
-//! What holds always: one thread; every wait but that for a name look-up is a poll(2) that includes
-//! signals and the next deadline, so that a command gets its signals whatever else is going on; Envoy
-//! sees whole sets only; a secret never reaches a log.
+//! Public is only what the program in `main.rs` calls, and [`testing`].
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-/// Like `collect`, which for a map or set would sort first: 5 KB of code for each type of them.
+/// Collects into a map or set. `collect` would sort first, which costs 5 KB of code for each type
+/// of them; `extend` does not.
 fn gather<T, C: Default + Extend<T>>(items: impl IntoIterator<Item = T>) -> C {
     let mut gathered = C::default();
     gathered.extend(items);
     gathered
 }
 
-pub mod app;
-pub mod backoff;
-pub mod cli;
-pub mod envoy;
-pub mod error;
-pub mod kube;
-pub mod logging;
-pub mod net;
-pub mod output;
-pub mod poll;
-pub mod process;
-pub mod snapshot;
-pub mod source;
-pub mod xds;
+pub(crate) mod app;
+pub(crate) mod backoff;
+pub(crate) mod cli;
+pub(crate) mod envoy;
+pub(crate) mod error;
+pub(crate) mod kube;
+pub(crate) mod logging;
+pub(crate) mod net;
+pub(crate) mod output;
+pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod snapshot;
+pub(crate) mod source;
+pub(crate) mod xds;
+
+pub use app::run;
+pub use cli::{Command, Config, parse, usage};
+pub use error::{Chain, Error};
+pub use logging::install as install_logger;
+pub use output::probe::ask as ask_probe;
+pub use process::signals::Signals;
+
+/// Parts of the program that its fuzz targets and integration tests (`tests/kit/foreign`) feed with
+/// arbitrary input. It is the only door to them, so that the compiler finds code that is not used.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::error::{Target, Verb};
+    pub use crate::kube::auth::Roots;
+    pub use crate::kube::client::{Client, Method};
+    pub use crate::kube::object::{Body, Object, ObjectKind, Projection, TrafficSplitSpec};
+    pub use crate::kube::reflector::Event;
+    pub use crate::net::response::{Progress, Response};
+    pub use crate::snapshot::{Bytes, FileName, ObjectName, ResourceVersion, Snapshot};
+    pub use crate::source::config_map::ConfigMapSource;
+    pub use crate::source::traffic_splits::{TrafficSplitStore, to_split};
+    pub use crate::xds::desired::{ConfigMapFiles, Observed, desired};
+    pub use crate::xds::merge::{Done, Merge};
+    pub use crate::xds::weights::{Backend, Refused, Split, merge, resolve_conflicts};
+
+    /// Objects of the API server as JSON.
+    pub mod api {
+        pub use crate::kube::api::{WatchEvent, event, group, list, mirrored, status};
+    }
+
+    /// The wait on descriptors.
+    pub mod poll {
+        pub use crate::poll::wait;
+    }
+
+    /// ConfigMaps as `-dry-run` and the mirror write them.
+    pub mod manifest {
+        pub use crate::output::manifest::{is_ours, manifests, mirror};
+    }
+
+    /// What is said of a file's text.
+    pub mod validate {
+        pub use crate::xds::validate::{Fault, Verdict, check, cross_check};
+    }
+
+    /// How a file is read.
+    pub mod yaml {
+        pub use crate::xds::yaml::Form;
+    }
+}

@@ -4,41 +4,38 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crossover::cli::{self, Command};
-use crossover::error::{Chain, Error};
-use crossover::process::signals::Signals;
-use crossover::{app, logging};
+use crossover::{Chain, Command, Error, Signals};
 
 fn main() -> ExitCode {
-    on_panic(None);
+    set_panic_hook(None);
     let args = std::env::args_os().skip(1);
-    let command = cli::parse(args, |name| std::env::var(name).ok());
+    let command = crossover::parse(args, |name| std::env::var(name).ok());
     let printed = match command {
         Ok(Command::Run(config)) => {
-            logging::install(config.log_json);
-            let commands = config.wrapped.is_some();
-            let signals = match Signals::install(commands, config.lingers) {
+            crossover::install_logger(config.log_json);
+            let has_child = config.wrapped.is_some();
+            let signals = match Signals::install(has_child, config.lingers) {
                 Ok(signals) => signals,
-                Err(error) => return ExitCode::from(told(&error)),
+                Err(error) => return ExitCode::from(fatal(&error)),
             };
-            on_panic(Some(signals.clone()));
-            let code = app::run(*config, signals.clone()).unwrap_or_else(|error| {
-                let code = told(&error);
+            set_panic_hook(Some(signals.clone()));
+            let code = crossover::run(*config, signals.clone()).unwrap_or_else(|error| {
+                let code = fatal(&error);
                 signals.wait_for_child().unwrap_or(code)
             });
             return ExitCode::from(code);
         }
         Ok(Command::Probe(probe, dir)) => {
-            let Err(reason) = crossover::output::probe::ask(probe, &dir) else {
+            let Err(reason) = crossover::ask_probe(probe, &dir) else {
                 return ExitCode::SUCCESS;
             };
             let _ = writeln!(io::stderr(), "crossover: {reason}");
             return ExitCode::FAILURE;
         }
-        Ok(Command::Help) => io::stdout().write_all(cli::usage().as_bytes()),
+        Ok(Command::Help) => io::stdout().write_all(crossover::usage().as_bytes()),
         Ok(Command::Version) => writeln!(io::stdout(), "crossover {}", env!("CARGO_PKG_VERSION")),
         Err(error) => {
-            let _ = write!(io::stderr(), "crossover: {error}\n\n{}", cli::usage());
+            let _ = write!(io::stderr(), "crossover: {error}\n\n{}", crossover::usage());
             return ExitCode::from(error.exit_code());
         }
     };
@@ -49,14 +46,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Errors that end the program, or all of it but the command, are told here, and nowhere else.
-fn told(error: &Error) -> u8 {
+/// Logs an error that ends the program, or all of it but the child, and returns its exit code.
+fn fatal(error: &Error) -> u8 {
     log::error!("{}", Chain(error));
     error.exit_code()
 }
 
-/// As PID 1 an abort cannot end us: the kernel drops the signal. And a command goes on.
-fn on_panic(signals: Option<Signals>) {
+/// Prints a panic and exits: as PID 1 an abort cannot end us, since the kernel drops the signal.
+/// A child that runs goes on to its own end first.
+fn set_panic_hook(signals: Option<Signals>) {
     std::panic::set_hook(Box::new(move |panic| {
         let _ = writeln!(
             io::stderr(),

@@ -21,10 +21,7 @@ mod split;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use outcome::{
-    CHANGES_KEPT, ClusterWeight, LeftOut, Merged, RouteWeights, SplitMatches, WARNINGS_KEPT,
-    Warning, Weighted,
-};
+pub use outcome::{ClusterWeight, LeftOut, Merged, RouteWeights, SplitMatches, Weighted};
 pub use split::{Backend, Split, resolve_conflicts};
 
 use crate::snapshot::FileName;

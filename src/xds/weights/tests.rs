@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::outcome::Warning;
 use super::*;
 use crate::kube::object::TrafficSplitSpec;
 use crate::snapshot::ObjectName;

@@ -5,10 +5,8 @@ use serde::Deserialize;
 
 use super::oracle::{DOMAIN, compare};
 use super::{FileName, SECRET, Split, merge, name, usual_splits};
-use crossover::kube::object::TrafficSplitSpec;
-use crossover::source::traffic_splits::to_split;
-use crossover::xds::validate::{self, Fault, Verdict};
-use crossover::xds::weights::resolve_conflicts;
+use crossover::testing::validate::{self, Fault, Verdict};
+use crossover::testing::{TrafficSplitSpec, resolve_conflicts, to_split};
 
 #[derive(Deserialize)]
 struct Object {

@@ -8,14 +8,10 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossover::error::{Target, Verb};
-use crossover::kube::api;
-use crossover::kube::auth::Roots;
-use crossover::kube::client::{Client, Method};
-use crossover::kube::object::{ObjectKind, Projection};
-use crossover::net::response::{Progress, Response};
-use crossover::poll;
-use crossover::process::signals::Signals;
+use crossover::Signals;
+use crossover::testing::{
+    Client, Method, ObjectKind, Progress, Projection, Response, Roots, Target, Verb, api, poll,
+};
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags};
 

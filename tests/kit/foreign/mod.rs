@@ -8,8 +8,7 @@ pub mod observation;
 pub mod oracle;
 
 use base64::Engine;
-use crossover::snapshot::{FileName, ObjectName};
-use crossover::xds::weights::{Backend, Refused, Split, merge};
+use crossover::testing::{Backend, FileName, ObjectName, Refused, Split, merge};
 
 /// Stands for a ConfigMap's value: no error text may cite it.
 pub const SECRET: &str = "hunter2";

@@ -8,15 +8,11 @@ use serde_json::Value;
 
 use super::oracle::{DOMAIN, compare};
 use super::{FileName, SECRET, Split, base64, merge, name, usual_splits};
-use crossover::kube::api::{self, WatchEvent};
-use crossover::kube::object::{Body, Object, ObjectKind, Projection};
-use crossover::kube::reflector::Event;
-use crossover::output::manifest;
-use crossover::snapshot::{Bytes, ResourceVersion, Snapshot};
-use crossover::source::config_map::ConfigMapSource;
-use crossover::source::traffic_splits::TrafficSplitStore;
-use crossover::xds::desired::{self, ConfigMapFiles, Observed};
-use crossover::xds::merge::{Done, Merge};
+use crossover::testing::api::{self, WatchEvent};
+use crossover::testing::{
+    Body, Bytes, ConfigMapFiles, ConfigMapSource, Done, Event, Merge, Object, ObjectKind, Observed,
+    Projection, ResourceVersion, Snapshot, TrafficSplitStore, desired, manifest,
+};
 
 /// SourceView before: it must outlive whatever is refused.
 const EARLIER: &[u8] = br#"{"type":"ADDED","object":{"kind":"ConfigMap","metadata":
@@ -148,10 +144,10 @@ fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
         Observed::Pending | Observed::Missing => unreachable!("it is there"),
     }
     let said = (source.observed, source.refused.clone());
-    let first = desired(&source);
+    let first = merged(&source);
     source.take(Event::Applied(again), now);
     assert_eq!(said, (source.observed, source.refused.clone()));
-    let second = desired(&source);
+    let second = merged(&source);
     assert_eq!((&first.set, &first.behind), (&second.set, &second.behind));
     source.run_deferred_checks();
     let content = source.content.as_ref().expect("what was there stays");
@@ -165,10 +161,10 @@ fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t
     fields.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }
 
-fn desired(source: &ConfigMapSource) -> Done {
+fn merged(source: &ConfigMapSource) -> Done {
     let splits = usual_splits();
     let splits: Vec<&Split> = splits.iter().collect();
-    let desired = desired::desired(&[source.known()], false);
+    let desired = desired(&[source.known()], false);
     let desired = desired.expect("the one source is known and has content");
     Merge::new(&splits, DOMAIN, desired.set).finish(&Snapshot::new(), None)
 }
