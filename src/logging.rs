@@ -82,11 +82,6 @@ impl WarnOnce {
         let since = self.given.take()?.since;
         Some(now.saturating_duration_since(since).as_secs())
     }
-
-    /// Returns whether a warning stands that no all-clear has followed.
-    pub fn is_given(&self) -> bool {
-        self.given.is_some()
-    }
 }
 
 /// Logs an event whose message or keys are values, which the macros cannot take.
@@ -212,10 +207,8 @@ mod tests {
         assert_eq!(once.ended(begun), None, "nothing was amiss");
         assert!(once.is_news(DENIED, "403", begun));
         assert!(once.is_news(INVALID, "a.yaml", after(60)));
-        assert!(once.is_given());
         assert_eq!(once.ended(after(90)), Some(90), "both are one state");
         assert_eq!(once.ended(after(91)), None, "it was given");
-        assert!(!once.is_given());
         assert!(once.is_news(INVALID, "a.yaml", after(100)), "a new state");
         assert_eq!(once.ended(after(105)), Some(5));
     }

@@ -2,6 +2,7 @@
 //! the operator hears of it.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Instant;
 
 use log::{debug, warn};
@@ -9,6 +10,7 @@ use log::{debug, warn};
 use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
+use crate::logging::WarnOnce;
 use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
 use crate::xds::desired::{self, ConfigMapFiles, Examined, Finding, Observed, SourceView};
 use crate::xds::validate;
@@ -18,6 +20,15 @@ const LARGE: usize = 64 << 10;
 /// So often in a row an examination is left off for a later state: something is published even
 /// where they never stop coming.
 const MAX_SKIPS_IN_A_ROW: u32 = 3;
+
+const MISSING: [&str; 2] = [
+    "ConfigMap not found; waiting for it to be created",
+    "ConfigMap not found; keeping its published files",
+];
+const INVALID: [&str; 2] = [
+    "ConfigMap is invalid; waiting for a valid version",
+    "ConfigMap is invalid; keeping its published files",
+];
 
 /// A named ConfigMap.
 #[derive(Debug)]
@@ -38,8 +49,7 @@ pub struct ConfigMapSource {
     left_off: u32,
     /// Files that were found good, and that nobody was asked about twice.
     unchecked: BTreeSet<FileName>,
-    /// The last warning: none is given twice in a row.
-    said: String,
+    warned: WarnOnce,
 }
 
 impl ConfigMapSource {
@@ -54,7 +64,7 @@ impl ConfigMapSource {
             unread: None,
             left_off: 0,
             unchecked: BTreeSet::new(),
-            said: String::new(),
+            warned: WarnOnce::default(),
         }
     }
 
@@ -97,7 +107,7 @@ impl ConfigMapSource {
         match observation {
             Event::Applied(object) => {
                 let may = self.left_off < MAX_SKIPS_IN_A_ROW;
-                if !self.observe(&object, &mut || may && is_outdated()) {
+                if !self.observe(&object, now, &mut || may && is_outdated()) {
                     self.unread = Some((Event::Applied(object), now));
                     self.left_off += 1;
                     return false;
@@ -105,7 +115,7 @@ impl ConfigMapSource {
                 self.left_off = 0;
             }
             Event::Replaced(objects) => match objects.first() {
-                Some(object) => drop(self.observe(object, &mut || false)),
+                Some(object) => drop(self.observe(object, now, &mut || false)),
                 None => self.miss(now),
             },
             Event::Deleted(_) => self.miss(now),
@@ -136,7 +146,12 @@ impl ConfigMapSource {
     }
 
     /// It is there, in this state. False: its examination was left off.
-    fn observe(&mut self, object: &Object, is_outdated: &mut dyn FnMut() -> bool) -> bool {
+    fn observe(
+        &mut self,
+        object: &Object,
+        now: Instant,
+        is_outdated: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let Body::ConfigMap(files) = &object.body else {
             return true;
         };
@@ -161,14 +176,15 @@ impl ConfigMapSource {
                 self.content = Some(content);
                 self.unchecked.extend(unchecked);
                 self.observed = Observed::Valid;
-                self.said.clear();
+                let subject = ("configmap", name as &dyn Display);
+                self.warned.clear(subject, "ConfigMap is valid now", now);
             }
             Err(remarks) => {
                 let reasons: Vec<String> = remarks.iter().map(Finding::to_string).collect();
                 let reasons = reasons.join("; ");
                 self.observed = Observed::Invalid;
                 let what = format!("{reasons} (resourceVersion {resource_version})");
-                self.say("refused a ConfigMap: what is published of it stays", &what);
+                self.warn(INVALID, &what, now);
                 self.refused = Some(reasons);
             }
         }
@@ -190,10 +206,7 @@ impl ConfigMapSource {
         let error = Error::Missing {
             target: Box::new(target),
         };
-        self.say(
-            "a ConfigMap is not there: what is published of it stays",
-            &error.to_string(),
-        );
+        self.warn(MISSING, &error.to_string(), now);
         self.deny(error, now);
     }
 
@@ -209,11 +222,11 @@ impl ConfigMapSource {
         self.denied = Some((since, error));
     }
 
-    fn say(&mut self, message: &'static str, reason: &str) {
-        if self.said != reason {
-            warn!(configmap:% = self.object, reason; "{message}");
-            self.said = reason.to_owned();
-        }
+    /// Warns with the first message if nothing of it is known to be published, else with the second.
+    fn warn(&mut self, [waits, stays]: [&'static str; 2], error: &str, now: Instant) {
+        let message = if self.content.is_none() { waits } else { stays };
+        let subject = ("configmap", &self.object as &dyn Display);
+        self.warned.warn(subject, message, error, now);
     }
 }
 
@@ -229,9 +242,9 @@ fn is_large(observation: &Event) -> bool {
     files.values().map(|bytes| bytes.len()).sum::<usize>() > LARGE
 }
 
-fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, reason: &str) {
-    let message = "published, though Envoy may not read it";
-    warn!(configmap:% = object, resource_version:% = version, key, reason; "{message}");
+fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, error: &str) {
+    let message = "Envoy may not accept a file; publishing it";
+    warn!(configmap:% = object, resource_version:% = version, key, error; "{message}");
 }
 
 #[cfg(test)]

@@ -223,16 +223,13 @@ fn still_follows_its_split(spoil: fn(&Setup), said: &str) {
 #[test]
 fn a_configmap_held_for_bad_yaml_still_follows_its_split() {
     let spoil = |setup: &Setup| drop(setup.put("a", &[(FILE, "a: [1\n")]));
-    still_follows_its_split(spoil, "refused a ConfigMap: what is published of it stays");
+    still_follows_its_split(spoil, "ConfigMap is invalid; keeping its published files");
 }
 
 #[test]
 fn a_deleted_configmap_still_follows_its_split() {
     let spoil = |setup: &Setup| setup.server.delete("ConfigMap", "a");
-    still_follows_its_split(
-        spoil,
-        "a ConfigMap is not there: what is published of it stays",
-    );
+    still_follows_its_split(spoil, "ConfigMap not found; keeping its published files");
 }
 
 /// Where no weight can be written without touching what else the text says.

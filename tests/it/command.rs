@@ -68,7 +68,7 @@ fn it_starts_once_the_first_set_is_published_which_is_then_kept_in_step() {
         setup.path("out")
     );
     let process = start(&setup, &[], &["sh", "-c", &script]);
-    process.wait_for_line("a ConfigMap is not there");
+    process.wait_for_line("ConfigMap not found");
     assert!(children(process.pid()).is_empty());
     setup.put("a", &[A]);
     process.wait_for_stdout("the file, then the rest", |text| text == "a: 1\nruns\n");
@@ -156,7 +156,7 @@ fn before_it_runs_signals_end_the_program_at_once_but_those_that_only_it_knows()
         for _ in 0..5 {
             let setup = Setup::new();
             let process = start(&setup, &[], &SLEEPS);
-            process.wait_for_line("a ConfigMap is not there");
+            process.wait_for_line("ConfigMap not found");
             process.signal(Signal::USR1);
             process.signal(Signal::USR2);
             let began = Instant::now();
@@ -170,7 +170,7 @@ fn before_it_runs_signals_end_the_program_at_once_but_those_that_only_it_knows()
     // Nor do they reach it later.
     let setup = Setup::new();
     let process = start(&setup, &[], &SLEEPS);
-    process.wait_for_line("a ConfigMap is not there");
+    process.wait_for_line("ConfigMap not found");
     process.signal(Signal::USR1);
     setup.put("a", &[A]);
     until_runs(&process);

@@ -96,24 +96,32 @@ fn each_text_is_published_byte_for_byte_or_refused_as_recorded() {
             "bad" => format!("(resourceVersion {version})"),
             // The second reader may be asked after the file is out.
             "doubtful" => {
-                format!("read it\",\"configmap\":\"default/a\",\"resource_version\":\"{version}\"")
+                format!(
+                    "publishing it\",\"configmap\":\"default/a\",\"resource_version\":\"{version}\""
+                )
             }
             _ => format!("\"resource_version\":\"{version}\""),
         };
         let said = &events(&process.wait_for_line(&said))[0];
         let (message, place) = (said["message"].as_str().unwrap(), place.split_once(':'));
         let at = place.map(|(line, column)| format!("line {line} column {column}: "));
-        let reason = said["reason"].as_str();
+        let reason = said["error"].as_str();
         match ours {
             "bad" => {
                 let at = format!("{name}: {}", at.unwrap());
-                assert!(message.starts_with("refused"), "{name}: {said}");
+                assert!(
+                    message.starts_with("ConfigMap is invalid"),
+                    "{name}: {said}"
+                );
                 assert!(reason.unwrap().starts_with(&at), "{at}: {said}");
                 assert_eq!(said["configmap"], "default/a");
                 continue;
             }
             "doubtful" => {
-                assert!(message.starts_with("published, though"), "{name}: {said}");
+                assert!(
+                    message.starts_with("Envoy may not accept"),
+                    "{name}: {said}"
+                );
                 assert!(reason.unwrap().starts_with(&at.unwrap()), "{name}: {said}");
                 assert_eq!(
                     (&said["configmap"], &said["key"]),

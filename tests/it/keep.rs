@@ -90,7 +90,7 @@ fn keeps_its_files_until_it_is_good_again(mishap: Mishap, flags: &[&str]) {
 fn events_with_reason(stderr: &str, reason: &str) -> usize {
     let gives = |event: &&serde_json::Value| {
         event["level"] == "warn"
-            && event["reason"]
+            && event["error"]
                 .as_str()
                 .is_some_and(|text| text.contains(reason))
     };

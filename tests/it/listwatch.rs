@@ -213,7 +213,7 @@ fn follows_an_object_that_was_deleted_and_made_anew() {
     let scene = Scene::http_for(module_path!());
     let program = watching(&scene, &[]);
     scene.server.delete("ConfigMap", "a");
-    program.wait_for_line("a ConfigMap is not there");
+    program.wait_for_line("ConfigMap not found");
     scene.until_file_says("a.yaml", "a: 1\n");
     scene
         .server

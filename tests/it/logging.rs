@@ -188,8 +188,8 @@ fn an_event_is_one_line_whatever_is_in_it() {
     );
     let finished = setup.run(&["-onetime", "-configmap=a", "-log-format=json"]);
     assert_eq!(events(&finished.stderr).len(), 3);
-    let warned = &events_with(&finished.stderr, "refused a ConfigMap")[0];
-    assert!(warned["reason"].as_str().unwrap().contains(key), "{warned}");
+    let warned = &events_with(&finished.stderr, "ConfigMap is invalid")[0];
+    assert!(warned["error"].as_str().unwrap().contains(key), "{warned}");
 }
 
 /// Everything that is said while all sorts of things go wrong with ConfigMaps full of `hunter2`.
@@ -238,7 +238,7 @@ fn all_that_is_said(rust_log: &str, format: &str) -> String {
                 ("a.json", "{'a': 'hunter2'}"),
             ],
         );
-        process.wait_for_line("Envoy may not read it");
+        process.wait_for_line("Envoy may not accept a file");
     }
     setup.server.delete("ConfigMap", "a");
     process.wait_for_line("is not there");

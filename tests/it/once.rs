@@ -285,7 +285,7 @@ fn bad_yaml_after_an_earlier_whole_set_keeps_that_and_exits_0() {
     setup.put("a", &BAD);
     let finished = setup.succeed(&ONCE);
     assert!(
-        finished.stderr.contains("refused a ConfigMap"),
+        finished.stderr.contains("ConfigMap is invalid"),
         "{}",
         finished.stderr
     );

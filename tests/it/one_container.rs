@@ -34,7 +34,7 @@ fn envoy_starts_on_its_first_files_serves_drains_and_ends_without_a_failed_reque
     arguments.extend(drain.split(' ').map(String::from).chain(words));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let process = Crossover::start(&arguments);
-    process.wait_for_line("a ConfigMap is not there");
+    process.wait_for_line("ConfigMap not found");
     site.shift("one", [100, 0]);
     let envoy = Envoy::attach(dir, admin);
     let load = site.load(&envoy, 500);

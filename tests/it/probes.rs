@@ -84,7 +84,7 @@ fn ready_once_every_configmap_is_read_and_published_and_from_then_on() {
     until_ready(&setup);
     // Nothing that happens later takes that back.
     setup.server.delete("ConfigMap", "b");
-    process.wait_for_line("a ConfigMap is not there");
+    process.wait_for_line("ConfigMap not found");
     assert_eq!(ask(&setup, "-ready"), None);
     setup.server.go_away();
     process.wait_for_line("the API server is away");

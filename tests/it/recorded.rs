@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PUBLISHED: &str = "INFO  published ";
-const ABSENT: &str = "a ConfigMap is not there";
+const ABSENT: &str = "ConfigMap not found";
 const REFUSED: &str = "the API server refuses";
 const UNUSABLE: &str = "answer cannot be used: asking again";
 const AWAY: &str = "the API server is away";

@@ -189,7 +189,7 @@ fn while_an_absent_configmap_is_waited_for_once() {
     ends_at_once(|| {
         let scene = Scene::http();
         let program = scene.follow(&["a"], &["-onetime"]);
-        program.wait_for_line("a ConfigMap is not there");
+        program.wait_for_line("ConfigMap not found");
         reached(program, scene)
     });
 }

@@ -72,7 +72,7 @@ pub fn largest_config_map(broken: Broken) -> Measured {
     for change in 1..=10 {
         if change == 5 {
             apply(&bad(broken));
-            crossover.wait_for_line("refused a ConfigMap");
+            crossover.wait_for_line("ConfigMap is invalid");
         } else {
             let version = apply(&xds::large_routes(LARGEST, change));
             crossover.wait_for_line(&format!("resource_version={version} "));
