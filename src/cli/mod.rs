@@ -7,7 +7,7 @@ mod flags;
 mod syntax;
 mod values;
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
