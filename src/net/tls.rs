@@ -238,7 +238,7 @@ pub fn hint(error: &rustls::Error) -> &'static str {
             " (has its certificate a key of the curve P-521? RSA, P-256, P-384 and Ed25519 are known)"
         }
         rustls::Error::InvalidMessage(_) => {
-            " (does -apiserver set_api_version TLS? if not, it is http://)"
+            " (does -apiserver speak TLS? if not, it is http://)"
         }
         _ => "",
     }
