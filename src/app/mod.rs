@@ -294,7 +294,7 @@ impl App {
             true => Some(Instant::now()),
             false => self.deadline(self.server.next_try()),
         };
-        let mut fds = vec![PollFd::new(&*self.signals.waiting, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         fds.extend(responses().map(|response| PollFd::new(response, PollFlags::IN)));
         poll::wait(&mut fds, deadline).map_err(|source| Error::System {
             what: "wait for input",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ureq::http::Request;
 
 use crate::net;
-use crate::net::transport::Shared;
+use crate::net::connections::Connections;
 use crate::process::signals::Signals;
 
 /// It is on this machine.
@@ -14,10 +14,12 @@ pub const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Has the Envoy begin to drain its listeners: it goes on serving, and tells clients to go.
 pub fn drain(admin: &str, signals: Signals) -> Result<(), ureq::Error> {
-    let shared = Arc::new(Shared::new(signals));
-    shared.set_deadline(Instant::now() + ANSWERS_WITHIN, Duration::ZERO);
+    let connections = Arc::new(Connections::new(signals));
+    connections
+        .waiter
+        .set_deadline(Instant::now() + ANSWERS_WITHIN, Duration::ZERO);
     let request = Request::post(format!("{admin}/drain_listeners?graceful"));
-    let answer = net::agent(&shared).run(request.body(())?)?;
+    let answer = net::agent(&connections).run(request.body(())?)?;
     match answer.status().as_u16() {
         200 => Ok(()),
         code => Err(ureq::Error::StatusCode(code)),

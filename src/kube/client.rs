@@ -15,8 +15,9 @@ use crate::error::{Error, Target};
 use crate::kube::auth::{Roots, TlsConfig, TokenFile};
 use crate::kube::object::Projection;
 use crate::net;
+use crate::net::connections::Connections;
 use crate::net::response::{Head, unreadable};
-use crate::net::transport::Shared;
+use crate::net::wait::is_interrupted;
 use crate::process::signals::Signals;
 
 /// From the start of a request to its answer's headers, connecting and handshaking included; of a
@@ -49,7 +50,7 @@ pub enum Method<'a> {
 /// The one API server that we talk to.
 pub struct Client {
     agent: Agent,
-    shared: Arc<Shared>,
+    connections: Arc<Connections>,
     apiserver: String,
     patience: Patience,
     token: Option<TokenFile>,
@@ -65,7 +66,7 @@ impl Client {
         roots: Roots,
         signals: Signals,
     ) -> Result<Client, Error> {
-        let shared = Arc::new(Shared::new(signals));
+        let connections = Arc::new(Connections::new(signals));
         let mut trust = apiserver
             .starts_with("https:")
             .then(|| TlsConfig::new(roots));
@@ -75,14 +76,14 @@ impl Client {
             .transpose()?
             .flatten()
         {
-            shared.set_tls(config);
+            connections.set_tls(config);
         }
         if let Ok(uri) = apiserver.parse() {
-            shared.begin(&uri);
+            connections.start(&uri);
         }
         Ok(Client {
-            agent: net::agent(&shared),
-            shared,
+            agent: net::agent(&connections),
+            connections,
             apiserver: apiserver.to_owned(),
             patience: Patience::default(),
             token: token_file.map(TokenFile::open).transpose()?,
@@ -119,12 +120,7 @@ impl Client {
 
     /// What is to be done by then cuts a request short that takes longer than usual.
     pub fn return_by(&self, at: Option<Instant>) {
-        self.shared.return_by(at);
-    }
-
-    /// Whether a signal calls us away: requests fail from then on.
-    pub fn is_stopped(&self) -> bool {
-        self.shared.is_stopped()
+        self.connections.waiter.return_by(at);
     }
 
     fn send(
@@ -137,27 +133,32 @@ impl Client {
         self.refresh_trust();
         let now = Instant::now();
         let longer = self.patience.within(HEADERS_WITHIN, now) - HEADERS_WITHIN;
-        self.shared.set_deadline(now + HEADERS_WITHIN, longer);
+        self.connections
+            .waiter
+            .set_deadline(now + HEADERS_WITHIN, longer);
         let mut result = self.try_send(method, path, extent);
-        let mut socket = self.shared.take_latest();
+        let mut socket = self.connections.take_latest();
         // The server had closed it before it saw the request; it saw no request, so ask again.
         let reused = socket.as_ref().is_some_and(|socket| socket.is_reused());
-        if matches!(result, Err(ureq::Error::Io(_))) && reused && !self.shared.is_late() {
+        if matches!(result, Err(ureq::Error::Io(_))) && reused && !self.connections.waiter.is_late()
+        {
             result = self.try_send(method, path, extent);
-            socket = self.shared.take_latest();
+            socket = self.connections.take_latest();
         }
         match (result, socket) {
             (Ok(response), Some(socket)) => {
-                self.shared.worked(&socket);
+                self.connections.worked(socket.address);
                 socket.watch();
                 let within = self.patience.within(BODY_WITHIN, Instant::now());
                 Ok(Head::new(response, socket, within))
             }
             (result, socket) => {
-                if let Some(socket) = socket {
-                    self.shared.failed(socket.address());
-                }
                 let error = result.err().unwrap_or(ureq::Error::ConnectionFailed);
+                if let Some(socket) = socket
+                    && !is_interrupted(&error)
+                {
+                    self.connections.failed(socket.address);
+                }
                 if matches!(&error, ureq::Error::Io(e) if e.kind() == io::ErrorKind::TimedOut) {
                     self.late(Instant::now());
                 }
@@ -190,7 +191,7 @@ impl Client {
             let header = HeaderValue::from_str(token.current().header());
             let mut header = header.map_err(ureq::http::Error::from)?;
             header.set_sensitive(true);
-            self.shared.expect_header(header.len() + HEADER_NAME);
+            self.connections.expect_header(header.len() + HEADER_NAME);
             request = request.header(AUTHORIZATION, header);
         }
         match body {
@@ -206,7 +207,7 @@ impl Client {
     /// While the CA file is gone or unreadable, what it said last stays trusted.
     fn refresh_trust(&mut self) {
         if let Some(Ok(Some(config))) = self.trust.as_mut().map(TlsConfig::refresh) {
-            self.shared.set_tls(config);
+            self.connections.set_tls(config);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::kube::client::{Client, Method};
 use crate::kube::list_watch::RETRY_DENIED;
 use crate::kube::object::Projection;
 use crate::net::response::Head;
+use crate::net::wait::is_interrupted;
 
 /// The API server, in good days and bad.
 pub struct ApiServer {
@@ -52,11 +53,6 @@ impl ApiServer {
     /// What is to be done by then cuts a request short that takes longer than usual.
     pub fn return_by(&self, at: Option<Instant>) {
         self.client.return_by(at);
-    }
-
-    /// Whether a signal calls us away: requests fail from then on.
-    pub fn is_stopped(&self) -> bool {
-        self.client.is_stopped()
     }
 
     /// Whether a request may go out now.
@@ -149,8 +145,8 @@ impl ApiServer {
 
     /// A request failed for a reason that holds for all.
     pub fn failed(&mut self, error: Error, now: Instant) {
-        if self.client.is_stopped() {
-            // A signal cut it short; the next wait does what it asks for.
+        if is_interrupted(&error) {
+            // The next wait does what the signal asks for.
             return;
         }
         let notice = self.outage.failed(now, &mut self.random);

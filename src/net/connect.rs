@@ -1,5 +1,5 @@
-//! A connection from its first packet to its last handshake message. Owns: socket options, and who is
-//! told what where TLS fails. Must not: choose an address, or wait but where its caller does.
+//! A connection from its first packet to its last handshake message. Owns: socket options, and what
+//! server and operator hear where TLS fails. Must not: choose an address.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -10,32 +10,36 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use rustls::ClientConnection;
 
-use super::tls::in_words;
-use super::transport::Shared;
+use super::tls::describe;
+use super::wait::Waiter;
 
-/// A connection on which nothing moves is probed after this, then every `KEEPALIVE_EVERY`.
+/// The quiet time after which a connection is probed, then every `KEEPALIVE_EVERY`.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-/// A connection whose peer acknowledges nothing for this long is dead.
+/// The time after which a connection is dead whose peer acknowledges nothing.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
 
-/// A connection, or one on its way.
+/// A connection that has been started.
+#[derive(Debug)]
+pub struct Connecting(Connection);
+
+/// A connection that is ready for a request.
 #[derive(Debug)]
 pub struct Connection {
-    /// Where it goes.
+    /// The address of its peer.
     pub address: SocketAddr,
     /// It never blocks.
     pub stream: TcpStream,
-    /// `None`: in the clear.
+    /// `None` for http.
     pub tls: Option<Box<ClientConnection>>,
 }
 
-impl Connection {
-    /// Goes as far as it goes without waiting.
-    pub fn begin(
+impl Connecting {
+    /// Goes as far as possible without waiting.
+    pub fn start(
         address: &SocketAddr,
         mut tls: Option<Box<ClientConnection>>,
-    ) -> io::Result<Connection> {
+    ) -> io::Result<Connecting> {
         let family = if address.is_ipv4() {
             AddressFamily::INET
         } else {
@@ -52,51 +56,57 @@ impl Connection {
             // Where that is too early, or fails, the handshake goes on from there.
             let _ = tls.write_tls(&mut &stream);
         }
-        Ok(Connection {
+        Ok(Connecting(Connection {
             address: *address,
             stream,
             tls,
-        })
+        }))
     }
 
-    /// Waits until it is ready for a request.
-    pub fn finish(self, shared: &Shared) -> io::Result<Connection> {
-        let stream = &self.stream;
-        shared.wait(stream, PollFlags::OUT)?;
+    /// Waits until the connection is ready for a request.
+    pub fn finish(self, waiter: &Waiter) -> io::Result<Connection> {
+        let Connecting(mut connection) = self;
+        let stream = &connection.stream;
+        waiter.wait(stream, PollFlags::OUT)?;
         sockopt::socket_error(stream)??;
-        // Where a sandbox lacks one of them, looks still find a dead connection.
+        // Where a sandbox lacks one of them, consistency checks still find a dead connection.
         let _ = sockopt::set_tcp_nodelay(stream, true);
         let _ = sockopt::set_socket_keepalive(stream, true);
         let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER);
         let _ = sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY);
         let _ = sockopt::set_tcp_keepcnt(stream, 2);
         let _ = sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED.as_millis() as u32);
-        self.secure(shared)
-    }
-
-    /// The same, where somebody has answered already.
-    pub fn secure(mut self, shared: &Shared) -> io::Result<Connection> {
-        if let Some(tls) = &mut self.tls {
-            handshake(shared, &self.stream, tls)?;
+        if let Some(tls) = &mut connection.tls {
+            handshake(waiter, stream, tls)?;
         }
-        Ok(self)
+        Ok(connection)
+    }
+}
+
+impl Connection {
+    /// Adds TLS to a connection that has carried nothing yet.
+    pub fn secure(&mut self, mut tls: Box<ClientConnection>, waiter: &Waiter) -> io::Result<()> {
+        handshake(waiter, &self.stream, &mut tls)?;
+        self.tls = Some(tls);
+        Ok(())
     }
 }
 
 fn handshake(
-    shared: &Shared,
+    waiter: &Waiter,
     mut stream: &TcpStream,
     tls: &mut ClientConnection,
 ) -> io::Result<()> {
     while tls.is_handshaking() || tls.wants_write() {
         if tls.wants_write() {
-            shared.insist(stream, PollFlags::OUT, || tls.write_tls(&mut stream))?;
-        } else if shared.insist(stream, PollFlags::IN, || tls.read_tls(&mut stream))? == 0 {
+            waiter.retry_when_ready(stream, PollFlags::OUT, || tls.write_tls(&mut stream))?;
+        } else if waiter.retry_when_ready(stream, PollFlags::IN, || tls.read_tls(&mut stream))? == 0
+        {
             return Err(io::ErrorKind::UnexpectedEof.into());
         } else if let Err(error) = tls.process_new_packets() {
             // Tell the server why, as far as that goes without waiting.
             let _ = tls.write_tls(&mut stream);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, in_words(error)));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, describe(error)));
         }
     }
     Ok(())

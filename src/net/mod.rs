@@ -1,19 +1,24 @@
 //! Bytes and time: connections, TLS, responses. Must not: know Kubernetes or Envoy.
 
-pub mod addresses;
-pub mod connect;
+mod addresses;
+mod connect;
+pub mod connections;
+mod connector;
 pub mod lines;
 pub mod resolv_conf;
 pub mod response;
+mod socket;
 pub mod tls;
-pub mod transport;
+mod transport;
+pub mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
 
-use transport::{CachingResolver, PollConnector, Shared};
+use connections::Connections;
+use connector::{CachingResolver, PollConnector};
 
 /// A connection waits this long for its next request: a watch follows its list at once, and an
 /// older one may have been closed on the other side meanwhile.
@@ -23,8 +28,8 @@ const INPUT_BUFFER: usize = 16 << 10;
 /// More where the token needs it: a header is written whole.
 const OUTPUT_BUFFER: usize = 4 << 10;
 
-/// An HTTP client whose connections are those of [`transport`].
-pub fn agent(shared: &Arc<Shared>) -> Agent {
+/// An HTTP client whose waits are the `Waiter`'s of its connections.
+pub fn agent(connections: &Arc<Connections>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -37,7 +42,7 @@ pub fn agent(shared: &Arc<Shared>) -> Agent {
         .output_buffer_size(OUTPUT_BUFFER)
         .user_agent(concat!("crossover/", env!("CARGO_PKG_VERSION")))
         .build();
-    let connector = PollConnector(shared.clone());
-    let resolver = CachingResolver(shared.clone());
+    let connector = PollConnector(connections.clone());
+    let resolver = CachingResolver(connections.clone());
     Agent::with_parts(config, connector, resolver)
 }

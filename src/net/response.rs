@@ -11,7 +11,7 @@ use ureq::http::header::{DATE, RETRY_AFTER};
 use ureq::http::{self, HeaderMap};
 
 use super::lines::LineBuffer;
-use super::transport::Socket;
+use super::socket::Socket;
 use crate::poll;
 
 /// What one answer may deliver before the others have their turn.

@@ -237,15 +237,13 @@ pub fn hint(error: &rustls::Error) -> &'static str {
         rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
             " (has its certificate a key of the curve P-521? RSA, P-256, P-384 and Ed25519 are known)"
         }
-        rustls::Error::InvalidMessage(_) => {
-            " (does -apiserver speak TLS? if not, it is http://)"
-        }
+        rustls::Error::InvalidMessage(_) => " (does -apiserver speak TLS? if not, it is http://)",
         _ => "",
     }
 }
 
 /// The same error; rustls gives a signature's algorithm in numbers.
-pub fn in_words(error: rustls::Error) -> String {
+pub fn describe(error: rustls::Error) -> String {
     use CertificateError as E;
     let (algorithm, key) = match &error {
         rustls::Error::InvalidCertificate(E::UnsupportedSignatureAlgorithmContext {

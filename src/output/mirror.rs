@@ -16,6 +16,7 @@ use crate::kube::health::ApiServer;
 use crate::kube::hint::{self, Purpose};
 use crate::kube::object::{ObjectKind, Projection};
 use crate::net::response::{Progress, Response};
+use crate::net::wait::is_interrupted;
 use crate::output::manifest;
 use crate::snapshot::{ObjectName, Snapshot};
 
@@ -332,9 +333,8 @@ impl Mirror {
 
     /// Whatever it was can pass: rights and tokens take a while to spread.
     fn fail(&mut self, error: &Error, now: Instant, server: &mut ApiServer) {
-        if server.is_stopped() {
-            // A signal cut it short; the next wait ends the program, or Envoy is drained and all
-            // goes on.
+        if is_interrupted(error) {
+            // The next wait ends the program, or Envoy is drained and all goes on.
             self.due = Some(self.earliest(now));
             return;
         }

@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,8 +42,7 @@ pub enum Wakeup {
 /// All signals that are handled: they wait until they are asked for.
 #[derive(Clone)]
 pub struct Signals {
-    /// Readable once a signal has come; every wait includes it, and then asks [`Signals::attend`].
-    pub waiting: Arc<SignalFd>,
+    waiting: Arc<SignalFd>,
     ends: &'static [Signal],
     /// How long SIGTERM leaves the program, where there is no command.
     lingers: Option<Duration>,
@@ -63,6 +63,13 @@ enum Stage {
     Stopped,
     Child(Child),
     Ended(u8),
+}
+
+/// Readable once a signal has come: every wait includes it, and asks [`Signals::dispatch`] then.
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waiting.as_fd()
+    }
 }
 
 impl fmt::Debug for Signals {
@@ -189,7 +196,7 @@ impl Signals {
                 Some(Wakeup::DrainRequested) => self.forward_sigterm_at(Instant::now()),
                 None if !self.is_running() => return None,
                 None => {
-                    let mut fds = [PollFd::new(&*self.waiting, PollFlags::IN)];
+                    let mut fds = [PollFd::new(self, PollFlags::IN)];
                     let _ = poll::wait(&mut fds, self.deadline());
                 }
             }
