@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crossover::{Chain, Command, Error, Signals};
+use no_backtrace as _;
 
 fn main() -> ExitCode {
     set_panic_hook(None);
