@@ -45,7 +45,7 @@ pub use app::run;
 pub use cli::{Command, Config, parse, usage};
 pub use error::{Chain, Error};
 pub use logging::install as install_logger;
-pub use output::probe::ask as ask_probe;
+pub use output::heartbeat::ask as ask_probe;
 pub use process::signals::Signals;
 
 /// Parts of the program that its fuzz targets and integration tests (`tests/kit/foreign`) feed with

@@ -11,7 +11,7 @@ use crate::backoff::Notices;
 use crate::envoy::admin;
 use crate::error::{Chain, Error};
 use crate::kube::reflector::Reflector;
-use crate::output::probe::READY;
+use crate::output::heartbeat::READY;
 use crate::process::child::{ChildSpec, Drain};
 use crate::source::config_map::ConfigMapSource;
 use crate::xds::desired::Observed;

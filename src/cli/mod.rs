@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::kube::list_watch::SyncMode;
-use crate::output::probe::Probe;
+use crate::output::heartbeat::Probe;
 use crate::process::child::{ChildSpec, Drain};
 use crate::snapshot::ObjectName;
 use crate::source::smi::SplitChoice;

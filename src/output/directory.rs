@@ -7,7 +7,6 @@
 //! to its end and then synced is named by `.sets/done`; no other is ever carried over, or announced
 //! to a running Envoy before it is rewritten.
 
-pub mod heartbeat;
 mod layout;
 mod migrate;
 mod provenance;
@@ -21,12 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::output::disk::{Fs, Inode, hash_of, stamp_of};
+use crate::output::heartbeat::Heartbeat;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
-use heartbeat::Heartbeat;
 use layout::Layout;
 use provenance::{Source, Sources};
 pub use standing::Standing;
@@ -43,8 +42,7 @@ pub struct OutputDirectory {
     disk: Fs,
     at: Layout,
     held: Held,
-    /// `None`: nothing is told yet, or it is gone.
-    life: Option<Heartbeat>,
+    heartbeat: Heartbeat,
     /// What `active` names, as far as it may be compared with; else the next publish writes and
     /// announces everything.
     active: Option<Active>,
@@ -236,11 +234,7 @@ impl OutputDirectory {
         if !held {
             self.held = recover::hold(&self.disk, &self.at)?;
         }
-        if let Some(life) = &self.life
-            && !self.is_same_file(&self.at.life, life.inode)?
-        {
-            self.life = None;
-        }
+        self.heartbeat.check(&self.disk)?;
         let made = self.ensure_layout()?;
         self.scan()?;
         self.watch()?;
@@ -254,6 +248,11 @@ impl OutputDirectory {
     /// no change any more.
     pub fn has_lost_watch(&mut self) -> bool {
         std::mem::take(&mut self.lost)
+    }
+
+    /// Writes for probes that the loop has turned, and which state it is in.
+    pub fn beat(&mut self, state: &str, limit: Duration) -> Result<(), Error> {
+        self.heartbeat.beat(&self.disk, state, limit)
     }
 
     // Step 1.

@@ -3,9 +3,9 @@
 
 pub mod directory;
 mod disk;
+pub mod heartbeat;
 pub mod manifest;
 pub mod mirror;
-pub mod probe;
 
 use std::error::Error as _;
 use std::fmt;
@@ -18,7 +18,7 @@ use log::{info, warn};
 use crate::backoff::{Backoff, Random};
 use crate::error::{Chain, Error, Kind};
 use crate::output::directory::{OutputDirectory, Published, Standing};
-use crate::output::probe::READY;
+use crate::output::heartbeat::READY;
 use crate::snapshot::Snapshot;
 
 /// A loop that has not turned for so long, or for three checks if that is longer, is dead.
@@ -255,7 +255,7 @@ impl Output {
             return;
         };
         let limit = LIVENESS_TIMEOUT.max(3 * directory.check_every);
-        let told = directory.publisher.as_mut().map(|p| p.tell(state, limit));
+        let told = directory.publisher.as_mut().map(|p| p.beat(state, limit));
         // Where nothing can be published either, that is what is said.
         if let (Some(Err(error)), READY) = (told, state) {
             directory.say(&error, "probes get no answer: trying again");

@@ -11,7 +11,7 @@
 //! DIR/.sets/done -> 42                               committed, poked and synced: whole
 //! DIR/.sets/.links/7                                 temporary links, under names no key can take
 //! DIR/.sets/.lock                                    held by the publisher for life
-//! DIR/.sets/.life                                    what it says of itself, for probes
+//! DIR/.sets/.life                                    the heartbeat: what probes read
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -30,7 +30,6 @@ pub struct Layout {
     pub sets: PathBuf,
     pub links: PathBuf,
     pub lock: PathBuf,
-    pub life: PathBuf,
     pub active: PathBuf,
     pub done: PathBuf,
 }
@@ -45,7 +44,6 @@ impl Layout {
             live: dir.join(CURRENT),
             links: sets.join(".links"),
             lock: sets.join(".lock"),
-            life: sets.join(".life"),
             active: sets.join("active"),
             done: sets.join("done"),
             sets,

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{CURRENT, Layout, number, target};
 use super::provenance::{self, LONGEST_LINE, Source, Sources};
-use super::{Active, Held, Inode, OLDER, OutputDirectory};
+use super::{Active, Held, OLDER, OutputDirectory};
 use crate::error::Error;
 use crate::gather;
 use crate::output::disk::{Fs, full_stamp_of, inode_of, is_world_readable, reason};
+use crate::output::heartbeat::Heartbeat;
 use crate::snapshot::FileName;
 
 /// A set as it is found.
@@ -60,7 +61,7 @@ impl OutputDirectory {
             disk,
             at,
             held,
-            life: None,
+            heartbeat: Heartbeat::new(dir),
             active: None,
             visible: None,
             whole: None,
@@ -109,13 +110,7 @@ impl OutputDirectory {
 
     /// Whether the lock we hold is the one that others would find.
     pub(super) fn is_held(&self) -> Result<bool, Error> {
-        self.is_same_file(&self.at.lock, self.held.inode)
-    }
-
-    /// Whether this very file is at `path`.
-    pub(super) fn is_same_file(&self, path: &Path, inode: Inode) -> Result<bool, Error> {
-        let found = self.disk.lstat(path)?;
-        Ok(found.is_some_and(|found| inode_of(&found) == inode))
+        self.disk.is_same_file(&self.at.lock, self.held.inode)
     }
 
     /// Makes directories that are missing; true if any was.

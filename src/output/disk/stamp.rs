@@ -2,6 +2,10 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Fs;
+use crate::error::Error;
 
 /// Device and number: which file it is, whatever its name.
 pub type Inode = (u64, u64);
@@ -26,4 +30,12 @@ pub fn stamp_of(found: &Metadata) -> Stamp {
 /// What a write, or a change of anything else about the file, would change.
 pub fn full_stamp_of(found: &Metadata) -> FullStamp {
     (stamp_of(found), (found.ctime(), found.ctime_nsec()))
+}
+
+impl Fs {
+    /// Returns whether this very file is at `path`.
+    pub fn is_same_file(&self, path: &Path, inode: Inode) -> Result<bool, Error> {
+        let found = self.lstat(path)?;
+        Ok(found.is_some_and(|found| inode_of(&found) == inode))
+    }
 }

@@ -728,3 +728,18 @@ fn what_was_not_announced_is_announced_by_the_next_publish_and_no_more() {
     assert_eq!(list(&published.changed), ["lds.yaml", "rds.yaml"]);
     tidy(temp.path(), &set("cds.yaml=3 lds.yaml=3 rds.yaml=3 z=1"));
 }
+
+#[test]
+fn a_removed_directory_gets_a_heartbeat_again() {
+    let temp = tempdir();
+    let dir = temp.path().join("x");
+    let mut publisher = open(&dir);
+    for _ in 0..2 {
+        publisher
+            .beat("ready", std::time::Duration::from_secs(120))
+            .unwrap();
+        assert!(dir.join(".sets/.life").exists());
+        fs::remove_dir_all(&dir).unwrap();
+        publisher.check().unwrap();
+    }
+}

@@ -1,0 +1,262 @@
+//! The heartbeat: the file in which the crossover that owns an output directory says that its loop
+//! turns, and how far it is, and what `-ready` and `-live` read out of it. Owns: that file, for its
+//! writer and its readers, and what counts as ready and as alive. Must not: wait, or lock anything for
+//! a reader.
+//!
+//! It has one line: the second of a turn of the loop, how many may pass until the next, and the state.
+//! The clock starts at boot and cannot be set. The line is written in its place, so it needs no
+//! space on a full disk. Its writer has a record lock on the file until it exits, and whether somebody
+//! has one can be asked without taking any: unlike the directory's own lock, probes cannot disturb it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+
+use super::disk::{Fs, Inode, failed, reason};
+use crate::error::{Chain, Error};
+
+/// The state of which `-ready` is true.
+pub const READY: &str = "ready";
+
+/// The file in the output directory.
+const FILE: &str = ".sets/.life";
+/// The same state is written again after so many seconds.
+const EVERY: u64 = 30;
+/// The longest line that is read.
+const MAX_LINE_BYTES: usize = 1024;
+
+/// The heartbeat as its writer has it.
+#[derive(Debug)]
+pub struct Heartbeat {
+    path: PathBuf,
+    /// Missing until the first beat, and after another program has removed the file.
+    file: Option<BeatFile>,
+}
+
+/// The open file. Closing any descriptor of it would give up the lock.
+#[derive(Debug)]
+struct BeatFile {
+    file: fs::File,
+    inode: Inode,
+    state: String,
+    /// The second in which the line was written.
+    written: u64,
+    /// The length of the longest line so far.
+    length: usize,
+}
+
+impl Heartbeat {
+    /// The heartbeat of the output directory `dir`, not beaten yet.
+    pub fn new(dir: &Path) -> Heartbeat {
+        let (path, file) = (dir.join(FILE), None);
+        Heartbeat { path, file }
+    }
+
+    /// Writes that the loop has turned and which state it is in, if that is new or was written a while
+    /// ago. A reader takes the loop for dead once `limit` has passed without another beat.
+    pub fn beat(&mut self, disk: &Fs, state: &str, limit: Duration) -> Result<(), Error> {
+        let (now, path) = (now(), &self.path);
+        let beat = match &mut self.file {
+            Some(beat) => beat,
+            None => self.file.insert(BeatFile::create(disk, path)?),
+        };
+        if beat.state == state && now < beat.written + EVERY {
+            return Ok(());
+        }
+        let line = format!("{now} {} {state}", limit.as_secs());
+        // Blanks cover what a longer line has left.
+        beat.length = beat.length.max(line.len());
+        let line = format!("{line:<0$}\n", beat.length);
+        (beat.state, beat.written) = (state.to_owned(), now);
+        disk.write_over(&beat.file, path, line.as_bytes())
+    }
+
+    /// Lets go of a file that is no longer at its path, so that the next beat makes it again.
+    pub fn check(&mut self, disk: &Fs) -> Result<(), Error> {
+        if let Some(beat) = &self.file
+            && !disk.is_same_file(&self.path, beat.inode)?
+        {
+            self.file = None;
+        }
+        Ok(())
+    }
+}
+
+impl BeatFile {
+    /// Replaces what an earlier run, or somebody else, has left at `path`.
+    fn create(disk: &Fs, path: &Path) -> Result<BeatFile, Error> {
+        disk.remove_all(path)?;
+        let file = disk.create(path)?;
+        Ok(BeatFile {
+            inode: disk.lock_record(&file, path)?,
+            file,
+            state: String::new(),
+            written: 0,
+            length: 0,
+        })
+    }
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+struct Beat {
+    /// How long ago the loop turned.
+    age: Duration,
+    /// How long ago that may be while the loop is alive.
+    limit: Duration,
+    state: String,
+}
+
+/// A question to the crossover that owns a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether an Envoy can start on the directory.
+    Ready,
+    /// Whether the loop turns.
+    Live,
+}
+
+/// Answers a probe of `dir`; the error is the reason why the answer is no.
+pub fn ask(probe: Probe, dir: &Path) -> Result<(), String> {
+    let beat = last_beat(&dir.join(FILE)).map_err(|error| Chain(&error).to_string())?;
+    let Some(Beat { age, limit, state }) = beat else {
+        return Err(format!("no crossover holds {}", dir.display()));
+    };
+    match probe {
+        Probe::Ready if state == READY => Ok(()),
+        Probe::Ready => Err(format!("not ready: {state}")),
+        Probe::Live if age < limit => Ok(()),
+        Probe::Live => Err(format!("not alive: its loop last turned {age:?} ago")),
+    }
+}
+
+/// Reads the last beat in the file at `path`; `None` if no process is writing it.
+fn last_beat(path: &Path) -> Result<Option<Beat>, Error> {
+    let file = match Fs::default().open(path) {
+        Err(error) if reason(&error) == Some(ErrorKind::NotFound) => return Ok(None),
+        result => result?,
+    };
+    let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock));
+    if lock
+        .map_err(|error| failed("look at", path, error.into()))?
+        .is_none()
+    {
+        return Ok(None);
+    }
+    let read = || {
+        let mut line = vec![0; MAX_LINE_BYTES];
+        let length = file.read_at(&mut line, 0);
+        let length = length.map_err(|error| failed("read", path, error))?;
+        line.truncate(length);
+        Ok(line)
+    };
+    // A line that is just being written may be half an old one: read until two are equal.
+    let mut line = read()?;
+    loop {
+        let again = read()?;
+        if again == line {
+            break;
+        }
+        line = again;
+    }
+    // The writer has just made the file if there is no line yet.
+    Ok(parse(&String::from_utf8_lossy(&line), now()))
+}
+
+fn parse(line: &str, now: u64) -> Option<Beat> {
+    let mut words = line.lines().next()?.splitn(3, ' ');
+    let mut number = || words.next()?.parse().ok();
+    let (turned, limit) = (number()?, number()?);
+    Some(Beat {
+        age: Duration::from_secs(now.saturating_sub(turned)),
+        limit: Duration::from_secs(limit),
+        state: words.next().unwrap_or_default().trim_end().to_owned(),
+    })
+}
+
+/// The seconds since boot.
+fn now() -> u64 {
+    // This clock is always there.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| time.tv_sec().unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    /// A directory with a place for a heartbeat, and one that was never beaten.
+    fn fresh() -> (tempfile::TempDir, Heartbeat) {
+        let temp = tempfile::tempdir().unwrap();
+        let heartbeat = Heartbeat::new(temp.path());
+        fs::create_dir(heartbeat.path.parent().unwrap()).unwrap();
+        (temp, heartbeat)
+    }
+
+    fn beat(heartbeat: &mut Heartbeat, state: &str) -> String {
+        heartbeat.beat(&Fs::default(), state, LIMIT).unwrap();
+        fs::read_to_string(&heartbeat.path).unwrap()
+    }
+
+    #[test]
+    fn is_written_in_its_place_when_there_is_something_new_or_after_a_while() {
+        let (_temp, mut heartbeat) = fresh();
+        let long = beat(&mut heartbeat, "waits for much");
+        assert!(long.ends_with(" 120 waits for much\n"), "{long}");
+        let inode = heartbeat.file.as_ref().unwrap().inode;
+        let short = beat(&mut heartbeat, READY);
+        assert_eq!(short.len(), long.len());
+        assert!(short.trim_end().ends_with(" 120 ready"), "{short}");
+
+        // What another hand writes shows whether ours does.
+        fs::write(&heartbeat.path, "x").unwrap();
+        assert_eq!(beat(&mut heartbeat, READY), "x");
+        heartbeat.file.as_mut().unwrap().written -= EVERY - 1;
+        assert_eq!(beat(&mut heartbeat, READY), "x");
+        heartbeat.file.as_mut().unwrap().written -= 1;
+        let again = beat(&mut heartbeat, READY);
+        assert!(again.trim_end().ends_with(" 120 ready"), "{again}");
+        assert_eq!(heartbeat.file.as_ref().unwrap().inode, inode);
+    }
+
+    #[test]
+    fn is_made_again_after_whatever_was_done_to_its_file() {
+        let (_temp, mut heartbeat) = fresh();
+        fs::create_dir(&heartbeat.path).unwrap();
+        beat(&mut heartbeat, READY);
+        fs::remove_file(&heartbeat.path).unwrap();
+        heartbeat.check(&Fs::default()).unwrap();
+        let again = beat(&mut heartbeat, READY);
+        assert!(again.trim_end().ends_with(" ready"), "{again}");
+    }
+
+    #[test]
+    fn is_read_as_it_was_written() {
+        let (_temp, mut heartbeat) = fresh();
+        beat(&mut heartbeat, "waits for very much");
+        let line = beat(&mut heartbeat, "waits for a");
+        let turned = heartbeat.file.as_ref().unwrap().written;
+        let Beat { age, limit, state } = parse(&line, turned + 7).unwrap();
+        assert_eq!((age, limit), (Duration::from_secs(7), LIMIT));
+        assert_eq!(state, "waits for a");
+        assert!(parse("", turned).is_none());
+        assert!(parse("12 x ready\n", turned).is_none());
+    }
+
+    #[test]
+    fn does_not_count_without_its_writer_s_lock() {
+        let (temp, mut heartbeat) = fresh();
+        assert!(last_beat(&heartbeat.path).unwrap().is_none());
+        beat(&mut heartbeat, READY);
+        // Locks of this process are never in its own way, so nothing seems to hold the file;
+        // tests/it/probes.rs asks from outside.
+        let answer = ask(Probe::Live, temp.path()).unwrap_err();
+        assert!(answer.starts_with("no crossover holds "), "{answer}");
+    }
+}
