@@ -61,7 +61,8 @@ pub mod testing {
     pub use crate::snapshot::{Bytes, FileName, ObjectName, ResourceVersion, Snapshot};
     pub use crate::source::config_map::ConfigMapSource;
     pub use crate::source::traffic_splits::{TrafficSplitStore, to_split};
-    pub use crate::xds::desired::{ConfigMapFiles, Observed, desired};
+    pub use crate::xds::content::ConfigMapFiles;
+    pub use crate::xds::desired::{Observed, desired};
     pub use crate::xds::merge::{Done, Merge};
     pub use crate::xds::weights::{Backend, Refused, Split, merge, resolve_conflicts};
 

@@ -16,6 +16,7 @@ use crate::output::directory::{Published, Standing};
 use crate::snapshot::{Origin, Snapshot};
 use crate::source::config_map::ConfigMapSource;
 use crate::source::smi::Smi;
+use crate::xds::content;
 use crate::xds::desired::{self, Collision, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Done, Merge};
 
@@ -174,7 +175,7 @@ impl App {
             return;
         };
         for source in self.sources.iter_mut().filter(lacking) {
-            source.content = desired::from_last_run(&source.object, &set);
+            source.content = content::from_last_run(&source.object, &set);
         }
     }
 

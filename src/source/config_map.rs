@@ -12,7 +12,8 @@ use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
 use crate::logging::WarnOnce;
 use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
-use crate::xds::desired::{self, ConfigMapFiles, Examined, Finding, Observed, SourceView};
+use crate::xds::content::{self, ConfigMapFiles, Examined, Finding};
+use crate::xds::desired::{Observed, SourceView};
 use crate::xds::validate;
 
 /// Examining this much takes two milliseconds.
@@ -162,7 +163,7 @@ impl ConfigMapSource {
             content,
             doubts,
             unchecked,
-        }) = desired::examine(name, version, files, before, is_outdated)
+        }) = content::examine(name, version, files, before, is_outdated)
         else {
             return false;
         };

@@ -1,5 +1,6 @@
 //! Envoy's configuration as text. Pure: no files, network, clock or log.
 
+pub mod content;
 pub mod desired;
 pub mod merge;
 pub mod validate;
