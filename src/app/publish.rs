@@ -12,11 +12,11 @@ use crate::backoff::Notices;
 use crate::error::{Chain, Error};
 use crate::gather;
 use crate::output::Written;
-use crate::output::directory::{Published, Standing};
+use crate::output::directory::Published;
 use crate::snapshot::{Origin, Snapshot};
-use crate::source::config_map::ConfigMapSource;
+use crate::source::config_map::{ConfigMapSource, Outcome};
 use crate::source::smi::Smi;
-use crate::xds::content;
+use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Collision, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Done, Merge};
 
@@ -32,16 +32,16 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(10);
 impl App {
     /// Brings the output in step with what is known, if enough is.
     pub(super) fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
-        let mut left_off = false;
+        let mut is_skipped = false;
         for (source, followed) in self.sources.iter_mut().zip(&self.followed) {
-            left_off |= !source.examine(&mut || followed.has_input());
+            is_skipped |= source.examine(&mut || followed.has_input()) == Outcome::Skipped;
         }
-        if left_off {
-            // A later state is on its way in.
+        if is_skipped {
+            // A newer state is on its way in.
             self.dirty_since = Some(Instant::now());
             return Ok(());
         }
-        self.restore_last_known_good();
+        self.restore_last_known_good(now);
         if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
             return Ok(());
         }
@@ -159,23 +159,25 @@ impl App {
         }
     }
 
-    /// What an earlier life published stands in for what is absent or refused now, until this one
-    /// has published anything.
-    fn restore_last_known_good(&mut self) {
-        let lacking = |source: &&mut ConfigMapSource| {
-            let lost = matches!(source.observed, Observed::Missing | Observed::Invalid);
-            lost && source.content.is_none()
-        };
-        if !self.shown.is_empty() || !self.sources.iter_mut().any(|source| lacking(&source)) {
+    /// Lets files of a previous run stand in for what is missing or invalid now, until this run has
+    /// published something.
+    fn restore_last_known_good(&mut self, now: Instant) {
+        if !self.output.is_open() || !self.sources.iter().any(ConfigMapSource::needs_last_run) {
             return;
         }
-        let standing = self.output.standing();
-        self.stands |= standing.is_some();
-        let Some(Standing { set, .. }) = standing else {
-            return;
+        let standing = match self.shown.is_empty() {
+            true => self.output.standing(),
+            false => None,
         };
-        for source in self.sources.iter_mut().filter(lacking) {
-            source.content = content::from_last_run(&source.object, &set);
+        self.stands |= standing.is_some();
+        for source in self
+            .sources
+            .iter_mut()
+            .filter(|source| source.needs_last_run())
+        {
+            let set = standing.as_ref().map(|standing| &standing.set);
+            let last_run = set.and_then(|set| ConfigMapFiles::from_last_run(&source.object, set));
+            source.restore(last_run, now);
         }
     }
 

@@ -1,8 +1,9 @@
 //! One named ConfigMap: what the cluster says of it, what of that is fit to be published, and what
 //! the operator hears of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::rc::Rc;
 use std::time::Instant;
 
 use log::{debug, warn};
@@ -12,15 +13,29 @@ use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
 use crate::logging::WarnOnce;
 use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
-use crate::xds::content::{self, ConfigMapFiles, Examined, Finding};
+use crate::xds::content::{ConfigMapFiles, Examination, Examined, Finding};
 use crate::xds::desired::{Observed, SourceView};
-use crate::xds::validate;
+use crate::xds::validate::{self, Check, Progress, Text};
+use crate::xds::yaml::Form;
 
 /// Examining this much takes two milliseconds.
 const LARGE: usize = 64 << 10;
-/// So often in a row an examination is left off for a later state: something is published even
-/// where they never stop coming.
+/// How many states in a row may be skipped for a newer one: something is published even where they
+/// never stop coming.
 const MAX_SKIPS_IN_A_ROW: u32 = 3;
+/// Events of a text that are read before the kernel is asked for a newer state: they take a third of
+/// a millisecond.
+const STEPS: usize = 1024;
+
+/// What became of the state that came last.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has been judged, if it had not been before.
+    Judged,
+    /// It is left for a newer one, which should be taken in first.
+    Skipped,
+}
 
 const MISSING: [&str; 2] = [
     "ConfigMap not found; waiting for it to be created",
@@ -46,10 +61,13 @@ pub struct ConfigMapSource {
     pub refused: Option<String>,
     /// A large state that has not been examined yet, and when it came.
     unread: Option<(Event, Instant)>,
-    /// How often in a row its examination was left off.
-    left_off: u32,
-    /// Files that were found good, and that nobody was asked about twice.
+    /// How many states in a row were skipped.
+    skips: u32,
+    /// Valid files that the second reader has not been asked about.
     unchecked: BTreeSet<FileName>,
+    /// Files that are not a configuration and may stand in the place of one that a previous run
+    /// published; what that did is not known yet.
+    foreign: BTreeMap<FileName, Finding>,
     warned: WarnOnce,
 }
 
@@ -63,8 +81,9 @@ impl ConfigMapSource {
             denied: None,
             refused: None,
             unread: None,
-            left_off: 0,
+            skips: 0,
             unchecked: BTreeSet::new(),
+            foreign: BTreeMap::new(),
             warned: WarnOnce::default(),
         }
     }
@@ -90,33 +109,35 @@ impl ConfigMapSource {
     pub fn take(&mut self, observation: Event, now: Instant) {
         let is_large = is_large(&observation);
         if !is_large {
-            // What is no such state hides none.
-            self.examine(&mut || false);
+            // Only a newer large state may replace a large one that waits.
+            let _ = self.examine(&mut || false);
         }
         self.unread = Some((observation, now));
         if !is_large {
-            self.examine(&mut || false);
+            let _ = self.examine(&mut || false);
         }
     }
 
-    /// Finds out what a state is worth that was only taken in. False: not yet, as `is_outdated` said
-    /// that a later one may be there: take that in first.
-    pub fn examine(&mut self, is_outdated: &mut dyn FnMut() -> bool) -> bool {
+    /// Judges the state that came last, unless `is_newer_pending` tells of another one early enough.
+    pub fn examine(&mut self, is_newer_pending: &mut dyn FnMut() -> bool) -> Outcome {
         let Some((observation, now)) = self.unread.take() else {
-            return true;
+            return Outcome::Judged;
         };
         match observation {
             Event::Applied(object) => {
-                let may = self.left_off < MAX_SKIPS_IN_A_ROW;
-                if !self.observe(&object, now, &mut || may && is_outdated()) {
+                let may = self.skips < MAX_SKIPS_IN_A_ROW;
+                let outcome = self.observe(&object, now, &mut || may && is_newer_pending());
+                if outcome == Outcome::Skipped {
                     self.unread = Some((Event::Applied(object), now));
-                    self.left_off += 1;
-                    return false;
+                    self.skips += 1;
+                    return outcome;
                 }
-                self.left_off = 0;
+                self.skips = 0;
             }
             Event::Replaced(objects) => match objects.first() {
-                Some(object) => drop(self.observe(object, now, &mut || false)),
+                Some(object) => {
+                    let _ = self.observe(object, now, &mut || false);
+                }
                 None => self.miss(now),
             },
             Event::Deleted(_) => self.miss(now),
@@ -126,7 +147,54 @@ impl ConfigMapSource {
             }
             Event::Unusable => self.refuse(),
         }
-        true
+        Outcome::Judged
+    }
+
+    /// Whether something that a previous run published may have to stand in for this.
+    pub fn needs_last_run(&self) -> bool {
+        !self.foreign.is_empty() || self.is_lacking()
+    }
+
+    fn is_lacking(&self) -> bool {
+        let is_lost = matches!(self.observed, Observed::Missing | Observed::Invalid);
+        is_lost && self.content.is_none()
+    }
+
+    /// Takes in what a previous run published of this ConfigMap and still stands: it stays where the
+    /// cluster has nothing as good, until this run has published something.
+    pub fn restore(&mut self, last_run: Option<ConfigMapFiles>, now: Instant) {
+        let foreign = std::mem::take(&mut self.foreign);
+        let stood = |name: &FileName| {
+            let bytes = last_run.as_ref().and_then(|last| last.files.get(name));
+            bytes.is_some_and(|bytes| validate::is_configuration(name, bytes))
+        };
+        let (refusals, others): (Vec<_>, Vec<_>) =
+            foreign.into_iter().partition(|(name, _)| stood(name));
+        let is_held_back = !refusals.is_empty();
+        if let Some(content) = self.content.take_if(|_| is_held_back) {
+            self.content = last_run;
+            // Otherwise it has been told what has become of it since.
+            if self.observed == Observed::Valid {
+                let findings = refusals.into_iter().map(|(_, finding)| finding).collect();
+                self.reject(findings, &content.origin.resource_version, now);
+            }
+            return;
+        }
+        if let Some(content) = &self.content {
+            for (name, Finding { key, what }) in others {
+                if Form::of(&name).is_named() {
+                    let Origin {
+                        object,
+                        resource_version,
+                        ..
+                    } = &*content.origin;
+                    doubt(object, resource_version, &key, &what);
+                }
+            }
+        }
+        if self.is_lacking() {
+            self.content = last_run;
+        }
     }
 
     /// Asks the second reader about what is published: there is time for it now.
@@ -146,50 +214,77 @@ impl ConfigMapSource {
         }
     }
 
-    /// It is there, in this state. False: its examination was left off.
+    /// It is there, in this state.
     fn observe(
         &mut self,
         object: &Object,
         now: Instant,
-        is_outdated: &mut dyn FnMut() -> bool,
-    ) -> bool {
-        let Body::ConfigMap(files) = &object.body else {
-            return true;
+        may_skip: &mut dyn FnMut() -> bool,
+    ) -> Outcome {
+        let Body::ConfigMap(raw) = &object.body else {
+            return Outcome::Judged;
         };
-        let (name, version) = (&self.object, &object.version);
-        let resource_version = version.resource_version.clone();
-        let before = self.content.as_ref();
-        let Some(Examined {
-            content,
-            doubts,
-            unchecked,
-        }) = content::examine(name, version, files, before, is_outdated)
-        else {
-            return false;
-        };
-        (self.denied, self.refused) = (None, None);
-        for Finding { key, what } in doubts {
-            doubt(name, &resource_version, &key, &what);
+        let mut examination = Examination::new(raw, self.content.as_ref());
+        while let Some((name, bytes)) = examination.next_unread() {
+            let text = Text::new(&name, &bytes);
+            let mut check = Check::new(&text);
+            let verdict = loop {
+                match check.run(STEPS) {
+                    Progress::Done(verdict) => break verdict,
+                    // Skipping must save more than it costs.
+                    Progress::Pending(rest) if !rest.is_past_half() && may_skip() => {
+                        return Outcome::Skipped;
+                    }
+                    Progress::Pending(rest) => check = rest,
+                }
+            };
+            examination.judge(name, verdict);
         }
-        match content {
-            Ok(content) => {
+        self.settle(object, examination.finish(), now);
+        Outcome::Judged
+    }
+
+    /// Takes in what was found out about a state.
+    fn settle(&mut self, object: &Object, examined: Examined, now: Instant) {
+        let (name, version) = (self.object.clone(), &object.version);
+        let resource_version = &version.resource_version;
+        self.denied = None;
+        self.refused = None;
+        for Finding { key, what } in examined.warnings {
+            doubt(&name, resource_version, &key, &what);
+        }
+        match examined.content {
+            Ok(files) => {
                 debug!(configmap:% = name, resource_version:% = resource_version; "observed");
-                self.content = Some(content);
-                self.unchecked.extend(unchecked);
+                let before = self.content.as_ref();
+                let is_same = |name: &FileName| {
+                    before.is_some_and(|before| before.files.get(name) == files.get(name))
+                };
+                self.foreign.retain(|name, _| is_same(name));
+                self.foreign.extend(examined.foreign);
+                self.unchecked.extend(examined.unchecked);
+                let origin = Rc::new(Origin {
+                    object: name,
+                    uid: version.uid.clone(),
+                    resource_version: resource_version.clone(),
+                });
+                self.content = Some(ConfigMapFiles { origin, files });
                 self.observed = Observed::Valid;
-                let subject = ("configmap", name as &dyn Display);
+                let subject = ("configmap", &self.object as &dyn Display);
                 self.warned.clear(subject, "ConfigMap is valid now", now);
             }
-            Err(remarks) => {
-                let reasons: Vec<String> = remarks.iter().map(Finding::to_string).collect();
-                let reasons = reasons.join("; ");
-                self.observed = Observed::Invalid;
-                let what = format!("{reasons} (resourceVersion {resource_version})");
-                self.warn(INVALID, &what, now);
-                self.refused = Some(reasons);
-            }
+            Err(findings) => self.reject(findings, resource_version, now),
         }
-        true
+    }
+
+    /// A state of it is not fit to be published.
+    fn reject(&mut self, findings: Vec<Finding>, resource_version: &ResourceVersion, now: Instant) {
+        let reasons: Vec<String> = findings.iter().map(Finding::to_string).collect();
+        let reasons = reasons.join("; ");
+        self.observed = Observed::Invalid;
+        let what = format!("{reasons} (resourceVersion {resource_version})");
+        self.warn(INVALID, &what, now);
+        self.refused = Some(reasons);
     }
 
     /// It is not there.
@@ -252,7 +347,6 @@ fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, error: &str)
 mod tests {
     use super::*;
     use crate::snapshot::{Bytes, Version};
-    use std::collections::BTreeMap;
 
     /// A state with this text, small or large.
     fn changed(at: &str, text: &str) -> Event {
@@ -290,7 +384,7 @@ mod tests {
         for observation in observations {
             source.take(observation, now);
         }
-        source.examine(&mut || false);
+        assert_eq!(source.examine(&mut || false), Outcome::Judged);
         let content = source.content.as_ref();
         let version = content.map(|content| content.origin.resource_version.0.as_str());
         assert_eq!((source.observed, version), (observed, at));
@@ -316,19 +410,23 @@ mod tests {
         for round in 0..2 {
             for at in 1..=MAX_SKIPS_IN_A_ROW {
                 source.take(changed(&at.to_string(), &text), now);
-                assert!(!source.examine(&mut || true), "{round} {at}");
+                assert_eq!(
+                    source.examine(&mut || true),
+                    Outcome::Skipped,
+                    "{round} {at}"
+                );
             }
             // Something has to be published.
             source.take(changed("last", &text), now);
-            assert!(source.examine(&mut || true));
+            assert_eq!(source.examine(&mut || true), Outcome::Judged);
             let content = source.content.take().unwrap();
             assert_eq!(content.origin.resource_version.0, "last");
         }
         // What had come was no later state.
         source.take(changed("1", &text), now);
-        assert!(!source.examine(&mut || true));
+        assert_eq!(source.examine(&mut || true), Outcome::Skipped);
         assert!(source.content.is_none());
-        assert!(source.examine(&mut || false));
+        assert_eq!(source.examine(&mut || false), Outcome::Judged);
         let content = source.content.as_ref().unwrap();
         assert_eq!(content.origin.resource_version.0, "1");
     }
@@ -362,6 +460,48 @@ mod tests {
             );
             let bad = vec![state("1", "a: 1"), changed("2", "a: ]")];
             check(bad, Observed::Invalid, Some("1"), false);
+        }
+    }
+
+    #[test]
+    fn what_a_previous_run_published_is_compared_before_anything_else_takes_its_place() {
+        let object = ObjectName {
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+        };
+        let now = Instant::now();
+        let published = |text: &str| {
+            let mut source = ConfigMapSource::new(object.clone());
+            source.take(changed("1", text), now);
+            source.content
+        };
+        for (before, then, observed) in [
+            (Some("a: 1"), vec!["- b"], Observed::Invalid),
+            (Some("a: 1"), vec!["- b", "- c"], Observed::Invalid),
+            (Some("a: 1"), vec!["- b", "a: ]"], Observed::Invalid),
+            (Some("a: 1"), vec!["- b", "b: 2"], Observed::Valid),
+            (Some("- a"), vec!["- b"], Observed::Valid),
+            (None, vec!["- b"], Observed::Valid),
+        ] {
+            let mut source = ConfigMapSource::new(object.clone());
+            for (at, text) in then.iter().enumerate() {
+                source.take(changed(&format!("{}", at + 2), text), now);
+            }
+            source.restore(before.and_then(published), now);
+            assert!(!source.needs_last_run());
+            let content = source.content.unwrap();
+            let text = match observed {
+                Observed::Valid => then.last().copied(),
+                _ => before,
+            };
+            assert_eq!(
+                content.files.values().next().unwrap()[..],
+                *text.unwrap().as_bytes()
+            );
+            assert_eq!(
+                (source.observed, source.refused.is_some()),
+                (observed, observed != Observed::Valid)
+            );
         }
     }
 

@@ -1,14 +1,15 @@
 //! A ConfigMap's files, judged as a whole. Owns: when a ConfigMap is fit to be published, and what its
 //! author should know of one that is. Must not: decide what stands in for one that is not.
+//!
+//! An [`Examination`] names the texts that have to be checked. Its caller runs each check, in as many
+//! steps as it likes, and may drop the whole in favour of a newer state.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::gather;
-use crate::snapshot::{Bytes, FileName, ObjectName, Origin, Snapshot, Version};
+use crate::snapshot::{Bytes, FileName, ObjectName, Origin, Snapshot};
 use crate::xds::validate::{self, Verdict};
-use crate::xds::yaml::Form;
 
 /// A ConfigMap all of whose files are fit to be published.
 #[derive(Clone, Debug)]
@@ -19,13 +20,33 @@ pub struct ConfigMapFiles {
     pub files: BTreeMap<FileName, Bytes>,
 }
 
+impl ConfigMapFiles {
+    /// Returns what `set`, published by a previous run, has of `object`.
+    pub fn from_last_run(object: &ObjectName, set: &Snapshot) -> Option<ConfigMapFiles> {
+        let mine = || set.iter().filter(|(_, file)| file.origin.object == *object);
+        let origin = mine().next()?.1.origin.clone();
+        let mut files = BTreeMap::new();
+        files.extend(mine().map(|(name, file)| (name.clone(), file.bytes.clone())));
+        Some(ConfigMapFiles { origin, files })
+    }
+}
+
 /// Something about one file of a ConfigMap that its author should know.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The ConfigMap's key.
     pub key: String,
     /// What is wrong, and where.
     pub what: String,
+}
+
+impl Finding {
+    fn new(key: &str, what: impl fmt::Display) -> Finding {
+        Finding {
+            key: key.to_owned(),
+            what: what.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -34,81 +55,112 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What became of a ConfigMap on the way in.
-#[derive(Debug)]
-pub struct Examined {
-    /// Its content, or everything that speaks against it.
-    pub content: Result<ConfigMapFiles, Vec<Finding>>,
-    /// What does not speak against it, but should be known.
-    pub doubts: Vec<Finding>,
-    /// Files that were found good, and that nobody was asked about twice.
-    pub unchecked: Vec<FileName>,
+/// A ConfigMap whose files are being judged.
+pub struct Examination<'a> {
+    before: Option<&'a ConfigMapFiles>,
+    files: BTreeMap<FileName, Bytes>,
+    unread: Vec<FileName>,
+    refusals: Vec<Finding>,
+    warnings: Vec<Finding>,
+    unchecked: Vec<FileName>,
+    foreign: Vec<(FileName, Finding)>,
 }
 
-/// Whether a ConfigMap's `raw` files are fit to be published. Those equal to files `before` are not
-/// read again. `None`: it was left off, as `is_outdated` said so.
-pub fn examine(
-    object: &ObjectName,
-    version: &Version,
-    raw: &Result<BTreeMap<String, Bytes>, String>,
-    before: Option<&ConfigMapFiles>,
-    is_outdated: &mut dyn FnMut() -> bool,
-) -> Option<Examined> {
-    let (mut refusals, mut doubts, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
-    let remark = |key: &str, what: &str| Finding {
-        key: key.to_owned(),
-        what: what.to_owned(),
-    };
-    if let Err(what) = raw {
-        refusals.push(remark("binaryData", what));
-    }
-    let mut files = BTreeMap::new();
-    for (key, bytes) in raw.iter().flatten() {
-        let Some(name) = FileName::new(key) else {
-            refusals.push(remark(key, "it is no plain file name"));
-            continue;
+/// What was found out about a ConfigMap.
+pub struct Examined {
+    /// Its files, or everything that speaks against them.
+    pub content: Result<BTreeMap<FileName, Bytes>, Vec<Finding>>,
+    /// What does not speak against it, but should be known.
+    pub warnings: Vec<Finding>,
+    /// Files that are valid, and of which [`validate::cross_check`] may know more.
+    pub unchecked: Vec<FileName>,
+    /// Files that are not a configuration, and what they are instead. They must not take the place of
+    /// a configuration that a previous run published.
+    pub foreign: Vec<(FileName, Finding)>,
+}
+
+impl<'a> Examination<'a> {
+    /// Begins with a ConfigMap's `raw` files. Those equal to files `before`, its last valid state, are
+    /// not read again.
+    pub fn new(
+        raw: &Result<BTreeMap<String, Bytes>, String>,
+        before: Option<&'a ConfigMapFiles>,
+    ) -> Examination<'a> {
+        let mut examination = Examination {
+            before,
+            files: BTreeMap::new(),
+            unread: Vec::new(),
+            refusals: Vec::new(),
+            warnings: Vec::new(),
+            unchecked: Vec::new(),
+            foreign: Vec::new(),
         };
-        let known = before.and_then(|content| content.files.get(&name));
-        if known.is_none_or(|known| known != bytes) {
-            match validate::check(&name, bytes, is_outdated)? {
-                Verdict::Valid => unchecked.push(name.clone()),
-                Verdict::Suspect(fault) => doubts.push(remark(key, &fault.to_string())),
-                Verdict::Invalid(fault) => refusals.push(remark(key, &fault.to_string())),
-                Verdict::Foreign(fault) => {
-                    if known.is_some_and(|known| validate::is_configuration(&name, known)) {
-                        refusals.push(remark(key, &fault.to_string()));
-                    } else if Form::of(&name).is_named() {
-                        doubts.push(remark(key, &fault.to_string()));
-                    }
+        if let Err(what) = raw {
+            examination.refuse("binaryData", what);
+        }
+        for (key, bytes) in raw.iter().flatten() {
+            let Some(name) = FileName::new(key) else {
+                examination.refuse(key, "not a plain file name");
+                continue;
+            };
+            if examination.last_valid(&name) != Some(bytes) {
+                examination.unread.push(name.clone());
+            }
+            examination.files.insert(name, bytes.clone());
+        }
+        // They are taken from the end.
+        examination.unread.reverse();
+        if examination.files.is_empty() && examination.refusals.is_empty() {
+            examination.refuse("data", "it has no keys");
+        }
+        examination
+    }
+
+    fn refuse(&mut self, key: &str, what: impl fmt::Display) {
+        self.refusals.push(Finding::new(key, what));
+    }
+
+    fn last_valid(&self, name: &FileName) -> Option<&'a Bytes> {
+        self.before?.files.get(name)
+    }
+
+    /// Returns the next file that has to be checked.
+    pub fn next_unread(&mut self) -> Option<(FileName, Bytes)> {
+        let name = self.unread.pop()?;
+        let bytes = self.files.get(&name)?.clone();
+        Some((name, bytes))
+    }
+
+    /// Takes in the verdict on a file.
+    pub fn judge(&mut self, name: FileName, verdict: Verdict) {
+        let finding = |fault| Finding::new(name.as_str(), fault);
+        match verdict {
+            Verdict::Valid => self.unchecked.push(name),
+            Verdict::Suspect(fault) => self.warnings.push(finding(fault)),
+            Verdict::Invalid(fault) => self.refusals.push(finding(fault)),
+            Verdict::Foreign(fault) => {
+                let before = self.last_valid(&name);
+                if before.is_some_and(|before| validate::is_configuration(&name, before)) {
+                    self.refusals.push(finding(fault));
+                } else {
+                    let finding = finding(fault);
+                    self.foreign.push((name, finding));
                 }
             }
         }
-        files.insert(name, bytes.clone());
     }
-    if files.is_empty() && refusals.is_empty() {
-        refusals.push(remark("data", "there is no key in it"));
-    }
-    let origin = Rc::new(Origin {
-        object: object.clone(),
-        uid: version.uid.clone(),
-        resource_version: version.resource_version.clone(),
-    });
-    let content = if refusals.is_empty() {
-        Ok(ConfigMapFiles { origin, files })
-    } else {
-        Err(refusals)
-    };
-    Some(Examined {
-        content,
-        doubts,
-        unchecked,
-    })
-}
 
-/// What an earlier life published of `object`.
-pub fn from_last_run(object: &ObjectName, set: &Snapshot) -> Option<ConfigMapFiles> {
-    let mine = || set.iter().filter(|(_, file)| file.origin.object == *object);
-    let origin = mine().next()?.1.origin.clone();
-    let files = gather(mine().map(|(name, file)| (name.clone(), file.bytes.clone())));
-    Some(ConfigMapFiles { origin, files })
+    /// Ends, when every file has been judged.
+    pub fn finish(self) -> Examined {
+        Examined {
+            content: if self.refusals.is_empty() {
+                Ok(self.files)
+            } else {
+                Err(self.refusals)
+            },
+            warnings: self.warnings,
+            unchecked: self.unchecked,
+            foreign: self.foreign,
+        }
+    }
 }

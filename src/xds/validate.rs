@@ -7,6 +7,7 @@
 
 mod aliases;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use granit_parser::{ErrorKind, Event, ScalarStyle, ScanError, Span};
@@ -14,16 +15,13 @@ use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
 use crate::snapshot::FileName;
-use crate::xds::yaml::{self, Form, NESTING_MAX};
+use crate::xds::yaml::{self, Events, Form, NESTING_MAX};
 use aliases::Aliases;
 
 /// Longer texts are judged by the streaming parser alone: yaml_serde holds all events of a document
 /// in a vector, measured at 15 bytes for each byte of a usual text and 56 for `[a,a,a,...]`. At 64
 /// KiB that is 1 to 3.6 MB; our whole budget while a 1 MiB ConfigMap is read is 8 MB.
 pub const SECOND_OPINION_MAX_BYTES: usize = 64 * 1024;
-
-/// Events of a text, of which it takes a third of a millisecond to read so many.
-const ASK_EVERY: usize = 1024;
 
 const NOT_A_MAPPING: &str = "the document is not a mapping";
 
@@ -84,23 +82,86 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Judges the content of file `name`; of what is good, [`cross_check`] may know more.
-///
-/// `None`: left off, as `is_outdated` said so. It is asked now and then, while that still saves more
-/// than it costs.
-pub fn check(
-    name: &FileName,
-    bytes: &[u8],
-    is_outdated: &mut dyn FnMut() -> bool,
-) -> Option<Verdict> {
-    match Form::of(name) {
-        Form::Yaml => check_yaml(bytes, is_outdated),
-        Form::Json => Some(check_json(bytes)),
-        Form::Unnamed => Some(match check_json(bytes) {
-            Verdict::Invalid(fault) => Verdict::Foreign(fault),
-            verdict => verdict,
-        }),
-        Form::Protobuf => Some(Verdict::Valid),
+/// A file's content, as far as it can be read as a text.
+pub struct Text<'a> {
+    form: Form,
+    /// `None` for what is not looked into, and for JSON that is not UTF-8.
+    readable: Option<Cow<'a, str>>,
+}
+
+impl<'a> Text<'a> {
+    /// The content of file `name`.
+    pub fn new(name: &FileName, bytes: &'a [u8]) -> Text<'a> {
+        let form = Form::of(name);
+        let readable = match form {
+            Form::Yaml => Some(yaml::readable(bytes)),
+            Form::Json | Form::Unnamed => str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Form::Protobuf => None,
+        };
+        Text { form, readable }
+    }
+}
+
+/// A check that has come so far. Only that of a YAML text takes more than one step.
+pub enum Check<'a> {
+    /// Of a YAML text.
+    Yaml(YamlCheck<'a>),
+    /// Of any other.
+    Judged(Verdict),
+}
+
+/// What a run of some steps has led to.
+pub enum Progress<'a> {
+    /// The check can go on.
+    Pending(Check<'a>),
+    /// The check is over.
+    Done(Verdict),
+}
+
+impl<'a> Check<'a> {
+    /// The check of a whole text; of one that is valid, [`cross_check`] may know more.
+    pub fn new(text: &'a Text<'_>) -> Check<'a> {
+        let readable = text.readable.as_deref();
+        match text.form {
+            Form::Yaml => Check::Yaml(YamlCheck::new(readable.unwrap_or_default())),
+            Form::Json => Check::Judged(check_json(readable)),
+            Form::Unnamed => Check::Judged(match check_json(readable) {
+                Verdict::Invalid(fault) => Verdict::Foreign(fault),
+                verdict => verdict,
+            }),
+            Form::Protobuf => Check::Judged(Verdict::Valid),
+        }
+    }
+
+    /// Reads on by so many events.
+    pub fn run(self, steps: usize) -> Progress<'a> {
+        match self {
+            Check::Judged(verdict) => Progress::Done(verdict),
+            Check::Yaml(mut check) => match check.run(steps) {
+                None => Progress::Pending(Check::Yaml(check)),
+                Some(found) => Progress::Done(check.verdict(found)),
+            },
+        }
+    }
+
+    /// Returns true once less than half of the text is left.
+    pub fn is_past_half(&self) -> bool {
+        match self {
+            Check::Judged(_) => true,
+            Check::Yaml(check) => check.at >= check.text.len() / 2,
+        }
+    }
+}
+
+/// Judges the content of file `name` in one go.
+pub fn check(name: &FileName, bytes: &[u8]) -> Verdict {
+    let text = Text::new(name, bytes);
+    let mut check = Check::new(&text);
+    loop {
+        match check.run(usize::MAX) {
+            Progress::Done(verdict) => return verdict,
+            Progress::Pending(rest) => check = rest,
+        }
     }
 }
 
@@ -109,31 +170,10 @@ pub fn is_configuration(name: &FileName, bytes: &[u8]) -> bool {
     match Form::of(name) {
         Form::Unnamed => str::from_utf8(bytes).is_ok_and(yaml::is_discovery_response),
         Form::Protobuf => false,
-        Form::Yaml | Form::Json => matches!(
-            check(name, bytes, &mut || false),
-            Some(Verdict::Valid | Verdict::Suspect(_))
-        ),
+        Form::Yaml | Form::Json => {
+            matches!(check(name, bytes), Verdict::Valid | Verdict::Suspect(_))
+        }
     }
-}
-
-fn check_yaml(bytes: &[u8], is_outdated: &mut dyn FnMut() -> bool) -> Option<Verdict> {
-    let (text, _) = yaml::decode(bytes);
-    let text = yaml::mask(&text);
-    let fault = match read_granit(&text, is_outdated) {
-        Ok(None) => return Some(Verdict::Valid),
-        Ok(Some(fault)) => return Some(Verdict::Foreign(fault)),
-        Err(Refusal::LeftOff) => return None,
-        Err(Refusal::Unread(fault)) => return Some(Verdict::Suspect(fault)),
-        Err(Refusal::Final(fault)) => return Some(Verdict::Invalid(fault)),
-        Err(Refusal::Syntax(fault)) => fault,
-    };
-    // The second reader does not tell what its aliases name.
-    let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(&text) && !has_aliases(&text);
-    Some(if asked && read_yaml_serde(&text).is_ok() {
-        Verdict::Suspect(fault)
-    } else {
-        Verdict::Invalid(fault)
-    })
 }
 
 /// Whether there may be anchors, and aliases of them. `"*"` is the most usual of domains.
@@ -163,13 +203,12 @@ pub fn cross_check(name: &FileName, bytes: &[u8]) -> Option<Fault> {
     if Form::of(name) != Form::Yaml {
         return None;
     }
-    let (text, _) = yaml::decode(bytes);
-    let asked = (text.len() <= SECOND_OPINION_MAX_BYTES).then(|| yaml::mask(&text))?;
-    read_yaml_serde(&asked).err()
+    let text = yaml::readable(bytes);
+    (text.len() <= SECOND_OPINION_MAX_BYTES).then(|| read_yaml_serde(&text).err())?
 }
 
-fn check_json(bytes: &[u8]) -> Verdict {
-    let Ok(text) = str::from_utf8(bytes) else {
+fn check_json(text: Option<&str>) -> Verdict {
+    let Some(text) = text else {
         return Verdict::Invalid(Fault::envoy(Span::default(), "it is not UTF-8"));
     };
     let mut is_mapping = None;
@@ -187,71 +226,106 @@ fn check_json(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// How much the streaming parser's no weighs.
+/// Why the streaming parser refuses a text.
 enum Refusal {
-    /// A second opinion may overrule it.
+    /// For its syntax: a second opinion may overrule that.
     Syntax(Fault),
-    /// Envoy itself does not take this, whatever a parser says.
+    /// For what Envoy itself does not take, whatever a parser says.
     Final(Fault),
-    /// It is about what follows the document, which Envoy does not read.
+    /// For what follows the document, which Envoy does not read.
     Unread(Fault),
-    /// Nobody wants to know any more.
-    LeftOff,
 }
 
-/// Reads the first document, as Envoy does, and says what speaks against it being a mapping. In its
-/// first half, it is left off where it is outdated.
-fn read_granit(
-    text: &str,
-    is_outdated: &mut dyn FnMut() -> bool,
-) -> Result<Option<Fault>, Refusal> {
-    let mut root = None;
-    let mut aliases = Aliases::default();
-    for (count, event) in yaml::events(text, Form::Yaml).enumerate() {
-        let (event, span) = match event {
-            Ok(event) => event,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::ExpectedDocumentStart)
-                    && matches!(root, Some(None))
-                    && aliases.depth() == 0 =>
-            {
-                return Err(Refusal::Unread(Fault::scan(Reader::Granit, &error)));
-            }
-            Err(error) => return Err(Refusal::new(&error)),
-        };
-        if count % ASK_EVERY == ASK_EVERY - 1
-            && span
-                .start
-                .byte_offset()
-                .is_some_and(|at| at < text.len() / 2)
-            && is_outdated()
-        {
-            return Err(Refusal::LeftOff);
+/// What is known of a document's root.
+enum Root {
+    Unread,
+    Mapping,
+    Other(Fault),
+}
+
+/// Reads the first document, as Envoy does, and says what speaks against it being a mapping.
+pub struct YamlCheck<'a> {
+    text: &'a str,
+    events: Events<'a>,
+    /// Offset of the event that was read last.
+    at: usize,
+    root: Root,
+    aliases: Aliases,
+}
+
+impl<'a> YamlCheck<'a> {
+    fn new(text: &'a str) -> YamlCheck<'a> {
+        YamlCheck {
+            text,
+            events: yaml::events(text, Form::Yaml),
+            at: 0,
+            root: Root::Unread,
+            aliases: Aliases::default(),
         }
-        if root.is_none() && event.is_node() {
-            root = Some(match &event {
-                Event::MappingStart(..) => None,
-                Event::Scalar(_, ScalarStyle::Plain, ..) if span.start == span.end => break,
-                _ => Some(Fault::envoy(span, NOT_A_MAPPING)),
-            });
-        }
-        if matches!(event, Event::DocumentEnd) {
-            break;
-        }
-        aliases.follow(&event, span).map_err(Refusal::Final)?;
     }
-    root.ok_or_else(|| Refusal::Final(Fault::envoy(Span::default(), "the document is empty")))
-}
 
-impl Refusal {
-    fn new(error: &ScanError) -> Refusal {
+    /// Returns `None` while there is more to read: after the last event, whether it was refused.
+    fn run(&mut self, steps: usize) -> Option<Result<(), Refusal>> {
+        for _ in 0..steps {
+            let Some(event) = self.events.next() else {
+                return Some(Ok(()));
+            };
+            let (event, span) = match event {
+                Ok(event) => event,
+                Err(error) => return Some(Err(self.refusal(&error))),
+            };
+            self.at = span.start.byte_offset().unwrap_or(self.text.len());
+            if matches!(self.root, Root::Unread) && event.is_node() {
+                self.root = match &event {
+                    Event::MappingStart(..) => Root::Mapping,
+                    Event::Scalar(_, ScalarStyle::Plain, ..) if span.start == span.end => {
+                        return Some(Ok(()));
+                    }
+                    _ => Root::Other(Fault::envoy(span, NOT_A_MAPPING)),
+                };
+            }
+            if matches!(event, Event::DocumentEnd) {
+                return Some(Ok(()));
+            }
+            if let Err(fault) = self.aliases.follow(&event, span) {
+                return Some(Err(Refusal::Final(fault)));
+            }
+        }
+        None
+    }
+
+    fn refusal(&self, error: &ScanError) -> Refusal {
         let fault = Fault::scan(Reader::Granit, error);
+        let is_over = matches!(self.root, Root::Mapping) && self.aliases.depth() == 0;
         match error.kind() {
+            ErrorKind::ExpectedDocumentStart if is_over => Refusal::Unread(fault),
             ErrorKind::RecursionLimitExceeded => Refusal::Final(fault),
             // The enum is open, and what it may grow is syntax.
             _ => Refusal::Syntax(fault),
         }
     }
+
+    /// The verdict on a text that has been read as far as it can be.
+    fn verdict(self, found: Result<(), Refusal>) -> Verdict {
+        match (found, self.root) {
+            (Ok(()), Root::Mapping) => Verdict::Valid,
+            (Ok(()), Root::Other(fault)) => Verdict::Foreign(fault),
+            (Ok(()), Root::Unread) => {
+                Verdict::Invalid(Fault::envoy(Span::default(), "the document is empty"))
+            }
+            (Err(Refusal::Unread(fault)), _) => Verdict::Suspect(fault),
+            (Err(Refusal::Final(fault)), _) => Verdict::Invalid(fault),
+            (Err(Refusal::Syntax(fault)), _) if is_overruled(self.text) => Verdict::Suspect(fault),
+            (Err(Refusal::Syntax(fault)), _) => Verdict::Invalid(fault),
+        }
+    }
+}
+
+/// Whether the second reader takes a text that the first one refuses. It is not asked about what it
+/// cannot tell of: what its aliases name.
+fn is_overruled(text: &str) -> bool {
+    let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(text) && !has_aliases(text);
+    asked && read_yaml_serde(text).is_ok()
 }
 
 fn read_yaml_serde(text: &str) -> Result<(), Fault> {

@@ -7,6 +7,8 @@ mod form;
 mod json;
 mod mask;
 
+use std::borrow::Cow;
+
 use granit_parser::{Event, ParseResult, Parser, StrInput};
 
 pub(crate) use encoding::{Encoding, decode};
@@ -16,6 +18,14 @@ pub(crate) use mask::mask;
 /// protobuf's JSON reader, by which YAML goes too, gives up at more collections in one another
 /// (`ParseOptions::kDefaultDepth`).
 pub(crate) const NESTING_MAX: usize = 100;
+
+/// A YAML text as our parsers can be shown it.
+pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    match decode(bytes).0 {
+        Cow::Borrowed(text) => mask(text),
+        Cow::Owned(text) => mask(&text).into_owned().into(),
+    }
+}
 
 /// A text's events, of either form.
 pub(crate) enum Events<'a> {

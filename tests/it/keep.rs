@@ -43,13 +43,21 @@ const EMPTIED: Mishap = (
     |setup| {
         setup.put("a", &[]);
     },
-    "there is no key in it",
+    "it has no keys",
 );
 const BAD: Mishap = (
     |setup| {
         setup.put("a", &[("a.yaml", "a: [1\n"), ("another.yaml", "a: 1\n")]);
     },
     "a.yaml: line 1",
+);
+
+/// Another text is published where no configuration stood before, and this is not one.
+const FOREIGN: Mishap = (
+    |setup| {
+        setup.put("a", &[("a.yaml", "- a list\n")]);
+    },
+    "the document is not a mapping",
 );
 
 fn both() -> Setup {
@@ -157,6 +165,11 @@ fn a_configmap_emptied_across_a_restart_keeps_its_files() {
 #[test]
 fn a_configmap_gone_bad_across_a_restart_keeps_its_files() {
     keeps_its_files_across_a_restart(BAD);
+}
+
+#[test]
+fn a_configmap_with_another_text_across_a_restart_keeps_its_files() {
+    keeps_its_files_across_a_restart(FOREIGN);
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn a_key_that_is_no_plain_file_name_is_refused_however_it_got_there() {
         let before = tree(Path::new(&setup.path(".")));
         let line = setup.fail(&["-onetime", "-configmap=a"]);
         assert!(
-            line.contains("default/a") && line.contains("no plain file name"),
+            line.contains("default/a") && line.contains("not a plain file name"),
             "{key:?}: {line}"
         );
         let ours = |path: &String| path.contains("/./out");

@@ -273,7 +273,7 @@ fn a_configmap_without_keys_ends_it_at_once() {
     setup.put("a", &[]);
     let line = setup.fail(&ONCE);
     assert!(
-        line.contains("default/a") && line.contains("there is no key in it"),
+        line.contains("default/a") && line.contains("it has no keys"),
         "{line}"
     );
 }

@@ -12,7 +12,7 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/document");
 
 fn verdict(name: &str, bytes: &[u8]) -> Verdict {
     let name = FileName::new(name).unwrap();
-    let verdict = check(&name, bytes, &mut || false).unwrap();
+    let verdict = check(&name, bytes);
     match (verdict, cross_check(&name, bytes)) {
         (Verdict::Valid, Some(fault)) => Verdict::Suspect(fault),
         (verdict, _) => verdict,
@@ -132,28 +132,34 @@ fn a_fault_never_cites_a_value() {
     }
 }
 
-/// After how many questions each a text of so many entries is left off, or read to its end.
-fn questions(entries: usize, left_off_at: usize) -> (usize, bool) {
-    let text: String = (0..entries).map(|n| format!("key-{n}: {n}\n")).collect();
-    let mut asked = 0;
-    let name = FileName::new("a.yaml").unwrap();
-    let verdict = check(&name, text.as_bytes(), &mut || {
-        asked += 1;
-        asked == left_off_at
-    });
-    if let Some(verdict) = &verdict {
-        assert_eq!(*verdict, Verdict::Valid);
+/// How often the check of a valid text stops before its end, and how often of that in its first half.
+fn stops(name: &str, text: &str, steps: usize) -> (usize, usize) {
+    let name = FileName::new(name).unwrap();
+    let text = Text::new(&name, text.as_bytes());
+    let (mut check, mut all, mut early) = (Check::new(&text), 0, 0);
+    loop {
+        match check.run(steps) {
+            Progress::Pending(rest) => {
+                all += 1;
+                early += usize::from(!rest.is_past_half());
+                assert_eq!(rest.is_past_half(), early < all, "it went back");
+                check = rest;
+            }
+            Progress::Done(verdict) => {
+                assert_eq!(verdict, Verdict::Valid);
+                return (all, early);
+            }
+        }
     }
-    (asked, verdict.is_none())
 }
 
 #[test]
-fn a_long_text_is_left_off_where_it_is_outdated_but_not_in_its_second_half() {
-    // 20,000 events.
-    let (all, left_off) = questions(10_000, usize::MAX);
-    assert!((8..=10).contains(&all) && !left_off, "{all}");
-    assert_eq!(questions(10_000, 1), (1, true));
-    assert_eq!(questions(10_000, all), (all, true));
-    // As short as it is, it is read before anybody could answer.
-    assert_eq!(questions(400, 1), (0, false));
+fn a_check_of_a_long_text_stops_after_so_many_events_and_goes_on() {
+    // 20,004 events.
+    let text: String = (1000..11_000).map(|n| format!("key-{n}: {n}\n")).collect();
+    assert_eq!(stops("a.yaml", &text, 1000), (20, 10));
+    assert_eq!(stops("a.yaml", &text, usize::MAX), (0, 0));
+    assert_eq!(stops("a.yaml", "a: b\n", 1000), (0, 0));
+    // JSON is read in one go.
+    assert_eq!(stops("a.json", "{\"a\": 1}", 1), (0, 0));
 }
