@@ -15,16 +15,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use log::{info, warn};
 use rustix::event::{PollFd, PollFlags};
 
-use crate::backoff::{Notices, Random};
 use crate::cli::{Config, Patience};
 use crate::error::Error;
 use crate::kube::auth::Roots;
+use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::kube::client::Client;
 use crate::kube::health::ApiServer;
-use crate::kube::list_watch::SyncMode;
+use crate::kube::list_watch::{RETRY_DENIED, SyncMode};
 use crate::kube::object::ObjectKind;
 use crate::kube::reflector::Reflector;
 use crate::net::resolv_conf;
@@ -75,7 +76,9 @@ pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
     info!(version = env!("CARGO_PKG_VERSION"), apiserver = config.apiserver,
         configmaps = names.join(","); "started");
     let seed = RandomState::new().hash_one(std::process::id());
-    App::new(config, ApiServer::new(client?, Random::new(seed)), signals).run()
+    let mut rng = Rng::with_seed(seed);
+    let server = ApiServer::new(client?, rng.fork());
+    App::new(config, server, rng, signals).run()
 }
 
 struct App {
@@ -115,7 +118,7 @@ struct App {
     /// A whole set stands on disk, of this life or an earlier one, as far as is known.
     stands: bool,
     /// Nothing can be published since then.
-    held_up: Option<Notices>,
+    held_up: Option<ReminderSchedule>,
     /// The texts that weights were merged into last.
     good: Snapshot,
     /// The states that the output was last brought in step with.
@@ -139,7 +142,7 @@ struct App {
 }
 
 impl App {
-    fn new(config: Config, mut server: ApiServer, signals: Signals) -> App {
+    fn new(config: Config, mut server: ApiServer, mut rng: Rng, signals: Signals) -> App {
         let Config {
             apiserver: _,
             ca_file: _,
@@ -165,14 +168,21 @@ impl App {
             Some(_) if once => SyncMode::Poll(ONCE_EVERY),
             _ => sync,
         };
-        server.hasty = manner == SyncMode::Once;
+        server.fixed_retry = (manner == SyncMode::Once).then_some(RETRY_DENIED);
         let follow = |object: &ObjectName| {
             let ObjectName { namespace, name } = object.clone();
             let kind = ObjectKind::ConfigMap;
-            Reflector::new(kind, namespace, Some(name), manner, now)
+            Reflector::new(kind, namespace, Some(name), manner, rng.fork(), now)
         };
         let followed = configmaps.iter().map(follow).collect();
-        let smi = Smi::new(splits, split_version, sync_interval, manner, now);
+        let smi = Smi::new(
+            splits,
+            split_version,
+            sync_interval,
+            manner,
+            rng.fork(),
+            now,
+        );
         let (waiting, drain) = PendingChild::new(wrapped, now);
         let mirrored = configmaps
             .iter()
@@ -180,11 +190,11 @@ impl App {
         App {
             once,
             mirrors: mirrored
-                .map(|object| Mirror::new(object.clone(), once))
+                .map(|object| Mirror::new(object.clone(), once, rng.fork()))
                 .collect(),
             output: match dry_run {
                 true => Output::stdout(smi.is_some()),
-                false => Output::directory(output_dir, sync_interval, now),
+                false => Output::directory(output_dir, sync_interval, rng.fork(), now),
             },
             sources: configmaps.into_iter().map(ConfigMapSource::new).collect(),
             followed,
@@ -224,7 +234,7 @@ impl App {
     fn run(mut self) -> Result<u8, Error> {
         loop {
             let now = Instant::now();
-            if self.output.open(self.once, now, &mut self.server.random)? {
+            if self.output.open(self.once, now)? {
                 self.dirty_since.get_or_insert(now);
             }
             self.tick(now);
@@ -282,7 +292,7 @@ impl App {
             self.dirty_since.get_or_insert_with(Instant::now);
         }
         for mirror in &mut self.mirrors {
-            mirror.read(&mut self.server);
+            mirror.read();
         }
     }
 
@@ -386,8 +396,7 @@ impl App {
         if gone {
             self.dirty_since.get_or_insert(now);
         }
-        let random = &mut self.server.random;
-        if self.output.check(now, random) || self.output.is_due(now) {
+        if self.output.check(now) || self.output.is_due(now) {
             self.dirty_since.get_or_insert(now);
         }
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::App;
-use crate::backoff::Notices;
 use crate::error::{Chain, Error};
 use crate::gather;
+use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::output::Written;
 use crate::output::directory::Published;
 use crate::snapshot::{Origin, Snapshot};
@@ -48,7 +48,7 @@ impl App {
         let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
         let known: Vec<SourceView> = self.sources.iter().map(ConfigMapSource::known).collect();
         let Some(Desired { set, overrides }) = desired::desired(&known, self.stands) else {
-            let notices = || Notices::new(now, HELD_UP_FOR);
+            let notices = || ReminderSchedule::new(now, HELD_UP_FOR);
             self.held_up.get_or_insert_with(notices);
             return Ok(());
         };
@@ -68,9 +68,7 @@ impl App {
         } = merge.finish(&self.good, on_disk.as_ref());
         drop(on_disk);
         let names: Vec<_> = splits.iter().map(|split| split.name.clone()).collect();
-        let written = self
-            .output
-            .write(&set, self.once, now, &mut self.server.random)?;
+        let written = self.output.write(&set, self.once, now)?;
         // Nobody has looked for input meanwhile.
         self.input_drained = false;
         self.say(overrides, warnings);
@@ -113,7 +111,7 @@ impl App {
         {
             mirror.allow(known && shown);
             if first || matches!(written, Written::New(_)) {
-                mirror.changed(now, &mut self.server.random);
+                mirror.changed(now);
             }
         }
         Ok(())
@@ -183,7 +181,7 @@ impl App {
 
     /// Says what nothing can be published for, once that has gone on for a while.
     pub(super) fn tell_what_holds_up(&mut self, now: Instant) {
-        let due = |notices: &mut Notices| notices.due(now);
+        let due = |notices: &mut ReminderSchedule| notices.due(now);
         let lasts = self.held_up.as_mut().and_then(due);
         // Others tell of an outage, and of a command that waits.
         if let (Some(lasts), None, None) = (lasts, self.server.failure(), &self.waiting) {

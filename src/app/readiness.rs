@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::App;
-use crate::backoff::Notices;
 use crate::envoy::admin;
 use crate::error::{Chain, Error};
+use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::kube::reflector::Reflector;
 use crate::output::heartbeat::READY;
 use crate::process::child::{ChildSpec, Drain};
@@ -23,7 +23,7 @@ const CHILD_FRESHNESS_WAIT: Duration = Duration::from_secs(5);
 pub struct PendingChild {
     argv: Vec<CString>,
     /// Of the wait, from its fifth second on.
-    pub notices: Notices,
+    pub notices: ReminderSchedule,
 }
 
 impl PendingChild {
@@ -32,7 +32,7 @@ impl PendingChild {
         let Some(ChildSpec { argv, drain }) = wrapped else {
             return (None, None);
         };
-        let notices = Notices::new(now, CHILD_FRESHNESS_WAIT);
+        let notices = ReminderSchedule::new(now, CHILD_FRESHNESS_WAIT);
         (Some(PendingChild { argv, notices }), drain)
     }
 }

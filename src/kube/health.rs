@@ -1,14 +1,15 @@
 //! The API server as all followed objects share it. Owns: whether it may be asked now, and what the
 //! operator hears of it when it is away.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
 
 use log::{debug, info, warn};
 
-use crate::backoff::{Notice, Outage, Random};
 use crate::error::{Chain, Error, Kind, Target};
+use crate::kube::circuit_breaker::{CircuitBreaker, OutageEvent};
 use crate::kube::client::{Client, Method};
-use crate::kube::list_watch::RETRY_DENIED;
 use crate::kube::object::Projection;
 use crate::net::response::Head;
 use crate::net::wait::is_interrupted;
@@ -16,11 +17,9 @@ use crate::net::wait::is_interrupted;
 /// The API server, in good days and bad.
 pub struct ApiServer {
     client: Client,
-    outage: Outage,
-    /// For every wait that should not fall together with others'.
-    pub random: Random,
-    /// `-onetime`: there are five seconds for a 401, too few for a back-off.
-    pub hasty: bool,
+    breaker: CircuitBreaker,
+    /// The wait after a 401 instead of the back-off, which `-onetime` has no time for.
+    pub fixed_retry: Option<Duration>,
     /// The last failure that held for all.
     failure: Option<Error>,
     /// Since when there was no other answer but 401.
@@ -28,13 +27,12 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Not asked yet.
-    pub fn new(client: Client, random: Random) -> ApiServer {
+    /// Makes a server that has not been asked yet.
+    pub fn new(client: Client, rng: Rng) -> ApiServer {
         ApiServer {
             client,
-            outage: Outage::default(),
-            random,
-            hasty: false,
+            breaker: CircuitBreaker::new(rng),
+            fixed_retry: None,
             failure: None,
             unauthorized: None,
         }
@@ -57,22 +55,22 @@ impl ApiServer {
 
     /// Whether a request may go out now.
     pub fn permits(&self, now: Instant) -> bool {
-        self.outage.permits(now)
+        self.breaker.allows(now)
     }
 
     /// No request goes out before this; `None`: at any time.
     pub fn next_try(&self) -> Option<Instant> {
-        self.outage.next_try()
+        self.breaker.next_try()
     }
 
     /// When `tick` has something to say.
     pub fn next_notice(&self) -> Option<Instant> {
-        self.outage.next_notice()
+        self.breaker.next_reminder()
     }
 
     /// Whether it does not answer, or not us.
     pub fn is_away(&self) -> bool {
-        self.outage.is_on()
+        self.breaker.is_open()
     }
 
     /// Since when every answer has been 401.
@@ -132,13 +130,13 @@ impl ApiServer {
             self.is_there(now);
         }
         if matches!(status, 401 | 429 | 500..=599) {
-            self.outage.pace(now, &mut self.random);
+            self.breaker.pace(now);
         }
     }
 
     fn is_there(&mut self, now: Instant) {
         self.unauthorized = None;
-        if let Some(Notice::Over(lasted)) = self.outage.answered(now) {
+        if let Some(OutageEvent::Ended(lasted)) = self.breaker.on_success(now) {
             info!(after:? = lasted; "the API server answers again");
         }
     }
@@ -149,14 +147,14 @@ impl ApiServer {
             // The next wait does what the signal asks for.
             return;
         }
-        let notice = self.outage.failed(now, &mut self.random);
+        let event = self.breaker.on_failure(now);
         let unauthorized = error.kind() == Kind::Unauthorized;
         let since = self.unauthorized.unwrap_or(now);
         self.unauthorized = unauthorized.then_some(since);
-        if unauthorized && self.hasty {
-            self.outage.hasten(now + RETRY_DENIED);
+        if let (true, Some(wait)) = (unauthorized, self.fixed_retry) {
+            self.breaker.retry_by(now + wait);
         }
-        if notice == Some(Notice::Began) {
+        if event == Some(OutageEvent::Began) {
             let message = match unauthorized {
                 true => "the API server refuses the token: published files stay, trying again",
                 false => "the API server is away: published files stay, trying again",
@@ -170,7 +168,7 @@ impl ApiServer {
 
     /// Says that an outage goes on, when it is time to.
     pub fn tick(&mut self, now: Instant) {
-        if let Some(Notice::GoesOn(lasts)) = self.outage.notice(now) {
+        if let Some(OutageEvent::Continues(lasts)) = self.breaker.reminder(now) {
             let error = self
                 .failure
                 .as_ref()

@@ -38,7 +38,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::backoff::{Backoff, Random};
+use fastrand::Rng;
+
+use crate::backoff::{Backoff, jitter};
 use crate::gather;
 use crate::snapshot::{ResourceVersion, Version};
 
@@ -147,6 +149,7 @@ enum State {
 /// The list-watch of one object, or of one kind in a namespace.
 #[derive(Debug)]
 pub struct ListWatch {
+    rng: Rng,
     manner: SyncMode,
     state: State,
     /// What we know to be there; meaningless before the first list.
@@ -173,7 +176,7 @@ pub struct ListWatch {
 
 impl ListWatch {
     /// Wants a list at once.
-    pub fn new(manner: SyncMode, now: Instant) -> ListWatch {
+    pub fn new(manner: SyncMode, mut rng: Rng, now: Instant) -> ListWatch {
         let next_check = match manner {
             // A stream sets its own time.
             SyncMode::Once | SyncMode::Watch(_) => now,
@@ -183,8 +186,9 @@ impl ListWatch {
             manner,
             state: State::List { due: now },
             found: ObjectVersions::new(),
-            backoff: Backoff::default(),
-            reopens: Backoff::up_to(REOPENED_WITHIN),
+            backoff: Backoff::new(rng.fork()),
+            reopens: Backoff::up_to(REOPENED_WITHIN, rng.fork()),
+            rng,
             next_check,
             middle: None,
             mute: false,
@@ -196,28 +200,28 @@ impl ListWatch {
     }
 
     /// The request to make now, if any.
-    pub fn next_request(&mut self, now: Instant, random: &mut Random) -> Option<Request> {
+    pub fn next_request(&mut self, now: Instant) -> Option<Request> {
         match &self.state {
             State::List { due } if *due <= now => Some(Request::List),
             // A list that fails, too, has its next turn when a look would have.
             State::Open { due, failed, .. } if *failed && *due <= now && self.next_check <= now => {
                 self.check_failed = false;
-                self.put_off_check(now, random);
+                self.put_off_check(now);
                 Some(Request::List)
             }
             State::Open { at, due, .. } if *due <= now => Some(Request::Watch(
                 at.clone(),
-                WATCH_TIMEOUT + random.up_to(WATCH_TIMEOUT_JITTER),
+                WATCH_TIMEOUT + jitter(&mut self.rng, WATCH_TIMEOUT_JITTER),
             )),
             State::List { .. } | State::Open { .. } => None,
             State::Streaming { .. } | State::Resting => {
-                self.check_is_due(now, random).then_some(Request::Check)
+                self.check_is_due(now).then_some(Request::Check)
             }
         }
     }
 
     /// Whether a look is due; the next one's time is set then.
-    fn check_is_due(&mut self, now: Instant, random: &mut Random) -> bool {
+    fn check_is_due(&mut self, now: Instant) -> bool {
         if self.check_due().is_none_or(|at| now < at) {
             return false;
         }
@@ -236,7 +240,7 @@ impl ListWatch {
                 self.bookmarks_expected &= self.middle.is_some_and(|at| at <= now);
                 // One shortly before the middle serves for it.
                 let _ = self.middle.take_if(|at| *at <= now + interval);
-                self.put_off_check(now, random);
+                self.put_off_check(now);
             }
             SyncMode::Once => {}
         }
@@ -250,11 +254,11 @@ impl ListWatch {
     }
 
     /// It has just been listed or looked at, or a stream has spoken.
-    fn put_off_check(&mut self, now: Instant, random: &mut Random) {
+    fn put_off_check(&mut self, now: Instant) {
         if let (SyncMode::Watch(interval), false) = (self.manner, self.check_failed) {
             // Many who have heard the same do not look together. What a look finds is fetched within
             // an interval of half a minute or more.
-            let mut silent = interval - interval / 16 - random.up_to(interval / 16 * 3);
+            let mut silent = interval - interval / 16 - jitter(&mut self.rng, interval / 16 * 3);
             if self.bookmarks_expected && interval >= BOOKMARKS_EVERY {
                 silent = silent.max(BOOKMARKED_WITHIN);
             }
@@ -292,44 +296,38 @@ impl ListWatch {
     }
 
     /// Takes in what happened. True: the stream, if there is one, is to be closed.
-    pub fn step(&mut self, input: Input, now: Instant, random: &mut Random) -> bool {
+    pub fn step(&mut self, input: Input, now: Instant) -> bool {
         match input {
-            Input::Listed(at, found) => self.listed(at, found, now, random),
-            Input::Opened(lasts) => self.opened(lasts, now, random),
+            Input::Listed(at, found) => self.listed(at, found, now),
+            Input::Opened(lasts) => self.opened(lasts, now),
             Input::Changed(name, version) => {
                 let at = version.resource_version.clone();
                 self.mark_reported(&name);
                 self.found.insert(name, version);
-                self.advance_to(at, now, random);
+                self.advance_to(at, now);
             }
             Input::Deleted(name, at) => {
                 self.mark_reported(&name);
                 self.found.remove(&name);
-                self.advance_to(at, now, random);
+                self.advance_to(at, now);
             }
             Input::Bookmark(at) => {
                 self.bookmarks_expected = true;
-                self.advance_to(at, now, random);
+                self.advance_to(at, now);
             }
             Input::Checked(found) => self.looked(found, now),
-            Input::CheckFailed(failure) => self.look_failed(failure, now, random),
-            Input::Ended => self.ended(now, random),
-            Input::Failed(failure) => return self.failed(failure, now, random),
-            Input::Tick => return self.tick(now, random),
+            Input::CheckFailed(failure) => self.look_failed(failure, now),
+            Input::Ended => self.ended(now),
+            Input::Failed(failure) => return self.failed(failure, now),
+            Input::Tick => return self.tick(now),
         }
         false
     }
 
-    fn listed(
-        &mut self,
-        at: ResourceVersion,
-        found: ObjectVersions,
-        now: Instant,
-        random: &mut Random,
-    ) {
+    fn listed(&mut self, at: ResourceVersion, found: ObjectVersions, now: Instant) {
         self.found = found;
         (self.check_failed, self.missed_changes, self.middle) = (false, None, None);
-        self.put_off_check(now, random);
+        self.put_off_check(now);
         self.state = match self.manner {
             SyncMode::Watch(_) => State::Open {
                 at,
@@ -343,7 +341,7 @@ impl ListWatch {
         };
     }
 
-    fn opened(&mut self, lasts: Duration, now: Instant, random: &mut Random) {
+    fn opened(&mut self, lasts: Duration, now: Instant) {
         if let State::Open { at, .. } = &self.state {
             self.state = State::Streaming {
                 at: at.clone(),
@@ -352,18 +350,18 @@ impl ListWatch {
             };
             self.middle.get_or_insert(now + lasts / 2);
             if !std::mem::replace(&mut self.mute, true) {
-                self.put_off_check(now, random);
+                self.put_off_check(now);
             }
         }
     }
 
     /// The stream is alive and has come as far as `to`.
-    fn advance_to(&mut self, to: ResourceVersion, now: Instant, random: &mut Random) {
+    fn advance_to(&mut self, to: ResourceVersion, now: Instant) {
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
         }
         self.mute = false;
-        self.put_off_check(now, random);
+        self.put_off_check(now);
     }
 
     /// The stream has told of an object. A bookmark tells of none: one that came past a change
@@ -392,14 +390,14 @@ impl ListWatch {
         }
     }
 
-    fn look_failed(&mut self, failure: Failure, now: Instant, random: &mut Random) {
+    fn look_failed(&mut self, failure: Failure, now: Instant) {
         let wait = match failure {
             // It is the probe that ends the outage, so it is wanted whatever the stream says.
             Failure::Server => Duration::ZERO,
-            Failure::Busy(wish) => self.backoff.failed(now, random).max(wish),
+            Failure::Busy(wish) => self.backoff.failed(now).max(wish),
             // A list is refused, too, or tells what is there.
             Failure::Object if matches!(self.state, State::Open { .. } | State::Resting) => {
-                let wait = self.backoff.failed(now, random);
+                let wait = self.backoff.failed(now);
                 return self.relist(now + wait);
             }
             // The next look will tell.
@@ -408,13 +406,13 @@ impl ListWatch {
         (self.next_check, self.check_failed) = (now + wait, true);
     }
 
-    fn ended(&mut self, now: Instant, random: &mut Random) {
+    fn ended(&mut self, now: Instant) {
         let State::Streaming { at, since, .. } = &self.state else {
             return;
         };
         if self.missed_changes.is_some() {
             // There was no time left to clear it.
-            let wait = self.backoff.stumbled(now, random);
+            let wait = self.backoff.immediate_retry_once(now);
             return self.relist(now + wait);
         }
         let (at, failed) = (
@@ -422,11 +420,11 @@ impl ListWatch {
             now.saturating_duration_since(*since) < MIN_WATCH_LIFETIME,
         );
         let wait = match failed {
-            true => self.reopens.stumbled(now, random),
+            true => self.reopens.immediate_retry_once(now),
             false => Duration::ZERO,
         };
         if !failed {
-            self.backoff.forget();
+            self.backoff.reset();
         }
         self.state = State::Open {
             at,
@@ -435,24 +433,24 @@ impl ListWatch {
         };
     }
 
-    fn failed(&mut self, failure: Failure, now: Instant, random: &mut Random) -> bool {
+    fn failed(&mut self, failure: Failure, now: Instant) -> bool {
         let streaming = matches!(self.state, State::Streaming { .. });
         let wait = match failure {
             // Whatever state wants the request wants it still.
             Failure::Server => {
-                self.ended(now, random);
+                self.ended(now);
                 self.put_off(now);
                 return streaming;
             }
             Failure::Busy(wish) => {
-                let wait = self.backoff.failed(now, random).max(wish);
+                let wait = self.backoff.failed(now).max(wish);
                 self.put_off(now + wait);
                 return false;
             }
-            Failure::Gone => self.backoff.stumbled(now, random),
+            Failure::Gone => self.backoff.immediate_retry_once(now),
             Failure::Object => match self.manner {
                 SyncMode::Once => RETRY_DENIED,
-                SyncMode::Poll(_) | SyncMode::Watch(_) => self.backoff.failed(now, random),
+                SyncMode::Poll(_) | SyncMode::Watch(_) => self.backoff.failed(now),
             },
         };
         self.relist(now + wait);
@@ -474,19 +472,19 @@ impl ListWatch {
         self.state = State::List { due };
     }
 
-    fn tick(&mut self, now: Instant, random: &mut Random) -> bool {
+    fn tick(&mut self, now: Instant) -> bool {
         if self
             .missed_changes
             .as_ref()
             .is_some_and(|(by, _)| *by <= now)
         {
-            let wait = self.backoff.stumbled(now, random);
+            let wait = self.backoff.immediate_retry_once(now);
             self.relist(now + wait);
             return true;
         }
         match &self.state {
             State::Streaming { until, .. } if *until <= now => {
-                self.ended(now, random);
+                self.ended(now);
                 true
             }
             State::Streaming { .. } | State::List { .. } | State::Open { .. } | State::Resting => {

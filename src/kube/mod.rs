@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod circuit_breaker;
 pub mod client;
 pub mod discovery;
 pub mod health;

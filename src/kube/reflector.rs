@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Instant;
 
+use fastrand::Rng;
 use log::{debug, info, warn};
 
 use crate::backoff::Repeats;
@@ -77,6 +78,7 @@ impl Reflector {
         namespace: String,
         name: Option<String>,
         manner: SyncMode,
+        rng: Rng,
         now: Instant,
     ) -> Reflector {
         let (resource, group) = (kind.plural(), kind.group());
@@ -90,7 +92,7 @@ impl Reflector {
                 name,
             },
             version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
-            watch: ListWatch::new(manner, now),
+            watch: ListWatch::new(manner, rng, now),
             answer: None,
             check: None,
             listed: Pages::default(),
@@ -198,7 +200,7 @@ impl Reflector {
         };
         let request = match self.looks_on() {
             true => Some(Request::Check),
-            false => self.watch.next_request(now, &mut server.random),
+            false => self.watch.next_request(now),
         };
         let Some(request) = request else {
             return false;
@@ -230,7 +232,7 @@ impl Reflector {
             Ok(Some(answer)) => {
                 if let (Request::Watch(_, lasts), 200) = (request, answer.status) {
                     self.trouble = None;
-                    self.step(Input::Opened(lasts), server, now);
+                    self.step(Input::Opened(lasts), now);
                 }
                 let response = Response::new(answer, purpose == Purpose::Watch, now);
                 match purpose {
@@ -238,20 +240,20 @@ impl Reflector {
                     Purpose::Check => self.check = Some(response),
                 }
             }
-            Ok(None) => self.fail(purpose, Failure::Server, server, now),
-            Err(what) => self.take_nonsense(purpose, what, server, now),
+            Ok(None) => self.fail(purpose, Failure::Server, now),
+            Err(what) => self.take_nonsense(purpose, what, now),
         }
         true
     }
 
     /// A request has failed.
-    fn fail(&mut self, purpose: Purpose, failure: Failure, server: &mut ApiServer, now: Instant) {
+    fn fail(&mut self, purpose: Purpose, failure: Failure, now: Instant) {
         self.pages(purpose).restart();
         let input = match purpose {
             Purpose::List | Purpose::Watch => Input::Failed(failure),
             Purpose::Check => Input::CheckFailed(failure),
         };
-        self.step(input, server, now);
+        self.step(input, now);
     }
 
     /// Reads what has arrived, and says what it tells.
@@ -281,7 +283,7 @@ impl Reflector {
         let progress = response.read(&mut lines);
         let now = Instant::now();
         for line in lines {
-            if self.take_event(&line, server, now, observations) {
+            if self.take_event(&line, now, observations) {
                 return false;
             }
         }
@@ -292,16 +294,14 @@ impl Reflector {
                 observations.extend(refusal.map(Event::Unavailable));
             }
             Progress::Ended(body) => match purpose {
-                Purpose::Watch => {
-                    self.take_cut("it was ended on the way or by the server", server, now)
-                }
+                Purpose::Watch => self.take_cut("it was ended on the way or by the server", now),
                 Purpose::List | Purpose::Check => {
-                    let list = self.take_list(purpose, &body, server, now);
+                    let list = self.take_list(purpose, &body, now);
                     observations.extend(list.map(Event::Replaced));
                 }
             },
             Progress::Broken(error) => {
-                self.take_break(purpose, response.status, error, server, now);
+                self.take_break(purpose, response.status, error, now);
             }
         }
         let is_bad = |error: &Error| error.kind() == Kind::Bad;
@@ -312,13 +312,7 @@ impl Reflector {
     }
 
     /// A page of a list or a look has arrived. A list's objects are given back once it is whole.
-    fn take_list(
-        &mut self,
-        purpose: Purpose,
-        body: &[u8],
-        server: &mut ApiServer,
-        now: Instant,
-    ) -> Option<Vec<Object>> {
+    fn take_list(&mut self, purpose: Purpose, body: &[u8], now: Instant) -> Option<Vec<Object>> {
         let extent = match purpose {
             Purpose::List | Purpose::Watch => Projection::Full,
             Purpose::Check => Projection::MetadataOnly,
@@ -328,7 +322,7 @@ impl Reflector {
             Ok(Some(whole)) => whole,
             Ok(None) => return None,
             Err(what) => {
-                self.take_nonsense(purpose, what, server, now);
+                self.take_nonsense(purpose, what, now);
                 return None;
             }
         };
@@ -339,11 +333,11 @@ impl Reflector {
             .map(|item| (item.name.clone(), item.version.clone()));
         let found: ObjectVersions = gather(versions);
         if purpose == Purpose::Check {
-            self.step(Input::Checked(found), server, now);
+            self.step(Input::Checked(found), now);
         } else {
             // A look that has begun before tells of an older state.
             self.looked.restart();
-            self.step(Input::Listed(at, found), server, now);
+            self.step(Input::Listed(at, found), now);
         }
         // A list that works is no news where the watch that follows it does not.
         if self.watch.is_settled() {
@@ -357,17 +351,11 @@ impl Reflector {
     }
 
     /// A line of the watch. True: the watch is over.
-    fn take_event(
-        &mut self,
-        line: &[u8],
-        server: &mut ApiServer,
-        now: Instant,
-        observations: &mut Vec<Event>,
-    ) -> bool {
+    fn take_event(&mut self, line: &[u8], now: Instant, observations: &mut Vec<Event>) -> bool {
         let event = match api::event(line, self.kind) {
             Ok(event) => event,
             Err(what) => {
-                self.take_nonsense(Purpose::Watch, what, server, now);
+                self.take_nonsense(Purpose::Watch, what, now);
                 return true;
             }
         };
@@ -380,30 +368,30 @@ impl Reflector {
             WatchEvent::Changed(object) => {
                 self.said.clear();
                 let (name, version) = (object.name.clone(), object.version.clone());
-                self.step(Input::Changed(name, version), server, now);
+                self.step(Input::Changed(name, version), now);
                 observations.push(Event::Applied(object));
             }
             WatchEvent::Deleted(name, at) => {
                 self.said.clear();
-                self.step(Input::Deleted(name.clone(), at), server, now);
+                self.step(Input::Deleted(name.clone(), at), now);
                 observations.push(Event::Deleted(name));
             }
             WatchEvent::Bookmark(at) => {
                 self.said.clear();
-                self.step(Input::Bookmark(at), server, now);
+                self.step(Input::Bookmark(at), now);
             }
             WatchEvent::Unknown(kind) => {
                 self.skip("the watch tells of an event of unknown type: skipped", kind);
             }
             WatchEvent::Failed(status) if status.code == 410 => {
-                return self.step(Input::Failed(Failure::Gone), server, now);
+                return self.step(Input::Failed(Failure::Gone), now);
             }
             WatchEvent::Failed(status) => {
                 self.say(
                     "the API server ended the watch: listing again",
                     &status.message,
                 );
-                return self.step(Input::Failed(Failure::Object), server, now);
+                return self.step(Input::Failed(Failure::Object), now);
             }
         }
         false
@@ -421,7 +409,7 @@ impl Reflector {
         let (code, retry_after) = (response.status, response.retry_after);
         let error = hint::refusal(hint::Purpose::Read, &self.target, code, body, retry_after);
         if error.kind() == Kind::Transient {
-            self.put_off(purpose, error, server, now);
+            self.put_off(purpose, error, now);
             return None;
         }
         self.trouble = None;
@@ -448,60 +436,47 @@ impl Reflector {
             }
             Purpose::List | Purpose::Watch | Purpose::Check => refusal,
         };
-        self.fail(purpose, failure, server, now);
+        self.fail(purpose, failure, now);
         refusal
     }
 
     /// The server is there, and cannot answer now: that is this request's own.
-    fn put_off(&mut self, purpose: Purpose, error: Error, server: &mut ApiServer, now: Instant) {
+    fn put_off(&mut self, purpose: Purpose, error: Error, now: Instant) {
         let message = "the API server cannot answer now: published files stay, trying again";
         self.say(message, &Chain(&error).to_string());
         let wish = error.retry_after().unwrap_or_default();
         self.trouble = Some(error);
-        self.fail(purpose, Failure::Busy(wish), server, now);
+        self.fail(purpose, Failure::Busy(wish), now);
     }
 
     /// The connection broke, or its bytes were no HTTP.
-    fn take_break(
-        &mut self,
-        purpose: Purpose,
-        status: u16,
-        error: io::Error,
-        server: &mut ApiServer,
-        now: Instant,
-    ) {
+    fn take_break(&mut self, purpose: Purpose, status: u16, error: io::Error, now: Instant) {
         debug!(target:% = self.target, error:% = error; "an answer broke");
         let too_large = error.kind() == io::ErrorKind::FileTooLarge;
         let pages = purpose != Purpose::Watch && self.target.name.is_none();
         if too_large && pages && self.pages(purpose).shrink() {
             // Asked again at once, for less.
         } else if too_large || error.kind() == io::ErrorKind::InvalidData {
-            self.take_nonsense(purpose, error.to_string(), server, now);
+            self.take_nonsense(purpose, error.to_string(), now);
         } else if purpose == Purpose::Watch && status == 200 {
-            self.take_cut(&error.to_string(), server, now);
+            self.take_cut(&error.to_string(), now);
         } else {
             let (target, source) = (Box::new(self.target.clone()), error.into());
-            self.put_off(purpose, Error::Request { target, source }, server, now);
+            self.put_off(purpose, Error::Request { target, source }, now);
         }
     }
 
     /// The stream has ended, for this reason.
-    fn take_cut(&mut self, reason: &str, server: &mut ApiServer, now: Instant) {
+    fn take_cut(&mut self, reason: &str, now: Instant) {
         if self.cuts.count(now) {
             info!(of:% = self.target, reason;
                 "the watch is cut again and again: it goes on where it was each time");
         }
-        self.step(Input::Ended, server, now);
+        self.step(Input::Ended, now);
     }
 
     /// The answer cannot be understood: nothing of it is used, and a list will tell.
-    fn take_nonsense(
-        &mut self,
-        purpose: Purpose,
-        what: String,
-        server: &mut ApiServer,
-        now: Instant,
-    ) {
+    fn take_nonsense(&mut self, purpose: Purpose, what: String, now: Instant) {
         let error = Error::Answer {
             target: Box::new(self.target.clone()),
             what,
@@ -511,7 +486,7 @@ impl Reflector {
             &error.to_string(),
         );
         self.trouble = Some(error);
-        self.fail(purpose, Failure::Object, server, now);
+        self.fail(purpose, Failure::Object, now);
     }
 
     /// Lets time pass: answers that take too long are given up.
@@ -523,14 +498,14 @@ impl Reflector {
         for (purpose, response) in answer.into_iter().chain(check) {
             server.late(now);
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
-            self.take_break(purpose, response.status, late, server, now);
+            self.take_break(purpose, response.status, late, now);
         }
-        self.step(Input::Tick, server, now);
+        self.step(Input::Tick, now);
     }
 
     /// Feeds the list-watch. True: it has given up its stream.
-    fn step(&mut self, input: Input, server: &mut ApiServer, now: Instant) -> bool {
-        let closes = self.watch.step(input, now, &mut server.random);
+    fn step(&mut self, input: Input, now: Instant) -> bool {
+        let closes = self.watch.step(input, now);
         if closes {
             self.answer = None;
         }

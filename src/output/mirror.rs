@@ -5,9 +5,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use log::{info, warn};
 
-use crate::backoff::{Backoff, Random};
+use crate::backoff::{Backoff, jitter};
 use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::api::{self, Mirrored};
 use crate::kube::client::Method;
@@ -29,6 +30,7 @@ const RACES: u32 = 3;
 
 /// The mirror of one ConfigMap.
 pub struct Mirror {
+    rng: Rng,
     source: ObjectName,
     target: Target,
     /// When to look whether it has to be written.
@@ -58,7 +60,7 @@ enum Step {
 
 impl Mirror {
     /// Nothing is to be written yet.
-    pub fn new(source: ObjectName, once: bool) -> Mirror {
+    pub fn new(source: ObjectName, once: bool, mut rng: Rng) -> Mirror {
         let ObjectName { namespace, name } = manifest::mirror_of(&source);
         let kind = ObjectKind::ConfigMap;
         let (resource, group) = (kind.plural(), kind.group());
@@ -75,7 +77,8 @@ impl Mirror {
             due: None,
             step: Step::Idle,
             written: None,
-            backoff: Backoff::default(),
+            backoff: Backoff::new(rng.fork()),
+            rng,
             races: 0,
             allowed: false,
             once,
@@ -84,11 +87,11 @@ impl Mirror {
     }
 
     /// What is published may have changed.
-    pub fn changed(&mut self, now: Instant, random: &mut Random) {
+    pub fn changed(&mut self, now: Instant) {
         let make_durable = if self.once {
             Duration::ZERO
         } else {
-            random.up_to(SETTLE_WITHIN)
+            jitter(&mut self.rng, SETTLE_WITHIN)
         };
         let earliest = self.earliest(now);
         self.due.get_or_insert((now + make_durable).max(earliest));
@@ -158,7 +161,7 @@ impl Mirror {
                     None => Ok(false),
                 };
                 result.unwrap_or_else(|error| {
-                    self.fail(&error, Instant::now(), server);
+                    self.fail(&error, Instant::now());
                     true
                 })
             }
@@ -176,7 +179,7 @@ impl Mirror {
             Ok(answer) => {
                 self.step = Step::Reading(Response::new(answer, false, Instant::now()));
             }
-            Err(error) => self.fail(&error, Instant::now(), server),
+            Err(error) => self.fail(&error, Instant::now()),
         }
     }
 
@@ -251,7 +254,8 @@ impl Mirror {
 
     /// What is there is what is to be there.
     fn succeeded(&mut self) {
-        (self.races, self.backoff) = (0, Backoff::default());
+        self.races = 0;
+        self.backoff.reset();
         self.said.clear();
     }
 
@@ -262,7 +266,7 @@ impl Mirror {
     }
 
     /// Reads what has arrived.
-    pub fn read(&mut self, server: &mut ApiServer) {
+    pub fn read(&mut self) {
         let readable = self.response().is_some_and(|response| response.readable);
         if !readable {
             return;
@@ -279,18 +283,18 @@ impl Mirror {
                                 target: self.boxed_target(),
                                 what,
                             };
-                            self.fail(&error, now, server);
+                            self.fail(&error, now);
                         }
                     },
                     404 => self.step = Step::Read(None),
-                    _ => self.refused(&response, &body, server, now),
+                    _ => self.refused(&response, &body, now),
                 },
-                Progress::Broken(error) => self.broken(error, server, now),
+                Progress::Broken(error) => self.broken(error, now),
             },
             Step::Refused(mut response) => match response.read(&mut Vec::new()) {
                 Progress::Waiting | Progress::More => self.step = Step::Refused(response),
-                Progress::Ended(body) => self.refused(&response, &body, server, now),
-                Progress::Broken(error) => self.broken(error, server, now),
+                Progress::Ended(body) => self.refused(&response, &body, now),
+                Progress::Broken(error) => self.broken(error, now),
             },
             step @ (Step::Idle | Step::Read(_)) => self.step = step,
         }
@@ -304,35 +308,34 @@ impl Mirror {
             self.step = Step::Idle;
             self.broken(
                 io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
-                server,
                 now,
             );
         }
     }
 
-    fn refused(&mut self, response: &Response, body: &[u8], server: &mut ApiServer, now: Instant) {
+    fn refused(&mut self, response: &Response, body: &[u8], now: Instant) {
         let (code, retry_after) = (response.status, response.retry_after);
         let error = hint::refusal(Purpose::Mirror, &self.target, code, body, retry_after);
         let overtaken = code == 409 || code == 404 && self.target.verb == Verb::Update;
         if overtaken && self.races < RACES {
             // Somebody was faster: look again what is there.
             self.races += 1;
-            self.changed(now, &mut server.random);
+            self.changed(now);
             return;
         }
-        self.fail(&error, now, server);
+        self.fail(&error, now);
     }
 
-    fn broken(&mut self, error: io::Error, server: &mut ApiServer, now: Instant) {
+    fn broken(&mut self, error: io::Error, now: Instant) {
         let error = Error::Request {
             target: self.boxed_target(),
             source: error.into(),
         };
-        self.fail(&error, now, server);
+        self.fail(&error, now);
     }
 
     /// Whatever it was can pass: rights and tokens take a while to spread.
-    fn fail(&mut self, error: &Error, now: Instant, server: &mut ApiServer) {
+    fn fail(&mut self, error: &Error, now: Instant) {
         if is_interrupted(error) {
             // The next wait ends the program, or Envoy is drained and all goes on.
             self.due = Some(self.earliest(now));
@@ -340,7 +343,7 @@ impl Mirror {
         }
         if !self.once {
             let wish = error.retry_after().unwrap_or_default();
-            let wait = self.backoff.failed(now, &mut server.random).max(wish);
+            let wait = self.backoff.failed(now).max(wish);
             self.due = Some((now + wait).max(self.earliest(now)));
         }
         self.say(
@@ -368,11 +371,11 @@ mod tests {
 
     #[test]
     fn what_becomes_due_during_a_look_waits_for_a_second_after_its_write() {
-        let (now, mut random) = (Instant::now(), Random::new(1));
+        let now = Instant::now();
         let (namespace, name) = ("default".to_owned(), "a".to_owned());
-        let mut mirror = Mirror::new(ObjectName { namespace, name }, false);
+        let mut mirror = Mirror::new(ObjectName { namespace, name }, false, Rng::with_seed(1));
         mirror.allow(true);
-        mirror.changed(now, &mut random);
+        mirror.changed(now);
         assert!(
             mirror
                 .deadline()

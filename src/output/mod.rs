@@ -13,9 +13,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use log::{info, warn};
 
-use crate::backoff::{Backoff, Random};
+use crate::backoff::Backoff;
 use crate::error::{Chain, Error, Kind};
 use crate::output::directory::{OutputDirectory, Published, Standing};
 use crate::output::heartbeat::READY;
@@ -72,9 +73,9 @@ impl Output {
     }
 
     /// Writes files; the layout is checked every so often.
-    pub fn directory(path: PathBuf, check_every: Duration, now: Instant) -> Output {
+    pub fn directory(path: PathBuf, check_every: Duration, rng: Rng, now: Instant) -> Output {
         let next_check = now + check_every;
-        let (publisher, retry, backoff) = (None, None, Backoff::default());
+        let (publisher, retry, backoff) = (None, None, Backoff::new(rng));
         let (failure, said) = (None, String::new());
         Output::Directory(Box::new(Directory {
             path,
@@ -162,7 +163,7 @@ impl Output {
     /// Gets hold of the destination. True: it is held for the first time now.
     ///
     /// A failure is an error only where `once` leaves no time to try again.
-    pub fn open(&mut self, once: bool, now: Instant, random: &mut Random) -> Result<bool, Error> {
+    pub fn open(&mut self, once: bool, now: Instant) -> Result<bool, Error> {
         let Output::Directory(directory) = self else {
             return Ok(false);
         };
@@ -175,18 +176,12 @@ impl Output {
                 directory.recovered();
                 Ok(true)
             }
-            Err(error) => directory.failed(error, once, now, random).map(|()| false),
+            Err(error) => directory.failed(error, once, now).map(|()| false),
         }
     }
 
     /// Makes `set` what stands there.
-    pub fn write(
-        &mut self,
-        set: &Snapshot,
-        once: bool,
-        now: Instant,
-        random: &mut Random,
-    ) -> Result<Written, Error> {
+    pub fn write(&mut self, set: &Snapshot, once: bool, now: Instant) -> Result<Written, Error> {
         match self {
             Output::Stdout { mirrored, printed } => {
                 let text = manifest::manifests(set, *mirrored);
@@ -223,7 +218,7 @@ impl Output {
                         Ok(published.map_or(Written::Settled, Written::New))
                     }
                     Err(error) => {
-                        directory.failed(error, once, now, random)?;
+                        directory.failed(error, once, now)?;
                         Ok(Written::NotYet)
                     }
                 }
@@ -272,7 +267,7 @@ impl Output {
     }
 
     /// Checks the layout, when it is time to. True: something was amiss, so write again.
-    pub fn check(&mut self, now: Instant, random: &mut Random) -> bool {
+    pub fn check(&mut self, now: Instant) -> bool {
         let Output::Directory(directory) = self else {
             return false;
         };
@@ -294,19 +289,13 @@ impl Output {
                 directory.warn_of_lost_watch();
                 true
             }
-            Err(error) => directory.failed(error, false, now, random).is_ok(),
+            Err(error) => directory.failed(error, false, now).is_ok(),
         }
     }
 }
 
 impl Directory {
-    fn failed(
-        &mut self,
-        error: Error,
-        once: bool,
-        now: Instant,
-        random: &mut Random,
-    ) -> Result<(), Error> {
+    fn failed(&mut self, error: Error, once: bool, now: Instant) -> Result<(), Error> {
         let held = error.kind() == Kind::Held;
         if once && !held {
             return Err(error);
@@ -314,7 +303,7 @@ impl Directory {
         let wait = if held {
             LOCK_EVERY
         } else {
-            self.backoff.failed(now, random)
+            self.backoff.failed(now)
         };
         self.retry = Some(now + wait);
         self.say(

@@ -4,6 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use log::{info, warn};
 
 use crate::backoff::Backoff;
@@ -55,6 +56,7 @@ impl Smi {
         version: Option<String>,
         every: Duration,
         manner: SyncMode,
+        mut rng: Rng,
         now: Instant,
     ) -> Option<Smi> {
         let (namespace, names) = match choice {
@@ -74,7 +76,7 @@ impl Smi {
         let mut parts = Vec::new();
         for (namespace, name) in names {
             let splits = TrafficSplitStore::new(namespace.clone(), name.clone());
-            let mut followed = Reflector::new(kind, namespace, name, manner, now);
+            let mut followed = Reflector::new(kind, namespace, name, manner, rng.fork(), now);
             followed.set_api_version(discovery.version(), now);
             parts.push((followed, splits));
         }
@@ -92,7 +94,7 @@ impl Smi {
             parts,
             target,
             said_absent: false,
-            backoff: Backoff::default(),
+            backoff: Backoff::new(rng),
             said: String::new(),
             first: 0,
         })
@@ -156,7 +158,7 @@ impl Smi {
         if self.group.take_if(late).is_some() {
             server.late(now);
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
-            self.broken(late, server, now);
+            self.broken(late, now);
         }
         let mut changed = false;
         for (followed, splits) in &mut self.parts {
@@ -177,7 +179,7 @@ impl Smi {
                 }
                 Err(what) => {
                     let error = io::Error::new(io::ErrorKind::InvalidData, what);
-                    self.broken(error, server, Instant::now());
+                    self.broken(error, Instant::now());
                 }
             }
             return true;
@@ -268,7 +270,7 @@ impl Smi {
                 return false;
             }
             Progress::Broken(error) => {
-                self.broken(error, server, now);
+                self.broken(error, now);
                 return false;
             }
             Progress::Ended(body) => body,
@@ -279,7 +281,7 @@ impl Smi {
             let error = hint::refusal(Purpose::Read, &self.target, code, &body, retry_after);
             match code {
                 401 => server.failed(error, now),
-                _ => self.put_off(&error, server, now),
+                _ => self.put_off(&error, now),
             }
             return false;
         }
@@ -304,8 +306,8 @@ impl Smi {
     }
 
     /// The group cannot be asked now, for a reason of its own: all others go on.
-    fn put_off(&mut self, error: &Error, server: &mut ApiServer, now: Instant) {
-        let wait = self.backoff.failed(now, &mut server.random);
+    fn put_off(&mut self, error: &Error, now: Instant) {
+        let wait = self.backoff.failed(now);
         let wish = error.retry_after().unwrap_or_default();
         self.discovery.put_off(now + wait.max(wish));
         let reason = Chain(error).to_string();
@@ -316,10 +318,10 @@ impl Smi {
     }
 
     /// The group's answer did not arrive whole.
-    fn broken(&mut self, error: io::Error, server: &mut ApiServer, now: Instant) {
+    fn broken(&mut self, error: io::Error, now: Instant) {
         let target = Box::new(self.target.clone());
         let source = error.into();
-        self.put_off(&Error::Request { target, source }, server, now);
+        self.put_off(&Error::Request { target, source }, now);
     }
 
     /// Tells the list-watches what discovery has found.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::tests::{FOLLOW, rv};
 use super::*;
-use crate::backoff::Outage;
+use crate::kube::circuit_breaker::CircuitBreaker;
 
 /// ConfigMaps and TrafficSplits of one sidecar.
 const OBJECTS: usize = 4;
@@ -29,8 +29,7 @@ enum Absence {
 }
 
 struct Sidecar {
-    random: Random,
-    outage: Outage,
+    breaker: CircuitBreaker,
     watches: Vec<ListWatch>,
     first: usize,
     /// It has just listed: the request that follows takes the same connection.
@@ -40,22 +39,17 @@ struct Sidecar {
 impl Sidecar {
     /// With all its watches open.
     fn new(seed: u64, now: Instant) -> Sidecar {
-        let mut random = Random::new(seed);
+        let mut rng = Rng::with_seed(seed);
         let watches = (0..OBJECTS).map(|_| {
-            let mut watch = ListWatch::new(FOLLOW, now);
-            watch.step(
-                Input::Listed(rv("1"), ObjectVersions::new()),
-                now,
-                &mut random,
-            );
-            let lasts = WATCH_TIMEOUT + random.up_to(WATCH_TIMEOUT_JITTER);
-            watch.step(Input::Opened(lasts), now, &mut random);
+            let mut watch = ListWatch::new(FOLLOW, rng.fork(), now);
+            watch.step(Input::Listed(rv("1"), ObjectVersions::new()), now);
+            let lasts = WATCH_TIMEOUT + jitter(&mut rng, WATCH_TIMEOUT_JITTER);
+            watch.step(Input::Opened(lasts), now);
             watch
         });
         let watches = watches.collect();
         Sidecar {
-            random,
-            outage: Outage::default(),
+            breaker: CircuitBreaker::new(rng),
             watches,
             first: 0,
             listed: false,
@@ -69,20 +63,19 @@ impl Sidecar {
     /// All its streams are over.
     fn cut(&mut self, now: Instant) {
         for watch in &mut self.watches {
-            watch.step(Input::Ended, now, &mut self.random);
+            watch.step(Input::Ended, now);
         }
     }
 
     /// Makes a request, if one is due; `absence`: the server is away. Until when that keeps it busy,
     /// and whether it takes a connection of its own.
     fn request(&mut self, absence: Option<Absence>, now: Instant) -> Option<(Instant, bool)> {
-        if !self.outage.permits(now) {
+        if !self.breaker.allows(now) {
             return None;
         }
-        let random = &mut self.random;
         let order = (0..OBJECTS).map(|i| (self.first + i) % OBJECTS);
         let wanted = order
-            .filter_map(|i| Some((i, self.watches[i].next_request(now, random)?)))
+            .filter_map(|i| Some((i, self.watches[i].next_request(now)?)))
             .next();
         let (i, request) = wanted?;
         self.first = i + 1;
@@ -94,11 +87,15 @@ impl Sidecar {
         };
         let now = now + takes;
         match failure {
-            Some(Failure::Server) => drop(self.outage.failed(now, random)),
-            _ => drop(self.outage.answered(now)),
+            Some(Failure::Server) => {
+                let _ = self.breaker.on_failure(now);
+            }
+            _ => {
+                let _ = self.breaker.on_success(now);
+            }
         }
         if matches!(failure, Some(Failure::Busy(_))) {
-            self.outage.pace(now, random);
+            self.breaker.pace(now);
         }
         let connects = !std::mem::replace(&mut self.listed, request == Request::List);
         let input = match (failure, request) {
@@ -108,14 +105,14 @@ impl Sidecar {
             (None, Request::Check) => Input::Checked(ObjectVersions::new()),
             (None, Request::Watch(_, lasts)) => Input::Opened(lasts),
         };
-        self.watches[i].step(input, now, random);
+        self.watches[i].step(input, now);
         self.listed &= failure.is_none();
         Some((now, connects || failure.is_some()))
     }
 
     fn next(&self, now: Instant) -> Option<Instant> {
         let due = self.watches.iter().filter_map(ListWatch::deadline).min()?;
-        let due = due.max(self.outage.next_try().unwrap_or(due));
+        let due = due.max(self.breaker.next_try().unwrap_or(due));
         Some(due.max(now + Duration::from_millis(1)))
     }
 }
@@ -137,11 +134,11 @@ fn figures(sidecars: u64, absence: Absence) -> Figures {
     let gone = start + Duration::from_secs(10);
     let back = gone + AWAY;
     let mut herd: Vec<Sidecar> = (0..sidecars).map(|i| Sidecar::new(i, start)).collect();
-    let mut random = Random::new(sidecars);
+    let mut rng = Rng::with_seed(sidecars);
     let found_dead: Vec<Instant> = (0..sidecars)
         .map(|_| match absence {
             Absence::Refuses | Absence::Answers => gone,
-            Absence::Vanishes => gone + CONNECT_WITHIN * 3 + random.up_to(CONNECT_WITHIN * 3),
+            Absence::Vanishes => gone + CONNECT_WITHIN * 3 + jitter(&mut rng, CONNECT_WITHIN * 3),
         })
         .collect();
     let mut cut = vec![false; herd.len()];

@@ -5,7 +5,7 @@
 
 use super::tests::{FOLLOW, INTERVAL, POLL, rv};
 use super::*;
-use crate::backoff::Outage;
+use crate::kube::circuit_breaker::CircuitBreaker;
 
 /// How the server meets requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,9 +64,9 @@ const BOOKMARKS_EVERY: Duration = Duration::from_secs(61);
 struct World {
     start: Instant,
     now: Instant,
-    random: Random,
+    rng: Rng,
     watch: ListWatch,
-    outage: Outage,
+    breaker: CircuitBreaker,
     objects: ObjectVersions,
     /// Every state that ever was, with its version; the first that a watch may begin after.
     history: Vec<(ResourceVersion, String, Option<Version>)>,
@@ -85,14 +85,14 @@ struct World {
 
 impl World {
     fn new(seed: u64, manner: SyncMode, manners: Manners) -> World {
-        let (start, random) = (Instant::now(), Random::new(seed));
-        let watch = ListWatch::new(manner, start);
+        let (start, mut rng) = (Instant::now(), Rng::with_seed(seed));
+        let watch = ListWatch::new(manner, rng.fork(), start);
         let mut world = World {
             start,
             now: start,
-            random,
             watch,
-            outage: Outage::default(),
+            breaker: CircuitBreaker::new(rng.fork()),
+            rng,
             objects: ObjectVersions::new(),
             history: Vec::new(),
             snapshots: Vec::new(),
@@ -111,8 +111,7 @@ impl World {
     }
 
     fn below(&mut self, count: u64) -> u64 {
-        let drawn = self.random.up_to(Duration::from_nanos(count * 1000 - 1));
-        drawn.as_nanos() as u64 / 1000
+        self.rng.u64(..count)
     }
 
     /// Opaque, as real ones are to us.
@@ -173,7 +172,7 @@ impl World {
 
     fn step(&mut self, input: Input) {
         self.note(format!("{input:?}"));
-        if self.watch.step(input, self.now, &mut self.random) {
+        if self.watch.step(input, self.now) {
             self.note("closed".to_owned());
             self.stream = None;
         }
@@ -220,7 +219,7 @@ impl World {
             }
             _ => {
                 let span = [1, 10, 100][self.below(3) as usize];
-                let time = self.random.up_to(Duration::from_secs(span));
+                let time = jitter(&mut self.rng, Duration::from_secs(span));
                 self.pass(time);
             }
         }
@@ -265,7 +264,7 @@ impl World {
             }
             self.request();
             let own = self.watch.deadline().filter(|_| !self.is_asking());
-            let own = own.map(|at| at.max(self.outage.next_try().unwrap_or(at)));
+            let own = own.map(|at| at.max(self.breaker.next_try().unwrap_or(at)));
             let look = self.look.as_ref().map(|(at, _)| *at);
             let ends = self.stream.as_ref().map(|stream| stream.until);
             let ends = ends.filter(|at| *at > self.now);
@@ -297,8 +296,8 @@ impl World {
     }
 
     fn request(&mut self) {
-        while !self.is_asking() && self.outage.permits(self.now) {
-            let Some(request) = self.watch.next_request(self.now, &mut self.random) else {
+        while !self.is_asking() && self.breaker.allows(self.now) {
+            let Some(request) = self.watch.next_request(self.now) else {
                 return;
             };
             self.note(format!("{request:?}"));
@@ -308,7 +307,7 @@ impl World {
 
     fn answer(&mut self, request: Request) {
         assert!(request != Request::Check || self.watch.is_settled());
-        let wish = self.random.up_to(WISH);
+        let wish = jitter(&mut self.rng, WISH);
         let failed = match self.mood {
             Mood::Away => Some(Failure::Server),
             Mood::Busy => Some(Failure::Busy(wish)),
@@ -317,12 +316,12 @@ impl World {
             Mood::Unwatchable | Mood::Well | Mood::Forgetful => None,
         };
         if self.mood == Mood::Away {
-            self.outage.failed(self.now, &mut self.random);
+            self.breaker.on_failure(self.now);
         } else {
-            self.outage.answered(self.now);
+            self.breaker.on_success(self.now);
         }
         if matches!(failed, Some(Failure::Busy(_))) {
-            self.outage.pace(self.now, &mut self.random);
+            self.breaker.pace(self.now);
         }
         match (failed, request) {
             (Some(failure), Request::Check) => self.step(Input::CheckFailed(failure)),
@@ -330,7 +329,7 @@ impl World {
                 self.step(Input::Failed(failure))
             }
             (None, Request::Check) => {
-                let late = self.random.up_to(Duration::from_secs(3));
+                let late = jitter(&mut self.rng, Duration::from_secs(3));
                 self.look = Some((self.now + late, self.objects.clone()));
             }
             (None, Request::List) => {

@@ -37,12 +37,12 @@ fn changed(at: &str) -> Input {
 /// one leaves: the state, when it is left for the next request, and whether the stream is closed.
 #[track_caller]
 fn check(manner: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
-    let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = ListWatch::new(manner, start);
+    let start = Instant::now();
+    let mut watch = ListWatch::new(manner, Rng::with_seed(1), start);
     let (mut now, mut closed) = (start, false);
     for (second, input) in inputs {
         now = start + Duration::from_secs(second);
-        closed = watch.step(input, now, &mut random);
+        closed = watch.step(input, now);
     }
     let state = match &watch.state {
         State::List { due } => format!("List {}", wait(*due, now)),
@@ -125,15 +125,15 @@ fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
         check(manner, vec![(0, busy(0))], "List soon");
         check(manner, vec![(0, busy(9))], "List later");
     }
-    let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = ListWatch::new(FOLLOW, start);
-    watch.step(busy(40), start, &mut random);
+    let start = Instant::now();
+    let mut watch = ListWatch::new(FOLLOW, Rng::with_seed(1), start);
+    watch.step(busy(40), start);
     assert_eq!(watch.deadline(), Some(start + Duration::from_secs(40)));
     // It is the object's own back-off that grows meanwhile, up to half a minute.
     let mut longest = Duration::ZERO;
     for _ in 0..200 {
         watch.relist(start);
-        watch.step(busy(0), start, &mut random);
+        watch.step(busy(0), start);
         longest = longest.max(watch.deadline().unwrap() - start);
     }
     assert!((28..=30).contains(&longest.as_secs()), "{longest:?}");
@@ -144,22 +144,22 @@ fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
 fn checks(
     interval: u64,
     until: u64,
-    mut watches: impl FnMut(&mut ListWatch, Instant, &mut Random),
+    mut watches: impl FnMut(&mut ListWatch, Instant),
 ) -> (Vec<u64>, usize) {
-    let (start, mut random) = (Instant::now(), Random::new(3));
-    let mut watch = ListWatch::new(SyncMode::Watch(Duration::from_secs(interval)), start);
-    watch.step(listed("7"), start, &mut random);
+    let (start, rng) = (Instant::now(), Rng::with_seed(3));
+    let mut watch = ListWatch::new(SyncMode::Watch(Duration::from_secs(interval)), rng, start);
+    watch.step(listed("7"), start);
     let (mut checks, mut asked) = (Vec::new(), 0);
     for tenth in 0..until * 10 {
         let now = start + Duration::from_millis(tenth * 100);
-        watch.step(Input::Tick, now, &mut random);
-        match watch.next_request(now, &mut random) {
+        watch.step(Input::Tick, now);
+        match watch.next_request(now) {
             None => continue,
-            Some(Request::List) => watch.step(listed("7"), now, &mut random),
-            Some(Request::Check) => watch.step(Input::Checked(found("7")), now, &mut random),
+            Some(Request::List) => watch.step(listed("7"), now),
+            Some(Request::Check) => watch.step(Input::Checked(found("7")), now),
             Some(Request::Watch(..)) => {
                 asked += 1;
-                watches(&mut watch, now, &mut random);
+                watches(&mut watch, now);
                 continue;
             }
         };
@@ -171,8 +171,8 @@ fn checks(
 #[test]
 fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
     for failure in [Failure::Busy(Duration::ZERO), Failure::Server] {
-        let (lists, asked) = checks(60, 600, |watch, now, random| {
-            watch.step(Input::Failed(failure), now, random);
+        let (lists, asked) = checks(60, 600, |watch, now| {
+            watch.step(Input::Failed(failure), now);
         });
         let gaps = lists.windows(2).map(|two| two[1] - two[0]);
         // A look would have been made within 65 s; the request before it may wait for 30 s.
@@ -182,9 +182,9 @@ fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
         assert!(asked > lists.len(), "{asked}");
     }
     // What the server wishes is waited for.
-    let (lists, _) = checks(10, 200, |watch, now, random| {
+    let (lists, _) = checks(10, 200, |watch, now| {
         let failure = Failure::Busy(Duration::from_secs(100));
-        watch.step(Input::Failed(failure), now, random);
+        watch.step(Input::Failed(failure), now);
     });
     assert_eq!(lists, [100]);
 }
@@ -193,27 +193,27 @@ fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
 fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same() {
     for lives in [1, 10, 30, 55] {
         let mut ends: Option<Instant> = None;
-        let (start, mut random) = (Instant::now(), Random::new(lives));
-        let mut watch = ListWatch::new(FOLLOW, start);
-        watch.step(listed("7"), start, &mut random);
+        let (start, rng) = (Instant::now(), Rng::with_seed(lives));
+        let mut watch = ListWatch::new(FOLLOW, rng, start);
+        watch.step(listed("7"), start);
         let mut checks = Vec::new();
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
             if ends.take_if(|at| *at <= now).is_some() {
-                watch.step(Input::Ended, now, &mut random);
+                watch.step(Input::Ended, now);
             }
-            match watch.next_request(now, &mut random) {
+            match watch.next_request(now) {
                 Some(Request::Watch(_, lasts)) => {
-                    watch.step(Input::Opened(lasts), now, &mut random);
+                    watch.step(Input::Opened(lasts), now);
                     ends = Some(now + Duration::from_secs(lives));
                 }
                 Some(Request::Check) => {
                     checks.push(second);
-                    watch.step(Input::Checked(found("7")), now, &mut random);
+                    watch.step(Input::Checked(found("7")), now);
                 }
                 Some(Request::List) => {
                     checks.push(second);
-                    watch.step(listed("7"), now, &mut random);
+                    watch.step(listed("7"), now);
                 }
                 None => {}
             }
@@ -228,24 +228,28 @@ fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same()
 
 #[test]
 fn streams_that_only_bookmark_and_never_reach_their_middle_are_looked_at_within_six_minutes() {
-    let (start, mut random) = (Instant::now(), Random::new(5));
-    let mut watch = ListWatch::new(FOLLOW, start);
-    watch.step(listed("7"), start, &mut random);
+    let (start, rng) = (Instant::now(), Rng::with_seed(5));
+    let mut watch = ListWatch::new(FOLLOW, rng, start);
+    watch.step(listed("7"), start);
     let mut looks = Vec::new();
     for second in 0..1800 {
         let now = start + Duration::from_secs(second);
         match second % 100 {
-            0 => drop(watch.step(Input::Ended, now, &mut random)),
-            50 => drop(watch.step(Input::Bookmark(rv("9")), now, &mut random)),
+            0 => {
+                watch.step(Input::Ended, now);
+            }
+            50 => {
+                watch.step(Input::Bookmark(rv("9")), now);
+            }
             _ => {}
         }
-        match watch.next_request(now, &mut random) {
+        match watch.next_request(now) {
             Some(Request::Watch(_, lasts)) => {
-                watch.step(Input::Opened(lasts), now, &mut random);
+                watch.step(Input::Opened(lasts), now);
             }
             Some(Request::Check) => {
                 looks.push(second);
-                watch.step(Input::Checked(found("7")), now, &mut random);
+                watch.step(Input::Checked(found("7")), now);
             }
             Some(Request::List) => panic!("nothing has failed"),
             None => {}
@@ -276,14 +280,14 @@ fn a_stream_that_ends_while_it_is_suspected_is_listed() {
 
 #[test]
 fn a_look_that_is_told_not_now_waits_as_long_as_the_server_wishes() {
-    let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = ListWatch::new(POLL, start);
-    watch.step(listed("7"), start, &mut random);
+    let start = Instant::now();
+    let mut watch = ListWatch::new(POLL, Rng::with_seed(1), start);
+    watch.step(listed("7"), start);
     let now = start + INTERVAL;
-    assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
+    assert_eq!(watch.next_request(now), Some(Request::Check));
     let wish = Duration::from_secs(40);
     let busy = Input::CheckFailed(Failure::Busy(wish));
-    watch.step(busy, now, &mut random);
+    watch.step(busy, now);
     assert_eq!(watch.deadline(), Some(now + wish));
 }
 
@@ -336,14 +340,14 @@ fn a_stream_that_ends_at_once_again_and_again_is_a_failure() {
 
 #[test]
 fn a_stream_that_is_cut_again_and_again_is_reopened_within_four_seconds() {
-    let (start, mut random) = (Instant::now(), Random::new(1));
-    let mut watch = ListWatch::new(FOLLOW, start);
-    watch.step(listed("7"), start, &mut random);
+    let start = Instant::now();
+    let mut watch = ListWatch::new(FOLLOW, Rng::with_seed(1), start);
+    watch.step(listed("7"), start);
     let (mut now, mut longest) = (start, Duration::ZERO);
     for _ in 0..200 {
-        watch.step(opened(), now, &mut random);
+        watch.step(opened(), now);
         now += Duration::from_secs(1);
-        watch.step(Input::Ended, now, &mut random);
+        watch.step(Input::Ended, now);
         let due = watch.deadline().unwrap();
         longest = longest.max(due - now);
         now = due;
@@ -413,20 +417,20 @@ fn a_look_that_differs_lists_again_where_there_is_no_stream() {
 
 /// The seconds at which a stream of ten minutes is looked at, if it speaks at those given.
 fn looks(seed: u64, speaks: impl Fn(u64) -> Option<Input>) -> Vec<u64> {
-    let (start, mut random) = (Instant::now(), Random::new(seed));
-    let mut watch = ListWatch::new(FOLLOW, start);
+    let (start, rng) = (Instant::now(), Rng::with_seed(seed));
+    let mut watch = ListWatch::new(FOLLOW, rng, start);
     for input in [listed("7"), Input::Opened(Duration::from_secs(600))] {
-        watch.step(input, start, &mut random);
+        watch.step(input, start);
     }
     let mut looks = Vec::new();
     for second in 0..600 {
         let now = start + Duration::from_secs(second);
         if let Some(input) = speaks(second) {
-            watch.step(input, now, &mut random);
+            watch.step(input, now);
         }
-        if watch.next_request(now, &mut random) == Some(Request::Check) {
+        if watch.next_request(now) == Some(Request::Check) {
             looks.push(second);
-            watch.step(Input::Checked(watch.found.clone()), now, &mut random);
+            watch.step(Input::Checked(watch.found.clone()), now);
         }
     }
     looks
@@ -477,12 +481,12 @@ fn bookmarks_that_stop_coming_are_waited_for_no_longer_than_five_seconds_more() 
 
 #[test]
 fn bookmarks_are_waited_for_past_an_interval_of_a_minute_alone() {
-    let (start, mut random) = (Instant::now(), Random::new(1));
+    let start = Instant::now();
     for (interval, least, most) in [(50, 37, 50), (60, 65, 65), (66, 65, 66), (120, 90, 120)] {
         let manner = SyncMode::Watch(Duration::from_secs(interval));
-        let mut watch = ListWatch::new(manner, start);
+        let mut watch = ListWatch::new(manner, Rng::with_seed(1), start);
         for input in [listed("7"), opened(), Input::Bookmark(rv("8"))] {
-            watch.step(input, start, &mut random);
+            watch.step(input, start);
         }
         let wait = (watch.deadline().unwrap() - start).as_secs();
         assert!((least..=most).contains(&wait), "{interval}: {wait}");
@@ -491,40 +495,40 @@ fn bookmarks_are_waited_for_past_an_interval_of_a_minute_alone() {
 
 #[test]
 fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_says() {
-    let (start, mut random) = (Instant::now(), Random::new(1));
+    let start = Instant::now();
     for manner in [FOLLOW, POLL] {
-        let mut watch = ListWatch::new(manner, start);
+        let mut watch = ListWatch::new(manner, Rng::with_seed(1), start);
         for input in [listed("7"), opened()] {
-            watch.step(input, start, &mut random);
+            watch.step(input, start);
         }
         let now = start + BOOKMARKED_WITHIN;
-        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
-        assert_eq!(watch.next_request(now, &mut random), None);
-        watch.step(Input::CheckFailed(Failure::Server), now, &mut random);
-        watch.step(Input::Bookmark(rv("10")), now, &mut random);
+        assert_eq!(watch.next_request(now), Some(Request::Check));
+        assert_eq!(watch.next_request(now), None);
+        watch.step(Input::CheckFailed(Failure::Server), now);
+        watch.step(Input::Bookmark(rv("10")), now);
         assert_eq!(watch.deadline(), Some(now));
-        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
-        assert_eq!(watch.next_request(now, &mut random), None);
+        assert_eq!(watch.next_request(now), Some(Request::Check));
+        assert_eq!(watch.next_request(now), None);
     }
 }
 
 #[test]
 fn what_a_stream_has_told_since_a_look_was_asked_for_is_newer_than_the_look() {
-    let (start, mut random) = (Instant::now(), Random::new(1));
+    let start = Instant::now();
     for changed_since_check in [changed("8"), Input::Deleted("a".to_owned(), rv("8"))] {
-        let mut watch = ListWatch::new(FOLLOW, start);
+        let mut watch = ListWatch::new(FOLLOW, Rng::with_seed(1), start);
         for input in [listed("7"), opened()] {
-            watch.step(input, start, &mut random);
+            watch.step(input, start);
         }
         let now = start + BOOKMARKED_WITHIN;
-        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
-        watch.step(changed_since_check, now, &mut random);
-        watch.step(Input::Checked(found("7")), now, &mut random);
+        assert_eq!(watch.next_request(now), Some(Request::Check));
+        watch.step(changed_since_check, now);
+        watch.step(Input::Checked(found("7")), now);
         assert!(watch.missed_changes.is_none());
         // The next look says the same: that is the server's word against the stream's.
         let now = now + INTERVAL;
-        assert_eq!(watch.next_request(now, &mut random), Some(Request::Check));
-        watch.step(Input::Checked(found("7")), now, &mut random);
+        assert_eq!(watch.next_request(now), Some(Request::Check));
+        watch.step(Input::Checked(found("7")), now);
         assert!(watch.missed_changes.is_some());
     }
 }
