@@ -54,7 +54,7 @@ impl App {
                 let reason = self.obstacle();
                 warn!(reason; "the command starts on files of an earlier life");
             }
-            self.signals.start(&argv, self.drain.is_some())?;
+            self.signals.start(&argv, self.drain.as_ref())?;
             info!(command:% = argv[0].to_string_lossy(); "started the command");
             return Ok(());
         }

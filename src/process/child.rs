@@ -1,5 +1,17 @@
-//! The command that runs beside us, such as Envoy. Owns: starting it as if nobody stood between,
-//! what is passed on to it, its exit code; also reaping whoever else is our child, as PID 1 must.
+//! The child: the command that crossover wraps, such as Envoy. Owns: starting it as if nothing stood
+//! between it and its parent, what is forwarded to it, and its exit code. It reaps any other child of
+//! this process, too, as PID 1 must.
+//!
+//! All signals are forwarded at once, but for SIGTERM where an Envoy is to be drained first:
+//!
+//! ```text
+//!              SIGTERM                  forward_sigterm_at             at that time
+//! DrainFirst ----------> DrainRequested ------------------> ForwardAt -------------> Forward
+//!                              |                                |                       ^
+//!                              +--------------------------------+----- SIGTERM again ---+
+//! ```
+//!
+//! Without a drain a child is in `Forward` from its start. It may exit in any of these states.
 
 use std::env;
 use std::ffi::{CString, OsString};
@@ -33,113 +45,113 @@ pub struct Drain {
     pub admin: String,
 }
 
-/// A command that has been started and not ended.
+/// A child that is running, as far as is known.
 #[derive(Clone, Copy)]
 pub struct Child {
     pid: Pid,
-    term: OnSigterm,
+    on_sigterm: OnSigterm,
 }
 
-/// What SIGTERM does.
+/// What the next SIGTERM does, or what the last one has begun.
 #[derive(Clone, Copy)]
 enum OnSigterm {
-    /// It is passed on at once.
     Forward,
-    /// It begins the drain.
     DrainFirst,
-    /// It has come, and nobody has begun the drain yet.
     DrainRequested,
-    /// It is passed on then, or when it comes again.
     ForwardAt(Instant),
 }
 
 impl Child {
-    /// Starts it: with the default for every signal, none blocked, and no descriptor but the
-    /// standard three. The path is searched.
-    pub fn start(words: &[CString], drains: bool) -> Result<Child, Error> {
-        let name = words.first().cloned().unwrap_or_default();
-        let pid = spawn(&name, words).map_err(|errno| Error::Command {
+    /// Starts `argv`, whose program is searched in PATH. It gets the default for every signal, none
+    /// of them blocked, and the standard descriptors alone.
+    pub fn start(argv: &[CString], drain: Option<&Drain>) -> Result<Child, Error> {
+        let name = argv.first().cloned().unwrap_or_default();
+        let pid = spawn(&name, argv).map_err(|errno| Error::Command {
             name: name.to_string_lossy().into_owned(),
             source: errno.into(),
         })?;
-        let term = if drains {
+        let on_sigterm = if drain.is_some() {
             OnSigterm::DrainFirst
         } else {
             OnSigterm::Forward
         };
-        Ok(Child { pid, term })
+        Ok(Child { pid, on_sigterm })
     }
 
-    /// A signal has come. `by_kernel`: from a terminal.
-    pub fn on_signal(&mut self, signal: Signal, by_kernel: bool) {
-        match self.term {
-            _ if by_kernel && self.has_it_too(signal) => {}
+    /// Handles a signal, which the child may have got from the terminal, too.
+    pub fn on_signal(&mut self, signal: Signal, from_terminal: bool) {
+        if from_terminal && self.terminal_reaches(signal) {
+            return;
+        }
+        match self.on_sigterm {
             OnSigterm::DrainFirst if signal == Signal::TERM => {
-                self.term = OnSigterm::DrainRequested
+                self.on_sigterm = OnSigterm::DrainRequested;
             }
-            _ => self.pass(signal),
+            _ => self.forward(signal),
         }
     }
 
-    /// Whether a terminal's signal reaches the command by itself: it goes to a whole group of
-    /// processes, but one that is hung up tells its session's leader alone.
-    fn has_it_too(&self, signal: Signal) -> bool {
-        let alone = signal == Signal::HUP && getsid(None) == Ok(getpid());
-        !alone && getpgid(Some(self.pid)) == Ok(getpgrp())
+    /// Returns whether a terminal's signal reaches the child by itself. It goes to a whole group of
+    /// processes, but a terminal that hangs up tells the leader of its session alone.
+    fn terminal_reaches(&self, signal: Signal) -> bool {
+        let leader_alone = signal == Signal::HUP && getsid(None) == Ok(getpid());
+        !leader_alone && getpgid(Some(self.pid)) == Ok(getpgrp())
     }
 
-    fn pass(&mut self, signal: Signal) {
+    fn forward(&mut self, signal: Signal) {
         if signal == Signal::TERM {
-            self.term = OnSigterm::Forward;
+            self.on_sigterm = OnSigterm::Forward;
         }
-        // It is there, if dead, until it is waited for.
+        // The process exists, dead or alive, until it is reaped.
         let _ = kill_process(self.pid, signal);
     }
 
-    /// Whether SIGTERM has come, and [`Child::pass_at`] is to be said.
+    /// Returns whether SIGTERM has come and [`Child::forward_sigterm_at`] has not been called since.
     pub fn asks_to_drain(&self) -> bool {
-        matches!(self.term, OnSigterm::DrainRequested)
+        matches!(self.on_sigterm, OnSigterm::DrainRequested)
     }
 
-    /// When to pass SIGTERM on, if it has come and has not been passed on yet.
+    /// Forwards SIGTERM at that time, if it has come and has not been forwarded yet.
     pub fn forward_sigterm_at(&mut self, at: Instant) {
-        if matches!(
-            self.term,
-            OnSigterm::DrainRequested | OnSigterm::ForwardAt(_)
-        ) {
-            self.term = OnSigterm::ForwardAt(at);
+        match self.on_sigterm {
+            OnSigterm::DrainRequested | OnSigterm::ForwardAt(_) => {
+                self.on_sigterm = OnSigterm::ForwardAt(at);
+            }
+            OnSigterm::Forward | OnSigterm::DrainFirst => {}
         }
     }
 
-    /// When there is something to do without a signal.
+    /// Returns when there is something to do without a signal.
     pub fn deadline(&self) -> Option<Instant> {
-        match self.term {
+        match self.on_sigterm {
             OnSigterm::ForwardAt(at) => Some(at),
             OnSigterm::DrainRequested => Some(Instant::now()),
             OnSigterm::Forward | OnSigterm::DrainFirst => None,
         }
     }
 
-    /// Passes on what is due, and reaps. Its exit code, once it has ended.
-    pub fn dispatch(&mut self, now: Instant) -> Option<u8> {
-        match self.term {
-            OnSigterm::ForwardAt(at) if at <= now => self.pass(Signal::TERM),
-            OnSigterm::ForwardAt(_)
-            | OnSigterm::Forward
-            | OnSigterm::DrainFirst
-            | OnSigterm::DrainRequested => {}
+    /// Forwards a SIGTERM whose time has come.
+    pub fn tick(&mut self, now: Instant) {
+        if let OnSigterm::ForwardAt(at) = self.on_sigterm
+            && at <= now
+        {
+            self.forward(Signal::TERM);
         }
-        let mut ended = None;
+    }
+
+    /// Reaps every process that has ended. Returns the child's exit code if it is one of them.
+    pub fn reap(&self) -> Option<u8> {
+        let mut exited = None;
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == self.pid {
-                ended = Some(exit_code(status));
+                exited = Some(exit_code(status));
             }
         }
-        ended
+        exited
     }
 }
 
-/// As a shell has it.
+/// Returns what a shell has in `$?`.
 fn exit_code(status: WaitStatus) -> u8 {
     let signal = status.terminating_signal().map(|signal| 128 + signal);
     let code = status.exit_status().or(signal);
@@ -147,9 +159,10 @@ fn exit_code(status: WaitStatus) -> u8 {
         .unwrap_or(u8::MAX)
 }
 
-// std's own would leave what we inherited: ignored signals and open descriptors.
-// 32 to 34 stay as they were: they are the C library's own, and musl's calls refuse them.
-fn spawn(name: &CString, words: &[CString]) -> nix::Result<Pid> {
+/// Starts a process without what this one has inherited: std's `Command` would leave it ignored
+/// signals and open descriptors. Signals 32 to 34 stay as they are: they belong to the C library, and
+/// musl's functions reject them.
+fn spawn(name: &CString, argv: &[CString]) -> nix::Result<Pid> {
     let mut actions = PosixSpawnFileActions::init()?;
     for entry in fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -175,6 +188,6 @@ fn spawn(name: &CString, words: &[CString]) -> nix::Result<Pid> {
         CString::new(name.into_vec()).ok()
     };
     let environment: Vec<CString> = env::vars_os().filter_map(variable).collect();
-    let pid = posix_spawnp(name, &actions, &attributes, words, &environment)?;
+    let pid = posix_spawnp(name, &actions, &attributes, argv, &environment)?;
     Pid::from_raw(pid.as_raw()).ok_or(nix::errno::Errno::ESRCH)
 }

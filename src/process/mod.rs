@@ -1,4 +1,4 @@
-//! The process we are, and the one we start.
+//! This process's signals, and the child that it starts.
 
 pub mod child;
 pub mod signals;

@@ -1,6 +1,6 @@
-//! Signals as a readable descriptor, and what becomes of each: it ends the program or, once a command
-//! runs, is passed on. Owns: which are held back, and what is done with them. As PID 1 nobody else
-//! would end us: the kernel ignores signals there unless they are held or handled.
+//! Signals as a readable descriptor, and what each does: it ends the program or, once there is a
+//! child, is forwarded to it. As PID 1 the program has to see to both: there the kernel drops every
+//! signal that is neither blocked nor handled.
 
 use std::ffi::CString;
 use std::fmt;
@@ -18,57 +18,61 @@ use signal_hook::flag;
 
 use crate::error::Error;
 use crate::poll;
-use crate::process::child::Child;
+use crate::process::child::{Child, Drain};
 
-/// What ends the program: without a command the first two alone.
-const ENDS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
-/// What else is for a command.
-const PASSED: [Signal; 2] = [Signal::USR1, Signal::USR2];
+/// The signals that end the program; if it is to run no child, the first two alone.
+const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+/// The signals that are forwarded beside those.
+const FORWARDED: [Signal; 2] = [Signal::USR1, Signal::USR2];
 
-/// `SI_KERNEL`: no process has sent it, so on a terminal whoever is in its foreground has it.
-const BY_KERNEL: i32 = 0x80;
+/// The code of a signal that no process has sent. It comes from a terminal, which sends it to
+/// everything in its foreground.
+const SI_KERNEL: i32 = 0x80;
 
-/// Why a wait is to be left off.
+/// Why a wait was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wakeup {
     /// A signal ends the program.
     Shutdown,
-    /// The command has ended, with this exit code.
+    /// The child has exited, with this code.
     ChildExited(u8),
-    /// Envoy is to be drained, before the command is told to end.
+    /// SIGTERM has come, which is to drain the child's Envoy first.
     DrainRequested,
 }
 
-/// All signals that are handled: they wait until they are asked for.
+/// All signals that are handled. They stay blocked, and [`Signals::dispatch`] reads them.
 #[derive(Clone)]
 pub struct Signals {
-    waiting: Arc<SignalFd>,
-    ends: &'static [Signal],
-    /// How long SIGTERM leaves the program, where there is no command.
-    lingers: Option<Duration>,
-    /// While true, a signal that is let through ends the program with exit code 0 from its handler:
-    /// for the one call that cannot be interrupted, a name look-up. Unset: there is no handler.
+    fd: Arc<SignalFd>,
+    ending: &'static [Signal],
+    /// How long the program runs on after SIGTERM, if it has no child.
+    drain_time: Option<Duration>,
+    /// While this is true, a signal that is let through ends the program with exit code 0 from its
+    /// handler: for name look-ups, the one call that cannot be interrupted. The handler is installed
+    /// with the first of them.
     exit_at_once: Arc<OnceLock<Arc<AtomicBool>>>,
-    /// The lock is there because ureq's traits ask for `Sync`. It is free whatever is going on, as a
-    /// panic's hook needs it again on the same thread.
+    /// The lock is there because ureq's traits ask for `Sync`. It is never held across a call, as a
+    /// panic's hook needs it on the same thread.
     stage: Arc<Mutex<Stage>>,
 }
 
+/// What signals do.
 #[derive(Clone, Copy)]
 enum Stage {
-    /// No command runs: a signal ends the program.
+    /// A signal ends the program: there is no child yet, or never.
     Alone,
-    /// SIGTERM has come: the program ends then, or with the next signal.
+    /// SIGTERM has come: the program ends at that time, or with the next signal.
     Lingering(Instant),
     Stopped,
+    /// Signals are forwarded.
     Child(Child),
-    Ended(u8),
+    ChildExited(u8),
 }
 
 /// Readable once a signal has come: every wait includes it, and asks [`Signals::dispatch`] then.
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.waiting.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -79,30 +83,29 @@ impl fmt::Debug for Signals {
 }
 
 impl Signals {
-    /// Takes over SIGTERM and SIGINT and, if a command is to be run, all that concern it. `lingers`:
-    /// how long SIGTERM leaves the program without one.
-    pub fn install(commands: bool, lingers: Option<Duration>) -> Result<Signals, Error> {
+    /// Blocks SIGTERM and SIGINT and, if a child is to be run, all signals that concern it. Without a
+    /// child the program runs on for `drain_time` after SIGTERM.
+    pub fn install(has_child: bool, drain_time: Option<Duration>) -> Result<Signals, Error> {
         let failed = |source| Error::System {
             what: "handle signals",
             source,
         };
-        let ends = if commands { &ENDS[..] } else { &ENDS[..2] };
-        let mut held = set_of(ends);
-        if commands {
-            held.extend(&set_of(&PASSED));
-            held.add(SIGCHLD);
-            // If it is ignored, as we may have inherited it, nobody learns how a child ended.
-            let reaped = Arc::default();
-            flag::register(Signal::CHILD.as_raw(), reaped).map_err(failed)?;
+        let ending = if has_child { &ENDING[..] } else { &ENDING[..2] };
+        let mut mask = set_of(ending);
+        if has_child {
+            mask.extend(&set_of(&FORWARDED));
+            mask.add(SIGCHLD);
+            // If it is ignored, which may be inherited, no exit code can be had.
+            flag::register(Signal::CHILD.as_raw(), Arc::default()).map_err(failed)?;
         }
-        // A mask that we inherited would hold others back for ever.
-        held.thread_set_mask().map_err(|e| failed(e.into()))?;
+        // This replaces the mask, which may be inherited, too, and would block others for ever.
+        mask.thread_set_mask().map_err(|e| failed(e.into()))?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let waiting = SignalFd::with_flags(&held, flags).map_err(|e| failed(e.into()))?;
+        let fd = SignalFd::with_flags(&mask, flags).map_err(|e| failed(e.into()))?;
         Ok(Signals {
-            waiting: Arc::new(waiting),
-            ends,
-            lingers,
+            fd: Arc::new(fd),
+            ending,
+            drain_time,
             exit_at_once: Arc::default(),
             stage: Arc::new(Mutex::new(Stage::Alone)),
         })
@@ -116,85 +119,71 @@ impl Signals {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 
-    /// Does what the signals ask for that have come, and what is due: every wait calls this when it
-    /// ends, for whatever reason. Something, again and again: leave off what is being done.
+    /// Handles the signals that have come and what is due. Every wait calls this when it ends, for
+    /// whatever reason. It returns the same wakeup until that has been dealt with.
     pub fn dispatch(&self) -> Option<Wakeup> {
-        let next = || self.waiting.read_signal().ok().flatten();
-        let mut came = std::iter::from_fn(next).filter_map(|told| {
-            let signal = Signal::from_named_raw(told.ssi_signo.try_into().ok()?)?;
-            Some((signal, told.ssi_code == BY_KERNEL))
-        });
         let mut stage = self.stage();
-        let now = Instant::now();
-        match &mut stage {
-            Stage::Alone => {
-                let ended = came.find(|(signal, _)| self.ends.contains(signal));
-                let ended = ended.map(|(signal, _)| signal);
-                let lingers = self.lingers.filter(|_| ended == Some(Signal::TERM));
-                if let Some(lasts) = lingers {
-                    info!(wait:? = lasts; "told to stop: going on for an Envoy that drains");
-                    stage = Stage::Lingering(now + lasts);
-                } else if ended.is_some() {
-                    stage = Stage::Stopped;
-                }
+        while let Ok(Some(info)) = self.fd.read_signal() {
+            let number = info.ssi_signo.try_into().ok();
+            if let Some(signal) = number.and_then(Signal::from_named_raw) {
+                self.on_signal(&mut stage, signal, info.ssi_code == SI_KERNEL);
             }
-            Stage::Lingering(until) => {
-                if now >= *until || came.any(|(signal, _)| self.ends.contains(&signal)) {
-                    stage = Stage::Stopped;
-                }
-            }
-            Stage::Child(command) => {
-                let passed = came.filter(|(signal, _)| *signal != Signal::CHILD);
-                passed.for_each(|(signal, by_kernel)| command.on_signal(signal, by_kernel));
-                if let Some(code) = command.dispatch(now) {
-                    stage = Stage::Ended(code);
-                }
-            }
-            Stage::Stopped | Stage::Ended(_) => {}
         }
+        stage.tick(Instant::now());
         self.set_stage(stage);
-        match stage {
-            Stage::Alone | Stage::Lingering(_) => None,
-            Stage::Stopped => Some(Wakeup::Shutdown),
-            Stage::Child(command) => command.asks_to_drain().then_some(Wakeup::DrainRequested),
-            Stage::Ended(code) => Some(Wakeup::ChildExited(code)),
+        stage.wakeup()
+    }
+
+    fn on_signal(&self, stage: &mut Stage, signal: Signal, from_terminal: bool) {
+        match (&mut *stage, self.drain_time) {
+            (Stage::Child(_), _) if signal == Signal::CHILD => {}
+            (Stage::Child(child), _) => child.on_signal(signal, from_terminal),
+            (Stage::Alone, Some(drain_time)) if signal == Signal::TERM => {
+                let drain_ms = drain_time.as_millis() as u64;
+                info!(drain_ms; "SIGTERM received; running on while Envoy drains");
+                *stage = Stage::Lingering(Instant::now() + drain_time);
+            }
+            (Stage::Alone | Stage::Lingering(_), _) if self.ending.contains(&signal) => {
+                *stage = Stage::Stopped;
+            }
+            _ => {}
         }
     }
 
-    /// When to attend though no signal comes any more.
+    /// Returns when to call [`Signals::dispatch`] though no signal has come.
     pub fn deadline(&self) -> Option<Instant> {
         match self.stage() {
             Stage::Alone => None,
             Stage::Lingering(until) => Some(until),
-            Stage::Child(command) => command.deadline(),
-            Stage::Stopped | Stage::Ended(_) => Some(Instant::now()),
+            Stage::Child(child) => child.deadline(),
+            Stage::Stopped | Stage::ChildExited(_) => Some(Instant::now()),
         }
     }
 
-    /// Starts the command, which signals are passed on to from now on. `drains`: not SIGTERM, until
-    /// [`Signals::pass_at`] says so.
-    pub fn start(&self, words: &[CString], drains: bool) -> Result<(), Error> {
-        self.set_stage(Stage::Child(Child::start(words, drains)?));
+    /// Starts the child that signals are forwarded to from now on. With a drain, SIGTERM is not
+    /// before [`Signals::forward_sigterm_at`] has been called.
+    pub fn start(&self, argv: &[CString], drain: Option<&Drain>) -> Result<(), Error> {
+        self.set_stage(Stage::Child(Child::start(argv, drain)?));
         Ok(())
     }
 
-    /// When SIGTERM is passed on to the command, if it has not been.
+    /// Forwards SIGTERM to the child at that time, if it has come and has not been forwarded yet.
     pub fn forward_sigterm_at(&self, at: Instant) {
-        if let Stage::Child(mut command) = self.stage() {
-            command.forward_sigterm_at(at);
-            self.set_stage(Stage::Child(command));
+        if let Stage::Child(mut child) = self.stage() {
+            child.forward_sigterm_at(at);
+            self.set_stage(Stage::Child(child));
         }
     }
 
-    /// Nothing else goes on: passes signals on until the command has ended. Its exit code, if there
-    /// is a command.
+    /// Blocks until the child exits, forwarding signals to it. Returns its exit code, or `None` if
+    /// there is no child.
     pub fn wait_for_child(&self) -> Option<u8> {
         loop {
             match self.dispatch() {
                 Some(Wakeup::ChildExited(code)) => return Some(code),
                 Some(Wakeup::Shutdown) => return None,
                 Some(Wakeup::DrainRequested) => self.forward_sigterm_at(Instant::now()),
-                None if !self.is_running() => return None,
+                None if !self.has_child() => return None,
                 None => {
                     let mut fds = [PollFd::new(self, PollFlags::IN)];
                     let _ = poll::wait(&mut fds, self.deadline());
@@ -203,30 +192,54 @@ impl Signals {
         }
     }
 
-    fn is_running(&self) -> bool {
+    fn has_child(&self) -> bool {
         matches!(self.stage(), Stage::Child(_))
     }
 
-    /// Runs a call that cannot be interrupted; a signal during it ends the program, unless that has
-    /// a command or a drain to outlive.
+    /// Runs a call that cannot be interrupted. A signal during it ends the program, unless that has
+    /// a child or a drain to wait for.
     pub fn run_blocking<T>(&self, call: impl FnOnce() -> T) -> T {
-        if self.is_running() || self.lingers.is_some() {
+        if self.has_child() || self.drain_time.is_some() {
             return call();
         }
         let exit_at_once = self.exit_at_once.get_or_init(|| {
             let exit = Arc::new(AtomicBool::new(false));
-            for signal in self.ends {
-                // It is none of those that cannot be handled.
+            for signal in self.ending {
+                // This fails only for signals that cannot be handled.
                 let _ = flag::register_conditional_shutdown(signal.as_raw(), 0, exit.clone());
             }
             exit
         });
         exit_at_once.store(true, SeqCst);
-        let held = set_of(self.ends).thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+        let held = set_of(self.ending).thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
         let result = call();
         let _ = held.and_then(|held| held.thread_set_mask());
         exit_at_once.store(false, SeqCst);
         result
+    }
+}
+
+impl Stage {
+    fn tick(&mut self, now: Instant) {
+        match self {
+            Stage::Lingering(until) if now >= *until => *self = Stage::Stopped,
+            Stage::Child(child) => {
+                child.tick(now);
+                if let Some(code) = child.reap() {
+                    *self = Stage::ChildExited(code);
+                }
+            }
+            Stage::Alone | Stage::Lingering(_) | Stage::Stopped | Stage::ChildExited(_) => {}
+        }
+    }
+
+    fn wakeup(&self) -> Option<Wakeup> {
+        match self {
+            Stage::Alone | Stage::Lingering(_) => None,
+            Stage::Stopped => Some(Wakeup::Shutdown),
+            Stage::Child(child) => child.asks_to_drain().then_some(Wakeup::DrainRequested),
+            Stage::ChildExited(code) => Some(Wakeup::ChildExited(*code)),
+        }
     }
 }
 

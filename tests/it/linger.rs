@@ -5,7 +5,7 @@ use crate::setup::{Setup, finish_within};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-const TOLD: &str = "told to stop: going on for an Envoy that drains";
+const TOLD: &str = "SIGTERM received; running on while Envoy drains";
 
 fn following(drain: &str) -> (Setup, Crossover) {
     let setup = Setup::new();
