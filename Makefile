@@ -71,7 +71,7 @@ test-container: package tools ## The same in real containers; needs a Docker eng
 	$(CARGO) test --test container
 
 properties: target ## The merge on many more random documents: make properties CASES=1000000.
-	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib route::tests::properties
+	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib xds::weights::tests::properties
 
 fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each target (needs g++).
 	@command -v g++ >/dev/null || { echo "g++ is missing: apt-get install g++"; exit 1; }
