@@ -195,8 +195,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether it leaves open that the certificate itself is trusted: its validity and its purpose have
-/// been looked at before its issuers are.
+/// Whether it leaves open that the certificate itself is trusted: its validity has been looked at
+/// before, and so has its extended key usage, but for a CA's certificate.
 fn concerns_issuers(error: &rustls::Error) -> bool {
     use CertificateError as E;
     match error {
@@ -205,7 +205,9 @@ fn concerns_issuers(error: &rustls::Error) -> bool {
             | E::BadSignature
             | E::UnsupportedSignatureAlgorithmContext { .. }
             | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => true,
-            // With CA:TRUE, as `openssl req -x509` makes them; looked at before the purpose.
+            // With CA:TRUE, as `openssl req -x509` makes them. webpki looks at this before the
+            // extended key usage, so one that excludes servers is not noticed: whoever names the
+            // server's own certificate has said what it is for.
             E::Other(OtherError(error)) => {
                 matches!(error.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
             }
