@@ -97,18 +97,20 @@ fn observation() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Every merge, and every text that a real Envoy has been asked about.
+/// Every merge, and every text that a real Envoy has been asked about, each under each name that it
+/// could be read by.
 fn edits() -> Vec<Vec<u8>> {
     let merges = route_cases().into_iter();
-    let mut seeds: Vec<Vec<u8>> = merges
-        .map(|(splits, _, text)| format!("{splits}\n{text}").into_bytes())
-        .collect();
-    seeds.extend(
-        files("document")
-            .iter()
-            .map(|path| fs::read(path).expect("a readable file")),
-    );
-    seeds
+    let merges = merges.map(|(splits, _, text)| format!("{splits}\n{text}").into_bytes());
+    let documents = files("document").into_iter();
+    let documents = documents.map(|path| fs::read(path).expect("a readable file"));
+    let texts: Vec<Vec<u8>> = merges.chain(documents).collect();
+    let named = |text: &Vec<u8>| {
+        let numbers = 0..foreign::edits::NAMES.len() as u8;
+        let named = numbers.map(|number| [&[number], text.as_slice()].concat());
+        named.collect::<Vec<_>>()
+    };
+    texts.iter().flat_map(named).collect()
 }
 
 /// The answers of a real API server, byte for byte.

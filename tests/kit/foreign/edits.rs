@@ -19,19 +19,38 @@ struct Metadata {
     name: String,
 }
 
-/// Checks a text; its first line may be a JSON list of the TrafficSplits to be merged into the rest.
+/// What a text may be called: Envoy reads it by its name. The first stands for all that name none.
+pub const NAMES: [&str; 8] = [
+    "a.yaml",
+    "a.json",
+    "a.conf",
+    "a",
+    "a.YAML",
+    "a.yml",
+    "a.JSON",
+    "a.pb_text",
+];
+
+/// Checks a text. A first byte that no text begins with is the number of its name; then its first
+/// line may be a JSON list of the TrafficSplits to be merged into the rest.
 pub fn check(bytes: &[u8]) {
+    let (file, bytes) = match bytes {
+        [number, rest @ ..] if usize::from(*number) < NAMES.len() => {
+            (NAMES[usize::from(*number)], rest)
+        }
+        _ => (NAMES[0], bytes),
+    };
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (splits, text) = match serde_json::from_slice::<Vec<Object>>(&bytes[..end]) {
         Ok(objects) => (usable(&objects), &bytes[end + 1..]),
         Err(_) => (usual_splits(), bytes),
     };
-    let verdicts = ["a.yaml", "a.json"].map(|name| verdict(name, text));
+    let before = verdict(file, text);
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
     let (splits, _) = resolve_conflicts(&splits.iter().collect::<Vec<_>>(), DOMAIN);
-    check_merge(text, &splits, &verdicts[0]);
+    check_merge(file, text, &splits, &before);
 }
 
 fn usable(objects: &[Object]) -> Vec<Split> {
@@ -66,21 +85,21 @@ fn is_bad(verdict: &Verdict) -> bool {
 }
 
 /// Merges into a text, and holds the result against the oracle, the bytes and the verdict.
-fn check_merge(text: &str, splits: &[&Split], before: &Verdict) {
-    let file = FileName::new("a.yaml").unwrap();
+fn check_merge(file: &str, text: &str, splits: &[&Split], before: &Verdict) {
+    let name = FileName::new(file).unwrap();
     if is_bad(before) {
         // It is never merged; and the oracle's time is quadratic in the depth.
-        let _ = merge(&file, text, splits, DOMAIN);
+        let _ = merge(&name, text, splits, DOMAIN);
         return;
     }
-    if compare(text, splits).is_err() {
+    if compare(file, text, splits).is_err() {
         return;
     }
-    let merged = merge(&file, text, splits, DOMAIN).unwrap();
+    let merged = merge(&name, text, splits, DOMAIN).unwrap();
     let Some(found) = merged.text else { return };
     assert_ne!(text, found, "an unchanged text was copied");
     untouched(text, &found);
-    let after = verdict("a.yaml", found.as_bytes());
+    let after = verdict(file, found.as_bytes());
     assert_eq!(is_bad(before), is_bad(&after), "{text}\n{found}");
 }
 

@@ -253,6 +253,6 @@ fn check_splits(first: Vec<Object>, again: Vec<Object>) {
     splits.take(Event::Replaced(again), now);
     assert!(usable.iter().eq(splits.usable()));
     let usable: Vec<&Split> = usable.iter().collect();
-    let merged = compare(ROUTES, &usable);
+    let merged = compare("a.yaml", ROUTES, &usable);
     assert!(merged.is_ok(), "{merged:?}");
 }

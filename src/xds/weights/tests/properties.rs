@@ -57,7 +57,7 @@ fn assert_some(merged: u32, all: u32, one_of: u32) {
 fn a_random_document_becomes_the_same_tree_with_the_weights_set() {
     let inputs = (document(), splits_of_two());
     let [merged, left, refused] = count(inputs, |(document, splits)| {
-        let merged = compare(&document, &splits.iter().collect::<Vec<_>>());
+        let merged = compare("a.yaml", &document, &splits.iter().collect::<Vec<_>>());
         (merged, document)
     });
     assert_eq!(refused, 0);
@@ -74,7 +74,10 @@ fn a_mutated_document_is_merged_rightly_or_refused() {
         for (place, mutation) in mutations {
             mutate(&mut text, place, &mutation);
         }
-        (compare(&text, &splits.iter().collect::<Vec<_>>()), text)
+        (
+            compare("a.yaml", &text, &splits.iter().collect::<Vec<_>>()),
+            text,
+        )
     });
     // About a ninth.
     assert_some(merged, merged + left + refused, 15);
