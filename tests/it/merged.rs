@@ -166,10 +166,10 @@ fn envoy_takes_every_merged_text_and_shows_its_weights() {
                     .replace("want", "config"),
             );
             let template = fs::read_to_string(template).unwrap();
-            assert!(
-                check(&judge, &template, file).is_err(),
-                "{case_name} can be checked"
-            );
+            match check(&judge, &template, file) {
+                Err(error) if error.starts_with("refused: ") => {}
+                other => wrong.push(format!("{case_name} is not refused: {other:?}")),
+            }
             continue;
         }
         if let Err(error) = check(&judge, &text, file) {
