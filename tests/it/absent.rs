@@ -117,8 +117,7 @@ fn with_a_set_on_disk_it_stays_while_no_split_is_known() {
     process.wait_for_line(STAYS);
     setup.assert_weights([60, 40]);
     setup.server.set_accounts(Vec::new());
-    // After ten seconds of refusals, its back-off may be longer than usual patience.
-    process.wait_long_for_line(" published ", Duration::from_secs(40));
+    process.wait_for_line("INFO  published ");
     setup.until_found(&[(FILE, &(routes([60, 40]) + "# more\n"))]);
 }
 

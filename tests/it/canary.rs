@@ -33,7 +33,7 @@ fn start(weights: [u64; 2]) -> (Site, Crossover, Envoy, Load) {
     site.shift("first", [100, 0]);
     site.server.create(split(weights));
     let crossover = crossover(&site);
-    crossover.wait_for_line("published");
+    crossover.wait_for_line("INFO  published ");
     let envoy = site.envoy();
     envoy.wait_for_stat(&format!("{}.version_text", STATS[0]), "first");
     let load = site.load(&envoy, 2000);

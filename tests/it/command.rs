@@ -4,7 +4,7 @@ use crate::kit::apiserver::faults::{Fault, Misbehaviour};
 use crate::kit::apiserver::request::Request;
 use crate::kit::crossover::Crossover;
 use crate::kit::processes::children;
-use crate::kit::{nap, until};
+use crate::kit::until;
 use crate::setup::Setup;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::fs;
@@ -611,10 +611,10 @@ fn probes_know_the_program_behind_a_command() {
     let process = start(&setup, &[], &SLEEPS);
     until_runs(&process);
     let output = setup.path("out");
-    let deadline = Instant::now() + Duration::from_secs(10);
     for probe in ["-ready", "-live"] {
-        while Crossover::run(&[probe, "-output-dir", &output]).code != Some(0) {
-            assert!(nap(deadline).is_some());
-        }
+        until(probe, || {
+            let finished = Crossover::run(&[probe, "-output-dir", &output]);
+            (finished.code == Some(0)).then_some(())
+        });
     }
 }

@@ -145,7 +145,7 @@ fn equal_content_does_nothing_at_all() {
     let mut command = setup.command(&["-watch", "-configmap=a"]);
     command.env("RUST_LOG", "debug");
     let process = Crossover::spawn(command);
-    process.wait_for_line(" published ");
+    process.wait_for_line("INFO  published ");
     setup.server.wait_for_watches(1);
     let before = stamps(&setup);
     for note in ["1", "2", "3"] {
@@ -158,7 +158,7 @@ fn equal_content_does_nothing_at_all() {
     // The next set is the second one, and what is equal in it is the same file behind the same link.
     object["data"]["a.yaml"] = json!("a: 2\n");
     setup.server.replace(object);
-    process.wait_for_lines(2, " published ");
+    process.wait_for_lines(2, "INFO  published ");
     setup.assert_found(&[("a.yaml", "a: 2\n"), ("b.yaml", "b: 1\n")]);
     assert_eq!(setup.set(), 2);
     let inode = |path: &str| {

@@ -24,7 +24,7 @@ impl Scene {
         let site = Site::start(watching);
         site.shift("first", ALL_TO_ONE);
         let crossover = site.crossover();
-        crossover.wait_for_line("published");
+        crossover.wait_for_line("INFO  published ");
         let envoy = site.envoy();
         wait_for_versions(&envoy, ["first", "first", "first"]);
         Scene {
@@ -90,7 +90,7 @@ fn a_change_reaches_a_runtime_layer_whose_symlink_root_is_current() {
     let limit = |value: &str| config_map(CONFIG_MAP, &[("podinfo.limit", value)]);
     site.server.create(limit("5"));
     let crossover = site.crossover();
-    crossover.wait_for_line("published");
+    crossover.wait_for_line("INFO  published ");
     let root = site.dir().join("current");
     let layer = format!(
         "{{name: disk, disk_layer: {{symlink_root: {}}}}}",
@@ -132,7 +132,7 @@ fn several_files_arrive_as_one_set() {
         }
         let load = site.load(envoy, 500);
         wait_for_answers(&load, "v5", BACKENDS[0]);
-        crossover.wait_for_lines(6, "published");
+        crossover.wait_for_lines(6, "INFO  published ");
         for name in STATS {
             for refusal in ["update_failure", "update_rejected"] {
                 assert_eq!(

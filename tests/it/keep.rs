@@ -10,7 +10,6 @@ use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const B: (&str, &str) = ("b.yaml", "b: 1\n");
@@ -363,7 +362,7 @@ fn what_holds_everything_up_is_in_the_log_and_in_the_probe_s_answer() {
     let setup = Setup::new();
     setup.put("a", &[A]);
     let process = setup.start(&FOLLOW);
-    let warning = process.wait_long_for_line(HELD_UP, Duration::from_secs(40));
+    let warning = process.wait_for_line(HELD_UP);
     let warning = &events(&warning)[0];
     assert_eq!(warning["level"], "warn");
     let reason = warning["reason"].as_str().unwrap();

@@ -112,7 +112,7 @@ fn nothing_is_said_at_info_while_nothing_changes() {
         let setup = Setup::new();
         setup.put("a", &[("a.yaml", "a: 1\n")]);
         let process = setup.start(&[mode, "-sync-interval=100ms", "-configmap=a"]);
-        process.wait_for_line("published");
+        process.wait_for_line("INFO  published ");
         let said = process.lines().len();
         setup
             .server

@@ -139,7 +139,7 @@ fn ten_replicas_write_a_mirror_a_handful_of_times() {
     };
     setup.server.wait_for_watches(20);
     for replica in &replicas {
-        replica.wait_for_line("published");
+        replica.wait_for_line("INFO  published ");
     }
     let before = writes();
     assert!(before <= 5, "{before} writes at start");

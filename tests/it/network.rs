@@ -55,11 +55,11 @@ fn a_watch_whose_packets_are_dropped_is_found_dead_within_thirty_seconds() {
     line.cable.cut();
     let cut = Instant::now();
     line.scene.server.replace(object(2));
-    let broke = program.wait_long_for_line("an answer broke", Duration::from_secs(30));
+    let broke = program.wait_for_line("an answer broke");
     let noticed = cut.elapsed();
     assert!(broke.contains("timed out"), "{broke}");
     // Two probes must have been lost, or one lost packet would end a watch.
-    assert!(noticed > Duration::from_secs(15), "{noticed:?}");
+    assert!((15..30).contains(&noticed.as_secs()), "{noticed:?}");
     program.wait_for_line(AWAY);
     assert_eq!(fs::read(line.scene.file("a.yaml")).unwrap(), b"a: 1\n");
     line.cable.mend();

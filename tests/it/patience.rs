@@ -2,7 +2,7 @@
 //! life are good enough for it.
 
 use crate::kit::apiserver::access::Account;
-use crate::setup::{Setup, finish_within};
+use crate::setup::Setup;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ fn without_a_limit_it_tries_until_what_was_missing_forbidden_or_bad_is_not() {
                 }
                 setup.put("a", &[A]);
                 setup.server.set_accounts(Vec::new());
-                let (finished, _) = finish_within(process, Duration::from_secs(40));
+                let finished = process.finish();
                 assert_eq!(finished.code, Some(0), "{}", finished.stderr);
                 setup.assert_found(&[A]);
             });

@@ -3,7 +3,7 @@
 use crate::kit::apiserver::access::{Account, Rule};
 use crate::kit::crossover::{self, Crossover, program};
 use crate::kit::objects::config_map;
-use crate::kit::{nap, until};
+use crate::kit::until;
 use crate::setup::Setup;
 use rustix::process::Signal;
 use std::fs;
@@ -102,7 +102,7 @@ fn not_ready_before_the_splits_are_read() {
     until_not_ready(&setup, "a TrafficSplit has not been read yet");
     // Then the ConfigMaps' own weights go out.
     until_ready(&setup);
-    process.wait_for_line("published");
+    process.wait_for_line("INFO  published ");
 }
 
 #[test]
@@ -248,11 +248,9 @@ fn the_loop_proves_that_it_turns_while_nothing_happens_and_the_server_is_away() 
     setup.server.go_away();
     process.wait_for_line("the API server is away");
     age(&setup, 120);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while ask(&setup, "-live").is_some() {
-        assert!(nap(deadline).is_some(), "it never told that it turns");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    until("it to tell that it turns", || {
+        ask(&setup, "-live").is_none().then_some(())
+    });
 }
 
 #[test]
@@ -387,11 +385,11 @@ fn they_outlive_the_directory() {
     let _process = setup.start(&["-watch", "-configmap=a", "-sync-interval=100ms"]);
     until_ready(&setup);
     for spoilt in [setup.output(), setup.output().join(".sets/.life")] {
-        if spoilt.is_dir() {
-            fs::remove_dir_all(spoilt).unwrap();
-        } else {
-            fs::remove_file(spoilt).unwrap();
-        }
+        // What is repaired meanwhile is removed again.
+        until("it to be gone", || match spoilt.is_dir() {
+            true => fs::remove_dir_all(&spoilt).ok(),
+            false => fs::remove_file(&spoilt).ok(),
+        });
         until_ready(&setup);
         assert_eq!(ask(&setup, "-live"), None);
     }

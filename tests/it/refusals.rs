@@ -8,7 +8,6 @@ use crate::mirror::{ONCE, SHOW, is_mirror, weighed};
 use crate::weights::{FILE, routes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const REFUSED: &str = "the mirror cannot be written: the files go on";
 const FOREIGN: &str = "a ConfigMap of the mirror's name is somebody else's: left alone";
@@ -269,7 +268,7 @@ fn a_constant_conflict_backs_off_with_one_warning() {
     assert_eq!(stderr.matches(REFUSED).count(), 1, "{stderr}");
     assert_eq!(setup.server.count_requests(Request::is_write), 4);
     let process = setup.start(&SHOW);
-    process.wait_long_for_line(REFUSED, Duration::from_secs(40));
+    process.wait_for_line(REFUSED);
     setup.server.behave();
     setup.until_mirrored([60, 40]);
     assert_eq!(process.stop().stderr.matches(REFUSED).count(), 1);

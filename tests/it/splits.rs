@@ -66,7 +66,7 @@ fn with_smi_alone_every_split_of_the_namespace_counts_and_no_other() {
     ]);
     let one = routes_of("one", [60, 40]);
     setup.until_found(&[("a.yaml", &one), ("b.yaml", &routes_of("two", [100, 0]))]);
-    process.wait_for_line("published");
+    process.wait_for_line("INFO  published ");
     // One that comes later counts from then on.
     setup.server.create(split_of("y", "two", [70, 30]));
     setup.until_found(&[("a.yaml", &one), ("b.yaml", &routes_of("two", [70, 30]))]);

@@ -27,7 +27,7 @@ fn started(watching: Watching) -> (Site, Crossover, Envoy) {
     let site = Site::start(watching);
     site.shift("0", [100, 0]);
     let crossover = site.crossover();
-    crossover.wait_for_line("published");
+    crossover.wait_for_line("INFO  published ");
     let envoy = site.envoy();
     (site, crossover, envoy)
 }
@@ -48,7 +48,7 @@ fn no_request_fails_while_the_weights_change_forty_times() {
     let share = share(&tally.versions["last"].answers, BACKENDS[1]);
     let chance = 6.0 * (0.75 * 0.25 / MANY as f64).sqrt();
     assert!((share - 0.75).abs() < chance, "{share}");
-    crossover.wait_for_lines(42, "published");
+    crossover.wait_for_lines(42, "INFO  published ");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn an_envoy_started_during_changes_ends_with_the_newest_set() {
     let site = Site::start(Watching::PathOnly);
     publish(&site, 0);
     let crossover = site.crossover();
-    crossover.wait_for_line("published");
+    crossover.wait_for_line("INFO  published ");
     let mut number = 0;
     for _ in 0..3 {
         let envoy = std::thread::scope(|scope| {

@@ -136,14 +136,8 @@ impl Crossover {
     /// Waits for a line on stderr, now or before, that holds this text.
     #[track_caller]
     pub fn wait_for_line(&self, text: &str) -> String {
-        self.wait_long_for_line(text, PATIENCE)
-    }
-
-    /// The same for what takes its time even on an idle machine.
-    #[track_caller]
-    pub fn wait_long_for_line(&self, text: &str, patience: Duration) -> String {
         self.stderr
-            .wait_for(&format!("a line with {text:?}"), patience, |lines| {
+            .wait_for(&format!("a line with {text:?}"), |lines| {
                 lines.iter().find(|line| line.contains(text)).cloned()
             })
     }
@@ -152,7 +146,7 @@ impl Crossover {
     #[track_caller]
     pub fn wait_for_lines(&self, count: usize, text: &str) {
         self.stderr
-            .wait_for(&format!("{count} lines with {text:?}"), PATIENCE, |lines| {
+            .wait_for(&format!("{count} lines with {text:?}"), |lines| {
                 (lines.iter().filter(|line| line.contains(text)).count() >= count).then_some(())
             });
     }
@@ -165,9 +159,8 @@ impl Crossover {
     /// Waits until stdout so far is such as is wanted.
     #[track_caller]
     pub fn wait_for_stdout(&self, what: &str, want: impl Fn(&str) -> bool) -> String {
-        self.stdout.wait_for(what, PATIENCE, |lines| {
-            Some(text(lines)).filter(|text| want(text))
-        })
+        self.stdout
+            .wait_for(what, |lines| Some(text(lines)).filter(|text| want(text)))
     }
 
     /// Sends a signal.
@@ -293,13 +286,8 @@ impl Lines {
     }
 
     #[track_caller]
-    fn wait_for<T>(
-        &self,
-        what: &str,
-        patience: Duration,
-        look: impl Fn(&[String]) -> Option<T>,
-    ) -> T {
-        let deadline = Instant::now() + patience;
+    fn wait_for<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
         let mut lines = self.lines.lock().expect("no panic");
         loop {
             if let Some(found) = look(&lines) {

@@ -85,7 +85,7 @@ impl Stage {
         let hands = Hands::new(&server);
         hands.apply(&hands.write(&config_map)).finish();
         let crossover = follow(&server, &dir);
-        crossover.wait_for_line("published");
+        crossover.wait_for_line("INFO  published ");
         server.wait_for_watches(1);
         let envoy = Envoy::start(&Watching::PathOnly.bootstrap(dir.path()));
         Stage {

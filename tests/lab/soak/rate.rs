@@ -224,7 +224,7 @@ impl Stream {
         let lines = self.crossover.lines();
         lines
             .iter()
-            .filter(|line| line.contains(" published "))
+            .filter(|line| line.contains("INFO  published "))
             .count()
     }
 

@@ -172,7 +172,7 @@ impl Storm {
             }
             let published = lines
                 .iter()
-                .filter(|line| line.contains(" published "))
+                .filter(|line| line.contains("INFO  published "))
                 .count();
             self.report
                 .row(follower.name, "sets published", published, "");
