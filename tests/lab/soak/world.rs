@@ -132,7 +132,8 @@ impl World {
             Form::Bad(0) => text.push_str("broken: [a\n"),
             Form::Bad(1) => *text = format!("a: [b\n{text}"),
             Form::Bad(2) => text.clear(),
-            Form::Bad(3) => *text = "- a list\n".into(),
+            // Not a list alone: where nothing stood, that is published with a warning.
+            Form::Bad(3) => *text = "a: *nowhere\n".into(),
             Form::Bad(_) => keys.clear(),
         }
         let data: Vec<(&str, &str)> = keys.iter().map(|(k, t)| (k.as_str(), t.as_str())).collect();
