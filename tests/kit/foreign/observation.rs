@@ -65,9 +65,9 @@ fn cites(tree: &Value, key: Option<&str>) -> bool {
     }
 }
 
-/// It can stand in a URL.
+/// It can stand in a line of the log; in a URL it is escaped.
 fn check_version(version: &ResourceVersion) {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let plain = |c: char| c.is_ascii_graphic();
     assert!(
         !version.0.is_empty() && version.0.chars().all(plain),
         "{version}"

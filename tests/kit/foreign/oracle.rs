@@ -254,7 +254,8 @@ fn matcher_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>
 fn route_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) {
     for route in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in route.iter_mut() {
-            if is_any(key, &["routes"]) {
+            // Of a RouteList, and of a Route in a TypedStruct.
+            if is_any(key, &["routes", "value"]) {
                 route_weights(value, meant, wanted);
             } else if is_any(key, &["route"]) {
                 for (key, group) in mapping(value).into_iter().flatten() {
