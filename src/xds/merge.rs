@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::gather;
 use crate::snapshot::{Bytes, File, FileName, ObjectName, Snapshot};
 use crate::xds::weights::{
     self, ClusterWeight, Refused, RouteWeights, Split, SplitMatches, Weighted, resolve_conflicts,
@@ -72,12 +71,14 @@ impl<'s> Merge<'s> {
                 splits[winner].name
             )
         };
+        let mut warnings = BTreeSet::new();
+        warnings.extend(later.into_iter().map(message));
         let done = Done {
             applied: first
                 .iter()
                 .map(|split| SplitMatches::none(split))
                 .collect(),
-            warnings: gather(later.into_iter().map(message)),
+            warnings,
             ..Done::default()
         };
         let mut merge = Merge {

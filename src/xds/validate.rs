@@ -6,6 +6,7 @@
 //! both refuse is bad. `tests/data/document` holds texts with what a real Envoy said to each.
 
 mod aliases;
+mod fault;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,6 +18,7 @@ use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use crate::snapshot::FileName;
 use crate::xds::yaml::{self, Events, Form, NESTING_MAX};
 use aliases::Aliases;
+pub use fault::{Fault, Reader};
 
 /// Longer texts are judged by the streaming parser alone: yaml_serde holds all events of a document
 /// in a vector, measured at 15 bytes for each byte of a usual text and 56 for `[a,a,a,...]`. At 64
@@ -36,50 +38,6 @@ pub enum Verdict {
     Foreign(Fault),
     /// Keep the last good text: Envoy would not load this one.
     Invalid(Fault),
-}
-
-/// Why a text is not simply good, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Who found it.
-    pub reader: Reader,
-    /// From 1. 0 where the reader cannot say.
-    pub line: usize,
-    /// From 1, in characters. 0 where the reader cannot say.
-    pub column: usize,
-    /// Lower case, no full stop; never a value of the text.
-    pub reason: String,
-}
-
-/// The parsers we ask, and ourselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
-    /// granit-parser: YAML 1.2, streaming.
-    Granit,
-    /// yaml_serde: libyaml, YAML 1.1.
-    YamlSerde,
-    /// What Envoy itself is known to demand.
-    Envoy,
-}
-
-impl fmt::Display for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reader::Granit => "granit-parser",
-            Reader::YamlSerde => "yaml_serde",
-            Reader::Envoy => "Envoy",
-        })
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "line {} column {}: {} (refused by {})",
-            self.line, self.column, self.reason, self.reader
-        )
-    }
 }
 
 /// A file's content, as far as it can be read as a text.
@@ -377,27 +335,6 @@ impl<'de> Visitor<'de> for Mapping {
 fn strip_position(message: &str) -> String {
     let end = message.find(" at line ").unwrap_or(message.len());
     message[..end].to_owned()
-}
-
-impl Fault {
-    fn new(reader: Reader, line: usize, column: usize, reason: String) -> Fault {
-        Fault {
-            reader,
-            line,
-            column,
-            reason,
-        }
-    }
-
-    fn scan(reader: Reader, error: &ScanError) -> Fault {
-        let at = error.marker();
-        Fault::new(reader, at.line(), at.col() + 1, error.info())
-    }
-
-    fn envoy(span: Span, reason: &str) -> Fault {
-        let line = span.start.line().max(1);
-        Fault::new(Reader::Envoy, line, span.start.col() + 1, reason.to_owned())
-    }
 }
 
 #[cfg(test)]

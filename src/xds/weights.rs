@@ -3,13 +3,16 @@
 //! not: do I/O or log; every warning is handed back.
 //!
 //! 1. A text that cannot concern any split is let through unread.
-//! 2. `walk` reads the events once and gathers each virtual host's weighted clusters (`role` says
-//!    where those stand); at its end `plan` decides its weights.
+//! 2. `scan` reads the events once and gathers each virtual host's weighted clusters (`schema` says
+//!    where those stand); at its end `plan` decides their weights.
 //! 3. `edit` writes them, and reads old and new in step to prove that nothing else changed.
 //!
 //! A route that cannot be edited is left out: it has the text's weights, and all others follow.
 
 mod edit;
+mod host;
+mod insert;
+mod number;
 mod outcome;
 mod plan;
 mod scan;
@@ -19,9 +22,8 @@ mod share;
 mod split;
 
 use std::borrow::Cow;
-use std::fmt;
 
-pub use outcome::{ClusterWeight, LeftOut, Merged, RouteWeights, SplitMatches, Weighted};
+pub use outcome::{ClusterWeight, LeftOut, Merged, Refused, RouteWeights, SplitMatches, Weighted};
 pub use split::{Backend, Split, resolve_conflicts};
 
 use crate::snapshot::FileName;
@@ -29,30 +31,6 @@ use crate::xds::yaml::{self, Form};
 use edit::Edit;
 use plan::Plan;
 use scan::{Scanner, Stop};
-
-/// A split applies here, but not without risk to what else the file says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// From 1; 0 where it cannot be told.
-    pub line: usize,
-    /// Lower case, no full stop, no value of the file.
-    pub reason: Cow<'static, str>,
-}
-
-impl Refused {
-    fn new(line: u32, reason: impl Into<Cow<'static, str>>) -> Refused {
-        Refused {
-            line: line as usize,
-            reason: reason.into(),
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.reason)
-    }
-}
 
 /// So many routes whose edits would change more are found one after another, at two passes each.
 const BARRED_ONE_BY_ONE: usize = 8;
@@ -66,7 +44,7 @@ pub fn merge(
     splits: &[&Split],
     domain: &str,
 ) -> Result<Merged, Refused> {
-    let untouched = || Ok(Merged::untouched(Plan::new(splits, domain)));
+    let untouched = || Ok(Plan::new(splits, domain).into_outcome(None));
     let form = Form::of(name);
     let is_other = || form == Form::Unnamed && !yaml::is_discovery_response(text);
     if !may_concern(text, splits, domain) || is_other() {
@@ -99,16 +77,13 @@ pub fn merge(
         }
         note_cut(&mut plan, text, splits, domain);
         if plan.edits.is_empty() {
-            return Ok(Merged::untouched(plan));
+            return Ok(plan.into_outcome(None));
         }
         plan.edits.sort_unstable_by_key(|edit| edit.at);
         let merged = edit::apply(text, &plan.edits);
         match edit::verify(&masked, &self::masked(form, &merged), form, &plan.edits) {
             Ok(()) => {
-                return Ok(Merged {
-                    text: Some(merged),
-                    ..Merged::untouched(plan)
-                });
+                return Ok(plan.into_outcome(Some(merged)));
             }
             Err((Some(route), why)) if unproven < BARRED_ONE_BY_ONE => {
                 unproven += 1;

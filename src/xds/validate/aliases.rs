@@ -3,7 +3,7 @@
 
 use granit_parser::{Event, Span};
 
-use super::Fault;
+use super::fault::Fault;
 use crate::xds::yaml::NESTING_MAX;
 
 /// Envoy copies what an alias names, and copies of copies: a few hundred bytes can become more

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use granit_parser::{Event, ParseResult};
 
-use super::Refused;
+use super::outcome::Refused;
 use crate::xds::yaml::{self, Form};
 
 /// Of 4294967295.

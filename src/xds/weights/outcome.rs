@@ -1,10 +1,9 @@
 //! What a merge did, for the log and for the caller. Owns: the words of each warning. Must not: decide
 //! anything, or log.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use super::Refused;
-use super::plan::Plan;
 use super::split::{Backend, Split};
 use crate::snapshot::ObjectName;
 
@@ -13,6 +12,30 @@ pub const CHANGES_KEPT: usize = 16;
 
 /// Warnings kept for one file. A file of thousands of routes repeats itself.
 pub const WARNINGS_KEPT: usize = 32;
+
+/// A split applies here, but not without risk to what else the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// From 1; 0 where it cannot be told.
+    pub line: usize,
+    /// Lower case, no full stop, no value of the file.
+    pub reason: Cow<'static, str>,
+}
+
+impl Refused {
+    pub(super) fn new(line: u32, reason: impl Into<Cow<'static, str>>) -> Refused {
+        Refused {
+            line: line as usize,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
 
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,28 +76,11 @@ pub struct Weighted {
     pub weights: Option<Vec<u32>>,
 }
 
-impl Merged {
-    /// Of a plan that changes nothing.
-    pub(super) fn untouched(plan: Plan<'_>) -> Merged {
-        Merged {
-            text: None,
-            applied: plan.applied,
-            changes: plan.changes,
-            more_changes: plan.more_changes,
-            warnings: plan.warnings,
-            more_warnings: plan.more_warnings,
-            left_out: plan.left_out,
-        }
-    }
-}
-
 /// What one split found in a file. Add them up over all files to see what it found nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitMatches {
     /// Routes that follow it.
     pub routes: usize,
-    /// Those of them that other weights stood in.
-    pub changed: usize,
     /// For each backend, whether a route that follows the split has a cluster for it.
     pub has_cluster: Vec<bool>,
 }
@@ -84,7 +90,6 @@ impl SplitMatches {
     pub fn none(split: &Split) -> SplitMatches {
         SplitMatches {
             routes: 0,
-            changed: 0,
             has_cluster: vec![false; split.backends.len()],
         }
     }
@@ -92,7 +97,6 @@ impl SplitMatches {
     /// Adds what the same split found in another file.
     pub fn add(&mut self, other: &SplitMatches) {
         self.routes += other.routes;
-        self.changed += other.changed;
         for (has, other) in self.has_cluster.iter_mut().zip(&other.has_cluster) {
             *has |= other;
         }

@@ -1,146 +1,16 @@
 //! What a virtual host's routes should weigh. Owns: which split a route follows, the sums, the
 //! warnings, and where a weight that is missing goes. Must not: parse.
 
-use std::borrow::Cow;
-
-use super::Refused;
-use super::edit::{Edit, Insert};
+use super::edit::Edit;
+use super::host::{Cluster, Host, Route, WeightSite};
+use super::insert;
 use super::outcome::{
-    CHANGES_KEPT, ClusterWeight, LeftOut, RouteWeights, SplitMatches, WARNINGS_KEPT, Warning,
-    Weighted,
+    CHANGES_KEPT, ClusterWeight, LeftOut, Merged, Refused, RouteWeights, SplitMatches,
+    WARNINGS_KEPT, Warning, Weighted,
 };
-use super::schema::Field;
 use super::service;
 use super::share::{Member, divide};
 use super::split::Split;
-
-/// A virtual host, as far as it has been read.
-#[derive(Default)]
-pub(super) struct Host<'a> {
-    pub(super) name: Option<Cow<'a, str>>,
-    /// Indexes of the splits that one of `domains` says.
-    pub(super) domains: Vec<usize>,
-    /// Its routes with weighted clusters.
-    pub(super) routes: Vec<Route>,
-    /// The clusters of all of them.
-    pub(super) clusters: Vec<Cluster<'a>>,
-    /// Not all of it could be read.
-    pub(super) cut: Option<Refused>,
-}
-
-/// A route with weighted clusters.
-#[derive(Default)]
-pub(super) struct Route {
-    /// Index of its first cluster; they end where the next route's begin.
-    first: usize,
-    pub(super) total: WeightSite,
-}
-
-/// A weighted cluster.
-#[derive(Default)]
-pub(super) struct Cluster<'a> {
-    pub(super) name: Option<Cow<'a, str>>,
-    /// The name is that of a request header, which names the cluster.
-    pub(super) is_header: bool,
-    pub(super) weight: WeightSite,
-    /// Ordinal of the name's event.
-    pub(super) name_event: u32,
-    /// Offset of the key `name`.
-    pub(super) key_at: u32,
-    /// Offset behind the name.
-    pub(super) value_end: u32,
-    pub(super) line: u32,
-    pub(super) flow: bool,
-    /// It stands elsewhere and is only named here.
-    pub(super) behind: bool,
-}
-
-/// Where a weight stands.
-#[derive(Clone, Copy, Default)]
-pub(super) enum WeightSite {
-    #[default]
-    Missing,
-    Number(Number),
-    /// It cannot be edited: line, why, and what it says where that is certain.
-    Unsafe(u32, &'static str, Option<u32>),
-}
-
-/// A weight that can be edited.
-#[derive(Clone, Copy)]
-pub(super) struct Number {
-    /// Ordinal of its event.
-    pub(super) event: u32,
-    /// Offset and length, without quotes.
-    pub(super) at: u32,
-    pub(super) len: u32,
-    pub(super) line: u32,
-    /// What it says, where we can tell.
-    pub(super) was: Option<u32>,
-    /// The same, if writing it again would change no byte.
-    pub(super) as_written: Option<u32>,
-}
-
-impl WeightSite {
-    pub(super) fn line(&self) -> u32 {
-        match self {
-            WeightSite::Missing => 0,
-            WeightSite::Number(number) => number.line,
-            WeightSite::Unsafe(line, ..) => *line,
-        }
-    }
-
-    fn was(&self) -> Option<u32> {
-        match self {
-            WeightSite::Missing => None,
-            WeightSite::Number(number) => number.was,
-            WeightSite::Unsafe(_, _, was) => *was,
-        }
-    }
-}
-
-impl Cluster<'_> {
-    /// How it is called in messages.
-    fn label(&self) -> String {
-        let name = self.name.as_deref().unwrap_or("");
-        match self.is_header {
-            true => format!("cluster_header {name}"),
-            false => name.to_owned(),
-        }
-    }
-}
-
-impl Host<'_> {
-    /// Another virtual host begins.
-    pub(super) fn reset(&mut self) {
-        self.name = None;
-        self.domains.clear();
-        self.routes.clear();
-        self.clusters.clear();
-        self.cut = None;
-    }
-
-    pub(super) fn add_route(&mut self) {
-        self.routes.push(Route {
-            first: self.clusters.len(),
-            total: WeightSite::Missing,
-        });
-    }
-
-    /// A key has been read whose value has this role. Of two equal keys the last counts in YAML.
-    pub(super) fn begin(&mut self, value: Field) {
-        match (value, self.routes.last()) {
-            (Field::Domain, _) => self.domains.clear(),
-            (Field::Cluster, Some(route)) => self.clusters.truncate(route.first),
-            _ => {}
-        }
-    }
-
-    fn clusters_of(&self, index: usize) -> &[Cluster<'_>] {
-        let first = self.routes[index].first;
-        let next = self.routes.get(index + 1).map(|route| route.first);
-        &self.clusters[first..next.unwrap_or(self.clusters.len())]
-    }
-}
 
 /// What is to be done to a text, and to be said about it.
 pub(super) struct Plan<'s> {
@@ -183,6 +53,19 @@ impl<'s> Plan<'s> {
             more_warnings: 0,
             left_out: Vec::new(),
             cut: None,
+        }
+    }
+
+    /// What becomes of a text by this; `text`: the new one, if any byte of it changes.
+    pub(super) fn into_outcome(self, text: Option<String>) -> Merged {
+        Merged {
+            text,
+            applied: self.applied,
+            changes: self.changes,
+            more_changes: self.more_changes,
+            warnings: self.warnings,
+            more_warnings: self.more_warnings,
+            left_out: self.left_out,
         }
     }
 
@@ -307,9 +190,6 @@ impl<'s> Plan<'s> {
                 });
             }
         }
-        if self.edits.len() > before {
-            self.applied[index].changed += 1;
-        }
         self.note_change(index, host, clusters, &weights);
     }
 
@@ -398,9 +278,9 @@ impl<'s> Plan<'s> {
         }
         let (key_at, value_end) = (cluster.key_at as usize, cluster.value_end as usize);
         let place = if cluster.flow {
-            Some((value_end, flow_insert(&text[key_at..value_end])))
+            Some((value_end, insert::in_flow(&text[key_at..value_end])))
         } else {
-            block_insert(text, key_at, value_end)
+            insert::in_block(text, key_at, value_end)
         };
         let Some((at, insert)) = place else {
             let why = "a weight is missing, and there is no simple place for it";
@@ -433,43 +313,4 @@ fn weighted(virtual_host: &str, clusters: &[Cluster<'_>]) -> Weighted {
 fn backend(split: &Split, cluster: &Cluster<'_>) -> Option<usize> {
     let name = cluster.name.as_deref().filter(|_| !cluster.is_header);
     split.backend_of(name?)
-}
-
-/// `, weight: ` in the manner of `name: x`, `"name": "x"` or `"name":"x"`.
-fn flow_insert(field: &str) -> Insert {
-    let quote = field.get(..1).filter(|q| matches!(*q, "\"" | "'"));
-    let quote = quote.unwrap_or("");
-    let tight = !quote.is_empty() && field[1..].contains(&format!("{quote}:{quote}"));
-    let space = if tight { "" } else { " " };
-    Insert {
-        before: format!(",{space}{quote}weight{quote}:{space}"),
-        after: String::new(),
-    }
-}
-
-/// A line of its own below the name's, at the same column.
-fn block_insert(text: &str, key_at: usize, value_end: usize) -> Option<(usize, Insert)> {
-    let line_start = text[..key_at].rfind(['\n', '\r']).map_or(0, |at| at + 1);
-    let lead = &text[line_start..key_at];
-    let rest = &text[value_end..];
-    let line_end = rest.find(['\n', '\r']).unwrap_or(rest.len());
-    let tail = rest[..line_end].trim_start_matches([' ', '\t']);
-    let one_line = !text[key_at..value_end].contains(['\n', '\r']);
-    if !one_line
-        || !lead.is_ascii()
-        || lead.contains('\t')
-        || !(tail.is_empty() || tail.starts_with('#'))
-    {
-        return None;
-    }
-    // To yaml-cpp the first line end of a text is that of all lines.
-    let newline = match text.find(['\n', '\r']).map_or("", |at| &text[at..]) {
-        end if end.starts_with("\r\n") => "\r\n",
-        end if end.starts_with('\r') => "\r",
-        _ => "\n",
-    };
-    let lead = lead.len();
-    let before = format!("{newline}{}weight: ", " ".repeat(lead));
-    let after = String::new();
-    Some((value_end + line_end, Insert { before, after }))
 }
