@@ -9,6 +9,7 @@
 //!
 //! A route that cannot be edited is left out: it has the text's weights, and all others follow.
 
+mod anchors;
 mod edit;
 mod host;
 mod insert;

@@ -44,7 +44,7 @@ pub(super) struct Cluster<'a> {
     pub(super) line: u32,
     pub(super) flow: bool,
     /// It stands elsewhere and is only named here.
-    pub(super) behind: bool,
+    pub(super) via_alias: bool,
 }
 
 /// Where a weight stands.

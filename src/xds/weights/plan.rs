@@ -245,8 +245,8 @@ impl<'s> Plan<'s> {
         }
     }
 
-    fn set(&mut self, route: u32, slot: WeightSite, weight: u32) -> Result<(), Refused> {
-        match slot {
+    fn set(&mut self, route: u32, site: WeightSite, weight: u32) -> Result<(), Refused> {
+        match site {
             WeightSite::Number(number) if number.as_written == Some(weight) => {}
             WeightSite::Number(number) => self.edits.push(Edit {
                 event: number.event,
@@ -272,7 +272,7 @@ impl<'s> Plan<'s> {
         cluster: &Cluster<'_>,
         weight: u32,
     ) -> Result<(), Refused> {
-        if cluster.behind || cluster.name.is_none() {
+        if cluster.via_alias || cluster.name.is_none() {
             let why = "a weight is missing where none can be put";
             return Err(Refused::new(cluster.line, why));
         }

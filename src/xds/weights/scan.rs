@@ -4,10 +4,9 @@
 //!
 //! Memory: one virtual host's clusters, and one edit for each weight that changes.
 
-use std::borrow::Cow;
+use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
 
-use granit_parser::{Event, ScalarStyle, Span, StructureStyle, Tag};
-
+use super::anchors::Anchors;
 use super::edit::Edit;
 use super::host::{Cluster, Host, Number, WeightSite};
 use super::number::{as_written, number_in};
@@ -35,7 +34,7 @@ pub(super) enum Stop {
 
 /// A collection that is open.
 struct Frame {
-    role: Field,
+    field: Field,
     mapping: bool,
     /// It is itself a key: nobody's value comes of it.
     is_key: bool,
@@ -43,16 +42,8 @@ struct Frame {
     value: Option<Field>,
     /// Offset of that key.
     key_at: u32,
-    /// Index into `Scanner::anchored`.
+    /// Index into the anchors.
     anchored: Option<usize>,
-}
-
-/// A node with an anchor.
-struct Anchored {
-    id: usize,
-    from: u32,
-    to: u32,
-    aliased: bool,
 }
 
 /// The state of a pass.
@@ -61,16 +52,12 @@ pub(super) struct Scanner<'a, 's> {
     form: Form,
     plan: Plan<'s>,
     stack: Vec<Frame>,
-    /// Values of scalars with an anchor. Like `anchored`, in the order of their anchors.
-    scalars: Vec<(usize, Cow<'a, str>)>,
-    anchored: Vec<Anchored>,
-    /// Anchors of scalars with the tag that makes Envoy drop a key.
-    ignored: Vec<usize>,
+    anchors: Anchors<'a>,
     host: Host<'a>,
     /// Ordinal of the event being read.
     event: u32,
     /// How many aliases we are behind.
-    behind: usize,
+    via_alias: usize,
     /// Read behind aliases so far.
     reread_bytes: usize,
 }
@@ -82,12 +69,10 @@ impl<'a, 's> Scanner<'a, 's> {
             form,
             plan,
             stack: Vec::new(),
-            scalars: Vec::new(),
-            anchored: Vec::new(),
-            ignored: Vec::new(),
+            anchors: Anchors::default(),
             host: Host::default(),
             event: 0,
-            behind: 0,
+            via_alias: 0,
             reread_bytes: 0,
         }
     }
@@ -123,12 +108,12 @@ impl<'a, 's> Scanner<'a, 's> {
 
     /// An edit there would show wherever the alias stands.
     fn bar_routes_that_aliases_repeat(&mut self) {
-        self.anchored.retain(|anchored| anchored.aliased);
+        self.anchors.keep_aliased();
         for at in 0..self.plan.edits.len() {
             let Edit {
                 at, line, route, ..
             } = self.plan.edits[at];
-            if self.anchored.iter().any(|a| a.from <= at && at < a.to) {
+            if self.anchors.contain(at) {
                 let reason = "the weight is part of what an alias repeats";
                 self.plan.bar(route, Refused::new(line, reason));
             }
@@ -137,11 +122,7 @@ impl<'a, 's> Scanner<'a, 's> {
 
     fn read(&mut self, event: &Event<'a>, span: Span) -> Result<(), Stop> {
         if let Event::Alias(id) = event {
-            let by_id = |anchored: &Anchored| anchored.id;
-            let found = self.anchored.binary_search_by_key(id, by_id);
-            if let Some(anchored) = found.ok().and_then(|i| self.anchored.get_mut(i)) {
-                anchored.aliased = true;
-            }
+            self.anchors.mark_aliased(*id);
         }
         match event {
             Event::MappingEnd | Event::SequenceEnd => self.close(span),
@@ -149,11 +130,11 @@ impl<'a, 's> Scanner<'a, 's> {
             _ => match self.stack.last_mut() {
                 None => self.value(Field::Root, event, span),
                 Some(frame) if !frame.mapping => {
-                    let role = frame.role;
-                    self.value(role, event, span)
+                    let field = frame.field;
+                    self.value(field, event, span)
                 }
                 Some(frame) => match frame.value.take() {
-                    Some(role) => self.value(role, event, span),
+                    Some(field) => self.value(field, event, span),
                     None => self.key(event, span),
                 },
             },
@@ -161,7 +142,8 @@ impl<'a, 's> Scanner<'a, 's> {
     }
 
     fn key(&mut self, event: &Event<'a>, span: Span) -> Result<(), Stop> {
-        let name = self.scalar_of(event).filter(|_| !self.is_ignored(event));
+        let name = self.anchors.scalar_of(event);
+        let name = name.filter(|_| !self.anchors.is_ignored(event));
         if let Event::MappingStart(_, anchor, _) | Event::SequenceStart(_, anchor, _) = event {
             let mapping = matches!(event, Event::MappingStart(..));
             self.push(Field::Opaque, mapping, *anchor, span, true);
@@ -169,7 +151,7 @@ impl<'a, 's> Scanner<'a, 's> {
         }
         self.remember(event, span);
         if let Some(frame) = self.stack.last_mut() {
-            let value = name.map_or(Field::Opaque, |name| frame.role.value_of(&name));
+            let value = name.map_or(Field::Opaque, |name| frame.field.value_of(&name));
             frame.value = Some(value);
             frame.key_at = start(span);
             // protobuf's JSON reader takes both of two lists.
@@ -180,19 +162,21 @@ impl<'a, 's> Scanner<'a, 's> {
         Ok(())
     }
 
-    fn value(&mut self, role: Field, event: &Event<'a>, span: Span) -> Result<(), Stop> {
+    fn value(&mut self, field: Field, event: &Event<'a>, span: Span) -> Result<(), Stop> {
         match event {
-            Event::MappingStart(style, anchor, _) => self.open(role, true, *style, *anchor, span),
-            Event::SequenceStart(style, anchor, _) => self.open(role, false, *style, *anchor, span),
-            Event::Alias(id) if self.scalar_of(event).is_none() => {
+            Event::MappingStart(style, anchor, _) => self.open(field, true, *style, *anchor, span),
+            Event::SequenceStart(style, anchor, _) => {
+                self.open(field, false, *style, *anchor, span)
+            }
+            Event::Alias(id) if self.anchors.scalar_of(event).is_none() => {
                 // What it names is looked at where it stands; as a part of a route, here too.
-                if role != Field::Opaque {
-                    return self.follow(*id, role, span);
+                if field != Field::Opaque {
+                    return self.follow(*id, field, span);
                 }
             }
             _ => {
                 self.remember(event, span);
-                self.scalar(role, event, span);
+                self.scalar(field, event, span);
             }
         }
         Ok(())
@@ -200,15 +184,15 @@ impl<'a, 's> Scanner<'a, 's> {
 
     /// Reads what an alias names as if it stood here. Nothing of it can be edited. Where it is too
     /// much, the virtual host it is in is not known well enough to edit anything of it.
-    fn follow(&mut self, id: usize, role: Field, span: Span) -> Result<(), Stop> {
+    fn follow(&mut self, id: usize, field: Field, span: Span) -> Result<(), Stop> {
         let depth = self.stack.len();
         let (mut inside, mut read_to) = (false, 0);
-        self.behind += 1;
+        self.via_alias += 1;
         for event in yaml::events(self.text, self.form) {
             let Ok((event, at)) = event else { break };
             self.reread_bytes += (start(at) as usize).saturating_sub(read_to);
             read_to = read_to.max(start(at) as usize);
-            if self.reread_bytes > REREAD_MAX_BYTES || self.behind > ALIAS_DEPTH_MAX {
+            if self.reread_bytes > REREAD_MAX_BYTES || self.via_alias > ALIAS_DEPTH_MAX {
                 let cut = Refused::new(line(span), "there is too much behind aliases");
                 self.plan.cut.get_or_insert_with(|| cut.clone());
                 self.host.cut = Some(cut);
@@ -219,57 +203,50 @@ impl<'a, 's> Scanner<'a, 's> {
                 self.read(&event, at)?;
             } else if event.is_node() && event.anchor_id() == Some(id) {
                 inside = true;
-                self.value(role, &event, at)?;
+                self.value(field, &event, at)?;
             }
             if inside && self.stack.len() == depth {
                 break;
             }
         }
-        self.behind -= 1;
+        self.via_alias -= 1;
         Ok(())
     }
 
     fn open(
         &mut self,
-        role: Field,
+        field: Field,
         mapping: bool,
         style: StructureStyle,
         anchor: usize,
         span: Span,
     ) {
-        match role {
+        match field {
             Field::VirtualHost if mapping => self.host.reset(),
             Field::WeightedClusters if mapping => self.host.add_route(),
             Field::Cluster if mapping => self.host.clusters.push(Cluster {
                 line: line(span),
                 flow: style == StructureStyle::Flow,
-                behind: self.behind > 0,
+                via_alias: self.via_alias > 0,
                 ..Cluster::default()
             }),
             Field::Weight | Field::WeightValue | Field::TotalWeight | Field::TotalValue => {
-                self.fill(role, WeightSite::Unsafe(line(span), NO_VALUE, None));
+                self.fill(field, WeightSite::Unsafe(line(span), NO_VALUE, None));
             }
             _ => {}
         }
-        let role = match role.takes(mapping) {
-            true => role,
+        let field = match field.takes(mapping) {
+            true => field,
             false => Field::Opaque,
         };
-        self.push(role, mapping, anchor, span, false);
+        self.push(field, mapping, anchor, span, false);
     }
 
-    fn push(&mut self, role: Field, mapping: bool, anchor: usize, span: Span, is_key: bool) {
-        let anchored = (anchor != 0 && self.behind == 0).then(|| {
-            self.anchored.push(Anchored {
-                id: anchor,
-                from: start(span),
-                to: u32::MAX,
-                aliased: false,
-            });
-            self.anchored.len() - 1
-        });
+    fn push(&mut self, field: Field, mapping: bool, anchor: usize, span: Span, is_key: bool) {
+        let is_new = anchor != 0 && self.via_alias == 0;
+        let anchored = is_new.then(|| self.anchors.open(anchor, start(span)));
         self.stack.push(Frame {
-            role,
+            field,
             mapping,
             is_key,
             value: None,
@@ -282,26 +259,26 @@ impl<'a, 's> Scanner<'a, 's> {
         let Some(frame) = self.stack.pop() else {
             return Ok(());
         };
-        if let Some(anchored) = frame.anchored.and_then(|i| self.anchored.get_mut(i)) {
-            anchored.to = start(span);
+        if let Some(index) = frame.anchored {
+            self.anchors.close(index, start(span));
         }
         if frame.is_key
             && let Some(parent) = self.stack.last_mut()
         {
             parent.value = Some(Field::Opaque);
         }
-        if frame.role == Field::VirtualHost && frame.mapping {
+        if frame.field == Field::VirtualHost && frame.mapping {
             self.plan.decide(self.text, &self.host);
         }
         Ok(())
     }
 
     /// A scalar, or an alias of one, as a value.
-    fn scalar(&mut self, role: Field, event: &Event<'a>, span: Span) {
-        let Some(value) = self.scalar_of(event) else {
+    fn scalar(&mut self, field: Field, event: &Event<'a>, span: Span) {
+        let Some(value) = self.anchors.scalar_of(event) else {
             return;
         };
-        match role {
+        match field {
             Field::HostName => self.host.name = Some(value),
             Field::Domain => self.plan.note_domain(&mut self.host, &value),
             // Envoy takes an empty name beside a header for none.
@@ -310,38 +287,38 @@ impl<'a, 's> Scanner<'a, 's> {
                 let key_at = self.stack.last().map_or(0, |frame| frame.key_at);
                 if let Some(cluster) = self.host.clusters.last_mut() {
                     cluster.name = Some(value);
-                    cluster.is_header = role == Field::ClusterHeader;
+                    cluster.is_header = field == Field::ClusterHeader;
                     cluster.name_event = self.event;
                     cluster.key_at = key_at;
                     cluster.value_end = end(span);
                 }
             }
             Field::Weight | Field::WeightValue | Field::TotalWeight | Field::TotalValue => {
-                let slot = self.slot_for(event, &value, span);
-                self.fill(role, slot);
+                let site = self.site_of(event, &value, span);
+                self.fill(field, site);
             }
             _ => {}
         }
     }
 
-    fn slot_for(&self, event: &Event<'a>, value: &str, span: Span) -> WeightSite {
-        let stuck = |why| WeightSite::Unsafe(line(span), why, as_written(value));
+    fn site_of(&self, event: &Event<'a>, value: &str, span: Span) -> WeightSite {
+        let unsafe_at = |why| WeightSite::Unsafe(line(span), why, as_written(value));
         let (from, to) = (start(span) as usize, end(span) as usize);
         let raw = self.text.get(from..to).unwrap_or("");
         let Event::Scalar(_, style, _, tag) = event else {
-            return stuck("the weight is an alias");
+            return unsafe_at("the weight is an alias");
         };
         let quotes = match style {
             ScalarStyle::Plain => 0,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted if raw.len() >= 2 => 1,
-            _ => return stuck("the weight is a block scalar"),
+            _ => return unsafe_at("the weight is a block scalar"),
         };
-        if self.behind > 0 {
-            return stuck("the weight is behind an alias");
+        if self.via_alias > 0 {
+            return unsafe_at("the weight is behind an alias");
         }
         let digits = &raw[quotes..raw.len() - quotes];
         if digits.is_empty() {
-            return stuck(NO_VALUE);
+            return unsafe_at(NO_VALUE);
         }
         WeightSite::Number(Number {
             event: self.event,
@@ -358,64 +335,28 @@ impl<'a, 's> Scanner<'a, 's> {
 
     /// Puts a weight where it belongs. A second one makes both unsafe, unless it is the `value` of
     /// the first.
-    fn fill(&mut self, role: Field, slot: WeightSite) {
-        let total = matches!(role, Field::TotalWeight | Field::TotalValue);
+    fn fill(&mut self, field: Field, site: WeightSite) {
+        let total = matches!(field, Field::TotalWeight | Field::TotalValue);
         let place = if total {
             self.host.routes.last_mut().map(|route| &mut route.total)
         } else {
             self.host.clusters.last_mut().map(|c| &mut c.weight)
         };
         let Some(place) = place else { return };
-        let inner = matches!(role, Field::TotalValue | Field::WeightValue);
+        let inner = matches!(field, Field::TotalValue | Field::WeightValue);
         *place = match (&place, inner) {
-            (WeightSite::Missing, _) => slot,
-            (WeightSite::Unsafe(_, NO_VALUE, _), true) => slot,
-            _ => WeightSite::Unsafe(slot.line(), "there are two weights", None),
+            (WeightSite::Missing, _) => site,
+            (WeightSite::Unsafe(_, NO_VALUE, _), true) => site,
+            _ => WeightSite::Unsafe(site.line(), "there are two weights", None),
         };
     }
 
-    fn scalar_of(&self, event: &Event<'a>) -> Option<Cow<'a, str>> {
-        match event {
-            Event::Scalar(value, ..) => Some(value.clone()),
-            Event::Alias(id) => {
-                let found = self.scalars.binary_search_by_key(id, |(named, _)| *named);
-                let (_, value) = self.scalars.get(found.ok()?)?;
-                Some(value.clone())
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether Envoy drops what has this key.
-    fn is_ignored(&self, event: &Event<'a>) -> bool {
-        match event {
-            Event::Scalar(_, _, _, tag) => tag.as_deref().is_some_and(is_ignore),
-            Event::Alias(id) => self.ignored.contains(id),
-            _ => false,
-        }
-    }
-
+    /// Takes note of a scalar that an alias may name.
     fn remember(&mut self, event: &Event<'a>, span: Span) {
-        if let Event::Scalar(value, _, anchor @ 1.., _) = event
-            && self.behind == 0
-        {
-            if self.is_ignored(event) {
-                self.ignored.push(*anchor);
-            }
-            self.scalars.push((*anchor, value.clone()));
-            self.anchored.push(Anchored {
-                id: *anchor,
-                from: start(span),
-                to: end(span),
-                aliased: false,
-            });
+        if self.via_alias == 0 {
+            self.anchors.remember(event, start(span), end(span));
         }
     }
-}
-
-/// Written as `!ignore` or `!<!ignore>`.
-fn is_ignore(tag: &Tag) -> bool {
-    "!ignore".strip_prefix(tag.handle()) == Some(tag.suffix())
 }
 
 fn start(span: Span) -> u32 {

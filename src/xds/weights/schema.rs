@@ -5,7 +5,7 @@
 //! `json_format`, `filter_metadata`) is ever taken for a route.
 
 /// What a node is, by the keys above it. Envoy takes one item for a list of it, and a list within a
-/// list for its items: so a list has the role of what is in it.
+/// list for its items: so a list is the field of what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     /// The document.
@@ -49,7 +49,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// The role of a key's value in a mapping of this role. Keys are proto names, as they are or in
+    /// What the value of a key is in a mapping that is this field. Keys are proto names, as they are or in
     /// lowerCamelCase.
     pub(super) fn value_of(self, key: &str) -> Field {
         match (self, key) {
