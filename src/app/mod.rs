@@ -5,14 +5,14 @@
 //! waiting, then make at most one request.
 
 mod once;
+mod pending;
 mod publish;
 mod readiness;
+mod task;
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -35,27 +35,23 @@ use crate::output::mirror::Mirror;
 use crate::poll;
 use crate::process::child::Drain;
 use crate::process::signals::{Signals, Wakeup};
-use crate::snapshot::{ObjectName, Origin, Snapshot};
+use crate::snapshot::ObjectName;
 use crate::source::config_map::ConfigMapSource;
 use crate::source::smi::Smi;
-use crate::xds::desired::Collision;
-use crate::xds::merge::WeightTable;
+use pending::{Deferred, Pending};
+use publish::{LastPublish, Notes, SplitGate};
 use readiness::PendingChild;
+use task::{Changed, ConfigMap, ConfigMapInput, Ctx, Tasks};
 
 /// The service account's CA, where a pod has one.
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// A change is held back for others that come with it: as long as the last publish took, and so long
-/// at least and at most.
-const DEBOUNCE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
-/// An API server that has told nothing for so long is silent.
+/// How long the API server may take before files of a previous run count as good enough.
 const API_SILENCE_GRACE: Duration = Duration::from_secs(10);
-/// Mirrors wait for a moment without input, but no longer than this.
-const BUSY_FOR: Duration = Duration::from_secs(1);
-/// How often `-onetime` looks again where it was given time.
+/// How often `-onetime` with a timeout of its own lists again.
 const ONCE_EVERY: Duration = Duration::from_secs(1);
-/// No request takes as long.
+/// A time that no request takes.
 const NO_REQUEST: Duration = Duration::from_secs(60);
-/// How long nothing goes out for want of a word about the splits.
+/// How long the first publish waits for TrafficSplits to be listed.
 const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Does what `config` asks for, until it is done, a signal comes or the command ends; the exit code.
@@ -87,42 +83,20 @@ struct App {
     server: ApiServer,
     /// What names of services in virtual hosts may end with.
     cluster_domain: String,
-    /// In the order of the command line.
-    sources: Vec<ConfigMapSource>,
-    /// One for each source.
-    followed: Vec<Reflector>,
-    /// `None`: no TrafficSplit is asked for.
-    smi: Option<Smi>,
-    /// One for each source, or none.
-    mirrors: Vec<Mirror>,
+    tasks: Tasks,
+    split_gate: SplitGate,
     output: Output,
-    /// Since when there is something to publish.
-    dirty_since: Option<Instant>,
-    /// How long changes are held back for others.
-    debounce: Duration,
-    /// When to do what was put off for the last change.
-    deferred_at: Option<Instant>,
-    /// When the output was synced last.
-    last_fsync: Option<Instant>,
-    /// The last wait found nothing to read: no change is known of that waits behind this one.
-    input_drained: bool,
-    /// When it was so last.
-    rested: Instant,
-    /// The output holds what the cluster said last.
+    pending: Pending,
+    deferred: Deferred,
+    last: LastPublish,
+    /// What was last warned of.
+    notes: Notes,
+    /// Whether the output holds what the cluster said last.
     in_sync: bool,
-    overrides: Vec<Collision>,
-    /// The routes that follow a split, as published.
-    weights: WeightTable,
-    /// What was said about them.
-    warnings: BTreeSet<String>,
-    /// A whole set stands on disk, of this life or an earlier one, as far as is known.
+    /// Whether a complete snapshot is known to be on disk, of this run or a previous one.
     stands: bool,
-    /// Nothing can be published since then.
+    /// When to report that nothing can be published, while that is so.
     held_up: Option<ReminderSchedule>,
-    /// The texts that weights were merged into last.
-    good: Snapshot,
-    /// The states that the output was last brought in step with.
-    shown: Vec<Rc<Origin>>,
     started: Instant,
     /// An Envoy can start, or could once.
     ready: bool,
@@ -133,12 +107,6 @@ struct App {
     drain: Option<Drain>,
     /// When `once` gives up.
     patience: Patience,
-    /// There was no word of the splits for too long.
-    gave_up_splits: bool,
-    /// And there was nothing on disk either.
-    goes_without_splits: bool,
-    /// Who may ask first next time: nobody is starved.
-    first: usize,
 }
 
 impl App {
@@ -169,12 +137,6 @@ impl App {
             _ => sync,
         };
         server.fixed_retry = (manner == SyncMode::Once).then_some(RETRY_DENIED);
-        let follow = |object: &ObjectName| {
-            let ObjectName { namespace, name } = object.clone();
-            let kind = ObjectKind::ConfigMap;
-            Reflector::new(kind, namespace, Some(name), manner, rng.fork(), now)
-        };
-        let followed = configmaps.iter().map(follow).collect();
         let smi = Smi::new(
             splits,
             split_version,
@@ -184,38 +146,38 @@ impl App {
             now,
         );
         let (waiting, drain) = PendingChild::new(wrapped, now);
-        let mirrored = configmaps
-            .iter()
-            .filter(|_| smi.is_some() && publish && !dry_run);
+        let is_mirrored = smi.is_some() && publish && !dry_run;
+        let output = if dry_run {
+            Output::stdout(smi.is_some())
+        } else {
+            Output::directory(output_dir, sync_interval, rng.fork(), now)
+        };
+        let configmap = |object: ObjectName| {
+            let ObjectName { namespace, name } = object.clone();
+            let kind = ObjectKind::ConfigMap;
+            ConfigMap {
+                mirror: is_mirrored.then(|| Mirror::new(object.clone(), once, rng.fork())),
+                input: ConfigMapInput {
+                    reflector: Reflector::new(kind, namespace, Some(name), manner, rng.fork(), now),
+                    source: ConfigMapSource::new(object),
+                },
+            }
+        };
         App {
             once,
-            mirrors: mirrored
-                .map(|object| Mirror::new(object.clone(), once, rng.fork()))
-                .collect(),
-            output: match dry_run {
-                true => Output::stdout(smi.is_some()),
-                false => Output::directory(output_dir, sync_interval, rng.fork(), now),
-            },
-            sources: configmaps.into_iter().map(ConfigMapSource::new).collect(),
-            followed,
-            smi,
+            output,
+            tasks: Tasks::new(configmaps.into_iter().map(configmap).collect(), smi),
             signals,
             cluster_domain: resolv_conf::cluster_domain(),
             server,
-            dirty_since: None,
-            debounce: DEBOUNCE[0],
-            deferred_at: None,
-            last_fsync: None,
-            input_drained: true,
-            rested: now,
+            split_gate: SplitGate::Waiting,
+            pending: Pending::new(now),
+            deferred: Deferred::default(),
+            last: LastPublish::default(),
+            notes: Notes::default(),
             in_sync: false,
-            overrides: Vec::new(),
-            weights: WeightTable::default(),
-            warnings: BTreeSet::new(),
             stands: false,
             held_up: None,
-            good: Snapshot::new(),
-            shown: Vec::new(),
             started: now,
             ready: false,
             waiting,
@@ -225,9 +187,6 @@ impl App {
                 false => Some(now + API_SILENCE_GRACE),
             },
             patience,
-            gave_up_splits: false,
-            goes_without_splits: false,
-            first: 0,
         }
     }
 
@@ -235,24 +194,22 @@ impl App {
         loop {
             let now = Instant::now();
             if self.output.open(self.once, now)? {
-                self.dirty_since.get_or_insert(now);
+                self.pending.mark(now);
             }
             self.tick(now);
-            let gathered = |since: &Instant| self.input_drained || now > *since + self.debounce;
-            if let Some(since) = self.dirty_since.take_if(|since| gathered(since)) {
+            if let Some(since) = self.pending.take_due(now) {
                 self.publish(since, now)?;
-                let [least, most] = DEBOUNCE;
-                self.debounce = now.elapsed().clamp(least, most);
+                self.pending.published(now.elapsed());
             }
             // What has just been read must have been published, or recalled, before it is judged.
-            if self.once && self.dirty_since.is_none() && self.is_finished(now)? {
+            if self.once && !self.pending.is_dirty() && self.is_finished(now)? {
                 return Ok(0);
             }
             self.tell();
             self.start_command(now)?;
-            let mirroring = !self.mirrors_are_settled();
+            let mirroring = !self.tasks.are_mirrors_settled();
             self.request(now);
-            if self.once && mirroring && self.mirrors_are_settled() {
+            if self.once && mirroring && self.tasks.are_mirrors_settled() {
                 // That was the last thing to do: nothing comes in that would tell.
                 continue;
             }
@@ -276,88 +233,64 @@ impl App {
 
     /// Takes in what has arrived.
     fn read(&mut self) {
-        let mut observations = Vec::new();
-        for (followed, source) in self.followed.iter_mut().zip(&mut self.sources) {
-            followed.read(&mut self.server, &mut observations);
-            for observation in observations.drain(..) {
-                self.dirty_since.get_or_insert_with(Instant::now);
-                source.take(observation, Instant::now());
-            }
-        }
-        if self
-            .smi
-            .as_mut()
-            .is_some_and(|smi| smi.read(&mut self.server))
-        {
-            self.dirty_since.get_or_insert_with(Instant::now);
-        }
-        for mirror in &mut self.mirrors {
-            mirror.read();
+        let (tasks, mut ctx) = self.tasks_at(Instant::now());
+        if tasks.on_readable(&mut ctx) == Changed::Yes {
+            self.pending.mark(Instant::now());
         }
     }
 
-    /// Waits for input or the next deadline. Something: a signal calls us away.
-    fn wait(&mut self) -> Result<Option<Wakeup>, Error> {
-        let responses = || self.responses();
-        let at_once = self.dirty_since.is_some() || responses().any(|response| response.readable);
-        let deadline = match at_once {
-            true => Some(Instant::now()),
-            false => self.deadline(self.server.next_try()),
+    fn tasks_at(&mut self, now: Instant) -> (&mut Tasks, Ctx<'_>) {
+        let ctx = Ctx {
+            now,
+            api: &mut self.server,
+            output: &mut self.output,
+            is_busy: self.pending.is_busy(now),
         };
+        (&mut self.tasks, ctx)
+    }
+
+    /// Waits for input or the next deadline. Returns what interrupted it, if a signal did.
+    fn wait(&mut self) -> Result<Option<Wakeup>, Error> {
+        let mut deadline = self.deadline(self.server.next_try());
+        let mut tasks = self.tasks.all();
+        let mut responses: Vec<&mut Response> =
+            tasks.iter_mut().flat_map(|task| task.responses()).collect();
+        if self.pending.is_dirty() || responses.iter().any(|response| response.readable) {
+            deadline = Some(Instant::now());
+        }
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        fds.extend(responses().map(|response| PollFd::new(response, PollFlags::IN)));
+        fds.extend(
+            responses
+                .iter()
+                .map(|response| PollFd::new(&**response, PollFlags::IN)),
+        );
         poll::wait(&mut fds, deadline).map_err(|source| Error::System {
             what: "wait for input",
             source,
         })?;
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let responses = self.responses_mut();
-        for (response, ready) in responses.zip(&ready[1..]) {
+        for (response, ready) in responses.iter_mut().zip(&ready[1..]) {
             response.readable |= *ready;
         }
-        let idle = self.responses().all(|response| !response.readable);
-        self.input_drained = idle;
-        if idle {
-            self.rested = Instant::now();
-        }
+        let is_drained = responses.iter().all(|response| !response.readable);
+        self.pending.waited(is_drained);
         Ok(self.signals.dispatch())
-    }
-
-    fn responses(&self) -> impl Iterator<Item = &Response> {
-        let followed = self.followed.iter().flat_map(Reflector::responses);
-        let smi = self.smi.iter().flat_map(Smi::responses);
-        followed
-            .chain(smi)
-            .chain(self.mirrors.iter().filter_map(Mirror::response))
-    }
-
-    fn responses_mut(&mut self) -> impl Iterator<Item = &mut Response> {
-        let followed = self.followed.iter_mut().flat_map(Reflector::responses_mut);
-        let smi = self.smi.iter_mut().flat_map(Smi::responses_mut);
-        followed
-            .chain(smi)
-            .chain(self.mirrors.iter_mut().filter_map(Mirror::response_mut))
     }
 
     /// When something is to be done though nothing has come in.
     /// `permitted`: when requests may go out.
     fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        let followed = self.followed.iter().filter_map(|f| f.deadline(permitted));
-        let smi = self.smi.iter().filter_map(|smi| smi.deadline(permitted));
-        let mirrors = self.mirrors.iter().filter_map(Mirror::deadline);
-        // They wait for the server like all others.
-        let mirrors = mirrors.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
-        let unknown = self
-            .smi
-            .as_ref()
-            .filter(|smi| !smi.is_known() && !self.gave_up_splits && self.output.is_open());
-        let unknown = unknown.map(|_| self.started + SPLITS_TIMEOUT);
-        // That requests are permitted is nothing to do where none is wanted.
-        let next = followed.chain(smi).chain(mirrors).chain(unknown);
-        let next = next
+        let splits = self
+            .waits_for_splits()
+            .then(|| self.started + SPLITS_TIMEOUT);
+        // That requests are permitted is not a reason to turn where none is wanted.
+        let tasks = self.tasks.deadline(permitted);
+        let next = tasks
+            .into_iter()
+            .chain(splits)
             .chain(self.server.next_notice())
             .chain(self.output.deadline())
-            .chain(self.deferred_at)
+            .chain(self.deferred.deadline())
             .chain(self.held_up.as_ref().map(|notices| notices.next))
             .chain(self.api_grace_until.filter(|_| !self.ready))
             .chain(self.waiting.as_ref().map(|waiting| waiting.notices.next))
@@ -366,75 +299,49 @@ impl App {
         next.chain(patience).min()
     }
 
+    /// Whether the first publish waits for TrafficSplits. What is on disk decides what becomes of it
+    /// without them, so the output has to be open.
+    fn waits_for_splits(&self) -> bool {
+        let is_waiting = self.split_gate == SplitGate::Waiting && !self.tasks.are_splits_known();
+        is_waiting && self.output.is_open()
+    }
+
     fn tick(&mut self, now: Instant) {
         self.server.tick(now);
         self.api_grace_until.take_if(|at| *at <= now);
         self.tell_what_holds_up(now);
-        if self.deferred_at.take_if(|at| *at <= now).is_some() {
-            self.sources
-                .iter_mut()
-                .for_each(ConfigMapSource::run_deferred_checks);
+        if self.deferred.take_due(now) {
+            self.run_deferred_checks();
             self.sync(now);
         }
-        for followed in &mut self.followed {
-            followed.tick(&mut self.server, now);
+        let (tasks, mut ctx) = self.tasks_at(now);
+        if tasks.on_time(&mut ctx) == Changed::Yes {
+            self.pending.mark(now);
         }
-        let gone = self
-            .smi
-            .as_mut()
-            .is_some_and(|smi| smi.tick(&mut self.server, now));
-        for mirror in &mut self.mirrors {
-            mirror.tick(&mut self.server, now);
-        }
-        // What is on disk decides, so it has to be seen first.
-        let late = now >= self.started + SPLITS_TIMEOUT;
-        let late = late && !self.gave_up_splits && self.output.is_open();
-        if late && self.smi.as_ref().is_some_and(|smi| !smi.is_known()) {
+        if now >= self.started + SPLITS_TIMEOUT && self.waits_for_splits() {
             self.give_up_splits();
-            self.dirty_since.get_or_insert(now);
-        }
-        if gone {
-            self.dirty_since.get_or_insert(now);
+            self.pending.mark(now);
         }
         if self.output.check(now) || self.output.is_due(now) {
-            self.dirty_since.get_or_insert(now);
+            self.pending.mark(now);
         }
     }
 
-    fn mirrors_are_settled(&self) -> bool {
-        self.mirrors.iter().all(Mirror::is_settled)
+    fn run_deferred_checks(&mut self) {
+        self.tasks
+            .sources_mut()
+            .for_each(ConfigMapSource::run_deferred_checks);
     }
 
     fn request(&mut self, now: Instant) {
-        if self.dirty_since.is_some() || !self.server.permits(now) {
+        if self.pending.is_dirty() || !self.server.permits(now) {
             return;
         }
         if self.server.is_slow(now) {
-            // Whatever is due without a request.
+            // What is due without a request must not wait for a slow answer.
             self.server.return_by(self.deadline(Some(now + NO_REQUEST)));
         }
-        // All of them in turn: who is never done would starve the others.
-        let count = self.followed.len() + 1 + self.mirrors.len();
-        let first = self.first;
-        let mut order = (first..first + count).map(|i| i % count);
-        let asked = order.find(|i| self.request_of(*i, now));
-        self.first = asked.map_or(first, |i| i + 1);
-    }
-
-    /// Makes the request of a ConfigMap, the TrafficSplits or a mirror, by their order, if one is due.
-    fn request_of(&mut self, i: usize, now: Instant) -> bool {
-        let server = &mut self.server;
-        let Some(rest) = i.checked_sub(self.followed.len()) else {
-            return self.followed[i].request(server, now);
-        };
-        let Some(mirror) = rest.checked_sub(1) else {
-            let smi = self.smi.as_mut();
-            return smi.is_some_and(|smi| smi.request(server, now));
-        };
-        // A request takes its time: none goes out for people while an event may wait, as long as
-        // it is not always so.
-        let busy = !self.input_drained && now < self.rested + BUSY_FOR;
-        let published = || self.output.last_good();
-        !busy && self.mirrors[mirror].request(server, published, now)
+        let (tasks, mut ctx) = self.tasks_at(now);
+        tasks.request(&mut ctx);
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::App;
+use super::publish::SplitGate;
+use super::task::ConfigMapInput;
 use crate::cli::Patience;
 use crate::error::Error;
-use crate::kube::reflector::Reflector;
 use crate::snapshot::File;
 use crate::source::config_map::ConfigMapSource;
 use crate::xds::desired::Observed;
@@ -26,7 +27,7 @@ impl App {
             Some(Duration::ZERO) => return None,
             Some(timeout) => self.started + timeout,
             None => {
-                let denied = self.sources.iter();
+                let denied = self.tasks.sources();
                 let denied = denied.filter_map(|s| Some(s.denied.as_ref()?.0));
                 let denied = denied.chain(self.server.unauthorized());
                 let denied = denied.map(|since| since + ONETIME_ACCESS_GRACE).min();
@@ -43,20 +44,18 @@ impl App {
         self.excuse_denied(now);
         let patience_ended = self.patience().is_some_and(|at| now >= at);
         // What was of no use may be better the next time.
-        let unusable = |(source, followed): (&ConfigMapSource, &Reflector)| {
-            source.observed == Observed::Invalid && followed.trouble().is_some()
+        let unusable = |ConfigMapInput { reflector, source }: &ConfigMapInput| {
+            source.observed == Observed::Invalid && reflector.trouble().is_some()
         };
-        let denied = self.sources.iter().any(|source| source.denied.is_some())
-            || self.sources.iter().zip(&self.followed).any(unusable);
+        let denied = self.tasks.sources().any(|source| source.denied.is_some())
+            || self.tasks.inputs().any(unusable);
         // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
-        let stays = self.gave_up_splits && !self.goes_without_splits;
+        let stays = self.split_gate == SplitGate::KeepPublished;
         if (self.in_sync || stays) && !denied && self.bad().is_none() {
-            self.sources
-                .iter_mut()
-                .for_each(ConfigMapSource::run_deferred_checks);
+            self.run_deferred_checks();
             // They are for people: nobody waits for ever for them.
             let late = patience_ended || now >= self.started + ONETIME_TIMEOUT;
-            return Ok(self.mirrors_are_settled() || late);
+            return Ok(self.tasks.are_mirrors_settled() || late);
         }
         if self.patience.stale_ok.is_some()
             && self.api_grace_until.is_none()
@@ -72,8 +71,11 @@ impl App {
             return Ok(false);
         }
         let away = self.server.is_away().then(|| self.server.take_failure());
-        let trouble = self.followed.iter_mut().find_map(Reflector::take_trouble);
-        let denied = self.sources.iter_mut().find_map(|s| s.denied.take());
+        let trouble = self
+            .tasks
+            .inputs_mut()
+            .find_map(|input| input.reflector.take_trouble());
+        let denied = self.tasks.sources_mut().find_map(|s| s.denied.take());
         Err(away
             .flatten()
             .or(trouble)
@@ -88,9 +90,9 @@ impl App {
     /// What is missing or refused has its time anew once nothing else is in the way.
     fn excuse_denied(&mut self, now: Instant) {
         let away = self.server.is_away() && self.server.unauthorized().is_none();
-        for (source, followed) in self.sources.iter_mut().zip(&self.followed) {
+        for ConfigMapInput { reflector, source } in self.tasks.inputs_mut() {
             if let (Some((since, _)), true) =
-                (&mut source.denied, away || followed.trouble().is_some())
+                (&mut source.denied, away || reflector.trouble().is_some())
             {
                 *since = now;
             }
@@ -107,7 +109,7 @@ impl App {
                 why: source.refused.clone()?,
             })
         };
-        self.sources.iter().filter(lacking).find_map(bad)
+        self.tasks.sources().filter(lacking).find_map(bad)
     }
 
     /// Whether something keeps this from its end that would keep no Envoy from its start, and what
@@ -118,19 +120,17 @@ impl App {
         };
         let of = |file: &File, source: &ConfigMapSource| file.origin.object == source.object;
         let files = || standing.set.values();
-        let sources = || self.sources.iter();
+        let sources = || self.tasks.sources();
         let exactly = files().all(|file| sources().any(|source| of(file, source)))
             && sources().all(|source| files().any(|file| of(file, source)));
         let troubled = self.has_lost_any() || self.unread().is_some();
         if !exactly || !troubled {
             return false;
         }
-        let own = self.sources.iter().find_map(ConfigMapSource::trouble);
+        let own = self.tasks.sources().find_map(ConfigMapSource::trouble);
         let (age, reason) = (standing.age, own.unwrap_or_else(|| self.obstacle()));
         warn!(age:? = age, reason; "ends with files of an earlier life");
-        self.sources
-            .iter_mut()
-            .for_each(ConfigMapSource::run_deferred_checks);
+        self.run_deferred_checks();
         true
     }
 }

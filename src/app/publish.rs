@@ -8,131 +8,187 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::App;
+use super::task::{ConfigMap, ConfigMapInput};
 use crate::error::{Chain, Error};
 use crate::gather;
 use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::output::Written;
 use crate::output::directory::Published;
-use crate::snapshot::{Origin, Snapshot};
+use crate::snapshot::{ObjectName, Origin, Snapshot};
 use crate::source::config_map::{ConfigMapSource, Outcome};
 use crate::source::smi::Smi;
 use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Collision, Desired, Observed, SourceView};
-use crate::xds::merge::{self, Done, Merge};
+use crate::xds::merge::{self, Merge, WeightTable};
 
-/// What is not on the way to Envoy waits until nothing has changed for so long.
-const SETTLED_AFTER: Duration = Duration::from_millis(200);
-/// One change is synced at once; of many, one after the other, only so often.
-const SYNC_EVERY: Duration = Duration::from_millis(250);
 /// What holds everything up is told of after so long: at a start, answers come one after another.
 const HELD_UP_FOR: Duration = Duration::from_secs(10);
-/// Where syncing failed.
-const SETTLE_AGAIN: Duration = Duration::from_secs(10);
+/// What becomes of the first publish while TrafficSplits are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitGate {
+    /// It waits for them.
+    Waiting,
+    /// They took too long; what a previous run published stays.
+    KeepPublished,
+    /// They took too long and nothing is published; the ConfigMaps' own weights go out.
+    PublishWithout,
+}
+
+/// What the output was last brought in step with.
+#[derive(Default)]
+pub struct LastPublish {
+    /// The texts that weights were merged into.
+    good: Snapshot,
+    /// The states of the ConfigMaps.
+    origins: Vec<Rc<Origin>>,
+    /// The routes that follow a split.
+    weights: WeightTable,
+}
+
+/// What should be known about a snapshot.
+#[derive(Default)]
+pub struct Notes {
+    overrides: Vec<Collision>,
+    warnings: BTreeSet<String>,
+}
+
+/// A snapshot to be published.
+struct Candidate {
+    set: Snapshot,
+    /// The texts that weights were merged into.
+    good: Snapshot,
+    /// The ConfigMaps that are not published as the cluster has them.
+    behind: Vec<ObjectName>,
+    weights: WeightTable,
+    /// The splits that were merged.
+    splits: Vec<ObjectName>,
+}
 
 impl App {
     /// Brings the output in step with what is known, if enough is.
     pub(super) fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
-        let mut is_skipped = false;
-        for (source, followed) in self.sources.iter_mut().zip(&self.followed) {
-            is_skipped |= source.examine(&mut || followed.has_input()) == Outcome::Skipped;
-        }
-        if is_skipped {
+        if !self.examine_sources() {
             // A newer state is on its way in.
-            self.dirty_since = Some(Instant::now());
+            self.pending.mark(Instant::now());
             return Ok(());
         }
         self.restore_last_known_good(now);
-        if self.smi.as_ref().is_some_and(|smi| !smi.is_known()) && !self.goes_without_splits {
+        if !self.tasks.are_splits_known() && self.split_gate != SplitGate::PublishWithout {
             return Ok(());
         }
-        let splits = self.smi.as_ref().map(Smi::usable).unwrap_or_default();
-        let known: Vec<SourceView> = self.sources.iter().map(ConfigMapSource::known).collect();
-        let Some(Desired { set, overrides }) = desired::desired(&known, self.stands) else {
+        let Some((candidate, notes)) = self.collect() else {
             let notices = || ReminderSchedule::new(now, HELD_UP_FOR);
             self.held_up.get_or_insert_with(notices);
             return Ok(());
         };
         self.held_up = None;
-        let merge = Merge::new(&splits, &self.cluster_domain, set);
-        let on_disk = match merge.is_undecided() {
-            true => self.output.standing().map(|standing| standing.set),
-            false => None,
-        };
-        let Done {
-            set,
-            good,
-            behind,
-            changes: weights,
-            warnings,
-            ..
-        } = merge.finish(&self.good, on_disk.as_ref());
-        drop(on_disk);
-        let names: Vec<_> = splits.iter().map(|split| split.name.clone()).collect();
-        let written = self.output.write(&set, self.once, now)?;
-        // Nobody has looked for input meanwhile.
-        self.input_drained = false;
-        self.say(overrides, warnings);
-        let first = !self.in_sync;
+        let written = self.output.write(&candidate.set, self.once, now)?;
+        self.pending.doubt_input();
+        self.warn_of_news(notes);
+        let was_in_sync = self.in_sync;
         self.in_sync = !matches!(written, Written::NotYet);
-        if !self.in_sync {
-            return Ok(());
-        }
-        self.stands = true;
-        self.good = good;
-        self.deferred_at = Some(now + SETTLED_AFTER);
-        if self.last_fsync.is_none_or(|at| now > at + SYNC_EVERY) {
-            self.sync(now);
-        }
-        let contents = self
-            .sources
-            .iter()
-            .filter_map(|source| source.content.as_ref());
-        let origins = contents.map(|content| content.origin.clone()).collect();
-        let shown = std::mem::replace(&mut self.shown, origins);
-        if let Written::New(published) = &written {
-            let new = self.shown.iter().filter(|origin| !shown.contains(origin));
-            report(
-                published,
-                &set,
-                new,
-                since,
-                &merge::describe(&self.weights, &weights, &names),
-            );
-        }
-        self.weights = weights;
-        let known = self.smi.as_ref().is_some_and(Smi::is_known);
-        let is_shown = |source: &ConfigMapSource| {
-            source.observed == Observed::Valid && !behind.contains(&source.object)
-        };
-        for (mirror, shown) in self
-            .mirrors
-            .iter_mut()
-            .zip(self.sources.iter().map(is_shown))
-        {
-            mirror.allow(known && shown);
-            if first || matches!(written, Written::New(_)) {
-                mirror.changed(now);
+        if self.in_sync {
+            self.after_publish(candidate, &written, since, now);
+            if !was_in_sync || matches!(written, Written::New(_)) {
+                self.update_mirrors(now);
             }
         }
         Ok(())
     }
 
+    /// Judges what the ConfigMaps' events have brought. Returns false if a newer state should be read
+    /// first.
+    fn examine_sources(&mut self) -> bool {
+        let mut is_done = true;
+        for ConfigMapInput { reflector, source } in self.tasks.inputs_mut() {
+            let outcome = source.examine(&mut || reflector.has_input());
+            is_done &= outcome == Outcome::Judged;
+        }
+        is_done
+    }
+
+    /// Makes the snapshot that should stand on disk, with weights. Returns `None` while a ConfigMap
+    /// holds it up.
+    fn collect(&mut self) -> Option<(Candidate, Notes)> {
+        let smi = self.tasks.smi.as_ref();
+        let splits = smi.map(Smi::usable).unwrap_or_default();
+        let known: Vec<SourceView> = self.tasks.sources().map(ConfigMapSource::known).collect();
+        let Desired { set, overrides } = desired::desired(&known, self.stands)?;
+        let merge = Merge::new(&splits, &self.cluster_domain, set);
+        let on_disk = if merge.is_undecided() {
+            self.output.standing().map(|standing| standing.set)
+        } else {
+            None
+        };
+        let merged = merge.finish(&self.last.good, on_disk.as_ref());
+        let notes = Notes {
+            overrides,
+            warnings: merged.warnings,
+        };
+        let candidate = Candidate {
+            set: merged.set,
+            good: merged.good,
+            behind: merged.behind,
+            weights: merged.changes,
+            splits: splits.iter().map(|split| split.name.clone()).collect(),
+        };
+        Some((candidate, notes))
+    }
+
+    /// Takes note of what stands on disk now, and lets mirrors show what is what the cluster says.
+    fn after_publish(&mut self, new: Candidate, written: &Written, since: Instant, now: Instant) {
+        self.stands = true;
+        if self.deferred.published(now) {
+            self.sync(now);
+        }
+        let contents = self
+            .tasks
+            .sources()
+            .filter_map(|source| source.content.as_ref());
+        let origins: Vec<Rc<Origin>> = contents.map(|content| content.origin.clone()).collect();
+        if let Written::New(published) = written {
+            let is_news = |origin: &&Rc<Origin>| !self.last.origins.contains(origin);
+            let weights = merge::describe(&self.last.weights, &new.weights, &new.splits);
+            let origins = origins.iter().filter(is_news);
+            report(published, &new.set, origins, since, &weights);
+        }
+        self.last = LastPublish {
+            good: new.good,
+            origins,
+            weights: new.weights,
+        };
+        let is_known = self.tasks.smi.as_ref().is_some_and(Smi::is_known);
+        for ConfigMap { input, mirror } in &mut self.tasks.configmaps {
+            let ConfigMapInput { source, .. } = input;
+            let is_current =
+                source.observed == Observed::Valid && !new.behind.contains(&source.object);
+            if let Some(mirror) = mirror {
+                mirror.allow(is_known && is_current);
+            }
+        }
+    }
+
+    fn update_mirrors(&mut self, now: Instant) {
+        for ConfigMap { mirror, .. } in &mut self.tasks.configmaps {
+            if let Some(mirror) = mirror {
+                mirror.changed(now);
+            }
+        }
+    }
+
     /// Puts what is published on stable storage.
     pub(super) fn sync(&mut self, now: Instant) {
-        self.last_fsync = Some(now);
-        if !self.output.make_durable() {
-            self.deferred_at = Some(now + SETTLE_AGAIN);
-        } else if !self.once {
+        let is_durable = self.output.make_durable();
+        self.deferred.synced(is_durable, now);
+        if is_durable && !self.once {
             self.output.prepare();
         }
     }
 
-    /// Warns of what was not so before.
-    fn say(&mut self, overrides: Vec<Collision>, warnings: BTreeSet<String>) {
-        for hidden in overrides
-            .iter()
-            .filter(|hidden| !self.overrides.contains(hidden))
-        {
+    /// Warns of what was not so at the last publish.
+    fn warn_of_news(&mut self, new: Notes) {
+        let is_news = |hidden: &&Collision| !self.notes.overrides.contains(hidden);
+        for hidden in new.overrides.iter().filter(is_news) {
             let Collision {
                 file,
                 published,
@@ -141,39 +197,38 @@ impl App {
             let message = "two ConfigMaps have the same file: the later one wins";
             warn!(file:% = file, configmap:% = published, hidden:% = shadowed; "{message}");
         }
-        for warning in warnings.difference(&self.warnings) {
+        for warning in new.warnings.difference(&self.notes.warnings) {
             warn!("{warning}");
         }
-        (self.overrides, self.warnings) = (overrides, warnings);
+        self.notes = new;
     }
 
     /// No word of the splits for so long: what is on disk stays, or else the own weights go out.
     pub(super) fn give_up_splits(&mut self) {
-        self.gave_up_splits = true;
-        self.goes_without_splits = self.output.standing().is_none();
-        match self.goes_without_splits {
-            true => warn!("no word of the TrafficSplits yet: the ConfigMaps' own weights go out"),
-            false => warn!("no word of the TrafficSplits yet: what is published stays"),
+        if self.output.standing().is_none() {
+            self.split_gate = SplitGate::PublishWithout;
+            warn!("no word of the TrafficSplits yet: the ConfigMaps' own weights go out");
+        } else {
+            self.split_gate = SplitGate::KeepPublished;
+            warn!("no word of the TrafficSplits yet: what is published stays");
         }
     }
 
     /// Lets files of a previous run stand in for what is missing or invalid now, until this run has
     /// published something.
     fn restore_last_known_good(&mut self, now: Instant) {
-        if !self.output.is_open() || !self.sources.iter().any(ConfigMapSource::needs_last_run) {
+        let needed = self.tasks.sources().any(ConfigMapSource::needs_last_run);
+        if !needed || !self.output.is_open() {
             return;
         }
-        let standing = match self.shown.is_empty() {
-            true => self.output.standing(),
-            false => None,
+        let standing = if self.last.origins.is_empty() {
+            self.output.standing()
+        } else {
+            None
         };
         self.stands |= standing.is_some();
-        for source in self
-            .sources
-            .iter_mut()
-            .filter(|source| source.needs_last_run())
-        {
-            let set = standing.as_ref().map(|standing| &standing.set);
+        let set = standing.as_ref().map(|standing| &standing.set);
+        for source in self.tasks.sources_mut().filter(|s| s.needs_last_run()) {
             let last_run = set.and_then(|set| ConfigMapFiles::from_last_run(&source.object, set));
             source.restore(last_run, now);
         }

@@ -10,7 +10,6 @@ use super::App;
 use crate::envoy::admin;
 use crate::error::{Chain, Error};
 use crate::kube::circuit_breaker::ReminderSchedule;
-use crate::kube::reflector::Reflector;
 use crate::output::heartbeat::READY;
 use crate::process::child::{ChildSpec, Drain};
 use crate::source::config_map::ConfigMapSource;
@@ -111,7 +110,7 @@ impl App {
         let lost = |source: &ConfigMapSource| {
             matches!(source.observed, Observed::Missing | Observed::Invalid)
         };
-        self.sources.iter().any(lost)
+        self.tasks.sources().any(lost)
     }
 
     /// Whether an Envoy can start on what an earlier life has left.
@@ -123,9 +122,9 @@ impl App {
     /// What the cluster has not spoken of yet.
     pub(super) fn unread(&self) -> Option<String> {
         let unread = |source: &&ConfigMapSource| source.observed == Observed::Pending;
-        let source = self.sources.iter().find(unread);
+        let source = self.tasks.sources().find(unread);
         let source = source.map(|source| format!("ConfigMap {}", source.object));
-        let unknown = self.smi.as_ref().is_some_and(|smi| !smi.is_known());
+        let unknown = !self.tasks.are_splits_known();
         source.or_else(|| unknown.then(|| "a TrafficSplit".to_owned()))
     }
 
@@ -133,11 +132,14 @@ impl App {
     pub(super) fn obstacle(&self) -> String {
         let error = |error: &Error| Chain(error).to_string();
         let holds_up = |source: &&ConfigMapSource| source.known().holds_up(self.stands);
-        let holding: Vec<&ConfigMapSource> = self.sources.iter().filter(holds_up).collect();
+        let holding: Vec<&ConfigMapSource> = self.tasks.sources().filter(holds_up).collect();
         // What is known of one comes before what is not known of others.
         let own = holding.iter().find_map(|source| source.trouble());
         let failure = self.server.failure().or(self.output.failure());
-        let trouble = self.followed.iter().find_map(Reflector::trouble);
+        let trouble = self
+            .tasks
+            .inputs()
+            .find_map(|input| input.reflector.trouble());
         let failure = failure.or(trouble).map(error);
         let unread = || Some(format!("{} has not been read yet", self.unread()?));
         let obstacle = own.or(failure).or_else(unread);

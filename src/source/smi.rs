@@ -113,15 +113,7 @@ impl Smi {
             .collect()
     }
 
-    /// What is being answered, for poll(2).
-    pub fn responses(&self) -> impl Iterator<Item = &Response> {
-        self.parts
-            .iter()
-            .flat_map(|(followed, _)| followed.responses())
-            .chain(&self.group)
-    }
-
-    /// The same, to be marked as readable.
+    /// The answers on their way, for poll(2).
     pub fn responses_mut(&mut self) -> impl Iterator<Item = &mut Response> {
         let parts = self
             .parts

@@ -1,0 +1,267 @@
+//! What the loop drives: each task waits for answers and for moments, and makes requests. Another
+//! task is an `impl Task` and a line in `Tasks`.
+
+use std::time::Instant;
+
+use crate::kube::health::ApiServer;
+use crate::kube::reflector::Reflector;
+use crate::net::response::Response;
+use crate::output::Output;
+use crate::output::mirror::Mirror;
+use crate::source::config_map::ConfigMapSource;
+use crate::source::smi::Smi;
+
+/// What a task works with.
+pub struct Ctx<'a> {
+    pub now: Instant,
+    pub api: &'a mut ApiServer,
+    pub output: &'a mut Output,
+    /// Whether events may wait to be read: a request that serves nobody but people leaves them the way.
+    pub is_busy: bool,
+}
+
+/// Whether there is something new to publish.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    No,
+    Yes,
+}
+
+/// Whether a request went out.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requested {
+    Nothing,
+    One,
+}
+
+impl Requested {
+    fn when(is_made: bool) -> Requested {
+        if is_made {
+            Requested::One
+        } else {
+            Requested::Nothing
+        }
+    }
+}
+
+/// Something that the loop drives.
+pub trait Task {
+    /// The answers on their way, for poll(2).
+    fn responses(&mut self) -> Vec<&mut Response>;
+
+    /// When there is something to do without input. `permitted`: when requests may go out.
+    fn deadline(&self, permitted: Option<Instant>) -> Option<Instant>;
+
+    /// Does what is due without input or a request.
+    fn on_time(&mut self, ctx: &mut Ctx) -> Changed;
+
+    /// Reads what has arrived.
+    fn on_readable(&mut self, ctx: &mut Ctx) -> Changed;
+
+    /// Makes the request that is due, if any.
+    fn next_request(&mut self, ctx: &mut Ctx) -> Requested;
+}
+
+/// One ConfigMap of the command line.
+pub struct ConfigMap {
+    pub input: ConfigMapInput,
+    /// `None` where no mirror is written.
+    pub mirror: Option<Mirror>,
+}
+
+/// A ConfigMap's list-watch, and what it has told.
+pub struct ConfigMapInput {
+    pub reflector: Reflector,
+    pub source: ConfigMapSource,
+}
+
+/// Everything that the loop drives.
+pub struct Tasks {
+    /// In the order of the command line.
+    pub configmaps: Vec<ConfigMap>,
+    /// `None` where no TrafficSplit is asked for.
+    pub smi: Option<Smi>,
+    /// The task that may ask first next time, so that none is starved.
+    next: usize,
+}
+
+impl Tasks {
+    pub fn new(configmaps: Vec<ConfigMap>, smi: Option<Smi>) -> Tasks {
+        Tasks {
+            configmaps,
+            smi,
+            next: 0,
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &dyn Task> {
+        let inputs = self.configmaps.iter().map(|c| &c.input as &dyn Task);
+        let smi = self.smi.iter().map(|smi| smi as &dyn Task);
+        let mirrors = self.configmaps.iter().filter_map(|c| c.mirror.as_ref());
+        inputs.chain(smi).chain(mirrors.map(|m| m as &dyn Task))
+    }
+
+    /// All tasks, those that bring changes first.
+    pub fn all(&mut self) -> Vec<&mut dyn Task> {
+        let mut tasks: Vec<&mut dyn Task> = Vec::new();
+        let mut mirrors: Vec<&mut dyn Task> = Vec::new();
+        for ConfigMap { input, mirror } in &mut self.configmaps {
+            tasks.push(input);
+            mirrors.extend(mirror.iter_mut().map(|mirror| mirror as &mut dyn Task));
+        }
+        tasks.extend(self.smi.iter_mut().map(|smi| smi as &mut dyn Task));
+        tasks.append(&mut mirrors);
+        tasks
+    }
+
+    pub fn sources(&self) -> impl Iterator<Item = &ConfigMapSource> {
+        self.configmaps.iter().map(|c| &c.input.source)
+    }
+
+    pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut ConfigMapSource> {
+        self.configmaps.iter_mut().map(|c| &mut c.input.source)
+    }
+
+    pub fn inputs(&self) -> impl Iterator<Item = &ConfigMapInput> {
+        self.configmaps.iter().map(|c| &c.input)
+    }
+
+    pub fn inputs_mut(&mut self) -> impl Iterator<Item = &mut ConfigMapInput> {
+        self.configmaps.iter_mut().map(|c| &mut c.input)
+    }
+
+    /// Whether no TrafficSplit is asked for, or all of them are known.
+    pub fn are_splits_known(&self) -> bool {
+        self.smi.as_ref().is_none_or(Smi::is_known)
+    }
+
+    pub fn are_mirrors_settled(&self) -> bool {
+        let mut mirrors = self.configmaps.iter().filter_map(|c| c.mirror.as_ref());
+        mirrors.all(Mirror::is_settled)
+    }
+
+    pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
+        self.iter()
+            .filter_map(|task| task.deadline(permitted))
+            .min()
+    }
+
+    pub fn on_time(&mut self, ctx: &mut Ctx) -> Changed {
+        self.each(|task| task.on_time(ctx))
+    }
+
+    pub fn on_readable(&mut self, ctx: &mut Ctx) -> Changed {
+        self.each(|task| task.on_readable(ctx))
+    }
+
+    fn each(&mut self, mut step: impl FnMut(&mut dyn Task) -> Changed) -> Changed {
+        let mut changed = Changed::No;
+        for task in self.all() {
+            if step(task) == Changed::Yes {
+                changed = Changed::Yes;
+            }
+        }
+        changed
+    }
+
+    /// Makes one request at most, of the tasks in turn: one that is never done would starve the others.
+    pub fn request(&mut self, ctx: &mut Ctx) {
+        let first = self.next;
+        let mut tasks = self.all();
+        let count = tasks.len();
+        let mut order = (first..first + count).map(|i| i % count);
+        let asked = order.find(|i| tasks[*i].next_request(ctx) == Requested::One);
+        if let Some(i) = asked {
+            self.next = i + 1;
+        }
+    }
+}
+
+impl Task for ConfigMapInput {
+    fn responses(&mut self) -> Vec<&mut Response> {
+        self.reflector.responses_mut().collect()
+    }
+
+    fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
+        self.reflector.deadline(permitted)
+    }
+
+    fn on_time(&mut self, ctx: &mut Ctx) -> Changed {
+        self.reflector.tick(ctx.api, ctx.now);
+        Changed::No
+    }
+
+    fn on_readable(&mut self, ctx: &mut Ctx) -> Changed {
+        let mut events = Vec::new();
+        self.reflector.read(ctx.api, &mut events);
+        let mut changed = Changed::No;
+        for event in events {
+            changed = Changed::Yes;
+            self.source.take(event, Instant::now());
+        }
+        changed
+    }
+
+    fn next_request(&mut self, ctx: &mut Ctx) -> Requested {
+        Requested::when(self.reflector.request(ctx.api, ctx.now))
+    }
+}
+
+impl Task for Smi {
+    fn responses(&mut self) -> Vec<&mut Response> {
+        self.responses_mut().collect()
+    }
+
+    fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
+        Smi::deadline(self, permitted)
+    }
+
+    fn on_time(&mut self, ctx: &mut Ctx) -> Changed {
+        if self.tick(ctx.api, ctx.now) {
+            Changed::Yes
+        } else {
+            Changed::No
+        }
+    }
+
+    fn on_readable(&mut self, ctx: &mut Ctx) -> Changed {
+        if self.read(ctx.api) {
+            Changed::Yes
+        } else {
+            Changed::No
+        }
+    }
+
+    fn next_request(&mut self, ctx: &mut Ctx) -> Requested {
+        Requested::when(self.request(ctx.api, ctx.now))
+    }
+}
+
+impl Task for Mirror {
+    fn responses(&mut self) -> Vec<&mut Response> {
+        self.response_mut().into_iter().collect()
+    }
+
+    fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
+        let own = Mirror::deadline(self)?;
+        Some(permitted.map_or(own, |permitted| own.max(permitted)))
+    }
+
+    fn on_time(&mut self, ctx: &mut Ctx) -> Changed {
+        self.tick(ctx.api, ctx.now);
+        Changed::No
+    }
+
+    fn on_readable(&mut self, _: &mut Ctx) -> Changed {
+        self.read();
+        Changed::No
+    }
+
+    /// Requests block the loop, so the mirror, which only informs, waits until all input is drained.
+    fn next_request(&mut self, ctx: &mut Ctx) -> Requested {
+        let published = || ctx.output.last_good();
+        Requested::when(!ctx.is_busy && self.request(ctx.api, published, ctx.now))
+    }
+}
