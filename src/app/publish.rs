@@ -21,8 +21,10 @@ use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Collision, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Merge, WeightTable};
 
-/// What holds everything up is told of after so long: at a start, answers come one after another.
+/// How long nothing can be published before that is reported: at a start, answers come one after
+/// another.
 const HELD_UP_FOR: Duration = Duration::from_secs(10);
+
 /// What becomes of the first publish while TrafficSplits are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitGate {
