@@ -1,4 +1,4 @@
-//! Envoy's admin port. Owns: what is asked of it, and for how long.
+//! Requests to Envoy's admin port.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,11 @@ use crate::net;
 use crate::net::connections::Connections;
 use crate::process::signals::Signals;
 
-/// It is on this machine.
+/// How long an answer may take, which comes from the same machine.
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// Has the Envoy begin to drain its listeners: it goes on serving, and tells clients to go.
+/// Makes Envoy drain its listeners: it keeps serving, and tells its clients to close their
+/// connections.
 pub fn drain(admin: &str, signals: Signals) -> Result<(), ureq::Error> {
     let connections = Arc::new(Connections::new(signals));
     connections

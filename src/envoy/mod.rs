@@ -1,3 +1,3 @@
-//! The running Envoy, as its admin port shows it.
+//! The running Envoy, through its admin port.
 
 pub mod admin;

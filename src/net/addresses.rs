@@ -1,46 +1,46 @@
-//! The API server's addresses, in the order in which they are tried. Pure.
+//! A server's addresses, in the order in which they are tried. Pure.
 
 use std::net::SocketAddr;
 
-/// As many as a look-up of ureq's gives.
-const MOST: usize = 16;
+/// The number of addresses that ureq's look-up returns at most.
+const MAX_ADDRESSES: usize = 16;
 
-/// What a name's look-up has found, and what has become of it since.
+/// The addresses that look-ups have found, ordered by what has become of them since.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    /// The one that worked last is the first, the one that failed last is the last.
+    /// The address that worked last is the first, the one that failed last is the last.
     known: Vec<SocketAddr>,
-    /// The first has answered, and none has failed since: nothing is to be looked up.
+    /// The first has answered, and none has failed since.
     good: bool,
 }
 
 impl Addresses {
-    /// Whether a connection can be tried without a look-up.
+    /// Returns whether a connection can be tried without a look-up.
     pub fn are_good(&self) -> bool {
         self.good
     }
 
-    /// All of them.
     pub fn in_order(&self) -> &[SocketAddr] {
         &self.known
     }
 
-    /// A look-up's result: what is new in it is tried first.
+    /// Takes the result of a look-up, of which new addresses are tried first.
     pub fn found(&mut self, found: &[SocketAddr]) {
         let new = found.iter().filter(|address| !self.known.contains(address));
         let old = self.known.iter().filter(|address| found.contains(address));
         self.known = new.chain(old).copied().collect();
     }
 
-    /// An answer has come from there: to connect, or to have a handshake, is not enough.
+    /// Moves an address to the front that has answered a request. A connection or a handshake is
+    /// not enough.
     pub fn worked(&mut self, address: SocketAddr) {
         self.good = true;
         self.known.retain(|known| *known != address);
         self.known.insert(0, address);
-        self.known.truncate(MOST);
+        self.known.truncate(MAX_ADDRESSES);
     }
 
-    /// There is no answer to be had there: the others are tried before it, and what a look-up finds.
+    /// Moves an address that has not answered to the end, and asks for a look-up.
     pub fn failed(&mut self, address: SocketAddr) {
         self.good = false;
         if let Some(at) = self.known.iter().position(|known| *known == address) {

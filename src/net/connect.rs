@@ -26,7 +26,6 @@ pub struct Connecting(Connection);
 /// A connection that is ready for a request.
 #[derive(Debug)]
 pub struct Connection {
-    /// The address of its peer.
     pub address: SocketAddr,
     /// It never blocks.
     pub stream: TcpStream,

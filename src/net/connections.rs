@@ -19,7 +19,6 @@ use crate::process::signals::Signals;
 /// The connections to one server, past and to come.
 #[derive(Debug)]
 pub struct Connections {
-    /// The waits of the request that is being made.
     pub waiter: Waiter,
     /// The connection that the last request went out on.
     pub(super) latest: Mutex<Option<Arc<Socket>>>,
@@ -59,8 +58,8 @@ impl Connections {
         *lock(&self.tls) = Some(config);
     }
 
-    /// Starts the connection to `uri` that the first request will take, if that needs no look-up: the
-    /// server works on it meanwhile. Errors are ignored here; the request will report them.
+    /// Starts the connection to `uri` that the first request will take, if that needs no look-up:
+    /// the server works on it meanwhile. Errors are ignored here; the request will report them.
     pub fn start(&self, uri: &Uri) {
         let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
         if let Ok(ip) = host(uri).parse()

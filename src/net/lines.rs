@@ -1,18 +1,18 @@
-//! Bytes of an answer, gathered until a line, or the whole, is there. Pure.
+//! The bytes of a response, gathered until a line or all of it is there. Pure.
 
-/// No object is larger: Kubernetes takes 1.5 MiB, which JSON's escapes can stretch fivefold. A page
-/// of a list that is larger is asked for again in smaller ones.
+/// The largest object: Kubernetes accepts 1.5 MiB, which JSON's escapes can stretch fivefold. A
+/// larger page of a list is requested again in smaller ones.
 pub const MAX_LINE_BYTES: usize = 8 << 20;
 
-/// More than [`MAX_LINE_BYTES`] bytes without a line's end.
+/// There are more than [`MAX_LINE_BYTES`] without the end of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LineTooLong;
 
-/// What has arrived and is not taken yet.
+/// The bytes that have arrived and have not been taken yet.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     buffer: Vec<u8>,
-    /// No line ends before this: each byte is looked at once.
+    /// Where to search for the end of the next line, so that each byte is read once.
     scanned: usize,
 }
 
@@ -38,7 +38,7 @@ impl LineBuffer {
         Some(std::mem::replace(&mut self.buffer, rest))
     }
 
-    /// Takes everything.
+    /// Takes everything that is left.
     pub fn take(&mut self) -> Vec<u8> {
         self.scanned = 0;
         std::mem::take(&mut self.buffer)

@@ -20,15 +20,15 @@ use ureq::Agent;
 use connections::Connections;
 use connector::{CachingResolver, PollConnector};
 
-/// A connection waits this long for its next request: a watch follows its list at once, and an
-/// older one may have been closed on the other side meanwhile.
+/// How long a connection waits for its next request. A watch follows its list at once, and an older
+/// connection may have been closed by the server meanwhile.
 const REUSE_WITHIN: Duration = Duration::from_secs(1);
-/// The largest TLS record; a bigger buffer would only cost memory, once for each watch.
+/// The size of the largest TLS record. A bigger buffer would only cost memory, for each watch.
 const INPUT_BUFFER: usize = 16 << 10;
-/// More where the token needs it: a header is written whole.
+/// The least size of an output buffer. It grows with the token, as each header is written whole.
 const OUTPUT_BUFFER: usize = 4 << 10;
 
-/// An HTTP client whose waits are the `Waiter`'s of its connections.
+/// Makes an HTTP client whose waits are those of `connections.waiter`.
 pub fn agent(connections: &Arc<Connections>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)

@@ -1,19 +1,19 @@
-//! The resolver's configuration. Owns: what it says of the cluster that we are in.
+//! The cluster's domain, from the resolver's configuration.
 
 use std::fs;
 
 const PATH: &str = "/etc/resolv.conf";
 
-/// What a cluster's domain is unless somebody wanted another.
-const USUAL: &str = "cluster.local";
+/// The domain of a cluster that was not given another.
+const DEFAULT_DOMAIN: &str = "cluster.local";
 
-/// The domain of the cluster: in a pod, names are looked up in `svc.DOMAIN`, too.
+/// Returns the domain of the cluster: names in a pod are looked up in `svc.DOMAIN`, too.
 pub fn cluster_domain() -> String {
     let text = fs::read_to_string(PATH).unwrap_or_default();
-    domain_in(&text).unwrap_or(USUAL).to_owned()
+    domain_in(&text).unwrap_or(DEFAULT_DOMAIN).to_owned()
 }
 
-/// Of several `search` lines the last counts, as it does for the resolver.
+/// Reads the last `search` line, as the resolver does.
 fn domain_in(text: &str) -> Option<&str> {
     let searches = text.lines().rev().find_map(|line| {
         let mut words = line.split_ascii_whitespace();

@@ -1,5 +1,5 @@
-//! An answer while it arrives. Owns: reading it without waiting, a fair share at a time, and the
-//! end of patience with it. Must not: know what the bytes mean.
+//! A response while it arrives. Owns: reading it without waiting, a fair share at a time, and its
+//! deadline. Must not: know what the bytes mean.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,20 +14,17 @@ use super::lines::LineBuffer;
 use super::socket::Socket;
 use crate::poll;
 
-/// What one answer may deliver before the others have their turn.
+/// The bytes that one response may deliver before the others have their turn.
 const READ_BUDGET: usize = 256 << 10;
-/// The server's word on being left alone is believed up to here.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// The longest Retry-After that is followed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// An answer whose headers are there.
+/// A response whose headers are there.
 pub struct Head {
-    /// The HTTP status.
     pub status: u16,
-    /// How long the server wants to be left alone.
     retry_after: Option<Duration>,
-    /// How long the rest may take, unless it is a watch's.
+    /// How long the body may take, unless it is a watch's.
     within: Duration,
-    /// The rest of it.
     body: Body,
 }
 
@@ -48,16 +45,16 @@ impl Head {
     }
 }
 
-/// An answer's body, read as it arrives. Poll it only after a read said `WouldBlock`: decrypted
-/// bytes may wait where poll(2) cannot see them.
+/// The body of a response, read as it arrives. Poll it only after a read has failed with
+/// `WouldBlock`: decrypted bytes may wait where poll(2) cannot see them.
 struct Body {
     reader: BodyReader<'static>,
     socket: Arc<Socket>,
 }
 
 impl Body {
-    /// Bytes that have arrived; 0 at the end; `WouldBlock` when there are none yet; `InvalidData`
-    /// where they are not HTTP.
+    /// Reads bytes that have arrived; 0 at the end. Fails with `WouldBlock` if there are none yet,
+    /// and with `InvalidData` if they are not HTTP.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer).map_err(|error| {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
@@ -75,7 +72,7 @@ impl AsFd for Body {
     }
 }
 
-/// What is wrong with an answer's HTTP, if it is that.
+/// Returns what is wrong with a response's HTTP, if the error is about that.
 pub fn unreadable(error: &ureq::Error) -> Option<String> {
     let what = match error {
         ureq::Error::Protocol(error) => error.to_string(),
@@ -89,7 +86,8 @@ pub fn unreadable(error: &ureq::Error) -> Option<String> {
     ))
 }
 
-/// Seconds, or a date: that counts from the answer's own, so that no clock of ours matters.
+/// Returns the time of a Retry-After. It is in seconds, or a date, which counts from the response's
+/// own date, so that the local clock does not matter.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok();
     let date = |text| httpdate::parse_http_date(text).ok();
@@ -98,7 +96,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => date(wish)?.duration_since(date(text(DATE)?)?).ok()?,
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// How far reading has come.
@@ -108,28 +106,28 @@ pub enum Progress {
     Waiting,
     /// More may be there: read again before polling.
     More,
-    /// The answer ended; for anything but a watch, this is all of it.
+    /// The response is complete. Of a watch this is what follows its last line.
     Ended(Vec<u8>),
-    /// The connection, or the answer, broke.
+    /// The connection or the response broke.
     Broken(io::Error),
 }
 
-/// One answer being read.
+/// A response that is being read.
 pub struct Response {
-    /// Its HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// How long the server wants to be left alone.
+    /// The time for which the server asks not to be asked again.
     pub retry_after: Option<Duration>,
-    /// Bytes may be there that poll(2) cannot see: read first.
+    /// Bytes may be there, some of which poll(2) cannot see: read before polling.
     pub readable: bool,
-    /// When to give up; a watch is given up by its own rules.
+    /// When the response is late; `None` for a watch, which ends by its own rules.
     pub deadline: Option<Instant>,
     body: Body,
     lines: LineBuffer,
 }
 
 impl Response {
-    /// Takes over an answer whose headers are there. `endless`: a watch's, which comes in lines.
+    /// Goes on where the headers end. The response to a watch is `endless`, and comes in lines.
     pub fn new(answer: Head, endless: bool, now: Instant) -> Response {
         let Head {
             status,
@@ -148,12 +146,12 @@ impl Response {
         }
     }
 
-    /// Whether something has arrived that is not read yet.
+    /// Returns whether something has arrived that is not read yet.
     pub fn has_input(&self) -> bool {
         self.readable || poll::is_readable(self)
     }
 
-    /// Reads what has arrived; a watch's whole lines go to `lines`.
+    /// Reads what has arrived. The whole lines of a watch go to `lines`.
     pub fn read(&mut self, lines: &mut Vec<Vec<u8>>) -> Progress {
         let mut buffer = [0; 16 << 10];
         let mut left = READ_BUDGET;
@@ -162,7 +160,7 @@ impl Response {
                 Ok(0) => break Progress::Ended(self.lines.take()),
                 Ok(amount) => {
                     if self.lines.push(&buffer[..amount]).is_err() {
-                        let what = "the answer holds an object of over 8 MiB";
+                        let what = "an object in the answer is larger than 8 MiB";
                         break Progress::Broken(io::Error::new(io::ErrorKind::FileTooLarge, what));
                     }
                     if self.deadline.is_none() {

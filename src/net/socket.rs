@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 /// A socket that never blocks.
 #[derive(Debug)]
 pub struct Socket {
-    /// The address of its peer.
     pub address: SocketAddr,
     pub(super) stream: TcpStream,
     watched: AtomicBool,

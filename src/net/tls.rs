@@ -1,5 +1,5 @@
-//! What we speak with an API server: which algorithms, and that we have no certificate of our own.
-//! Owns: the choice. It leaves out ChaCha20, which is for machines without AES instructions, and all
+//! TLS with an API server: its algorithms, and whose certificate is trusted. There is no client
+//! certificate. Left out are ChaCha20, which is for machines without AES instructions, and all
 //! signing: rustls's own choice would bring both, 80 KB that no API server asks for.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use rustls::{
 };
 use webpki::ring as algorithm;
 
-/// TLS 1.3 and 1.2, as Go's servers speak them.
+/// Chooses the algorithms for TLS 1.3 and 1.2, among those of Go's servers.
 pub fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
@@ -34,8 +34,9 @@ pub fn provider() -> CryptoProvider {
             suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
             suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
         ],
-        // The first one's key is made before anything can be sent. P-256's takes ring a third of the
-        // time of X25519's (8 and 24 us), and the secret that both sides share not much over half.
+        // The first one's key is made before anything can be sent. P-256's takes ring a third of
+        // the time of X25519's (8 and 24 us), and the secret that both sides share not much over
+        // half.
         kx_groups: vec![SECP256R1, X25519, SECP384R1],
         signature_verification_algorithms: SIGNATURES,
         secure_random: &Kernel,
@@ -43,8 +44,8 @@ pub fn provider() -> CryptoProvider {
     }
 }
 
-/// All that rustls knows with ring. For TLS 1.2 a scheme leaves the curve open; the first counts
-/// for TLS 1.3.
+/// All signatures that rustls verifies with ring. For TLS 1.2 a scheme leaves the curve open; for
+/// TLS 1.3 the first of its algorithms counts.
 static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         algorithm::ECDSA_P256_SHA256,
@@ -99,7 +100,7 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     ],
 };
 
-/// The kernel's random numbers, as ring takes them too.
+/// The kernel's random numbers, which ring uses, too.
 #[derive(Debug)]
 struct Kernel;
 
@@ -115,7 +116,7 @@ impl SecureRandom for Kernel {
     }
 }
 
-/// We have no certificate of our own.
+/// Loads no key, as there is no client certificate.
 #[derive(Debug)]
 struct NoKeys;
 
@@ -130,12 +131,12 @@ impl KeyProvider for NoKeys {
     }
 }
 
-/// Whom we take for the API server. Whoever it is, its key must have signed the handshake.
+/// Decides whether a certificate is the API server's. Whatever it decides, the certificate's key
+/// must have signed the handshake.
 #[derive(Debug)]
 pub struct Verifier {
-    /// What we speak.
     pub provider: Arc<CryptoProvider>,
-    /// Trusted certificates; `None`, with `-insecure`: any certificate will do.
+    /// The trusted certificates; `None`, with `-insecure`, trusts any certificate.
     pub roots: Option<RootCertStore>,
 }
 
@@ -159,10 +160,8 @@ impl ServerCertVerifier for Verifier {
                 algorithms,
             )
             .or_else(|error| {
-                match concerns_issuers(&error) && is_one_of(roots, certificate) {
-                    true => Ok(()),
-                    false => Err(error),
-                }
+                let trusted = concerns_issuers(&error) && is_one_of(roots, certificate);
+                if trusted { Ok(()) } else { Err(error) }
             })?;
             verify_server_name(&parsed, name)?;
         }
@@ -195,8 +194,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether it leaves open that the certificate itself is trusted: its validity has been looked at
-/// before, and so has its extended key usage, but for a CA's certificate.
+/// Returns whether the certificate may still be trusted by itself: its validity is verified before
+/// its issuers, and so is its extended key usage, but for a CA's certificate.
 fn concerns_issuers(error: &rustls::Error) -> bool {
     use CertificateError as E;
     match error {
@@ -205,7 +204,7 @@ fn concerns_issuers(error: &rustls::Error) -> bool {
             | E::BadSignature
             | E::UnsupportedSignatureAlgorithmContext { .. }
             | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => true,
-            // With CA:TRUE, as `openssl req -x509` makes them. webpki looks at this before the
+            // It has CA:TRUE, as `openssl req -x509` sets it. webpki verifies this before the
             // extended key usage, so one that excludes servers is not noticed: whoever names the
             // server's own certificate has said what it is for.
             E::Other(OtherError(error)) => {
@@ -217,14 +216,14 @@ fn concerns_issuers(error: &rustls::Error) -> bool {
     }
 }
 
-/// Whether the server's own certificate is among those that are trusted: the same key and subject.
+/// Returns whether the server's own certificate is a trusted one, by its key and subject.
 fn is_one_of(roots: &RootCertStore, certificate: &CertificateDer<'_>) -> bool {
     let anchor = webpki::anchor_from_trusted_cert(certificate);
     anchor.is_ok_and(|anchor| roots.roots.contains(&anchor))
 }
 
-/// What the operator can do about a handshake that failed.
-pub fn hint(error: &rustls::Error) -> &'static str {
+/// Suggests what the operator can do about a failed handshake.
+fn hint(error: &rustls::Error) -> &'static str {
     use CertificateError as E;
     match error {
         rustls::Error::InvalidCertificate(E::UnknownIssuer | E::BadSignature) => {
@@ -244,7 +243,8 @@ pub fn hint(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// The same error; rustls gives a signature's algorithm in numbers.
+/// Describes an error of a handshake for the operator. Of a signature's algorithm rustls would
+/// print the numbers.
 pub fn describe(error: rustls::Error) -> String {
     use CertificateError as E;
     let (algorithm, key) = match &error {
@@ -260,9 +260,10 @@ pub fn describe(error: rustls::Error) -> String {
         ) => (signature_algorithm_id, &public_key_algorithm_id[..]),
         _ => return format!("{error}{}", hint(&error)),
     };
-    let what = match key.ends_with(P521) || algorithm.ends_with(ECDSA_SHA512) {
-        true => "the curve P-521",
-        false => "an algorithm that is not known here",
+    let what = if key.ends_with(P521) || algorithm.ends_with(ECDSA_SHA512) {
+        "the curve P-521"
+    } else {
+        "an algorithm that is not known here"
     };
     format!(
         "invalid peer certificate: it is signed by a key of {what} (RSA, P-256, P-384 and \
@@ -270,7 +271,7 @@ pub fn describe(error: rustls::Error) -> String {
     )
 }
 
-/// The object identifier of the curve.
+/// The object identifier of the curve P-521.
 const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
-/// The end of the object identifier of its signatures: of the curves, only it goes with SHA-512.
+/// The end of the object identifier of its signatures: only this curve is used with SHA-512.
 const ECDSA_SHA512: &[u8] = &[0xce, 0x3d, 0x04, 0x03, 0x04];

@@ -1,5 +1,5 @@
-//! The bytes under ureq: a socket that never blocks, with or without TLS. Must not: know what HTTP or
-//! Kubernetes is.
+//! The bytes under ureq: a socket that never blocks, with or without TLS. Must not: know what HTTP
+//! or Kubernetes is.
 //!
 //! While a request is being made, every wait is the [`Waiter`](super::wait::Waiter)'s. Once its
 //! answer has begun, the loop takes over: [`Socket::watch`] makes reads return `WouldBlock`, which

@@ -1,5 +1,5 @@
-//! The waits of a request that is being made. Each is a poll(2) on its socket and for signals, up to
-//! the request's deadline.
+//! The waits of a request that is being made. Each is a poll(2) on its socket and for signals, up
+//! to the request's deadline.
 
 use std::error::Error;
 use std::fmt;
@@ -58,8 +58,8 @@ pub struct Waiter {
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     deadline: Instant,
-    /// The time beyond the deadline that a request has which is sent, while there is nothing else to
-    /// do.
+    /// The time beyond the deadline that a request has which is sent, while there is nothing else
+    /// to do.
     extra: Duration,
     /// When there is something else to do.
     return_by: Option<Instant>,

@@ -1,6 +1,6 @@
-//! The child: the command that crossover wraps, such as Envoy. Owns: starting it as if nothing stood
-//! between it and its parent, what is forwarded to it, and its exit code. It reaps any other child of
-//! this process, too, as PID 1 must.
+//! The child: the command that crossover wraps, such as Envoy. Owns: starting it as if nothing
+//! stood between it and its parent, what is forwarded to it, and its exit code. It reaps any other
+//! child of this process, too, as PID 1 must.
 //!
 //! All signals are forwarded at once, but for SIGTERM where an Envoy is to be drained first:
 //!
@@ -106,7 +106,8 @@ impl Child {
         let _ = kill_process(self.pid, signal);
     }
 
-    /// Returns whether SIGTERM has come and [`Child::forward_sigterm_at`] has not been called since.
+    /// Returns whether SIGTERM has come and [`Child::forward_sigterm_at`] has not been called
+    /// since.
     pub fn asks_to_drain(&self) -> bool {
         matches!(self.on_sigterm, OnSigterm::DrainRequested)
     }
@@ -160,8 +161,8 @@ fn exit_code(status: WaitStatus) -> u8 {
 }
 
 /// Starts a process without what this one has inherited: std's `Command` would leave it ignored
-/// signals and open descriptors. Signals 32 to 34 stay as they are: they belong to the C library, and
-/// musl's functions reject them.
+/// signals and open descriptors. Signals 32 to 34 stay as they are: they belong to the C library,
+/// and musl's functions reject them.
 fn spawn(name: &CString, argv: &[CString]) -> nix::Result<Pid> {
     let mut actions = PosixSpawnFileActions::init()?;
     for entry in fs::read_dir("/proc/self/fd")

@@ -48,8 +48,8 @@ pub struct Signals {
     /// How long the program runs on after SIGTERM, if it has no child.
     drain_time: Option<Duration>,
     /// While this is true, a signal that is let through ends the program with exit code 0 from its
-    /// handler: for name look-ups, the one call that cannot be interrupted. The handler is installed
-    /// with the first of them.
+    /// handler: for name look-ups, the one call that cannot be interrupted. The handler is
+    /// installed with the first of them.
     exit_at_once: Arc<OnceLock<Arc<AtomicBool>>>,
     /// The lock is there because ureq's traits ask for `Sync`. It is never held across a call, as a
     /// panic's hook needs it on the same thread.
@@ -83,8 +83,8 @@ impl fmt::Debug for Signals {
 }
 
 impl Signals {
-    /// Blocks SIGTERM and SIGINT and, if a child is to be run, all signals that concern it. Without a
-    /// child the program runs on for `drain_time` after SIGTERM.
+    /// Blocks SIGTERM and SIGINT and, if a child is to be run, all signals that concern it. Without
+    /// a child the program runs on for `drain_time` after SIGTERM.
     pub fn install(has_child: bool, drain_time: Option<Duration>) -> Result<Signals, Error> {
         let failed = |source| Error::System {
             what: "handle signals",
