@@ -1,5 +1,5 @@
-//! The API server as all followed objects share it. Owns: whether it may be asked now, and what the
-//! operator hears of it when it is away.
+//! The API server, shared by everything that asks it. Owns: whether it may be asked now, and what the
+//! operator hears of its outages.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,15 @@ use crate::kube::object::Projection;
 use crate::net::response::Head;
 use crate::net::wait::is_interrupted;
 
-/// The API server, in good days and bad.
+/// The API server and its outages.
 pub struct ApiServer {
     client: Client,
     breaker: CircuitBreaker,
     /// The wait after a 401 instead of the back-off, which `-onetime` has no time for.
     pub fixed_retry: Option<Duration>,
-    /// The last failure that held for all.
+    /// The last failure that concerned all requests.
     failure: Option<Error>,
-    /// Since when there was no other answer but 401.
+    /// The time since which every answer has been 401.
     unauthorized: Option<Instant>,
 }
 
@@ -38,12 +38,12 @@ impl ApiServer {
         }
     }
 
-    /// An answer was not whole in time: the next one may take longer.
+    /// Counts an answer that was not whole in time, so that the next one may take longer.
     pub fn late(&mut self, now: Instant) {
         self.client.late(now);
     }
 
-    /// Whether answers have been late.
+    /// Returns whether answers have been late.
     pub fn is_slow(&self, now: Instant) -> bool {
         self.client.is_slow(now)
     }
@@ -53,43 +53,43 @@ impl ApiServer {
         self.client.return_by(at);
     }
 
-    /// Whether a request may go out now.
+    /// Returns whether a request may go out now.
     pub fn permits(&self, now: Instant) -> bool {
         self.breaker.allows(now)
     }
 
-    /// No request goes out before this; `None`: at any time.
+    /// Returns the time before which no request may go out, if there is one.
     pub fn next_try(&self) -> Option<Instant> {
         self.breaker.next_try()
     }
 
-    /// When `tick` has something to say.
+    /// Returns when `tick` has something to report.
     pub fn next_notice(&self) -> Option<Instant> {
         self.breaker.next_reminder()
     }
 
-    /// Whether it does not answer, or not us.
+    /// Returns whether it does not answer, or refuses the token.
     pub fn is_away(&self) -> bool {
         self.breaker.is_open()
     }
 
-    /// Since when every answer has been 401.
+    /// Returns the time since which every answer has been 401.
     pub fn unauthorized(&self) -> Option<Instant> {
         self.unauthorized
     }
 
-    /// Why nothing can be asked, while that is so.
+    /// Returns why nothing can be asked, while that is so.
     pub fn failure(&self) -> Option<&Error> {
         self.failure.as_ref().filter(|_| self.is_away())
     }
 
-    /// The last failure that held for all.
+    /// Takes the last failure that concerned all requests.
     pub fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()
     }
 
-    /// Asks; an answer of any kind is given back, none at all holds for all. An error: there is one,
-    /// but it cannot be read.
+    /// Sends a request. Returns an answer of any kind, or `None` if there is none, which concerns all
+    /// requests. An error is an answer that cannot be read.
     pub fn ask(
         &mut self,
         target: &Target,
@@ -109,7 +109,7 @@ impl ApiServer {
         }
     }
 
-    /// Asks; that there is no answer is the caller's own.
+    /// Sends a request. That there is no answer concerns the caller alone.
     pub fn try_ask(
         &mut self,
         method: Method,
@@ -123,7 +123,7 @@ impl ApiServer {
         Ok(answer)
     }
 
-    /// An answer's headers show that the server is there, whatever becomes of the rest.
+    /// Notes an answer's headers: the server is there, whatever becomes of the rest.
     fn answered(&mut self, status: u16, now: Instant) {
         // What a 401 means is known once it is read.
         if status != 401 {
@@ -137,11 +137,11 @@ impl ApiServer {
     fn is_there(&mut self, now: Instant) {
         self.unauthorized = None;
         if let Some(OutageEvent::Ended(lasted)) = self.breaker.on_success(now) {
-            info!(after:? = lasted; "the API server answers again");
+            info!(lasted_s = lasted.as_secs(); "the API server answers again");
         }
     }
 
-    /// A request failed for a reason that holds for all.
+    /// Counts a failure that concerns all requests.
     pub fn failed(&mut self, error: Error, now: Instant) {
         if is_interrupted(&error) {
             // The next wait does what the signal asks for.
@@ -155,9 +155,10 @@ impl ApiServer {
             self.breaker.retry_by(now + wait);
         }
         if event == Some(OutageEvent::Began) {
-            let message = match unauthorized {
-                true => "the API server refuses the token: published files stay, trying again",
-                false => "the API server is away: published files stay, trying again",
+            let message = if unauthorized {
+                "the API server refuses the token; trying again"
+            } else {
+                "the API server is away; trying again"
             };
             warn!(error:% = Chain(&error); "{message}");
         } else {
@@ -166,7 +167,7 @@ impl ApiServer {
         self.failure = Some(error);
     }
 
-    /// Says that an outage goes on, when it is time to.
+    /// Reminds the operator of an outage when that is due.
     pub fn tick(&mut self, now: Instant) {
         if let Some(OutageEvent::Continues(lasts)) = self.breaker.reminder(now) {
             let error = self
@@ -174,7 +175,7 @@ impl ApiServer {
                 .as_ref()
                 .map(|e| Chain(e).to_string())
                 .unwrap_or_default();
-            warn!(minutes = lasts.as_secs() / 60, error; "the API server is still away");
+            warn!(lasts_s = lasts.as_secs(), error; "the API server is still away; trying again");
         }
     }
 }

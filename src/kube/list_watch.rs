@@ -1,12 +1,13 @@
-//! List-watch as a state machine: what to ask the API server next, and what its answers mean.
-//! Pure: time, randomness and answers come in as values, requests go out as values.
+//! The list-watch of one object, or of one kind in a namespace, as a state machine: it decides what to
+//! ask the API server next, and what its answers mean. Pure: the time and answers come in as values,
+//! requests go out as values.
 //!
 //! ```text
-//!             +--------- 410, error, lie, look differs ---------+
+//!             +-------- 410, error, lie, check differs ---------+
 //!             v                                                 |
 //!  start --> List --found--> Open(at) --headers--> Streaming ---+
 //!             |  ^             ^                    |
-//!      found, |  | look        +------- ended ------+
+//!      found, |  | check       +------- ended ------+
 //!     polling v  | differs
 //!            Resting
 //! ```
@@ -16,17 +17,17 @@
 //! | List      | what we know, if anything, may be old         | a list's answer                   |
 //! | Open      | known as of `at`; later changes wait there    | a watch's headers, or its refusal |
 //! | Streaming | changes arrive as they happen                 | the stream's end, in any form     |
-//! | Resting   | known as of the last look (no `-watch`)       | a look that differs               |
+//! | Resting   | known as of the last check (no `-watch`)      | a check that differs              |
 //!
 //! "Not now" (429, 5xx) leaves no state: the same request is made again, after a back-off of the
 //! object's own; with no answer at all, when the outage says so.
 //!
-//! Beside it runs the safety look: metadata only, and no later than a sync interval after the stream
-//! spoke last (five seconds more where bookmarks come as often as that). One that differs from what
-//! a stream has told, and still does two seconds later, condemns that stream. Bookmarks that keep
-//! coming put it off, but not past the middle of the stream's time: a stream that says nothing else
-//! may have lost something. The time of the look outlives the stream: one that opens puts it off
-//! only if the last one spoke, and where none can be opened, or none lives, a list takes its place.
+//! Beside it runs the consistency check, which lists metadata no later than a sync interval after the
+//! stream's last event (five seconds more where bookmarks come as often as that). If it differs from
+//! what the stream has reported, and still does two seconds later, the stream is closed. Bookmarks put
+//! the check off, but not past the middle of the stream's time: a stream that sends nothing else may
+//! have lost something. The time of the check outlives the stream: a new stream puts it off only if
+//! the last one sent something, and where no stream can be opened, or none lives, a list replaces it.
 
 #[cfg(test)]
 mod herd;
@@ -44,37 +45,37 @@ use crate::backoff::{Backoff, jitter};
 use crate::gather;
 use crate::snapshot::{ResourceVersion, Version};
 
-/// A watch is asked to end after this and up to half as much again, so that the watches of many
-/// pods do not reopen together. Half of it, with a look in the middle, is the least time between
-/// two requests while bookmarks come.
+/// The time after which a watch is asked to end; up to half as much again is added, so that the watches
+/// of many pods do not reopen together. Half of it, with a check in the middle, is the shortest time
+/// between two requests while bookmarks arrive.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(480);
 const WATCH_TIMEOUT_JITTER: Duration = Duration::from_secs(240);
-/// A stream this much older than it was asked to be is dead.
+/// The time past its end after which a stream is taken for dead.
 const WATCH_GRACE: Duration = Duration::from_secs(10);
-/// A stream that ends younger than this has failed.
+/// The age below which the end of a stream is a failure.
 const MIN_WATCH_LIFETIME: Duration = Duration::from_secs(5);
 /// The longest wait after such a stream: the next one brings what has changed within five seconds.
 const REOPENED_WITHIN: Duration = Duration::from_secs(4);
-/// How long a stream has to bring what a look has seen.
+/// The time that a stream has to deliver what a check has found.
 const CHECK_GRACE: Duration = Duration::from_secs(2);
-/// How often a real API server sends bookmarks, and what it has been seen to stay below: 62 seconds.
+/// The interval at which a real API server sends bookmarks, and a bound for it: 62 seconds were seen.
 const BOOKMARKS_EVERY: Duration = Duration::from_secs(60);
 const BOOKMARKED_WITHIN: Duration = Duration::from_secs(65);
-/// With `-onetime`, what is not there or not granted is asked for this often: there are five seconds
-/// for it, and the back-off's third wait may be as long.
+/// The retry interval of `-onetime` for objects that are missing or forbidden: it has five seconds for
+/// them, and the third wait of a back-off may be as long.
 pub const RETRY_DENIED: Duration = Duration::from_millis(500);
 
 /// The objects that a list-watch covers, by name: none or one, where it is for a single object.
 pub type ObjectVersions = BTreeMap<String, Version>;
 
-/// How changes are learned of.
+/// How changes are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
-    /// Not at all; but what is absent is asked for again.
+    /// They are not; but what is missing is asked for again.
     Once,
-    /// By a look every so often.
+    /// By a consistency check every so often.
     Poll(Duration),
-    /// By a watch, with a look every so often.
+    /// By a watch, with a consistency check every so often.
     Watch(Duration),
 }
 
@@ -83,28 +84,28 @@ pub enum SyncMode {
 pub enum Request {
     /// List whole objects.
     List,
-    /// Watch from here for so long.
+    /// Watch from this resourceVersion on, for so long.
     Watch(ResourceVersion, Duration),
     /// List metadata.
     Check,
 }
 
-/// What happened.
+/// An event that the list-watch reacts to.
 #[derive(Debug)]
 pub enum Input {
     /// A list has arrived, whole.
     Listed(ResourceVersion, ObjectVersions),
     /// A watch has been granted for so long.
     Opened(Duration),
-    /// The stream tells of an object.
+    /// The stream reports an object.
     Changed(String, Version),
-    /// The stream tells that an object is gone, as of this resourceVersion.
+    /// The stream reports that an object is gone, as of this resourceVersion.
     Deleted(String, ResourceVersion),
-    /// The stream tells how far it has come.
+    /// The stream reports how far it has come.
     Bookmark(ResourceVersion),
-    /// A look has arrived, whole.
+    /// A consistency check has arrived, whole.
     Checked(ObjectVersions),
-    /// A look failed; how.
+    /// A consistency check failed.
     CheckFailed(Failure),
     /// The stream ended, by rule or not.
     Ended,
@@ -117,65 +118,76 @@ pub enum Input {
 /// How a request or a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// For a reason that holds for all: the outage says when to go on.
+    /// For a reason that holds for all requests: the circuit breaker decides when to go on.
     Server,
-    /// Not now, says the server, and not before so long.
+    /// The server is busy, and wants to be left alone for so long.
     Busy(Duration),
     /// The resourceVersion is too old.
     Gone,
-    /// For a reason of this object's, or its answer was of no use.
+    /// For a reason of this object's own, or with an answer that cannot be used.
     Object,
 }
 
 #[derive(Debug)]
 enum State {
+    /// Nothing is known, or what is known may be old. A list that arrives leads to `Open`, or to
+    /// `Resting` without a watch; one that fails is made again.
     List {
+        /// The time of the request.
         due: Instant,
     },
+    /// Everything is known as of `at`, and later changes wait there for a watch. A watch that is
+    /// granted leads to `Streaming`; a 410 or a refusal leads back to `List`.
     Open {
         at: ResourceVersion,
+        /// The time of the request.
         due: Instant,
-        /// It did not work the last time: it could not be opened, or it did not live.
+        /// Whether the last watch could not be opened, or ended at once.
         failed: bool,
     },
+    /// Changes arrive as they happen. The end of the stream leads to `Open`, as what was reported
+    /// still holds; an error, or a check that finds missed changes, leads to `List`.
     Streaming {
         at: ResourceVersion,
         since: Instant,
+        /// The time at which the stream is taken for dead.
         until: Instant,
     },
+    /// Everything is known as of the last check, and nothing is watched. A check that differs leads
+    /// to `List`.
     Resting,
 }
 
-/// The list-watch of one object, or of one kind in a namespace.
+/// A list-watch: its state, and the times of its consistency checks.
 #[derive(Debug)]
 pub struct ListWatch {
     rng: Rng,
     manner: SyncMode,
     state: State,
-    /// What we know to be there; meaningless before the first list.
+    /// The objects that are known to exist; empty before the first list.
     found: ObjectVersions,
     backoff: Backoff,
-    /// Of streams that end at once.
+    /// The back-off of streams that end at once.
     reopens: Backoff,
     next_check: Instant,
-    /// The middle of a stream's time, by which to look at the latest whatever streams say; `None`:
-    /// that is done.
+    /// The middle of a stream's time, the latest time of a check whatever streams report; `None` once
+    /// that check is made.
     middle: Option<Instant>,
-    /// The last stream has said nothing.
+    /// Whether the last stream has sent nothing.
     mute: bool,
-    /// Bookmarks come, as far as is known, so that a stream without news is not silent.
+    /// Whether bookmarks arrive, as far as is known, so that a live stream is never silent for long.
     bookmarks_expected: bool,
-    /// The last look failed.
+    /// Whether the last check failed.
     check_failed: bool,
-    /// The stream has told of these objects since the last look was asked for, whose answer may be
-    /// older: what that says of them is no word against the stream.
+    /// Objects that the stream reported after the last check was sent. The check's answer may be older,
+    /// so it proves nothing about them.
     changed_since_check: BTreeSet<String>,
-    /// A look differs from the stream: by then it must have told of these objects.
+    /// Objects in which a check differs from the stream, and the time by which it must report them.
     missed_changes: Option<(Instant, BTreeSet<String>)>,
 }
 
 impl ListWatch {
-    /// Wants a list at once.
+    /// Makes a list-watch that wants a list at once.
     pub fn new(manner: SyncMode, mut rng: Rng, now: Instant) -> ListWatch {
         let next_check = match manner {
             // A stream sets its own time.
@@ -199,11 +211,11 @@ impl ListWatch {
         }
     }
 
-    /// The request to make now, if any.
+    /// Returns the request to make now, if any.
     pub fn next_request(&mut self, now: Instant) -> Option<Request> {
         match &self.state {
             State::List { due } if *due <= now => Some(Request::List),
-            // A list that fails, too, has its next turn when a look would have.
+            // If this list fails, too, the next one is made when a check would have been.
             State::Open { due, failed, .. } if *failed && *due <= now && self.next_check <= now => {
                 self.check_failed = false;
                 self.put_off_check(now);
@@ -220,7 +232,7 @@ impl ListWatch {
         }
     }
 
-    /// Whether a look is due; the next one's time is set then.
+    /// Returns whether a check is due, and if so sets the time of the next one.
     fn check_is_due(&mut self, now: Instant) -> bool {
         if self.check_due().is_none_or(|at| now < at) {
             return false;
@@ -229,16 +241,16 @@ impl ListWatch {
         self.changed_since_check.clear();
         match self.manner {
             SyncMode::Poll(interval) => {
-                // Looks keep their phase, however late one comes.
+                // Checks keep their phase, however late one is.
                 let late = now.saturating_duration_since(self.next_check).as_nanos();
                 let missed = late / interval.as_nanos().max(1);
                 self.next_check += interval * (1 + u32::try_from(missed).unwrap_or(0));
                 self.next_check = self.next_check.max(now);
             }
             SyncMode::Watch(interval) => {
-                // It is the middle, or the bookmarks have stopped coming.
+                // This is the middle, or the bookmarks have stopped.
                 self.bookmarks_expected &= self.middle.is_some_and(|at| at <= now);
-                // One shortly before the middle serves for it.
+                // A check shortly before the middle replaces that in the middle.
                 let _ = self.middle.take_if(|at| *at <= now + interval);
                 self.put_off_check(now);
             }
@@ -247,16 +259,17 @@ impl ListWatch {
         true
     }
 
-    /// When to look, if a stream says nothing more. While one is suspected, it has its own time.
+    /// Returns the time of the next check if the stream sends nothing more. There is none while changes
+    /// are missed, which has a deadline of its own.
     fn check_due(&self) -> Option<Instant> {
         let looks = self.manner != SyncMode::Once && self.missed_changes.is_none();
         looks.then_some(self.next_check)
     }
 
-    /// It has just been listed or looked at, or a stream has spoken.
+    /// Puts off the next check after a list, a check or an event of the stream.
     fn put_off_check(&mut self, now: Instant) {
         if let (SyncMode::Watch(interval), false) = (self.manner, self.check_failed) {
-            // Many who have heard the same do not look together. What a look finds is fetched within
+            // Pods that have heard the same do not check together. What a check finds is fetched within
             // an interval of half a minute or more.
             let mut silent = interval - interval / 16 - jitter(&mut self.rng, interval / 16 * 3);
             if self.bookmarks_expected && interval >= BOOKMARKS_EVERY {
@@ -266,17 +279,17 @@ impl ListWatch {
         }
     }
 
-    /// Whether nothing but looks is wanted: a stream is open, or none is needed.
+    /// Returns whether only checks are wanted, as a stream is open or none is needed.
     pub fn is_settled(&self) -> bool {
         matches!(self.state, State::Streaming { .. } | State::Resting)
     }
 
-    /// Whether a stream is open.
+    /// Returns whether a stream is open.
     pub fn is_streaming(&self) -> bool {
         matches!(self.state, State::Streaming { .. })
     }
 
-    /// When `wants` may have something new, if nothing else happens.
+    /// Returns when `next_request` may return something new if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::List { due } | State::Open { due, .. } => Some(*due),
@@ -284,7 +297,7 @@ impl ListWatch {
         }
     }
 
-    /// When `Tick` may close the stream, if nothing else happens.
+    /// Returns when a `Tick` may close the stream if nothing else happens.
     pub fn expires(&self) -> Option<Instant> {
         match &self.state {
             State::Streaming { until, .. } => {
@@ -295,7 +308,7 @@ impl ListWatch {
         }
     }
 
-    /// Takes in what happened. True: the stream, if there is one, is to be closed.
+    /// Reacts to an event. Returns true if the stream, if there is one, is to be closed.
     pub fn step(&mut self, input: Input, now: Instant) -> bool {
         match input {
             Input::Listed(at, found) => self.listed(at, found, now),
@@ -315,8 +328,8 @@ impl ListWatch {
                 self.bookmarks_expected = true;
                 self.advance_to(at, now);
             }
-            Input::Checked(found) => self.looked(found, now),
-            Input::CheckFailed(failure) => self.look_failed(failure, now),
+            Input::Checked(found) => self.on_checked(found, now),
+            Input::CheckFailed(failure) => self.on_check_failed(failure, now),
             Input::Ended => self.ended(now),
             Input::Failed(failure) => return self.failed(failure, now),
             Input::Tick => return self.tick(now),
@@ -326,7 +339,9 @@ impl ListWatch {
 
     fn listed(&mut self, at: ResourceVersion, found: ObjectVersions, now: Instant) {
         self.found = found;
-        (self.check_failed, self.missed_changes, self.middle) = (false, None, None);
+        self.check_failed = false;
+        self.missed_changes = None;
+        self.middle = None;
         self.put_off_check(now);
         self.state = match self.manner {
             SyncMode::Watch(_) => State::Open {
@@ -355,7 +370,7 @@ impl ListWatch {
         }
     }
 
-    /// The stream is alive and has come as far as `to`.
+    /// Notes that the stream is alive and has come as far as `to`.
     fn advance_to(&mut self, to: ResourceVersion, now: Instant) {
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
@@ -364,8 +379,8 @@ impl ListWatch {
         self.put_off_check(now);
     }
 
-    /// The stream has told of an object. A bookmark tells of none: one that came past a change
-    /// which a look has seen was a lie.
+    /// Notes that the stream has reported an object. A bookmark names no object, so it does not clear a
+    /// suspicion.
     fn mark_reported(&mut self, name: &str) {
         self.changed_since_check.insert(name.to_owned());
         self.missed_changes.take_if(|(_, names)| {
@@ -374,7 +389,7 @@ impl ListWatch {
         });
     }
 
-    fn looked(&mut self, found: ObjectVersions, now: Instant) {
+    fn on_checked(&mut self, found: ObjectVersions, now: Instant) {
         let names = self.found.keys().chain(found.keys());
         let differs = |name: &&String| {
             !self.changed_since_check.contains(*name) && self.found.get(*name) != found.get(*name)
@@ -384,26 +399,27 @@ impl ListWatch {
             State::Streaming { .. } => {
                 self.missed_changes = (!differ.is_empty()).then(|| (now + CHECK_GRACE, differ));
             }
-            // There may be no stream that lives for long enough to be suspected.
+            // No stream may live for long enough to be suspected.
             State::Resting | State::Open { .. } if !differ.is_empty() => self.relist(now),
             State::Resting | State::List { .. } | State::Open { .. } => {}
         }
     }
 
-    fn look_failed(&mut self, failure: Failure, now: Instant) {
+    fn on_check_failed(&mut self, failure: Failure, now: Instant) {
         let wait = match failure {
-            // It is the probe that ends the outage, so it is wanted whatever the stream says.
+            // It is the probe that ends the outage, so it is made whatever the stream reports.
             Failure::Server => Duration::ZERO,
             Failure::Busy(wish) => self.backoff.failed(now).max(wish),
-            // A list is refused, too, or tells what is there.
+            // A list is refused, too, or finds what is there.
             Failure::Object if matches!(self.state, State::Open { .. } | State::Resting) => {
                 let wait = self.backoff.failed(now);
                 return self.relist(now + wait);
             }
-            // The next look will tell.
+            // The next check will tell.
             Failure::Gone | Failure::Object => return,
         };
-        (self.next_check, self.check_failed) = (now + wait, true);
+        self.next_check = now + wait;
+        self.check_failed = true;
     }
 
     fn ended(&mut self, now: Instant) {
@@ -411,21 +427,18 @@ impl ListWatch {
             return;
         };
         if self.missed_changes.is_some() {
-            // There was no time left to clear it.
+            // It had no time left to deliver them.
             let wait = self.backoff.immediate_retry_once(now);
             return self.relist(now + wait);
         }
-        let (at, failed) = (
-            at.clone(),
-            now.saturating_duration_since(*since) < MIN_WATCH_LIFETIME,
-        );
-        let wait = match failed {
-            true => self.reopens.immediate_retry_once(now),
-            false => Duration::ZERO,
-        };
-        if !failed {
+        let at = at.clone();
+        let failed = now.saturating_duration_since(*since) < MIN_WATCH_LIFETIME;
+        let wait = if failed {
+            self.reopens.immediate_retry_once(now)
+        } else {
             self.backoff.reset();
-        }
+            Duration::ZERO
+        };
         self.state = State::Open {
             at,
             due: now + wait,
@@ -436,7 +449,7 @@ impl ListWatch {
     fn failed(&mut self, failure: Failure, now: Instant) -> bool {
         let streaming = matches!(self.state, State::Streaming { .. });
         let wait = match failure {
-            // Whatever state wants the request wants it still.
+            // The state wants the same request still.
             Failure::Server => {
                 self.ended(now);
                 self.put_off(now);
@@ -457,16 +470,19 @@ impl ListWatch {
         streaming
     }
 
-    /// The request that has failed is made again, no sooner than this.
+    /// Makes the request that has failed again, no sooner than this.
     fn put_off(&mut self, until: Instant) {
         match &mut self.state {
             State::List { due } => *due = until.max(*due),
-            State::Open { due, failed, .. } => (*due, *failed) = (until.max(*due), true),
+            State::Open { due, failed, .. } => {
+                *due = until.max(*due);
+                *failed = true;
+            }
             State::Streaming { .. } | State::Resting => {}
         }
     }
 
-    /// Wants a list by then, whatever was under way.
+    /// Asks for a list by then, whatever is under way.
     pub fn relist(&mut self, due: Instant) {
         self.missed_changes = None;
         self.state = State::List { due };

@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const AWAY: &str = "the API server is away: published files stay";
+const AWAY: &str = "the API server is away; trying again";
 const BACK: &str = "the API server answers again";
 const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 

@@ -12,9 +12,9 @@ use crate::scene::Scene;
 use std::fs;
 use std::time::{Duration, Instant};
 
-const AWAY: &str = "the API server is away: published files stay";
+const AWAY: &str = "the API server is away; trying again";
 const BACK: &str = "the API server answers again";
-const NOT_NOW: &str = "the API server cannot answer now: published files stay";
+const NOT_NOW: &str = "the API server cannot answer now; trying again";
 /// A request is bounded by 5 s; a busy machine has its own.
 const BOUND: Duration = Duration::from_secs(7);
 /// A watch is over, and a list will tell.
