@@ -172,7 +172,7 @@ fn read_roots(path: &Path) -> io::Result<RootCertStore> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     for (line, error) in broken {
-        let (message, file) = ("a CA certificate is broken: it is left out", path.display());
+        let (message, file) = ("invalid CA certificate; ignoring it", path.display());
         warn!(file:% = file, line, error:% = error; "{message}");
     }
     Ok(roots)

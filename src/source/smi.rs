@@ -245,7 +245,7 @@ impl Smi {
     fn say_absent(&mut self, absent: bool) {
         if absent && !self.said_absent {
             info!(group = self.target.group;
-                "no TrafficSplits are served here: the ConfigMaps' own weights stand");
+                "the API server does not serve TrafficSplits; using the weights in the ConfigMaps");
         }
         self.said_absent |= absent;
     }

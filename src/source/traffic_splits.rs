@@ -86,7 +86,7 @@ impl TrafficSplitStore {
             Event::Replaced(objects) => {
                 if let (false, true, Some(name)) = (self.known, objects.is_empty(), &self.name) {
                     info!(trafficsplit = format!("{}/{name}", self.namespace);
-                        "a TrafficSplit is not there: the ConfigMaps' own weights stand");
+                        "TrafficSplit not found; using the weights in the ConfigMaps");
                 }
                 self.known = true;
                 let listed: Vec<String> = objects.iter().map(|o| o.name.clone()).collect();
@@ -127,9 +127,9 @@ impl TrafficSplitStore {
         // A list tells again what is known.
         let known = self.held.get(&object.name);
         let known = known.is_some_and(|held| held.version == object.version);
-        if let (Err(reason), false) = (&split, known) {
-            warn!(trafficsplit:% = name, resource_version:% = object.version.resource_version, reason;
-                "a TrafficSplit is not applied: the ConfigMaps' own weights stand");
+        if let (Err(error), false) = (&split, known) {
+            warn!(trafficsplit:% = name, resource_version:% = object.version.resource_version, error;
+                "TrafficSplit cannot be applied; using the weights in the ConfigMaps");
         }
         self.held.insert(
             object.name,
@@ -146,7 +146,7 @@ impl TrafficSplitStore {
         for (name, held) in &mut self.held {
             if gone(name) && held.expires_at.is_none() {
                 info!(trafficsplit = format!("{}/{name}", self.namespace);
-                    "a TrafficSplit is gone: its weights stay for 10 s");
+                    "TrafficSplit deleted; keeping its weights for 10 s");
                 held.expires_at = Some(now + DELETION_GRACE);
             }
         }
@@ -164,7 +164,7 @@ impl TrafficSplitStore {
             let stays = held.expires_at.is_none_or(|at| now < at);
             if !stays {
                 warn!(trafficsplit = format!("{}/{name}", self.namespace);
-                    "a TrafficSplit stays gone: the ConfigMaps' own weights stand again");
+                    "TrafficSplit still deleted; restoring the weights in the ConfigMaps");
             }
             stays
         });

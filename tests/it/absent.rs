@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const OWN: &str = "no word of the TrafficSplits yet: the ConfigMaps' own weights go out";
 const STAYS: &str = "no word of the TrafficSplits yet: what is published stays";
-const GONE: &str = "a TrafficSplit stays gone: the ConfigMaps' own weights stand again";
+const GONE: &str = "TrafficSplit still deleted; restoring the weights in the ConfigMaps";
 /// A deleted split counts so long, and nothing goes out so long for want of a word.
 const TEN: Duration = Duration::from_secs(10);
 
@@ -36,7 +36,7 @@ fn a_split_that_is_not_there_leaves_the_own_weights_and_counts_once_it_is() {
     let process = setup.start(&FOLLOW);
     setup.until_weights([100, 0]);
     assert!(started.elapsed() < TEN, "absent is not unknown");
-    process.wait_for_line("a TrafficSplit is not there: the ConfigMaps' own weights stand");
+    process.wait_for_line("TrafficSplit not found; using the weights in the ConfigMaps");
     setup.split([60, 40]);
     setup.until_weights([60, 40]);
     assert!(!process.stop().stderr.contains(" WARN "));
@@ -45,7 +45,7 @@ fn a_split_that_is_not_there_leaves_the_own_weights_and_counts_once_it_is() {
 #[test]
 fn a_deleted_split_counts_for_10_s_more_and_on_if_it_is_back_by_then() {
     let (setup, process) = weighed();
-    let gone = "a TrafficSplit is gone: its weights stay for 10 s";
+    let gone = "TrafficSplit deleted; keeping its weights for 10 s";
     setup.server.delete("TrafficSplit", "podinfo");
     process.wait_for_line(gone);
     setup.split([60, 40]);
@@ -150,7 +150,7 @@ fn a_definition_that_comes_later_is_found_and_its_splits_count() {
         let process = setup.start(&flags);
         setup.until_weights([100, 0]);
         assert!(started.elapsed() < TEN, "absent is not unknown");
-        process.wait_for_line("no TrafficSplits are served here");
+        process.wait_for_line("the API server does not serve TrafficSplits");
         setup
             .server
             .wait_for_requests("looks for the group", 3, |r| r.path() == GROUP);
@@ -161,7 +161,8 @@ fn a_definition_that_comes_later_is_found_and_its_splits_count() {
         setup.until_weights([60, 40]);
         let said = process.stop().stderr;
         assert_eq!(
-            said.matches("no TrafficSplits are served here").count(),
+            said.matches("the API server does not serve TrafficSplits")
+                .count(),
             1,
             "{said}"
         );
@@ -181,7 +182,7 @@ fn a_group_that_vanishes_for_a_moment_is_not_believed() {
     setup.split([50, 50]);
     setup.until_weights([50, 50]);
     let stderr = process.stop().stderr;
-    assert!(!stderr.contains("is gone"), "{stderr}");
+    assert!(!stderr.contains("deleted"), "{stderr}");
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn a_group_that_stays_away_takes_its_splits_with_it() {
     let gone = Instant::now();
     setup.fail_next(usize::MAX, unserved(), about_splits);
     setup.server.end_watches();
-    process.wait_for_line("a TrafficSplit is gone: its weights stay for 10 s");
+    process.wait_for_line("TrafficSplit deleted; keeping its weights for 10 s");
     assert_eq!(
         setup.server.count_requests(|r| r.path() == GROUP),
         3,

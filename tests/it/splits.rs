@@ -145,7 +145,7 @@ fn is_not_applied(spoil: impl Fn(Value) -> Value, reason: &str) {
         .server
         .apply(spoil(split_of("podinfo", "podinfo", [50, 50])));
     setup.until_weights([100, 0]);
-    let warning = process.wait_for_line("a TrafficSplit is not applied");
+    let warning = process.wait_for_line("TrafficSplit cannot be applied");
     for part in [" WARN ", "default/podinfo", reason, &version] {
         assert!(warning.contains(part), "{part}: {warning}");
     }

@@ -91,7 +91,7 @@ fn a_broken_certificate_is_left_out_and_its_place_is_told() {
         ] {
             let said = trusts(&setup, &bundle);
             let want = format!(
-                "a CA certificate is broken: it is left out file={} line={line} ",
+                "invalid CA certificate; ignoring it file={} line={line} ",
                 setup.path("given.crt")
             );
             assert!(said.contains(&want), "{want}: {said}");

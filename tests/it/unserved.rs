@@ -10,7 +10,7 @@ use crate::setup::Setup;
 use crate::weights::{FILE, GROUP, about_splits, routes, routes_of, split_of, unserved};
 use std::time::{Duration, Instant};
 
-const GONE: &str = "a TrafficSplit is gone: its weights stay for 10 s";
+const GONE: &str = "TrafficSplit deleted; keeping its weights for 10 s";
 /// A split that is gone counts for so long.
 const TEN: Duration = Duration::from_secs(10);
 const VERSIONS: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
@@ -78,7 +78,7 @@ fn a_group_that_only_another_server_knows_is_not_taken_from_an_open_stream() {
     setup.until_weights([50, 50]);
     let said = process.stop().stderr;
     assert_eq!(said.matches(GONE).count(), 1, "{said}");
-    assert!(!said.contains("stays gone"), "{said}");
+    assert!(!said.contains("still deleted"), "{said}");
 }
 
 /// The definition and its split are gone, and anew once that is believed: in time.
@@ -140,7 +140,7 @@ fn polling_notices_that_the_definition_is_gone() {
     for more in [&[][..], &["-trafficsplit-api-version=v1alpha2"]] {
         let (setup, process) = polling(more);
         setup.server.serve_splits(&[]);
-        process.wait_for_line("a TrafficSplit stays gone");
+        process.wait_for_line("TrafficSplit still deleted");
         setup.until_weights([100, 0]);
     }
 }
