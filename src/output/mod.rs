@@ -208,8 +208,8 @@ impl Output {
                 }
                 // `-onetime` ends right after this.
                 let published = match once {
-                    true => publisher.publish(set),
-                    false => publisher.publish_now(set),
+                    true => publisher.publish_durably(set),
+                    false => publisher.publish(set),
                 };
                 match published {
                     Ok(published) => {

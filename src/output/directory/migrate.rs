@@ -5,10 +5,11 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use super::OutputDirectory;
+use super::active::ActiveSet;
 use super::layout::{CURRENT, target};
 use super::provenance::{Source, unknown};
-use super::publish::{Staged, ordered};
-use super::{Active, OutputDirectory};
+use super::stage::{Staged, ordered};
 use crate::error::Error;
 use crate::output::disk::{failed, is_unsupported, reason};
 use crate::snapshot::FileName;
@@ -24,7 +25,7 @@ impl OutputDirectory {
     /// 4. Replace file after file by a link to the same content.
     pub(super) fn adopt(&mut self) -> Result<(), Error> {
         if self.end_takeover()? {
-            self.foreign = false;
+            self.has_foreign_files = false;
             return self.watch();
         }
         let is_dir = self.is_dir(&self.at.current)?;
@@ -36,21 +37,21 @@ impl OutputDirectory {
 
         // 1.
         let mut staged = self.begin();
-        let taken = self.take(&from, &mut staged);
+        let taken = self.copy_existing(&from, &mut staged);
 
         // 2. In this order a cut is told from a publish that was cut.
-        if let Err(error) = taken.and_then(|()| self.step(&mut staged)) {
-            self.undo(&staged);
+        if let Err(error) = taken.and_then(|()| self.rename_next(&mut staged)) {
+            self.discard_staged(&staged);
             return Err(error);
         }
-        self.whole = Some(staged.number);
+        self.last_durable = Some(staged.number);
         let mut make_durable = || {
             self.disk.sync(&self.held.sets, &self.at.sets)?;
-            self.step(&mut staged)?;
+            self.rename_next(&mut staged)?;
             self.disk.sync(&self.held.sets, &self.at.sets)
         };
         if let Err(error) = make_durable() {
-            self.unlink_all(&staged);
+            self.unlink_unused(&staged);
             return Err(error);
         }
         self.visible = Some(staged.number);
@@ -60,7 +61,7 @@ impl OutputDirectory {
             self.disk.ensure_dir(&self.at.current)?; // It may have been closed to others.
             self.retire_live()?;
             let live = self.at.live.clone();
-            self.put(CURRENT, &live)?;
+            self.replace_with_link(CURRENT, &live)?;
             match self.disk.exchange(&self.at.live, &self.at.current) {
                 Err(error) if is_unsupported(&error) => self.displace(&staged)?,
                 result => result?,
@@ -71,23 +72,17 @@ impl OutputDirectory {
         for name in ordered(staged.files.keys()) {
             if !self.is_ours(&self.at.live, name.as_str())? {
                 let link = self.at.link(name.as_str());
-                self.put(&target(name.as_str()), &link)?;
+                self.replace_with_link(&target(name.as_str()), &link)?;
             }
         }
         for name in self.links()?.dangling {
             self.disk.unlink(&self.at.link(&name))?;
         }
         self.watch()?;
-        self.foreign = false;
+        self.has_foreign_files = false;
         self.older.remove(&staged.number);
-        self.active = Some(Active {
-            number: staged.number,
-            files: std::mem::take(&mut staged.files),
-            done: true,
-            unsynced: None,
-            owed: Default::default(),
-            current_owed: false,
-        });
+        let files = std::mem::take(&mut staged.files);
+        self.active = Some(ActiveSet::durable(staged.number, files, Default::default()));
         Ok(())
     }
 
@@ -97,7 +92,7 @@ impl OutputDirectory {
         let (current, live) = (self.at.current.clone(), self.at.live.clone());
         for name in ordered(staged.files.keys()) {
             if !self.is_ours(&current, name.as_str())? {
-                self.put(&target(name.as_str()), &current.join(name.as_str()))?;
+                self.replace_with_link(&target(name.as_str()), &current.join(name.as_str()))?;
             }
         }
         let link = self.temporary(CURRENT)?;
@@ -132,7 +127,7 @@ impl OutputDirectory {
         }
         let Some(active) = self
             .visible_set(None)?
-            .filter(|active| active.owed.is_empty())
+            .filter(|active| active.spoiled.is_empty())
         else {
             return Ok(false);
         };
@@ -169,10 +164,10 @@ impl OutputDirectory {
     }
 
     // Synced, but not committed.
-    fn take(&mut self, from: &Path, staged: &mut Staged) -> Result<(), Error> {
+    fn copy_existing(&mut self, from: &Path, staged: &mut Staged) -> Result<(), Error> {
         let dir = self.make_set(staged.number)?;
         // A file that replaces one of ours keeps that one's origin: its key is still somebody's.
-        let known = match self.whole {
+        let known = match self.last_durable {
             Some(number) => self.sources_of(number)?.unwrap_or_default(),
             None => Default::default(),
         };
@@ -181,7 +176,7 @@ impl OutputDirectory {
             let Some(key) = FileName::new(&name) else {
                 continue;
             };
-            if self.visible > self.whole && self.is_ours(from, &name)? {
+            if self.visible > self.last_durable && self.is_ours(from, &name)? {
                 continue;
             }
             let source = from.join(&name);
@@ -215,7 +210,7 @@ impl OutputDirectory {
     }
 
     // A link to `target` in the place of what is at `onto`.
-    pub(super) fn put(&mut self, target: &str, onto: &Path) -> Result<(), Error> {
+    pub(super) fn replace_with_link(&mut self, target: &str, onto: &Path) -> Result<(), Error> {
         let link = self.temporary(target)?;
         let put = self.disk.rename(&link, onto);
         if put.is_err() {

@@ -1,358 +1,277 @@
-//! One publish, from the plan to the sync: steps 2 to 8 of `OutputDirectory::publish_now`. Owns: their
-//! order, and taking back what was not committed. Must not: decide whether to publish.
+//! One publish, step by step. Owns: the order of its steps, and when the disk is synced.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
-use super::layout::{CURRENT, LAST_RANK, rank, target};
-use super::provenance::{self, Source, Sources};
-use super::{Active, OLDER, OutputDirectory, Plan, Published};
+use super::active::{ActiveSet, State};
+use super::provenance::Source;
+use super::stage::{Staged, ordered};
+use super::{OLDER, OutputDirectory, Published};
 use crate::error::Error;
 use crate::gather;
-use crate::output::disk::{failed, hash_of, reason};
-use crate::snapshot::{File, FileName, Snapshot};
+use crate::output::disk::{Fs, hash_of, stamp_of};
+use crate::snapshot::{Bytes, FileName, Snapshot};
 
-/// So many keys get a link ahead: a first set has them all, later ones change few.
-const LIKELY: usize = 4;
+/// Larger texts are not kept in memory just for the next comparison.
+const MAX_KEPT_BYTES: usize = 64 << 10;
 
-/// What a publish has made so far.
-#[derive(Default)]
-pub struct Staged {
-    pub number: u64,
-    pub files: Sources,
-    /// To be synced: what was written, and what was carried over before it was.
-    pub unsynced: BTreeSet<FileName>,
-    /// Links made for new keys.
-    links: Vec<PathBuf>,
-    /// Temporary links and what each replaces: `active`, the changed keys, `current`.
-    renames: VecDeque<(PathBuf, PathBuf)>,
+/// How the desired set differs from the active one.
+pub struct Plan {
+    /// The files to be written and announced, by name.
+    pub changed: Vec<FileName>,
+    /// The files to be removed.
+    removed: Vec<FileName>,
+    /// Whether `.live` may have links of which the active set does not tell, as it does after an error
+    /// or in the run after a kill.
+    strays: bool,
+    /// Whether `current` is announced: not if the same contents only came from elsewhere.
+    pub current: bool,
 }
 
 impl OutputDirectory {
-    /// Steps 2 to 7.
-    pub(super) fn replace(
-        &mut self,
-        desired: &Snapshot,
-        mut plan: Plan,
-    ) -> Result<Published, Error> {
-        let mut staged = match self.commit(desired, &plan) {
-            Err(error) if is_full(&error) => {
-                self.sweep(0)?;
-                self.commit(desired, &plan)?
-            }
-            result => result?,
+    /// Makes `desired` what Envoy finds, in one step; the only other outcome is what was there
+    /// before. Returns `None` if that is so already, and nothing was written. After an error the same
+    /// call may be made again at any time: it finds out what is left to do.
+    ///
+    /// 1. Compare with the active set, on disk; stop if nothing differs.
+    /// 2. Write the new set aside: unchanged files as hard links, if the active set was announced.
+    /// 3. Link new keys (dangling yet) and make all temporary links: only renames follow.
+    /// 4. Commit: rename onto `active`.
+    /// 5. Notify: rename a fresh link over each changed key, then `current`.
+    /// 6. Prune: unlink keys that are gone.
+    /// 7. Sweep old sets.
+    /// 8. Later, in [`OutputDirectory::make_durable`]: sync what is new, then rename onto `done`.
+    /// 9. Later still, in [`OutputDirectory::prepare`]: make what the next one would make in 2 and 3.
+    pub fn publish(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
+        self.make_good()?;
+        // 1.
+        let Some(plan) = self.compare(desired) else {
+            self.needs_recheck = false;
+            return Ok(None);
         };
-        let committed = Instant::now();
-        let (number, files) = (staged.number, std::mem::take(&mut staged.files));
-        // What can be carried over from a set is known once it is done, not before.
-        let old = self.active.replace(Active {
+        let mut staged = self.staged(|directory, staged| {
+            directory.write_set(desired, &plan, staged)?; // 2.
+            directory.make_links(&plan, staged)?; // 3.
+            directory.commit(staged) // 4.
+        })?;
+        let (number, committed) = (staged.number, Instant::now());
+        self.activate(&mut staged, &plan);
+        self.notify(&plan, &mut staged)?; // 5.
+        let removed = self.prune(&plan)?; // 6.
+        self.announced(staged);
+        let unswept = self.sweep(OLDER).err(); // 7.
+        self.needs_recheck = unswept.is_some();
+        Ok(Some(Published {
             number,
-            files,
-            done: false,
-            unsynced: None,
-            owed: gather(plan.changed.iter().cloned()),
-            current_owed: plan.current,
+            changed: plan.changed,
+            removed,
+            committed,
+            unswept,
+        }))
+    }
+
+    /// Publishes `desired` and syncs it, for a caller that ends right after this.
+    pub fn publish_durably(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
+        let published = self.publish(desired)?;
+        self.make_durable()?;
+        Ok(published)
+    }
+
+    /// Looks again at a directory that an error has left half done, and makes files of other programs
+    /// a set. Until the publish has come to its end, an error leaves it half done again.
+    fn make_good(&mut self) -> Result<(), Error> {
+        if self.needs_recheck || !self.is_held()? {
+            self.check()?;
+        }
+        self.needs_recheck = true;
+        if self.has_foreign_files {
+            self.adopt()?;
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, desired: &Snapshot) -> Option<Plan> {
+        let Some(active) = &mut self.active else {
+            return Some(Plan {
+                changed: desired.keys().cloned().collect(),
+                removed: Vec::new(),
+                strays: true,
+                current: true,
+            });
+        };
+        let dir = self.at.set(active.number);
+        let mut changed = Vec::new();
+        let mut moved = false;
+        for (name, file) in desired {
+            let owed = active.owes(name);
+            if let Some(source) = active.files.get_mut(name)
+                && !owed
+                && source.is_same(&self.disk, &dir.join(name.as_str()), &file.bytes)
+            {
+                moved |= source.origin.object != file.origin.object;
+            } else {
+                changed.push(name.clone());
+            }
+        }
+        let gone = |name: &&FileName| !desired.contains_key(*name);
+        let removed: Vec<_> = active.files.keys().filter(gone).cloned().collect();
+        let current = active.owes_current() || !changed.is_empty() || !removed.is_empty();
+        let strays = !active.is_announced();
+        (current || moved || strays).then_some(Plan {
+            changed,
+            removed,
+            strays,
+            current,
+        })
+    }
+
+    fn commit(&mut self, staged: &mut Staged) -> Result<(), Error> {
+        self.rename_next(staged)
+    }
+
+    /// Takes note that what was staged is what Envoy finds. What can be carried over from it is known
+    /// once it is announced, not before.
+    fn activate(&mut self, staged: &mut Staged, plan: &Plan) {
+        let old = self.active.replace(ActiveSet {
+            number: staged.number,
+            files: std::mem::take(&mut staged.files),
+            spoiled: Default::default(),
+            state: State::Announcing {
+                left: gather(plan.changed.iter().cloned()),
+                current: plan.current,
+            },
         });
-        let trusted = old.as_ref().is_some_and(Active::is_intact);
         if let Some(old) = old {
             self.older
                 .insert(old.number, old.files.into_keys().collect());
         }
-        (self.visible, self.retreated) = (Some(number), false);
+        (self.visible, self.rolled_back) = (Some(staged.number), false);
         self.last_changed.clone_from(&plan.changed);
-
-        if let Err(error) = self.notify(&mut plan, trusted, &mut staged) {
-            self.unlink_all(&staged);
-            return Err(error);
-        }
-
-        // 7.
-        let unswept = self.sweep(OLDER).err();
-        Ok(Published {
-            number,
-            changed: plan.changed,
-            removed: plan.removed,
-            committed,
-            unswept,
-        })
     }
 
-    /// Nothing yet, under a number that was never used.
-    pub(super) fn begin(&mut self) -> Staged {
-        let number = self.next_set;
-        self.next_set += 1;
-        Staged {
-            number,
-            ..Staged::default()
-        }
-    }
-
-    /// The directory of a new set.
-    pub(super) fn make_set(&mut self, number: u64) -> Result<PathBuf, Error> {
-        let dir = self.at.set(number);
-        if self.prepared_set.take() != Some(number) {
-            self.disk.create_dir(&dir)?;
-        }
-        Ok(dir)
-    }
-
-    // Steps 2 to 4, or nothing.
-    fn commit(&mut self, desired: &Snapshot, plan: &Plan) -> Result<Staged, Error> {
-        let mut staged = self.begin();
-        let committed = self
-            .stage(desired, plan, &mut staged)
-            .and_then(|()| self.step(&mut staged));
-        if let Err(error) = committed {
-            self.undo(&staged);
-            return Err(error);
-        }
-        Ok(staged)
-    }
-
-    // Steps 2 and 3.
-    fn stage(&mut self, desired: &Snapshot, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
-        // 2. A copy is made where linking fails: of the desired bytes, which are the same.
-        let dir = self.make_set(staged.number)?;
-        let active = self.active.as_ref().filter(|active| active.is_intact());
-        let old = active.map(|active| self.at.set(active.number));
-        let unsynced = active
-            .and_then(|active| active.unsynced.clone())
-            .unwrap_or_default();
-        for (name, File { bytes, origin }) in desired {
-            let path = dir.join(name.as_str());
-            let kept = old
-                .as_ref()
-                .filter(|_| plan.changed.binary_search(name).is_err());
-            let linked =
-                kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
-            if !linked {
-                self.write(&path, bytes)?;
-            }
-            if !linked || unsynced.contains(name) {
-                staged.unsynced.insert(name.clone());
-            }
-            let carried = active.and_then(|active| active.files.get(name));
-            let carried = carried.filter(|_| linked);
-            let source = Source {
-                origin: origin.clone(),
-                size: bytes.len() as u64,
-                hash: carried.map_or_else(|| Some(hash_of(bytes)), |source| source.hash),
-                seen: carried.and_then(|source| source.seen.clone()),
-                // The new link has changed the file's ctime.
-                intact: None,
-            };
-            staged.files.insert(name.clone(), source);
-        }
-        self.write_sources(staged)?;
-
-        // 3.
-        for name in &plan.changed {
-            let known = self
-                .active
-                .as_ref()
-                .is_some_and(|old| old.files.contains_key(name));
-            if known {
-                continue;
-            }
-            staged.links.extend(self.link_key(name)?);
-        }
-        let number = staged.number.to_string();
-        self.plan_rename(staged, &number, self.at.active.clone())?;
+    fn notify(&mut self, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
+        // The renames were planned in this order.
         for name in ordered(&plan.changed) {
-            let onto = self.at.link(name.as_str());
-            self.plan_rename(staged, &target(name.as_str()), onto)?;
-        }
-        if plan.current {
-            self.plan_rename(staged, CURRENT, self.at.current.clone())?;
-        }
-        Ok(())
-    }
-
-    /// The link of a key; `None` where something stands already: ours, or foreign and replaced in
-    /// step 5.
-    pub(super) fn link_key(&self, name: &FileName) -> Result<Option<PathBuf>, Error> {
-        let link = self.at.link(name.as_str());
-        match self.disk.symlink(&target(name.as_str()), &link) {
-            Ok(()) => Ok(Some(link)),
-            Err(error) if reason(&error) == Some(ErrorKind::AlreadyExists) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let file = self.disk.create(path)?;
-        self.disk.write(&file, path, bytes)
-    }
-
-    /// `N.sources` of what is staged.
-    pub(super) fn write_sources(&self, staged: &Staged) -> Result<(), Error> {
-        let path = self.at.sources(staged.number);
-        match provenance::encode(&staged.files) {
-            Ok(text) => self.write(&path, &text),
-            Err(error) => Err(failed("write", &path, error.into())),
-        }
-    }
-
-    /// A temporary link to `target`, for a later step.
-    pub(super) fn plan_rename(
-        &mut self,
-        staged: &mut Staged,
-        target: &str,
-        onto: PathBuf,
-    ) -> Result<(), Error> {
-        let link = self.temporary(target)?;
-        staged.renames.push_back((link, onto));
-        Ok(())
-    }
-
-    /// A link to `target` under a name of its own.
-    pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
-        if let Some(at) = self.prepared_links.iter().position(|(to, _)| to == target) {
-            return Ok(self.prepared_links.swap_remove(at).1);
-        }
-        self.next_link += 1;
-        let link = self.at.links.join(self.next_link.to_string());
-        self.disk.symlink(target, &link)?;
-        Ok(link)
-    }
-
-    /// The next of the renames.
-    pub(super) fn step(&self, staged: &mut Staged) -> Result<(), Error> {
-        if let Some((link, onto)) = staged.renames.front() {
-            self.disk.rename(link, onto)?;
-            staged.renames.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Takes back what was staged, as far as the disk lets us; the next survey does the rest.
-    pub(super) fn undo(&self, staged: &Staged) {
-        self.unlink_all(staged);
-        for link in &staged.links {
-            let _ = self.disk.unlink(link);
-        }
-        // A rename that failed may have happened, on a network's disk.
-        if let Ok(visible) = self.numbered(&self.at.active)
-            && visible != Some(staged.number)
-        {
-            let names: Vec<_> = staged.files.keys().cloned().collect();
-            let _ = self.remove_set(staged.number, &names);
-        }
-    }
-
-    /// The temporary links that were not used.
-    pub(super) fn unlink_all(&self, staged: &Staged) {
-        for (link, _) in &staged.renames {
-            let _ = self.disk.unlink(link);
-        }
-    }
-
-    // Steps 5 and 6.
-    fn notify(&mut self, plan: &mut Plan, trusted: bool, staged: &mut Staged) -> Result<(), Error> {
-        // 5. The order is that of `stage`.
-        for name in ordered(&plan.changed) {
-            self.step(staged)?;
-            if let Some(active) = &mut self.active {
-                active.owed.remove(name);
+            self.rename_next_or_discard(staged)?;
+            if let Some(State::Announcing { left, .. }) = self.state() {
+                left.remove(name);
             }
         }
         if plan.current {
-            self.step(staged)?;
+            self.rename_next_or_discard(staged)?;
         }
-        if let Some(active) = &mut self.active {
-            active.current_owed = false;
+        if let Some(State::Announcing { current, .. }) = self.state() {
+            *current = false;
         }
+        Ok(())
+    }
 
-        // 6. After an error, or another life, there may be more than the plan knew of.
-        for name in &plan.removed {
+    fn rename_next_or_discard(&self, staged: &mut Staged) -> Result<(), Error> {
+        let renamed = self.rename_next(staged);
+        if renamed.is_err() {
+            self.unlink_unused(staged);
+        }
+        renamed
+    }
+
+    /// Returns the names of all files that are gone.
+    fn prune(&self, plan: &Plan) -> Result<Vec<FileName>, Error> {
+        let mut removed = plan.removed.clone();
+        for name in &removed {
             self.disk.unlink(&self.at.link(name.as_str()))?;
         }
-        if !trusted {
-            plan.removed.extend(self.unlink_strays()?);
+        if plan.strays {
+            removed.extend(self.unlink_strays()?);
         }
+        Ok(removed)
+    }
 
-        if let Some(active) = &mut self.active {
-            active.unsynced = Some(std::mem::take(&mut staged.unsynced));
+    fn announced(&mut self, staged: Staged) {
+        if let Some(state) = self.state() {
+            let unsynced = staged.unsynced;
+            *state = State::Announced { unsynced };
+        }
+    }
+
+    fn state(&mut self) -> Option<&mut State> {
+        self.active.as_mut().map(|active| &mut active.state)
+    }
+
+    /// Removes all but `keep` older sets. What `active` or `done` names stays.
+    pub(super) fn sweep(&mut self, keep: usize) -> Result<(), Error> {
+        let mut numbers: Vec<_> = self.older.keys().copied().collect();
+        numbers.truncate(numbers.len().saturating_sub(keep));
+        for number in numbers {
+            if Some(number) != self.visible && Some(number) != self.last_durable {
+                self.remove_set(number, self.older.get(&number).map_or(&[], Vec::as_slice))?;
+                self.older.remove(&number);
+            }
         }
         Ok(())
     }
 
-    // Step 8.
-    /// Puts on stable storage what was published since the last call; nothing, if nothing was. It
-    /// takes longer than all else, and Envoy does not wait for it. After a power loss before its
+    /// Puts on stable storage what was published since the last call; nothing, if nothing was (step 8).
+    /// This takes longer than all else, and Envoy does not wait for it. After a power loss before its
     /// end, the set does not count as whole.
     pub fn make_durable(&mut self) -> Result<(), Error> {
         let Some((number, unsynced)) = self
             .active
             .as_ref()
-            .and_then(|active| Some((active.number, active.unsynced.as_ref()?)))
+            .and_then(|active| Some((active.number, active.unsynced()?)))
         else {
             return Ok(());
         };
         let dir = self.at.set(number);
-        let files = unsynced.iter().map(|name| dir.join(name.as_str()));
+        let files = unsynced
+            .iter()
+            .map(|name: &FileName| dir.join(name.as_str()));
         for path in files.chain([self.at.sources(number), dir.clone()]) {
             self.disk.sync(&self.disk.open(&path)?, &path)?;
         }
         self.disk.sync(&self.held.sets, &self.at.sets)?;
         let done = self.at.done.clone();
-        self.put(&number.to_string(), &done)?;
-        self.whole = Some(number);
+        self.replace_with_link(&number.to_string(), &done)?;
+        self.last_durable = Some(number);
         self.disk.sync(&self.held.sets, &self.at.sets)?;
-        if let Some(active) = &mut self.active {
-            (active.done, active.unsynced) = (true, None);
+        if let Some(state) = self.state() {
+            *state = State::Durable;
         }
         // The set that was done before may go now; if it does not, the next publish tells of it.
         let _ = self.sweep(OLDER);
         Ok(())
     }
 
-    // Step 9.
     /// Makes what the next publish will need, while Envoy does not wait for it: a busy disk takes
-    /// its time for each new name. What fails here is made, or told, by the next publish.
+    /// its time for each new name (step 9). What fails here is made, or reported, by the next publish.
     pub fn prepare(&mut self) {
-        if self.active.as_ref().is_some_and(|active| active.done) && !self.suspect {
-            self.suspect = self.make_ahead().is_err();
+        if self.active.as_ref().is_some_and(ActiveSet::is_durable) && !self.needs_recheck {
+            self.needs_recheck = self.make_ahead().is_err();
         }
-    }
-
-    fn make_ahead(&mut self) -> Result<(), Error> {
-        let number = self.next_set;
-        self.make_set(number)?;
-        self.prepared_set = Some(number);
-        let last_changed = self.last_changed.iter().take(LIKELY);
-        let mut targets: Vec<_> = last_changed.map(|name| target(name.as_str())).collect();
-        targets.extend([number.to_string(), CURRENT.to_owned()]);
-        let mut prepared_links = Vec::new();
-        for (target, link) in std::mem::take(&mut self.prepared_links) {
-            match targets.iter().position(|wanted| *wanted == target) {
-                Some(at) => {
-                    targets.swap_remove(at);
-                    prepared_links.push((target, link));
-                }
-                None => self.disk.unlink(&link)?,
-            }
-        }
-        for target in targets {
-            let link = self.temporary(&target)?;
-            prepared_links.push((target, link));
-        }
-        self.prepared_links = prepared_links;
-        Ok(())
     }
 }
 
-/// As they are announced.
-pub fn ordered<'a>(names: impl IntoIterator<Item = &'a FileName>) -> Vec<&'a FileName> {
-    let names: Vec<_> = names.into_iter().collect();
-    let ranked = |at| names.iter().copied().filter(move |name| rank(name) == at);
-    (0..=LAST_RANK).flat_map(ranked).collect()
-}
-
-/// No space, or none for us.
-pub fn is_full(error: &Error) -> bool {
-    use ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(reason(error), Some(StorageFull | QuotaExceeded))
+impl Source {
+    /// Returns whether the file is exactly `bytes`. It is read, unless it is what it was when it was
+    /// read last.
+    fn is_same(&mut self, disk: &Fs, path: &Path, bytes: &Bytes) -> bool {
+        // The stamp is taken before the file is read, so that a write in between shows the next time.
+        let found = disk.lstat(path).ok().flatten();
+        let stamp = found.as_ref().map(stamp_of);
+        if let (Some(now), Some((read, then))) = (&stamp, &self.seen)
+            && now == then
+            && Rc::ptr_eq(read, bytes)
+        {
+            return true;
+        }
+        let same = disk.same(path, bytes);
+        if same && self.hash.is_none() {
+            self.hash = Some(hash_of(bytes));
+        }
+        // A buffer with no other owner is merge output: it is rebuilt on every publish, so keeping it
+        // is pointless.
+        let kept = same && bytes.len() <= MAX_KEPT_BYTES && Rc::strong_count(bytes) > 1;
+        self.seen = stamp.filter(|_| kept).map(|stamp| (bytes.clone(), stamp));
+        same
+    }
 }

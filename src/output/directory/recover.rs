@@ -4,30 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::active::ActiveSet;
 use super::layout::{CURRENT, Layout, number, target};
-use super::provenance::{self, LONGEST_LINE, Source, Sources};
-use super::{Active, Held, OLDER, OutputDirectory};
+use super::sets::FoundSet;
+use super::{Held, OLDER, OutputDirectory};
 use crate::error::Error;
 use crate::gather;
-use crate::output::disk::{Fs, full_stamp_of, inode_of, is_world_readable, reason};
+use crate::output::disk::{Fs, inode_of};
 use crate::output::heartbeat::Heartbeat;
 use crate::snapshot::FileName;
-
-/// A set as it is found.
-struct ObjectVersions {
-    files: Sources,
-    /// Those that are not what was written.
-    spoiled: BTreeSet<FileName>,
-}
-
-impl ObjectVersions {
-    fn is_whole(&self) -> bool {
-        self.spoiled.is_empty()
-    }
-}
 
 /// What stands in `.live`.
 pub struct Links {
@@ -64,13 +51,13 @@ impl OutputDirectory {
             heartbeat: Heartbeat::new(dir),
             active: None,
             visible: None,
-            whole: None,
+            last_durable: None,
             older: Default::default(),
-            foreign: false,
-            retreated: false,
+            has_foreign_files: false,
+            rolled_back: false,
             watched: None,
-            lost: false,
-            suspect: false,
+            lost_watch: false,
+            needs_recheck: false,
             next_set: 1,
             next_link: 0,
             last_changed: Vec::new(),
@@ -90,10 +77,10 @@ impl OutputDirectory {
     // last one that is whole is visible until there is another; nobody is told, and the next publish
     // trusts neither.
     fn roll_back_torn_set(&mut self) -> Result<(), Error> {
-        let (Some(visible), Some(whole)) = (self.visible, self.whole) else {
+        let (Some(visible), Some(whole)) = (self.visible, self.last_durable) else {
             return Ok(());
         };
-        let is_whole = |found: &ObjectVersions| found.is_whole();
+        let is_whole = |found: &FoundSet| found.is_whole();
         if visible <= whole || self.files_of(visible, None)?.as_ref().is_some_and(is_whole) {
             return Ok(());
         }
@@ -102,8 +89,8 @@ impl OutputDirectory {
                 self.link_key(name)?;
             }
             let active = self.at.active.clone();
-            self.put(&whole.to_string(), &active)?;
-            (self.visible, self.retreated) = (Some(whole), true);
+            self.replace_with_link(&whole.to_string(), &active)?;
+            (self.visible, self.rolled_back) = (Some(whole), true);
         }
         Ok(())
     }
@@ -129,7 +116,7 @@ impl OutputDirectory {
     pub(super) fn watch(&mut self) -> Result<(), Error> {
         let found = self.disk.lstat(&self.at.live)?;
         let now = found.filter(Metadata::is_dir).map(|found| inode_of(&found));
-        self.lost |= self.watched.is_some() && now != self.watched;
+        self.lost_watch |= self.watched.is_some() && now != self.watched;
         self.watched = now;
         Ok(())
     }
@@ -158,7 +145,7 @@ impl OutputDirectory {
         }
         // 2. Sets that were not committed.
         self.visible = self.numbered(&self.at.active)?;
-        self.whole = self.numbered(&self.at.done)?;
+        self.last_durable = self.numbered(&self.at.done)?;
         let names = self.disk.list(&self.at.sets)?.unwrap_or_default();
         let stem = |name: &String| number(name.strip_suffix(".sources").unwrap_or(name));
         let numbers: BTreeSet<u64> = gather(names.iter().filter_map(stem));
@@ -170,7 +157,7 @@ impl OutputDirectory {
             if Some(number) == self.prepared_set {
                 continue;
             }
-            if Some(number) > self.visible.max(self.whole) {
+            if Some(number) > self.visible.max(self.last_durable) {
                 self.remove_set(number, &[])?;
             } else {
                 let names = known.remove(&number).unwrap_or_default();
@@ -178,7 +165,7 @@ impl OutputDirectory {
             }
             self.next_set = self.next_set.max(number + 1);
         }
-        let last = self.visible.max(self.whole).unwrap_or(0);
+        let last = self.visible.max(self.last_durable).unwrap_or(0);
         self.next_set = self.next_set.max(last + 1);
         // Every failed publish may have left one more. What cannot go now, a publish will report.
         let _ = self.sweep(OLDER);
@@ -195,10 +182,10 @@ impl OutputDirectory {
         let is_dir = self.is_dir(&self.at.current)?;
         // A set that was committed and never done may be torn: not to be kept for the sake of a
         // foreign file. `adopt` makes a set done before it is active.
-        self.foreign = is_dir || (linked && foreign && self.visible <= self.whole);
+        self.has_foreign_files = is_dir || (linked && foreign && self.visible <= self.last_durable);
         // 4. What may be compared with.
         let active = self.visible_set(before)?;
-        let right = |active: &Active| {
+        let right = |active: &ActiveSet| {
             active
                 .files
                 .keys()
@@ -208,7 +195,7 @@ impl OutputDirectory {
             return Ok(());
         };
         // 5. Links of a set that was never committed lead nowhere.
-        if active.done {
+        if active.is_durable() {
             for name in links {
                 let known =
                     FileName::new(&name).is_some_and(|name| active.files.contains_key(&name));
@@ -259,94 +246,30 @@ impl OutputDirectory {
 
     // The active set, if it is done, or of this life: then it was `before`. Files of it that are not
     // what was written are owed.
-    pub(super) fn visible_set(&self, before: Option<Active>) -> Result<Option<Active>, Error> {
-        let ours = |active: &Active| self.visible == Some(active.number);
+    pub(super) fn visible_set(
+        &self,
+        before: Option<ActiveSet>,
+    ) -> Result<Option<ActiveSet>, Error> {
+        let ours = |active: &ActiveSet| self.visible == Some(active.number);
         let before = before.filter(ours);
-        let known = self.visible == self.whole || before.is_some();
-        let Some(number) = self.visible.filter(|_| known && !self.retreated) else {
+        let known = self.visible == self.last_durable || before.is_some();
+        let Some(number) = self.visible.filter(|_| known && !self.rolled_back) else {
             return Ok(None);
         };
-        let Some(ObjectVersions { files, spoiled }) = self.files_of(number, before.as_ref())?
-        else {
+        let Some(FoundSet { files, spoiled }) = self.files_of(number, before.as_ref())? else {
             return Ok(None);
         };
         Ok(match before {
-            Some(mut active) if !active.done => {
+            Some(mut active) if !active.is_durable() => {
                 active.files = files;
-                active.owed.extend(spoiled);
+                active.spoiled.extend(spoiled);
                 Some(active)
             }
-            _ if self.visible == self.whole => Some(Active {
-                number,
-                files,
-                done: true,
-                unsynced: None,
-                owed: spoiled,
-                current_owed: false,
-            }),
+            _ if self.visible == self.last_durable => {
+                Some(ActiveSet::durable(number, files, spoiled))
+            }
             _ => None,
         })
-    }
-
-    // What is in a set. Of one that was looked at before, what has not changed is not read again.
-    fn files_of(
-        &self,
-        number: u64,
-        before: Option<&Active>,
-    ) -> Result<Option<ObjectVersions>, Error> {
-        let Some(mut files) = self.sources_of(number)? else {
-            return Ok(None);
-        };
-        let dir = self.at.set(number);
-        if !self.is_dir(&dir)? {
-            return Ok(None);
-        }
-        let before = before.filter(|active| active.number == number);
-        let mut spoiled = BTreeSet::new();
-        for (name, source) in &mut files {
-            if let Some(known) = before.and_then(|active| active.files.get(name)) {
-                source.recall(known);
-            }
-            if !self.is_as_written(&dir.join(name.as_str()), source)? {
-                spoiled.insert(name.clone());
-            }
-        }
-        Ok(Some(ObjectVersions { files, spoiled }))
-    }
-
-    // Whether the file has the size, the mode and the bytes that were written. Relabelling, fsGroup
-    // and our own links change its ctime and no byte.
-    fn is_as_written(&self, path: &Path, source: &mut Source) -> Result<bool, Error> {
-        let found = match self.disk.lstat(path)? {
-            Some(found)
-                if found.is_file() && found.len() == source.size && is_world_readable(&found) =>
-            {
-                full_stamp_of(&found)
-            }
-            _ => return Ok(false),
-        };
-        let same = source.intact == Some(found)
-            || source
-                .hash
-                .is_none_or(|hash| self.disk.hash(path) == Some(hash));
-        source.intact = same.then_some(found);
-        Ok(same)
-    }
-
-    /// `N.sources`, if it is as we write it.
-    pub(super) fn sources_of(&self, number: u64) -> Result<Option<Sources>, Error> {
-        let path = self.at.sources(number);
-        let Some(found) = self.disk.lstat(&path)? else {
-            return Ok(None);
-        };
-        // As long as its set's files can make it, however many they are: what is longer is not ours,
-        // and may not fit in memory.
-        let files = self.disk.list(&self.at.set(number))?.unwrap_or_default();
-        if !found.is_file() || found.len() > LONGEST_LINE * (1 + files.len() as u64) {
-            return Ok(None);
-        }
-        let text = self.content(&path, found.len())?;
-        Ok(text.and_then(|text| provenance::decode(&text)))
     }
 
     /// The set that a link names.
@@ -368,28 +291,5 @@ impl OutputDirectory {
             }
         }
         Ok(strays)
-    }
-
-    /// Removes a set; `names` are the files known to be in it.
-    pub(super) fn remove_set(&self, number: u64, names: &[FileName]) -> Result<(), Error> {
-        let dir = self.at.set(number);
-        // What a foreign link leads to is not ours.
-        if !self.is_dir(&dir)? {
-            self.disk.unlink(&dir)?;
-            return self.disk.unlink(&self.at.sources(number));
-        }
-        for name in names {
-            self.disk.remove_all(&dir.join(name.as_str()))?;
-        }
-        match self.disk.remove_dir(&dir) {
-            Err(error) if reason(&error) == Some(ErrorKind::DirectoryNotEmpty) => {
-                for name in self.disk.list(&dir)?.unwrap_or_default() {
-                    self.disk.remove_all(&dir.join(name))?;
-                }
-                self.disk.remove_dir(&dir)?;
-            }
-            result => result?,
-        }
-        self.disk.unlink(&self.at.sources(number))
     }
 }

@@ -30,7 +30,7 @@ impl OutputDirectory {
     pub fn standing(&self) -> Result<Option<Standing>, Error> {
         // What Envoy sees comes first; what is done was synced.
         let mut sets = Vec::new();
-        for number in [self.visible, self.whole].into_iter().flatten() {
+        for number in [self.visible, self.last_durable].into_iter().flatten() {
             if let Some(files) = self.sources_of(number)? {
                 sets.push((number, files));
             }
@@ -77,7 +77,7 @@ impl OutputDirectory {
             return Ok(Some(file(bytes)));
         }
         match self.disk.lstat(&path)? {
-            Some(found) if found.is_file() && self.whole == Some(number) => {
+            Some(found) if found.is_file() && self.last_durable == Some(number) => {
                 Ok(self.content(&path, found.len())?.map(file))
             }
             _ => Ok(None),
@@ -119,7 +119,7 @@ mod tests {
         let dir = temp.path();
         let mut publisher = OutputDirectory::open(dir).unwrap();
         assert!(publisher.standing().unwrap().is_none());
-        publisher.publish(&set(&FILES)).unwrap();
+        publisher.publish_durably(&set(&FILES)).unwrap();
         drop(publisher);
         spoil(dir);
         let publisher = OutputDirectory::open(dir).unwrap();

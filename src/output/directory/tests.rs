@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use super::publish::is_full;
+use super::stage::is_full;
 use super::*;
 use crate::output::disk::{Fault, How};
-use crate::snapshot::{ObjectName, Origin, ResourceVersion};
+use crate::snapshot::{File, ObjectName, Origin, ResourceVersion, Snapshot};
 
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
@@ -146,7 +146,7 @@ fn open(dir: &Path) -> OutputDirectory {
 }
 
 fn publish(publisher: &mut OutputDirectory, text: &str) -> Option<Published> {
-    publisher.publish(&set(text)).unwrap()
+    publisher.publish_durably(&set(text)).unwrap()
 }
 
 /// Links that were renamed into place since the fault was armed, in order.

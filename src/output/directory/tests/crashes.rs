@@ -42,7 +42,7 @@ const SCENARIOS: [Scenario; 10] = [
             publish(&mut open(dir), "a=0 stray=1");
             let mut publisher = open(dir);
             publisher.disk.fault.arm(How::Each("sync", EIO));
-            publisher.publish(&set(OLD)).unwrap_err();
+            publisher.publish_durably(&set(OLD)).unwrap_err();
         },
         warm: &[],
         want: NEW,
@@ -53,7 +53,7 @@ const SCENARIOS: [Scenario; 10] = [
             publish(&mut open(dir), OLD);
             let mut publisher = open(dir);
             publisher.disk.fault.arm(How::KillAt("replace"));
-            publisher.publish(&set("a=3 z=3")).unwrap_err();
+            publisher.publish_durably(&set("a=3 z=3")).unwrap_err();
             assert!(dir.join(".live/z").is_symlink() && !dir.join(".live/z").exists());
         },
         warm: &[],
@@ -116,7 +116,7 @@ fn live(
         let old = seen(dir);
         match free(|| open_to(&fault, how, dir)) {
             Ok(mut publisher) => {
-                let result = publisher.publish(&set(scenario.want));
+                let result = publisher.publish_durably(&set(scenario.want));
                 (fault, old, Some(publisher), result)
             }
             Err(error) => (fault, old, None, Err(error)),
@@ -129,7 +129,7 @@ fn live(
         let old = seen(dir);
         fault.arm(how);
         publisher.prepare();
-        let result = publisher.publish(&set(scenario.want));
+        let result = publisher.publish_durably(&set(scenario.want));
         (fault, old, Some(publisher), result)
     }
 }
@@ -192,7 +192,7 @@ fn a_kill_at_any_call_of_the_recovery_from_any_kill_converges_too() {
                 let fault = Fault::default();
                 let second = free(|| open_to(&fault, How::Kill(m), temp.path()));
                 if let Ok(mut second) = second {
-                    let _ = second.publish(&want);
+                    let _ = second.publish_durably(&want);
                 }
                 whole(temp.path(), &old, &want, &at);
                 publish(&mut open(temp.path()), scenario.want);

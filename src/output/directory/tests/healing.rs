@@ -157,7 +157,7 @@ fn heals_what_others_did_to_the_layout() {
             let dir = temp.path().join("x");
             let want = "rds.yaml=1 cds.yaml=1";
             let mut publisher = open(&dir);
-            publisher.publish_now(&set(want)).unwrap();
+            publisher.publish(&set(want)).unwrap();
             if synced {
                 assert!(!publisher.check().unwrap());
             }
@@ -207,10 +207,10 @@ fn reads_what_is_held_once_and_again_when_somebody_wrote_to_it() {
     let held = want.clone();
     let reads = |publisher: &mut OutputDirectory| {
         rearm(publisher);
-        assert!(publisher.publish(&want).unwrap().is_none());
+        assert!(publisher.publish_durably(&want).unwrap().is_none());
         calls(publisher, "read")
     };
-    publisher.publish(&want).unwrap();
+    publisher.publish_durably(&want).unwrap();
     assert_eq!([reads(&mut publisher), reads(&mut publisher)], [2, 0]);
 
     let edited = temp.path().join("current/rds.yaml");
@@ -220,7 +220,7 @@ fn reads_what_is_held_once_and_again_when_somebody_wrote_to_it() {
     while written() == before {
         fs::write(&edited, "2").unwrap();
     }
-    let healed = publisher.publish(&want).unwrap().unwrap();
+    let healed = publisher.publish_durably(&want).unwrap().unwrap();
     assert_eq!(list(&healed.changed), ["rds.yaml"]);
     tidy(temp.path(), &held);
     // What is known of the other one went with its link.
@@ -241,8 +241,8 @@ fn a_look_finds_an_edit_of_the_same_length_and_heals_that_file_alone() {
             }
             if !synced {
                 let other = set("rds.yaml=0 cds.yaml=1 lds.yaml=1");
-                publisher.publish(&other).unwrap().unwrap();
-                publisher.publish_now(&set(want)).unwrap().unwrap();
+                publisher.publish_durably(&other).unwrap().unwrap();
+                publisher.publish(&set(want)).unwrap().unwrap();
                 publisher.disk.fault.arm(How::Each("sync", EIO));
             }
             assert!(!publisher.check().unwrap());
@@ -279,7 +279,7 @@ fn a_torn_set_does_not_give_way_to_an_older_one_that_shares_an_edited_file() {
     publish(&mut open(temp.path()), "rds.yaml=1 cds.yaml=1 lds.yaml=1");
     let mut publisher = open(temp.path());
     let next = set("rds.yaml=2 cds.yaml=1 lds.yaml=1");
-    publisher.publish_now(&next).unwrap().unwrap();
+    publisher.publish(&next).unwrap().unwrap();
     drop(publisher);
     fs::remove_file(temp.path().join("current/lds.yaml")).unwrap();
     edit(&temp.path().join("current/cds.yaml"), "2");
@@ -307,7 +307,7 @@ fn what_changes_no_byte_is_no_edit() {
         for restart in [false, true] {
             let temp = tempdir();
             let mut publisher = open(temp.path());
-            publisher.publish(&want).unwrap();
+            publisher.publish_durably(&want).unwrap();
             assert!(!publisher.check().unwrap());
             for name in ["rds.yaml", "cds.yaml"] {
                 harm(&temp.path().join(".sets/1").join(name));
@@ -325,7 +325,7 @@ fn what_changes_no_byte_is_no_edit() {
             rearm(&publisher);
             assert!(!publisher.check().unwrap());
             assert_eq!(calls(&publisher, "open"), 1);
-            assert!(publisher.publish(&want).unwrap().is_none());
+            assert!(publisher.publish_durably(&want).unwrap().is_none());
             publish(&mut publisher, "rds.yaml=2 cds.yaml=1").unwrap();
             assert_eq!(calls(&publisher, "link"), 1);
             drop(publisher);
@@ -345,14 +345,14 @@ fn sources_may_be_as_long_as_their_set_makes_them_and_no_longer() {
     let keys: Vec<_> = keys.collect();
     let want = set(&keys.join(" "));
     let mut publisher = open(temp.path());
-    publisher.publish(&want).unwrap();
+    publisher.publish_durably(&want).unwrap();
     let sources = temp.path().join(".sets/1.sources");
     assert!(fs::metadata(&sources).unwrap().len() > 4 << 20);
     drop(publisher);
     let mut publisher = open(temp.path());
     assert!(publisher.last_good().unwrap().unwrap() == want);
     assert!(!publisher.check().unwrap());
-    assert!(publisher.publish(&want).unwrap().is_none());
+    assert!(publisher.publish_durably(&want).unwrap().is_none());
     drop(publisher);
     // A hole that no memory holds.
     let file = fs::File::options().write(true).open(&sources).unwrap();
@@ -382,12 +382,12 @@ fn foreign_links_that_lead_nowhere_go_and_what_is_no_file_stays() {
             nowhere(&dir.join("current"));
         }
         let mut publisher = open(&dir);
-        publisher.publish(&want).unwrap();
+        publisher.publish_durably(&want).unwrap();
         if !taken_over {
             nowhere(&dir.join(".live"));
             assert!(!publisher.check().unwrap());
         }
-        assert!(publisher.publish(&want).unwrap().is_none());
+        assert!(publisher.publish_durably(&want).unwrap().is_none());
         let names = names(&dir.join("current"));
         assert_eq!(names, left.iter().map(|name| name.to_string()).collect());
     }
@@ -439,7 +439,7 @@ fn notices_another_holder_before_it_writes() {
     let mut second = open(&dir);
     publish(&mut second, "rds.yaml=2");
     assert!(matches!(
-        first.publish(&set("rds.yaml=3")),
+        first.publish_durably(&set("rds.yaml=3")),
         Err(Error::Held { .. })
     ));
     assert!(matches!(first.check(), Err(Error::Held { .. })));
@@ -500,7 +500,7 @@ fn a_full_disk_costs_the_old_sets_first() {
     tidy(temp.path(), &set("rds.yaml=6"));
 
     publisher.disk.fault.arm(How::Each("write", ENOSPC));
-    let error = publisher.publish(&set("rds.yaml=7")).unwrap_err();
+    let error = publisher.publish_durably(&set("rds.yaml=7")).unwrap_err();
     assert!(is_full(&error));
     tidy(temp.path(), &set("rds.yaml=6"));
     rearm(&publisher);
@@ -560,7 +560,7 @@ fn a_set_never_done_is_not_carried_over_nor_announced_before_it_is_rewritten() {
     let mut publisher = open(temp.path());
     publisher.disk.fault.arm(How::Each("sync", EIO));
     publisher
-        .publish(&set("rds.yaml=2 cds.yaml=2 lds.yaml=1"))
+        .publish_durably(&set("rds.yaml=2 cds.yaml=2 lds.yaml=1"))
         .unwrap_err();
     drop(publisher);
     // Power was lost: the length is there, the bytes are not.
@@ -599,7 +599,7 @@ fn a_set_that_is_seen_to_be_torn_gives_way_to_the_whole_one_before_it() {
     for (what, tear) in torn {
         let temp = tempdir();
         publish(&mut open(temp.path()), old);
-        open(temp.path()).publish_now(&set(new)).unwrap().unwrap();
+        open(temp.path()).publish(&set(new)).unwrap().unwrap();
         assert_eq!(seen(temp.path()), contents(&set(new)));
         tear(&temp.path().join(".sets/2").join(what));
 
@@ -624,7 +624,7 @@ fn a_kill_at_any_call_of_giving_way_leaves_the_torn_set_or_the_whole_one() {
         let temp = tempdir();
         publish(&mut open(temp.path()), "rds.yaml=1 old=1");
         let new = "rds.yaml=22 new=22";
-        open(temp.path()).publish_now(&set(new)).unwrap().unwrap();
+        open(temp.path()).publish(&set(new)).unwrap().unwrap();
         fs::write(temp.path().join("current/rds.yaml"), "").unwrap();
         let torn = seen(temp.path());
         let old = contents(&set("rds.yaml=1 old=1"));
@@ -651,7 +651,7 @@ fn a_torn_set_is_not_adopted_for_the_sake_of_a_foreign_file() {
         let mut publisher = open(temp.path());
         publisher.disk.fault.arm(How::Each("sync", EIO));
         publisher
-            .publish(&set("rds.yaml=2 cds.yaml=2"))
+            .publish_durably(&set("rds.yaml=2 cds.yaml=2"))
             .unwrap_err();
         drop(publisher);
         let torn = fs::canonicalize(temp.path().join("current/rds.yaml")).unwrap();
@@ -682,7 +682,7 @@ fn the_done_set_and_the_visible_one_outlive_every_sweep() {
     for n in 1..12 {
         publisher.disk.fault.arm(How::Each("sync", EIO));
         publisher
-            .publish(&set(&format!("rds.yaml={n}")))
+            .publish_durably(&set(&format!("rds.yaml={n}")))
             .unwrap_err();
     }
     drop(publisher);
@@ -690,7 +690,7 @@ fn the_done_set_and_the_visible_one_outlive_every_sweep() {
     assert_eq!(publisher.last_good().unwrap().unwrap(), set("rds.yaml=11"));
     clean(temp.path(), 2 + OLDER);
     publisher.disk.fault.arm(How::Each("write", ENOSPC));
-    publisher.publish(&set("rds.yaml=12")).unwrap_err();
+    publisher.publish_durably(&set("rds.yaml=12")).unwrap_err();
     assert_eq!(seen(temp.path()), contents(&set("rds.yaml=11")));
     assert_eq!(publisher.last_good().unwrap().unwrap(), set("rds.yaml=11"));
     clean(temp.path(), 2);
@@ -718,7 +718,7 @@ fn what_was_not_announced_is_announced_by_the_next_publish_and_no_more() {
     let nth = at.unwrap() as u64 + 1;
     publisher.disk.fault.arm(How::Once(nth, EIO));
     publisher
-        .publish(&set("cds.yaml=3 lds.yaml=3 rds.yaml=3 z=1"))
+        .publish_durably(&set("cds.yaml=3 lds.yaml=3 rds.yaml=3 z=1"))
         .unwrap_err();
     assert!(publisher.disk.fault.hit());
     assert_eq!(pokes(&publisher), ["cds.yaml"]);

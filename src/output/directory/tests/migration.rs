@@ -89,7 +89,7 @@ fn a_directory_in_a_directory_that_cannot_be_moved_is_a_clear_error_and_stays() 
     let mut publisher = open(temp.path());
     publisher.disk.fault.lacks.set(2);
     for _ in 0..3 {
-        let error = publisher.publish(&set("rds.yaml=1")).unwrap_err();
+        let error = publisher.publish_durably(&set("rds.yaml=1")).unwrap_err();
         let text = crate::error::Chain(&error).to_string();
         assert!(
             text.contains("/current: ") && text.contains(" envoy in it is not a file"),
@@ -118,7 +118,7 @@ fn a_kill_at_any_call_of_a_takeover_without_exchange_is_made_good_by_the_next_li
             let fault = Fault::default();
             fault.lacks.set(lacks);
             if let Ok(mut publisher) = free(|| open_to(&fault, How::Kill(n), temp.path())) {
-                let _ = publisher.publish(&want);
+                let _ = publisher.publish_durably(&want);
             }
             // Each file is there or, for a moment, is not.
             let killed = seen(temp.path());
@@ -164,10 +164,12 @@ fn tells_that_the_directory_which_an_envoy_watches_is_gone() {
                 assert!(publisher.check().unwrap());
             }
             let want = set("rds.yaml=2");
-            let published = publisher.publish(&want);
-            published.or_else(|_| publisher.publish(&want)).unwrap();
+            let published = publisher.publish_durably(&want);
+            published
+                .or_else(|_| publisher.publish_durably(&want))
+                .unwrap();
             publisher.check().unwrap();
-            publisher.publish(&want).unwrap();
+            publisher.publish_durably(&want).unwrap();
             assert!(publisher.has_lost_watch());
             assert!(!publisher.check().unwrap());
             assert!(!publisher.has_lost_watch());
@@ -221,7 +223,7 @@ fn what_stands_beside_a_directory_current_is_an_error_and_not_removed() {
     fs::write(temp.path().join(".live/precious"), "").unwrap();
     let before = seen(temp.path());
     let mut publisher = open(temp.path());
-    let error = publisher.publish(&set("rds.yaml=1")).unwrap_err();
+    let error = publisher.publish_durably(&set("rds.yaml=1")).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("failed to remove {}/.live", temp.path().display())
@@ -276,13 +278,13 @@ fn goes_on_from_what_another_version_has_published() {
         assert_eq!(origins.collect::<Vec<_>>(), want);
         rearm(&publisher);
         assert!(!publisher.check().unwrap());
-        assert!(publisher.publish(&found).unwrap().is_none());
+        assert!(publisher.publish_durably(&found).unwrap().is_none());
         assert_eq!(pokes(&publisher), [""; 0]);
 
         let mut next = found.clone();
         let changed = FileName::new("rds.yaml").unwrap();
         next.get_mut(&changed).unwrap().bytes = b"resources: [3]\n".as_slice().into();
-        let published = publisher.publish(&next).unwrap().unwrap();
+        let published = publisher.publish_durably(&next).unwrap().unwrap();
         assert_eq!(
             (published.number, list(&published.changed)),
             (3, vec!["rds.yaml"])
@@ -293,7 +295,7 @@ fn goes_on_from_what_another_version_has_published() {
         assert!(!publisher.check().unwrap());
         edit(&dir.join("current/b.yaml"), "b: 2\n");
         assert!(publisher.check().unwrap());
-        publisher.publish(&next).unwrap().unwrap();
+        publisher.publish_durably(&next).unwrap().unwrap();
         drop(publisher);
         drop(open(&dir));
         tidy(&dir, &next);

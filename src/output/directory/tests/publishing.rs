@@ -128,7 +128,7 @@ fn a_sync_that_fails_is_made_up_for_without_pokes() {
     let mut publisher = open(temp.path());
     publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
     publisher.disk.fault.arm(How::Each("sync", EIO));
-    publisher.publish(&set("rds.yaml=2")).unwrap_err();
+    publisher.publish_durably(&set("rds.yaml=2")).unwrap_err();
     assert_eq!(pokes(&publisher), ["rds.yaml", "current"]);
     rearm(&publisher);
     assert!(publish(&mut publisher, "rds.yaml=2").is_none());
@@ -146,11 +146,8 @@ fn what_waits_to_be_synced_is_carried_over_and_synced_with_what_comes_after() {
         "rds.yaml=2 cds.yaml=1 lds.yaml=1",
         "rds.yaml=2 cds.yaml=2 lds.yaml=1",
     ] {
-        publisher.publish_now(&set(text)).unwrap().unwrap();
-        assert!(
-            publisher.publish_now(&set(text)).unwrap().is_none(),
-            "{text}"
-        );
+        publisher.publish(&set(text)).unwrap().unwrap();
+        assert!(publisher.publish(&set(text)).unwrap().is_none(), "{text}");
         assert_eq!(publisher.last_good().unwrap().unwrap(), set(text));
     }
     assert_eq!(
@@ -171,7 +168,7 @@ fn a_set_that_was_never_synced_is_written_and_announced_again_by_the_next_life()
     let mut publisher = open(temp.path());
     publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
     publisher
-        .publish_now(&set("rds.yaml=2 cds.yaml=1"))
+        .publish(&set("rds.yaml=2 cds.yaml=1"))
         .unwrap()
         .unwrap();
     drop(publisher);
@@ -205,7 +202,7 @@ fn current_alone_is_announced_where_that_is_owed() {
         .unwrap();
     publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
     publisher.disk.fault.arm(How::Once(nth as u64 + 1, EIO));
-    publisher.publish(&set("rds.yaml=1")).unwrap_err();
+    publisher.publish_durably(&set("rds.yaml=1")).unwrap_err();
     assert_eq!(pokes(&publisher), [""; 0]);
     rearm(&publisher);
     let published = publish(&mut publisher, "rds.yaml=1").unwrap();
@@ -223,7 +220,7 @@ fn a_directory_with_something_in_it_is_an_error_that_names_it() {
         fs::create_dir_all(path.join("precious")).unwrap();
         for n in 0..9 {
             let error = publisher
-                .publish(&set(&format!("rds.yaml={n}")))
+                .publish_durably(&set(&format!("rds.yaml={n}")))
                 .unwrap_err();
             assert_eq!(
                 error.to_string(),
@@ -243,13 +240,13 @@ fn another_resource_version_alone_is_no_change() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
     let mut files = set("rds.yaml=1");
-    publisher.publish(&files).unwrap();
+    publisher.publish_durably(&files).unwrap();
     for file in files.values_mut() {
         let mut origin = (*file.origin).clone();
         origin.resource_version = ResourceVersion("8".into());
         file.origin = Rc::new(origin);
     }
-    assert!(publisher.publish(&files).unwrap().is_none());
+    assert!(publisher.publish_durably(&files).unwrap().is_none());
 }
 
 #[test]
@@ -376,7 +373,7 @@ fn whole_set_is_what_a_killed_change_has_made_visible_if_it_is_all_there() {
         }
         let mut publisher = open(temp.path());
         publisher.disk.fault.arm(How::Each("sync", EIO));
-        publisher.publish(&set("rds.yaml=2")).unwrap_err();
+        publisher.publish_durably(&set("rds.yaml=2")).unwrap_err();
         drop(publisher);
         assert_eq!(seen(temp.path()), contents(&set("rds.yaml=2")));
         if !newer {
@@ -436,7 +433,7 @@ fn an_error_names_the_call_and_the_path() {
 
     let mut publisher = open(temp.path());
     publisher.disk.fault.arm(How::Each("create", EACCES));
-    let error = publisher.publish(&set("rds.yaml=1")).unwrap_err();
+    let error = publisher.publish_durably(&set("rds.yaml=1")).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("failed to create {}/.sets/1", temp.path().display())
@@ -528,9 +525,9 @@ fn what_others_did_to_what_was_made_ahead_is_made_good() {
                 publisher.check().unwrap();
             }
             let want = set("rds.yaml=2");
-            let first = publisher.publish(&want);
+            let first = publisher.publish_durably(&want);
             assert!(
-                first.is_ok() || publisher.publish(&want).unwrap().is_some(),
+                first.is_ok() || publisher.publish_durably(&want).unwrap().is_some(),
                 "{what}"
             );
             assert_eq!(seen(temp.path()), contents(&want), "{what}");

@@ -1,0 +1,80 @@
+//! The set that Envoy finds, as far as it may be compared with.
+
+use std::collections::BTreeSet;
+
+use super::provenance::Sources;
+use crate::snapshot::FileName;
+
+/// A set that this run has committed, or found whole.
+#[derive(Debug)]
+pub struct ActiveSet {
+    pub number: u64,
+    pub files: Sources,
+    /// The files that are not what was written any more. They are written and announced again.
+    pub spoiled: BTreeSet<FileName>,
+    pub state: State,
+}
+
+/// How far the publish of a set has come.
+#[derive(Debug)]
+pub enum State {
+    /// It is committed; Envoy has yet to be told of these files, and of `current` itself.
+    Announcing {
+        left: BTreeSet<FileName>,
+        current: bool,
+    },
+    /// Envoy was told of all of it; these files are yet to be synced. They may be carried over into
+    /// the next set, and are synced where they stand then.
+    Announced { unsynced: BTreeSet<FileName> },
+    /// All of it is on stable storage.
+    Durable,
+}
+
+impl ActiveSet {
+    /// A set that was found to be done, or was just made so.
+    pub fn durable(number: u64, files: Sources, spoiled: BTreeSet<FileName>) -> ActiveSet {
+        ActiveSet {
+            number,
+            files,
+            spoiled,
+            state: State::Durable,
+        }
+    }
+
+    /// Returns whether its files may be carried over into the next set, as long as the machine runs.
+    pub fn is_announced(&self) -> bool {
+        !matches!(self.state, State::Announcing { .. })
+    }
+
+    pub fn is_durable(&self) -> bool {
+        matches!(self.state, State::Durable)
+    }
+
+    /// Returns whether `name` has to be written and announced even if its content is not new.
+    pub fn owes(&self, name: &FileName) -> bool {
+        self.spoiled.contains(name)
+            || matches!(&self.state, State::Announcing { left, .. } if left.contains(name))
+    }
+
+    /// The files that have to be written or announced even if their content is not new.
+    pub fn owed(&self) -> BTreeSet<FileName> {
+        let mut owed = self.spoiled.clone();
+        if let State::Announcing { left, .. } = &self.state {
+            owed.extend(left.iter().cloned());
+        }
+        owed
+    }
+
+    /// Returns whether `current` has to be announced even if no file is new.
+    pub fn owes_current(&self) -> bool {
+        matches!(self.state, State::Announcing { current: true, .. })
+    }
+
+    /// The files that were carried over or written, and never synced.
+    pub fn unsynced(&self) -> Option<&BTreeSet<FileName>> {
+        match &self.state {
+            State::Announced { unsynced } => Some(unsynced),
+            State::Announcing { .. } | State::Durable => None,
+        }
+    }
+}

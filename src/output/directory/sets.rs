@@ -1,0 +1,181 @@
+//! One set on disk: what was written down of it, whether its files are what was written, its
+//! contents, its removal. Must not: know which set is active, but for what is known of it.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::OutputDirectory;
+use super::active::ActiveSet;
+use super::provenance::{self, LONGEST_LINE, Source, Sources};
+use crate::error::Error;
+use crate::output::disk::{full_stamp_of, hash_of, is_world_readable, reason};
+use crate::snapshot::{Bytes, File, FileName, Snapshot};
+
+/// A set as it is found.
+pub struct FoundSet {
+    pub files: Sources,
+    /// The files that are not what was written.
+    pub spoiled: BTreeSet<FileName>,
+}
+
+impl FoundSet {
+    pub fn is_whole(&self) -> bool {
+        self.spoiled.is_empty()
+    }
+}
+
+impl OutputDirectory {
+    /// The last set that was published to its end, by this life or an earlier one, read from disk;
+    /// files that were there before any of ours have an origin without a name. `None` if there is
+    /// no such set, or another program has written to `current` since.
+    pub fn last_good(&self) -> Result<Option<Snapshot>, Error> {
+        if self.has_foreign_files {
+            return Ok(None);
+        }
+        // A kill may have come between commit and sync. What its files' hashes vouch for is newer
+        // than the set that is done, and is what Envoy sees.
+        if self.visible > self.last_durable
+            && let Some(number) = self.visible
+            && let Some(set) = self.read_set(number)?
+        {
+            return Ok(Some(set));
+        }
+        match self.last_durable {
+            Some(number) => self.read_set(number),
+            None => Ok(None),
+        }
+    }
+
+    // The files of a set, if they are what was written.
+    fn read_set(&self, number: u64) -> Result<Option<Snapshot>, Error> {
+        let Some(files) = self.sources_of(number)? else {
+            return Ok(None);
+        };
+        let mut set = Snapshot::new();
+        for (name, source) in files {
+            let Some(bytes) = self.intact(number, &name, &source)? else {
+                return Ok(None);
+            };
+            let origin = source.origin;
+            set.insert(name, File { bytes, origin });
+        }
+        Ok(Some(set))
+    }
+
+    // A file of a set, if it is what was written.
+    pub(super) fn intact(
+        &self,
+        number: u64,
+        name: &FileName,
+        source: &Source,
+    ) -> Result<Option<Bytes>, Error> {
+        let path = self.at.set(number).join(name.as_str());
+        let fresh = self.active.as_ref();
+        let fresh = fresh.is_some_and(|active| active.number == number && active.is_announced());
+        let hash = source.hash;
+        // Without a hash, only having been synced tells that all of it is there.
+        let known = hash.is_some() || fresh || Some(number) == self.last_durable;
+        let bytes = self.content(&path, source.size)?;
+        Ok(bytes.filter(|bytes| known && hash.is_none_or(|hash| hash == hash_of(bytes))))
+    }
+
+    /// Finds out what is in a set. Of one that was looked at before, what has not changed is not read again.
+    pub(super) fn files_of(
+        &self,
+        number: u64,
+        before: Option<&ActiveSet>,
+    ) -> Result<Option<FoundSet>, Error> {
+        let Some(mut files) = self.sources_of(number)? else {
+            return Ok(None);
+        };
+        let dir = self.at.set(number);
+        if !self.is_dir(&dir)? {
+            return Ok(None);
+        }
+        let before = before.filter(|active| active.number == number);
+        let mut spoiled = BTreeSet::new();
+        for (name, source) in &mut files {
+            if let Some(known) = before.and_then(|active| active.files.get(name)) {
+                source.recall(known);
+            }
+            if !self.is_as_written(&dir.join(name.as_str()), source)? {
+                spoiled.insert(name.clone());
+            }
+        }
+        Ok(Some(FoundSet { files, spoiled }))
+    }
+
+    /// Returns whether the file has the size, the mode and the bytes that were written. Relabelling, fsGroup
+    /// and our own links change its ctime and no byte.
+    fn is_as_written(&self, path: &Path, source: &mut Source) -> Result<bool, Error> {
+        let found = match self.disk.lstat(path)? {
+            Some(found)
+                if found.is_file() && found.len() == source.size && is_world_readable(&found) =>
+            {
+                full_stamp_of(&found)
+            }
+            _ => return Ok(false),
+        };
+        let same = source.intact == Some(found)
+            || source
+                .hash
+                .is_none_or(|hash| self.disk.hash(path) == Some(hash));
+        source.intact = same.then_some(found);
+        Ok(same)
+    }
+
+    /// `N.sources`, if it is as we write it.
+    pub(super) fn sources_of(&self, number: u64) -> Result<Option<Sources>, Error> {
+        let path = self.at.sources(number);
+        let Some(found) = self.disk.lstat(&path)? else {
+            return Ok(None);
+        };
+        // As long as its set's files can make it, however many they are: what is longer is not ours,
+        // and may not fit in memory.
+        let files = self.disk.list(&self.at.set(number))?.unwrap_or_default();
+        if !found.is_file() || found.len() > LONGEST_LINE * (1 + files.len() as u64) {
+            return Ok(None);
+        }
+        let text = self.content(&path, found.len())?;
+        Ok(text.and_then(|text| provenance::decode(&text)))
+    }
+
+    /// Reads a file of exactly `size` bytes, in one allocation.
+    pub(super) fn content(&self, path: &Path, size: u64) -> Result<Option<Bytes>, Error> {
+        match self.disk.lstat(path)? {
+            Some(found) if found.is_file() && found.len() == size => {}
+            _ => return Ok(None),
+        }
+        let mut bytes: Bytes = std::iter::repeat_n(0, size as usize).collect();
+        let whole = match Rc::get_mut(&mut bytes) {
+            Some(into) => self.disk.read_whole(path, into)?,
+            None => false,
+        };
+        Ok(whole.then_some(bytes))
+    }
+
+    /// Removes a set; `names` are the files known to be in it.
+    pub(super) fn remove_set(&self, number: u64, names: &[FileName]) -> Result<(), Error> {
+        let dir = self.at.set(number);
+        // What a foreign link leads to is not ours.
+        if !self.is_dir(&dir)? {
+            self.disk.unlink(&dir)?;
+            return self.disk.unlink(&self.at.sources(number));
+        }
+        for name in names {
+            self.disk.remove_all(&dir.join(name.as_str()))?;
+        }
+        match self.disk.remove_dir(&dir) {
+            Err(error) if reason(&error) == Some(ErrorKind::DirectoryNotEmpty) => {
+                for name in self.disk.list(&dir)?.unwrap_or_default() {
+                    self.disk.remove_all(&dir.join(name))?;
+                }
+                self.disk.remove_dir(&dir)?;
+            }
+            result => result?,
+        }
+        self.disk.unlink(&self.at.sources(number))
+    }
+}

@@ -1,0 +1,257 @@
+//! What a publish makes before its commit: the set, links for new keys, and temporary links. Owns:
+//! taking back what was not committed, and what is made ahead. Must not: change what Envoy sees.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::OutputDirectory;
+use super::active::ActiveSet;
+use super::layout::{CURRENT, LAST_RANK, rank, target};
+use super::provenance::{self, Source, Sources};
+use super::publish::Plan;
+use crate::error::Error;
+use crate::output::disk::{failed, hash_of, reason};
+use crate::snapshot::{File, FileName, Snapshot};
+
+/// So many keys get a link ahead: a first set has them all, later ones change few.
+const LIKELY: usize = 4;
+
+/// What a publish has made so far.
+#[derive(Default)]
+pub struct Staged {
+    pub number: u64,
+    pub files: Sources,
+    /// The files to be synced: what was written, and what was carried over before it was synced.
+    pub unsynced: BTreeSet<FileName>,
+    /// The links made for new keys.
+    links: Vec<PathBuf>,
+    /// Temporary links and what each replaces: `active`, the changed keys, `current`.
+    renames: VecDeque<(PathBuf, PathBuf)>,
+}
+
+impl OutputDirectory {
+    /// Runs the steps that stage and commit a set, and takes back what they made if one fails. On a
+    /// full disk the older sets make room for a second try.
+    pub(super) fn staged(
+        &mut self,
+        steps: impl Fn(&mut OutputDirectory, &mut Staged) -> Result<(), Error>,
+    ) -> Result<Staged, Error> {
+        let attempt = |directory: &mut OutputDirectory| {
+            let mut staged = directory.begin();
+            let committed = steps(directory, &mut staged);
+            if committed.is_err() {
+                directory.discard_staged(&staged);
+            }
+            committed.map(|()| staged)
+        };
+        match attempt(self) {
+            Err(error) if is_full(&error) => {
+                self.sweep(0)?;
+                attempt(self)
+            }
+            result => result,
+        }
+    }
+
+    /// Begins a set under a number that was never used.
+    pub(super) fn begin(&mut self) -> Staged {
+        let number = self.next_set;
+        self.next_set += 1;
+        Staged {
+            number,
+            ..Staged::default()
+        }
+    }
+
+    /// Makes the directory of a new set, unless it was made ahead.
+    pub(super) fn make_set(&mut self, number: u64) -> Result<PathBuf, Error> {
+        let dir = self.at.set(number);
+        if self.prepared_set.take() != Some(number) {
+            self.disk.create_dir(&dir)?;
+        }
+        Ok(dir)
+    }
+
+    /// Writes the files of a set, and where they came from. Unchanged ones are linked; where linking
+    /// fails, the desired bytes are written, which are the same.
+    pub(super) fn write_set(
+        &mut self,
+        desired: &Snapshot,
+        plan: &Plan,
+        staged: &mut Staged,
+    ) -> Result<(), Error> {
+        let dir = self.make_set(staged.number)?;
+        let active = self.active.as_ref().filter(|active| active.is_announced());
+        let old = active.map(|active| self.at.set(active.number));
+        let unsynced = active.and_then(ActiveSet::unsynced);
+        for (name, File { bytes, origin }) in desired {
+            let path = dir.join(name.as_str());
+            let kept = old
+                .as_ref()
+                .filter(|_| plan.changed.binary_search(name).is_err());
+            let linked =
+                kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
+            if !linked {
+                self.write(&path, bytes)?;
+            }
+            if !linked || unsynced.is_some_and(|unsynced| unsynced.contains(name)) {
+                staged.unsynced.insert(name.clone());
+            }
+            let carried = active.and_then(|active| active.files.get(name));
+            let carried = carried.filter(|_| linked);
+            let source = Source {
+                origin: origin.clone(),
+                size: bytes.len() as u64,
+                hash: carried.map_or_else(|| Some(hash_of(bytes)), |source| source.hash),
+                seen: carried.and_then(|source| source.seen.clone()),
+                // The new link has changed the file's ctime.
+                intact: None,
+            };
+            staged.files.insert(name.clone(), source);
+        }
+        self.write_sources(staged)
+    }
+
+    /// Makes the links of new keys, which lead nowhere yet, and the temporary ones of all renames.
+    pub(super) fn make_links(&mut self, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
+        for name in &plan.changed {
+            let known = self
+                .active
+                .as_ref()
+                .is_some_and(|old| old.files.contains_key(name));
+            if known {
+                continue;
+            }
+            staged.links.extend(self.link_key(name)?);
+        }
+        let number = staged.number.to_string();
+        self.plan_rename(staged, &number, self.at.active.clone())?;
+        for name in ordered(&plan.changed) {
+            let onto = self.at.link(name.as_str());
+            self.plan_rename(staged, &target(name.as_str()), onto)?;
+        }
+        if plan.current {
+            self.plan_rename(staged, CURRENT, self.at.current.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the link of a key. Returns `None` if something stands there already: ours, or foreign
+    /// and replaced by the notification.
+    pub(super) fn link_key(&self, name: &FileName) -> Result<Option<PathBuf>, Error> {
+        let link = self.at.link(name.as_str());
+        match self.disk.symlink(&target(name.as_str()), &link) {
+            Ok(()) => Ok(Some(link)),
+            Err(error) if reason(&error) == Some(ErrorKind::AlreadyExists) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let file = self.disk.create(path)?;
+        self.disk.write(&file, path, bytes)
+    }
+
+    /// Writes `N.sources` of what is staged.
+    pub(super) fn write_sources(&self, staged: &Staged) -> Result<(), Error> {
+        let path = self.at.sources(staged.number);
+        match provenance::encode(&staged.files) {
+            Ok(text) => self.write(&path, &text),
+            Err(error) => Err(failed("write", &path, error.into())),
+        }
+    }
+
+    /// Makes a temporary link to `target`, to be renamed onto `onto` in its turn.
+    pub(super) fn plan_rename(
+        &mut self,
+        staged: &mut Staged,
+        target: &str,
+        onto: PathBuf,
+    ) -> Result<(), Error> {
+        let link = self.temporary(target)?;
+        staged.renames.push_back((link, onto));
+        Ok(())
+    }
+
+    /// Makes a link to `target` under a name of its own, unless one was made ahead.
+    pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
+        if let Some(at) = self.prepared_links.iter().position(|(to, _)| to == target) {
+            return Ok(self.prepared_links.swap_remove(at).1);
+        }
+        self.next_link += 1;
+        let link = self.at.links.join(self.next_link.to_string());
+        self.disk.symlink(target, &link)?;
+        Ok(link)
+    }
+
+    /// Makes the next of the planned renames.
+    pub(super) fn rename_next(&self, staged: &mut Staged) -> Result<(), Error> {
+        if let Some((link, onto)) = staged.renames.front() {
+            self.disk.rename(link, onto)?;
+            staged.renames.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Takes back what was staged, as far as the disk lets us; the next scan does the rest.
+    pub(super) fn discard_staged(&self, staged: &Staged) {
+        self.unlink_unused(staged);
+        for link in &staged.links {
+            let _ = self.disk.unlink(link);
+        }
+        // A rename that failed may have happened, on a network's disk.
+        if let Ok(visible) = self.numbered(&self.at.active)
+            && visible != Some(staged.number)
+        {
+            let names: Vec<_> = staged.files.keys().cloned().collect();
+            let _ = self.remove_set(staged.number, &names);
+        }
+    }
+
+    /// Removes the temporary links that were not used.
+    pub(super) fn unlink_unused(&self, staged: &Staged) {
+        for (link, _) in &staged.renames {
+            let _ = self.disk.unlink(link);
+        }
+    }
+
+    /// Makes an empty set and the temporary links that the next publish will likely want.
+    pub(super) fn make_ahead(&mut self) -> Result<(), Error> {
+        let number = self.next_set;
+        self.make_set(number)?;
+        self.prepared_set = Some(number);
+        let last_changed = self.last_changed.iter().take(LIKELY);
+        let mut targets: Vec<_> = last_changed.map(|name| target(name.as_str())).collect();
+        targets.extend([number.to_string(), CURRENT.to_owned()]);
+        let mut prepared_links = Vec::new();
+        for (target, link) in std::mem::take(&mut self.prepared_links) {
+            match targets.iter().position(|wanted| *wanted == target) {
+                Some(at) => {
+                    targets.swap_remove(at);
+                    prepared_links.push((target, link));
+                }
+                None => self.disk.unlink(&link)?,
+            }
+        }
+        for target in targets {
+            let link = self.temporary(&target)?;
+            prepared_links.push((target, link));
+        }
+        self.prepared_links = prepared_links;
+        Ok(())
+    }
+}
+
+/// Returns the names in the order in which they are announced.
+pub fn ordered<'a>(names: impl IntoIterator<Item = &'a FileName>) -> Vec<&'a FileName> {
+    let names: Vec<_> = names.into_iter().collect();
+    let ranked = |at| names.iter().copied().filter(move |name| rank(name) == at);
+    (0..=LAST_RANK).flat_map(ranked).collect()
+}
+
+/// Returns whether there is no space, or none for us.
+pub fn is_full(error: &Error) -> bool {
+    use ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(reason(error), Some(StorageFull | QuotaExceeded))
+}
