@@ -52,8 +52,9 @@ build: target ## The static release binary, also for arm64: make build ARCH=arm6
 	@ls -l $(BINARY)
 	@install -D $(BINARY) target/image/$(ARCH)/crossover
 
-check: target ## Formatting, lints and documentation, with warnings denied.
+check: target ## Formatting, lints, documentation and layers, with warnings denied.
 	cargo fmt --all --check
+	python3 tests/layers/check.py
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets --test container -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
