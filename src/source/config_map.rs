@@ -53,7 +53,7 @@ pub struct ConfigMapSource {
     pub object: ObjectName,
     /// What the cluster said last.
     pub observed: Observed,
-    /// The last fit state, of this life or of an earlier one.
+    /// The last valid state, of this run or of a previous one.
     pub content: Option<ConfigMapFiles>,
     /// Why it cannot be had, since when: missing or forbidden.
     pub denied: Option<(Instant, Error)>,
@@ -150,7 +150,7 @@ impl ConfigMapSource {
         Outcome::Judged
     }
 
-    /// Whether something that a previous run published may have to stand in for this.
+    /// Returns whether what a previous run published may have to stand in for this.
     pub fn needs_last_run(&self) -> bool {
         !self.foreign.is_empty() || self.is_lacking()
     }

@@ -22,9 +22,9 @@ pub enum Observed {
 pub struct Collision {
     /// Its name.
     pub file: FileName,
-    /// Whose is published.
+    /// The ConfigMap whose file is published.
     pub published: ObjectName,
-    /// Whose is not.
+    /// The ConfigMap whose file is not.
     pub shadowed: ObjectName,
 }
 
@@ -44,13 +44,13 @@ pub struct SourceView<'a> {
 pub struct Desired {
     /// The files.
     pub set: Snapshot,
-    /// Which are hidden by others.
+    /// Files that two ConfigMaps have.
     pub overrides: Vec<Collision>,
 }
 
 impl SourceView<'_> {
-    /// Whether nothing can be published for want of this one. `stands`: a whole set does; then what
-    /// is absent or refused, and has no files there, is as good as empty.
+    /// Returns whether nothing can be published without this ConfigMap. `stands` says that a whole
+    /// set is on disk: then one that is missing or invalid, and has no files there, counts as empty.
     pub fn holds_up(&self, stands: bool) -> bool {
         match self.observed {
             Observed::Pending => true,
@@ -61,8 +61,8 @@ impl SourceView<'_> {
     }
 }
 
-/// What Envoy should find, from what is known of each ConfigMap in order; `None` while one of them
-/// holds it up.
+/// Assembles what Envoy should find from what is known of each ConfigMap, in order. Returns `None`
+/// while one of them holds it up.
 pub fn desired(sources: &[SourceView], stands: bool) -> Option<Desired> {
     if sources.iter().any(|known| known.holds_up(stands)) {
         return None;

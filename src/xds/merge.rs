@@ -1,4 +1,4 @@
-//! A set of files with the weights of TrafficSplits. Pure. Owns: which splits count, which text a file
+//! Merges weights into a set of files. Pure. Owns: which splits count, which text a file
 //! goes out with where weights cannot be merged into all of it, what is said about that, and how a
 //! change of weights is put in words.
 
@@ -10,7 +10,7 @@ use crate::xds::weights::{
 };
 use crate::xds::yaml::{self, Encoding, Form};
 
-/// So many routes of a file that cannot be edited are told of one by one.
+/// How many routes of a file that cannot be edited are named one by one.
 const TOLD: usize = 4;
 
 /// The routes that follow a split.
@@ -22,7 +22,7 @@ pub struct WeightTable {
     more: usize,
 }
 
-/// Splits on their way into a set, and what comes to light on it.
+/// Merges splits into a set of files, and collects what is found on the way.
 pub struct Merge<'s> {
     splits: Vec<&'s Split>,
     /// The cluster's.
@@ -40,7 +40,7 @@ struct Tried {
     merged: Result<weights::Merged, Refused>,
 }
 
-/// What becomes of a set.
+/// The result of a merge.
 #[derive(Default)]
 pub struct Done {
     /// The files, with weights.
@@ -102,7 +102,7 @@ impl<'s> Merge<'s> {
         merge
     }
 
-    /// Whether it matters to the rest what is on disk.
+    /// Returns whether the rest depends on what is on disk.
     pub fn is_undecided(&self) -> bool {
         !self.undecided.is_empty()
     }
@@ -150,7 +150,7 @@ impl<'s> Merge<'s> {
         };
         let last =
             earlier(latest).filter(|last| shown.is_none_or(|shown| last.keeps(&name, shown)));
-        // What was published without weights, for want of anything good, is no last good either.
+        // What was published without weights, because there was nothing better, is not a last good text.
         if let Some(last) = last.or_else(|| earlier(disk)) {
             self.tell(reasons, "the file's last good text stays");
             self.done.behind.push(object);
@@ -225,7 +225,7 @@ impl Tried {
         merged.left_out.iter().all(is_kept)
     }
 
-    /// What stands in the way.
+    /// Returns what keeps routes from being edited.
     fn reasons(&self, object: &ObjectName, name: &FileName) -> Vec<String> {
         let lines: Vec<&Refused> = match &self.merged {
             Ok(merged) => merged.left_out.iter().map(|out| &out.why).collect(),
@@ -338,7 +338,7 @@ pub fn describe(before: &WeightTable, after: &WeightTable, splits: &[ObjectName]
     all.join("; ")
 }
 
-/// Whether this is what a route was before, as far as a route can be told from others.
+/// Returns whether this is what a route was before, as far as a route can be told from others.
 fn is_same(
     (known_file, known): &(FileName, RouteWeights),
     file: &FileName,

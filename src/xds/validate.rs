@@ -1,4 +1,4 @@
-//! Is this a text that Envoy could read at all? Owns: the decision between publish, publish with a
+//! Decides whether Envoy could read a text at all. Owns: the decision between publish, publish with a
 //! warning, and keep the last good one. Must not: check any schema, change a byte, do I/O or log.
 //!
 //! Envoy reads JSON with protobuf's lenient reader, which `json` follows, and YAML with yaml-cpp,

@@ -33,7 +33,7 @@ use edit::Edit;
 use plan::Plan;
 use scan::{Scanner, Stop};
 
-/// So many routes whose edits would change more are found one after another, at two passes each.
+/// How many routes whose edits would change more are found one after another, at two passes each.
 const BARRED_ONE_BY_ONE: usize = 8;
 
 /// Merges `splits` into the text of file `name`; of two that want a route the earlier gets it.

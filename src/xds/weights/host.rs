@@ -53,7 +53,7 @@ pub(super) enum WeightSite {
     #[default]
     Missing,
     Number(Number),
-    /// It cannot be edited: line, why, and what it says where that is certain.
+    /// A weight that cannot be edited: its line, why, and its number where that is certain.
     Unsafe(u32, &'static str, Option<u32>),
 }
 
@@ -91,7 +91,7 @@ impl WeightSite {
 }
 
 impl Cluster<'_> {
-    /// How it is called in messages.
+    /// Returns what it is called in messages.
     pub(super) fn label(&self) -> String {
         let name = self.name.as_deref().unwrap_or("");
         match self.is_header {
@@ -102,7 +102,7 @@ impl Cluster<'_> {
 }
 
 impl Host<'_> {
-    /// Another virtual host begins.
+    /// Begins another virtual host.
     pub(super) fn reset(&mut self) {
         self.name = None;
         self.domains.clear();
@@ -118,7 +118,7 @@ impl Host<'_> {
         });
     }
 
-    /// A key has been read whose value has this role. Of two equal keys the last counts in YAML.
+    /// A key has been read whose value is this field. Of two equal keys the last counts in YAML.
     pub(super) fn begin(&mut self, value: Field) {
         match (value, self.routes.last()) {
             (Field::Domain, _) => self.domains.clear(),

@@ -1,5 +1,5 @@
-//! What a virtual host's routes should weigh. Owns: which split a route follows, the sums, the
-//! warnings, and where a weight that is missing goes. Must not: parse.
+//! Plans what a virtual host's routes weigh. Owns: which split a route follows, the sums, the
+//! warnings, and which weights are edited. Must not: parse.
 
 use super::edit::Edit;
 use super::host::{Cluster, Host, Route, WeightSite};
@@ -56,7 +56,7 @@ impl<'s> Plan<'s> {
         }
     }
 
-    /// What becomes of a text by this; `text`: the new one, if any byte of it changes.
+    /// Returns what became of a text. `text` is the new one, if any byte of it changes.
     pub(super) fn into_outcome(self, text: Option<String>) -> Merged {
         Merged {
             text,
@@ -69,7 +69,7 @@ impl<'s> Plan<'s> {
         }
     }
 
-    /// Where a route is among those that must not be edited, or would be.
+    /// Returns the index of a route among those that must not be edited, or where it would be.
     pub(super) fn find_barred(&self, route: u32) -> Result<usize, usize> {
         self.barred
             .binary_search_by_key(&route, |(barred, _)| *barred)
@@ -264,7 +264,7 @@ impl<'s> Plan<'s> {
         Ok(())
     }
 
-    /// A weight where there is none: behind the name, as the text around it is written.
+    /// Plans a weight where there is none: behind the name, as the text around it is written.
     fn insert(
         &mut self,
         text: &str,

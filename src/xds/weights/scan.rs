@@ -19,12 +19,12 @@ use crate::xds::yaml::{self, Form};
 /// linear: at 4 MiB it is about a second.
 const REREAD_MAX_BYTES: usize = 4 << 20;
 
-/// Aliases in what aliases name, followed so deep.
+/// How deep aliases are followed inside what aliases name.
 const ALIAS_DEPTH_MAX: usize = 16;
 
 const NO_VALUE: &str = "the weight has no value";
 
-/// Why a walk ended early.
+/// Why a pass ended early.
 pub(super) enum Stop {
     /// A split applies, and an edit cannot be made safely.
     Refused(Refused),
@@ -36,7 +36,7 @@ pub(super) enum Stop {
 struct Frame {
     field: Field,
     mapping: bool,
-    /// It is itself a key: nobody's value comes of it.
+    /// It is itself a key, and so not the value of one.
     is_key: bool,
     /// What the value of the key just read is.
     value: Option<Field>,
@@ -56,9 +56,9 @@ pub(super) struct Scanner<'a, 's> {
     host: Host<'a>,
     /// Ordinal of the event being read.
     event: u32,
-    /// How many aliases we are behind.
+    /// How many aliases are being followed, each inside the one before.
     via_alias: usize,
-    /// Read behind aliases so far.
+    /// How many bytes have been read again through aliases.
     reread_bytes: usize,
 }
 
@@ -106,7 +106,7 @@ impl<'a, 's> Scanner<'a, 's> {
         }
     }
 
-    /// An edit there would show wherever the alias stands.
+    /// Leaves out routes that an alias repeats: an edit would show wherever the alias stands.
     fn bar_routes_that_aliases_repeat(&mut self) {
         self.anchors.keep_aliased();
         for at in 0..self.plan.edits.len() {
