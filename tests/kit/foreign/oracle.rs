@@ -238,9 +238,11 @@ fn matcher_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>
     for fields in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in fields.iter_mut() {
             if is_any(key, &["action"]) {
-                let config = mapping(value).and_then(|action| action.get_mut("typed_config"));
-                let config = config.into_iter();
-                config.for_each(|config| route_weights(config, meant, wanted));
+                for (key, config) in mapping(value).into_iter().flatten() {
+                    if is_any(key, &["typed_config"]) {
+                        route_weights(config, meant, wanted);
+                    }
+                }
             } else if is_any(key, &["map"]) {
                 let values = mapping(value).into_iter().flatten();
                 values.for_each(|(_, value)| matcher_weights(value, meant, wanted));
