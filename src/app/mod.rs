@@ -63,7 +63,7 @@ pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
         None => Roots::Public,
     };
     if config.insecure && config.apiserver.starts_with("https:") {
-        warn!("the API server's certificate is not verified: -insecure is for tests");
+        warn!("the API server's certificate is not verified; -insecure is for tests only");
     }
     // First of all, so that the API server works on the connection meanwhile.
     let token = config.token_file.as_deref();
@@ -223,7 +223,7 @@ impl App {
                 }
                 Some(Wakeup::ChildExited(code)) => {
                     self.output.make_durable();
-                    info!(code; "the command has ended");
+                    info!(code; "command exited");
                     return Ok(code);
                 }
             }

@@ -128,8 +128,9 @@ impl App {
             return false;
         }
         let own = self.tasks.sources().find_map(ConfigMapSource::trouble);
-        let (age, reason) = (standing.age, own.unwrap_or_else(|| self.obstacle()));
-        warn!(age:? = age, reason; "ends with files of an earlier life");
+        let age_s = standing.age.as_secs();
+        let error = own.unwrap_or_else(|| self.obstacle());
+        warn!(age_s, error; "the cluster's state cannot be published; exiting with files of a previous run");
         self.run_deferred_checks();
         true
     }

@@ -196,8 +196,8 @@ impl App {
                 published,
                 shadowed,
             } = hidden;
-            let message = "two ConfigMaps have the same file: the later one wins";
-            warn!(file:% = file, configmap:% = published, hidden:% = shadowed; "{message}");
+            let message = "two ConfigMaps have the same key; publishing the later one's file";
+            warn!(file:% = file, configmap:% = published, shadowed:% = shadowed; "{message}");
         }
         for warning in new.warnings.difference(&self.notes.warnings) {
             warn!("{warning}");
@@ -209,10 +209,10 @@ impl App {
     pub(super) fn give_up_splits(&mut self) {
         if self.output.standing().is_none() {
             self.split_gate = SplitGate::PublishWithout;
-            warn!("no word of the TrafficSplits yet: the ConfigMaps' own weights go out");
+            warn!("TrafficSplits not available yet; publishing the weights in the ConfigMaps");
         } else {
             self.split_gate = SplitGate::KeepPublished;
-            warn!("no word of the TrafficSplits yet: what is published stays");
+            warn!("TrafficSplits not available yet; keeping the published files");
         }
     }
 
@@ -242,8 +242,8 @@ impl App {
         let lasts = self.held_up.as_mut().and_then(due);
         // Others tell of an outage, and of a command that waits.
         if let (Some(lasts), None, None) = (lasts, self.server.failure(), &self.waiting) {
-            let (seconds, reason) = (lasts.as_secs(), self.obstacle());
-            warn!(seconds, reason; "no change is published");
+            let (lasts_s, error) = (lasts.as_secs(), self.obstacle());
+            warn!(lasts_s, error; "nothing can be published; waiting");
         }
     }
 }
@@ -273,23 +273,21 @@ fn report<'a>(
     let join = |texts: Vec<String>| texts.join(",");
     let gone = removed.iter().map(|name| format!("-{name}"));
     let files = changed.iter().map(ToString::to_string).chain(gone);
-    let micros = committed.saturating_duration_since(since).as_micros();
+    let latency = committed.saturating_duration_since(since);
+    let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
     let configmap = join(origins.keys().map(ToString::to_string).collect());
     let resource_version = join(origins.values().map(ToString::to_string).collect());
-    let (files, ms) = (
-        join(files.collect()),
-        format!("{}.{:03}", micros / 1000, micros % 1000),
-    );
+    let files = join(files.collect());
     if weights.is_empty() {
-        info!(configmap, resource_version, files, set = *number, ms; "published");
+        info!(configmap, resource_version, files, set = *number, latency_us; "published");
     } else {
-        info!(configmap, resource_version, files, weights, set = *number, ms; "published");
+        info!(configmap, resource_version, files, weights, set = *number, latency_us; "published");
     }
     if let Some(error) = unswept {
-        warn!(error:% = Chain(error); "old sets cannot be removed: trying again");
+        warn!(error:% = Chain(error); "old sets cannot be removed; retrying");
     }
     for name in removed {
         warn!(file:% = name;
-            "a file is gone: an Envoy restarted now would not start, if its bootstrap names it");
+            "file removed; Envoy will fail to start if its bootstrap refers to it");
     }
 }

@@ -50,16 +50,16 @@ impl App {
                 return Ok(());
             }
             if earlier {
-                let reason = self.obstacle();
-                warn!(reason; "the command starts on files of an earlier life");
+                let error = self.obstacle();
+                warn!(error; "the cluster's state is not known yet; starting the command with files of a previous run");
             }
             self.signals.start(&argv, self.drain.as_ref())?;
-            info!(command:% = argv[0].to_string_lossy(); "started the command");
+            info!(command:% = argv[0].to_string_lossy(); "command started");
             return Ok(());
         }
         if let Some(lasts) = notices.due(now) {
-            let (seconds, reason) = (lasts.as_secs(), self.obstacle());
-            warn!(seconds, reason; "the command waits for its first files");
+            let (lasts_s, error) = (lasts.as_secs(), self.obstacle());
+            warn!(lasts_s, error; "the command is not started yet; waiting for the first files");
         }
         self.waiting = Some(PendingChild { argv, notices });
         Ok(())
@@ -75,10 +75,12 @@ impl App {
         self.signals
             .forward_sigterm_at(now + admin::ANSWERS_WITHIN + *drain_time);
         match admin::drain(admin, self.signals.clone()) {
-            Ok(()) => info!(wait:? = drain_time; "told Envoy to drain"),
+            Ok(()) => {
+                info!(drain_ms = milliseconds(*drain_time); "Envoy is draining; waiting before SIGTERM is forwarded")
+            }
             Err(error) => {
-                let message = "Envoy cannot be told to drain: waiting all the same";
-                warn!(error:% = error, wait:? = drain_time; "{message}");
+                let message = "Envoy cannot be told to drain; waiting all the same";
+                warn!(error:% = error, drain_ms = milliseconds(*drain_time); "{message}");
             }
         }
         self.signals
@@ -149,4 +151,8 @@ impl App {
             count => format!("{obstacle} (and {} more)", count - 1),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

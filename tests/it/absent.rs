@@ -13,8 +13,8 @@ use crate::weights::{FILE, FOLLOW, GROUP, about_splits, routes, routes_of, split
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-const OWN: &str = "no word of the TrafficSplits yet: the ConfigMaps' own weights go out";
-const STAYS: &str = "no word of the TrafficSplits yet: what is published stays";
+const OWN: &str = "TrafficSplits not available yet; publishing the weights in the ConfigMaps";
+const STAYS: &str = "TrafficSplits not available yet; keeping the published files";
 const GONE: &str = "TrafficSplit still deleted; restoring the weights in the ConfigMaps";
 /// A deleted split counts so long, and nothing goes out so long for want of a word.
 const TEN: Duration = Duration::from_secs(10);

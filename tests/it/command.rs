@@ -99,7 +99,9 @@ fn it_starts_on_files_of_an_earlier_life_after_5_s_without_the_api_server_and_sa
     until_runs(&process);
     let took = started.elapsed();
     assert!(took > FRESH - Duration::from_millis(500), "{took:?}");
-    let said = process.wait_for_line("the command starts on files of an earlier life");
+    let said = process.wait_for_line(
+        "the cluster's state is not known yet; starting the command with files of a previous run",
+    );
     assert!(
         said.contains(" WARN ") && said.contains("failed to list"),
         "{said}"
@@ -129,7 +131,8 @@ fn without_any_files_it_waits_and_warns_whatever_is_amiss() {
         (setup, process, reason, mend)
     });
     for (setup, process, reason, mend) in all {
-        let said = process.wait_for_line("the command waits for its first files");
+        let said =
+            process.wait_for_line("the command is not started yet; waiting for the first files");
         assert!(said.contains(" WARN ") && said.contains(reason), "{said}");
         assert!(children(process.pid()).is_empty());
         mend(&setup);
@@ -142,7 +145,7 @@ fn a_directory_that_cannot_be_written_is_waited_for_too() {
     let setup = with_a();
     fs::write(setup.output(), "no directory").unwrap();
     let process = start(&setup, &[], &SLEEPS);
-    let said = process.wait_for_line("the command waits for its first files");
+    let said = process.wait_for_line("the command is not started yet; waiting for the first files");
     assert!(said.contains("failed to create"), "{said}");
     fs::remove_file(setup.output()).unwrap();
     until_runs(&process);
@@ -277,7 +280,7 @@ fn its_exit_code_is_the_program_s_at_once() {
         let process = start(&setup, &[], &["sh", "-c", script]);
         let stderr = ends_with(process, code);
         assert!(
-            stderr.contains(&format!("the command has ended code={code}")),
+            stderr.contains(&format!("command exited code={code}")),
             "{stderr}"
         );
     }
@@ -468,7 +471,7 @@ fn a_drain_is_asked_for_then_waited_for_then_the_signal_is_passed_on() {
         !request.to_lowercase().contains("authorization"),
         "{request}"
     );
-    process.wait_for_line("told Envoy to drain");
+    process.wait_for_line("Envoy is draining; waiting before SIGTERM is forwarded");
     // Meanwhile all goes on.
     setup.put("a", &[("a.yaml", "a: 2\n")]);
     setup.until_found(&[("a.yaml", "a: 2\n")]);
@@ -505,7 +508,7 @@ fn a_second_sigterm_and_every_other_signal_are_passed_on_at_once() {
         let (url, serving) = admin(OK);
         let process = start_script(&setup, &["-drain=1h", &url], SLEEPS[2]);
         process.signal(Signal::TERM);
-        process.wait_for_line("told Envoy to drain");
+        process.wait_for_line("Envoy is draining; waiting before SIGTERM is forwarded");
         serving.join().unwrap();
         process.signal(second);
         ends_with(process, 128 + second.as_raw());

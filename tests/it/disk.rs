@@ -76,12 +76,12 @@ fn of_equal_names_the_later_configmaps_file_wins_with_a_warning() {
     setup.until_found(&want("a2"));
     let stderr = process.stop().stderr;
     assert_eq!(setup.set(), 2);
-    let warnings = events_with(&stderr, "the later one wins");
+    let warnings = events_with(&stderr, "two ConfigMaps have the same key");
     assert_eq!(warnings.len(), 1, "{stderr}");
     for (field, want) in [
         ("file", "both"),
         ("configmap", "default/a"),
-        ("hidden", "default/b"),
+        ("shadowed", "default/b"),
         ("level", "warn"),
     ] {
         assert_eq!(warnings[0][field], want);
@@ -194,10 +194,10 @@ fn a_dropped_key_s_file_goes_away_with_a_warning() {
     setup.until_found(&[("a.yaml", "a: 1\n"), ("b.yaml", "b: 1\n")]);
     setup.server.wait_for_watches(1);
     setup.put("a", &[("a.yaml", "a: 1\n")]);
-    process.wait_for_line("a file is gone: an Envoy restarted now would not start");
+    process.wait_for_line("file removed; Envoy will fail to start");
     setup.assert_found(&[("a.yaml", "a: 1\n")]);
     let stderr = process.stop().stderr;
-    let warnings = events_with(&stderr, "a file is gone");
+    let warnings = events_with(&stderr, "file removed");
     assert_eq!(
         (warnings.len(), &warnings[0]["file"]),
         (1, &json!("b.yaml")),
@@ -220,7 +220,7 @@ fn a_directory_of_the_go_program_is_taken_over() {
     assert_eq!(link(&current), ".live");
     assert_eq!(fs::metadata(&current).unwrap().ino(), watched);
     assert!(
-        finished.stderr.contains("a file is gone"),
+        finished.stderr.contains("file removed"),
         "{}",
         finished.stderr
     );

@@ -29,7 +29,7 @@ const GONE: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code
 const PUBLISHED: &str = "\"message\":\"published\"";
 
 /// What is said once nothing could be published for a while.
-const HELD_UP: &str = "no change is published";
+const HELD_UP: &str = "nothing can be published; waiting";
 
 /// What may happen to ConfigMap `a`, and what is said of it.
 type Mishap = (fn(&Setup), &'static str);
@@ -219,7 +219,7 @@ fn a_pod_starts_on_files_that_were_relabelled_and_chowned_while_the_server_is_aw
     assert!(
         finished
             .stderr
-            .contains("starts on files of an earlier life"),
+            .contains("starting the command with files of a previous run"),
         "{}",
         finished.stderr
     );
@@ -233,7 +233,7 @@ fn a_configmap_that_is_no_longer_named_loses_its_files() {
     let finished = setup.succeed(&["-onetime", "-configmap=b"]);
     setup.assert_found(&[B]);
     assert!(
-        finished.stderr.contains("a file is gone"),
+        finished.stderr.contains("file removed"),
         "{}",
         finished.stderr
     );
@@ -365,7 +365,7 @@ fn what_holds_everything_up_is_in_the_log_and_in_the_probe_s_answer() {
     let warning = process.wait_for_line(HELD_UP);
     let warning = &events(&warning)[0];
     assert_eq!(warning["level"], "warn");
-    let reason = warning["reason"].as_str().unwrap();
+    let reason = warning["error"].as_str().unwrap();
     assert!(
         reason.contains("configmaps default/b: it does not exist"),
         "{reason}"

@@ -51,7 +51,7 @@ fn envoy_starts_on_its_first_files_serves_drains_and_ends_without_a_failed_reque
     load.wait_for("the next routes", &Tally::default(), of("two"));
 
     process.signal(rustix::process::Signal::TERM);
-    process.wait_for_line("told Envoy to drain");
+    process.wait_for_line("Envoy is draining; waiting before SIGTERM is forwarded");
     let listener = envoy.listener(SERVICE);
     until("Envoy to send its clients away", || {
         answer(listener).contains("connection: close").then_some(())
@@ -68,5 +68,5 @@ fn envoy_starts_on_its_first_files_serves_drains_and_ends_without_a_failed_reque
     assert!(tally.failures.is_empty(), "{:?}", tally.failures);
     let finished = process.finish();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    assert!(finished.stderr.contains("the command has ended code=0"));
+    assert!(finished.stderr.contains("command exited code=0"));
 }

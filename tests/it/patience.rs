@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const B: (&str, &str) = ("b.yaml", "b: 1\n");
 const BAD: (&str, &str) = ("a.yaml", "a: ]\n");
-const STALE: &str = "ends with files of an earlier life";
+const STALE: &str = "the cluster's state cannot be published; exiting with files of a previous run";
 /// As an init container of the chart has it, but for the time.
 const PATIENT: [&str; 4] = [
     "-onetime",
@@ -105,7 +105,7 @@ fn after_a_while_files_of_an_earlier_life_will_do() {
             assert!(started.elapsed() >= Duration::from_secs(1));
             let warning = stderr.lines().find(|line| line.contains(STALE)).unwrap();
             assert!(
-                warning.contains(" WARN ") && warning.contains("age=36"),
+                warning.contains(" WARN ") && warning.contains("age_s=36"),
                 "{warning}"
             );
             assert!(warning.contains("default/a"), "{warning}");

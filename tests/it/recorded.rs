@@ -201,7 +201,7 @@ fn check(name: &str, played: &Played, line: &str) {
     }
     let lines = played.program.lines();
     // What stalls for ten seconds is also said to hold up what is published.
-    let others = ["Peer disconnected", "no change is published"];
+    let others = ["Peer disconnected", "nothing can be published; waiting"];
     let ours =
         |line: &&String| line.contains("WARN") && !others.iter().any(|other| line.contains(other));
     let warnings: Vec<&String> = lines.iter().filter(ours).collect();

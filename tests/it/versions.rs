@@ -113,7 +113,8 @@ fn a_group_that_contradicts_itself_is_not_asked_in_a_circle() {
     let listing = |r: &Request| about_splits(r) && r.path() != GROUP;
     setup.fail_next(usize::MAX, unserved(), listing);
     let process = setup.start(&FOLLOW);
-    process.wait_for_line("no word of the TrafficSplits yet: the ConfigMaps' own weights go out");
+    process
+        .wait_for_line("TrafficSplits not available yet; publishing the weights in the ConfigMaps");
     setup.until_weights([100, 0]);
     let asked = setup.server.count_requests(about_splits);
     assert!(asked < 20, "{asked} requests in 10 s");
