@@ -150,7 +150,7 @@ impl App {
         let output = if dry_run {
             Output::stdout(smi.is_some())
         } else {
-            Output::directory(output_dir, sync_interval, rng.fork(), now)
+            Output::directory(output_dir, sync_interval, once, rng.fork(), now)
         };
         let configmap = |object: ObjectName| {
             let ObjectName { namespace, name } = object.clone();
@@ -193,7 +193,7 @@ impl App {
     fn run(mut self) -> Result<u8, Error> {
         loop {
             let now = Instant::now();
-            if self.output.open(self.once, now)? {
+            if self.output.open(now)? {
                 self.pending.mark(now);
             }
             self.tick(now);
@@ -322,7 +322,7 @@ impl App {
             self.give_up_splits();
             self.pending.mark(now);
         }
-        if self.output.check(now) || self.output.is_due(now) {
+        if self.output.check(now) || self.output.take_due_retry(now) {
             self.pending.mark(now);
         }
     }

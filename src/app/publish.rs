@@ -84,7 +84,7 @@ impl App {
             return Ok(());
         };
         self.held_up = None;
-        let written = self.output.write(&candidate.set, self.once, now)?;
+        let written = self.output.write(&candidate.set, now)?;
         self.pending.doubt_input();
         self.warn_of_news(notes);
         let was_in_sync = self.in_sync;
@@ -284,7 +284,7 @@ fn report<'a>(
         info!(configmap, resource_version, files, weights, set = *number, latency_us; "published");
     }
     if let Some(error) = unswept {
-        warn!(error:% = Chain(error); "old sets cannot be removed; retrying");
+        warn!(error:% = Chain(error); "old sets cannot be removed; retrying at the next publish");
     }
     for name in removed {
         warn!(file:% = name;

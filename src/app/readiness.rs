@@ -94,9 +94,9 @@ impl App {
         }
         self.ready = self.ready || self.is_ready();
         if self.ready {
-            self.output.tell(READY);
+            self.output.beat(READY);
         } else {
-            self.output.tell(&self.obstacle());
+            self.output.beat(&self.obstacle());
         }
     }
 

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::output::disk::{Fs, Inode};
-use crate::output::heartbeat::Heartbeat;
+use crate::output::heartbeat::{Beaten, Heartbeat};
 use crate::snapshot::FileName;
 use active::ActiveSet;
 use layout::Layout;
@@ -132,12 +132,12 @@ impl OutputDirectory {
 
     /// Whether the directory that a running Envoy watches is gone since the last call: it hears of
     /// no change any more.
-    pub fn has_lost_watch(&mut self) -> bool {
+    pub fn take_lost_watch(&mut self) -> bool {
         std::mem::take(&mut self.lost_watch)
     }
 
     /// Writes for probes that the loop has turned, and which state it is in.
-    pub fn beat(&mut self, state: &str, limit: Duration) -> Result<(), Error> {
+    pub fn beat(&mut self, state: &str, limit: Duration) -> Result<Beaten, Error> {
         self.heartbeat.beat(&self.disk, state, limit)
     }
 }

@@ -59,21 +59,22 @@ impl Heartbeat {
 
     /// Writes that the loop has turned and which state it is in, if that is new or was written a while
     /// ago. A reader takes the loop for dead once `limit` has passed without another beat.
-    pub fn beat(&mut self, disk: &Fs, state: &str, limit: Duration) -> Result<(), Error> {
+    pub fn beat(&mut self, disk: &Fs, state: &str, limit: Duration) -> Result<Beaten, Error> {
         let (now, path) = (now(), &self.path);
         let beat = match &mut self.file {
             Some(beat) => beat,
             None => self.file.insert(BeatFile::create(disk, path)?),
         };
         if beat.state == state && now < beat.written + EVERY {
-            return Ok(());
+            return Ok(Beaten::Lately);
         }
         let line = format!("{now} {} {state}", limit.as_secs());
         // Blanks cover what a longer line has left.
         beat.length = beat.length.max(line.len());
         let line = format!("{line:<0$}\n", beat.length);
         (beat.state, beat.written) = (state.to_owned(), now);
-        disk.write_over(&beat.file, path, line.as_bytes())
+        disk.write_over(&beat.file, path, line.as_bytes())?;
+        Ok(Beaten::Now)
     }
 
     /// Lets go of a file that is no longer at its path, so that the next beat makes it again.
@@ -100,6 +101,14 @@ impl BeatFile {
             length: 0,
         })
     }
+}
+
+/// When the heartbeat was written.
+#[derive(Debug)]
+pub enum Beaten {
+    Now,
+    /// Nothing new had to be written; whether the last attempt failed is known from its error.
+    Lately,
 }
 
 /// What a reader finds.

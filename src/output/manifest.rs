@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::gather;
@@ -86,6 +87,16 @@ fn mark(metadata: &mut Metadata) {
     entries[key] = text.into();
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfigMap<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: &'a Metadata,
+    data: Texts<'a, &'a str>,
+    binary_data: Texts<'a, String>,
+}
+
 /// The mirror of `object` as JSON, to be created, or to replace one that has this metadata: its
 /// resourceVersion and uid are then the state that is replaced.
 pub fn mirror(
@@ -101,15 +112,14 @@ pub fn mirror(
     mark(&mut metadata);
     // The server keeps these itself.
     metadata.remove("managedFields");
-    let (data, binary) = contents(object, set);
-    let mut json = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":"#.to_vec();
-    serde_json::to_writer(&mut json, &metadata)?;
-    json.extend_from_slice(b",\"data\":");
-    serde_json::to_writer(&mut json, &data)?;
-    json.extend_from_slice(b",\"binaryData\":");
-    serde_json::to_writer(&mut json, &binary)?;
-    json.push(b'}');
-    Ok(json)
+    let (data, binary_data) = contents(object, set);
+    serde_json::to_vec(&ConfigMap {
+        api_version: "v1",
+        kind: "ConfigMap",
+        metadata: &metadata,
+        data,
+        binary_data,
+    })
 }
 
 type Texts<'a, T> = BTreeMap<&'a str, T>;
@@ -119,8 +129,12 @@ fn contents<'a>(object: &ObjectName, set: &'a Snapshot) -> (Texts<'a, &'a str>, 
     let (mut data, mut binary) = (BTreeMap::new(), BTreeMap::new());
     for (name, file) in set.iter().filter(|(_, file)| file.origin.object == *object) {
         match std::str::from_utf8(&file.bytes) {
-            Ok(text) => drop(data.insert(name.as_str(), text)),
-            Err(_) => drop(binary.insert(name.as_str(), BASE64.encode(&file.bytes))),
+            Ok(text) => {
+                data.insert(name.as_str(), text);
+            }
+            Err(_) => {
+                binary.insert(name.as_str(), BASE64.encode(&file.bytes));
+            }
         }
     }
     (data, binary)

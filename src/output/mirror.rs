@@ -16,6 +16,7 @@ use crate::kube::collection_path;
 use crate::kube::health::ApiServer;
 use crate::kube::hint::{self, Purpose};
 use crate::kube::object::{ObjectKind, Projection};
+use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
 use crate::net::wait::is_interrupted;
 use crate::output::manifest;
@@ -27,6 +28,10 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// So many times in a row somebody else may be faster; after that, something is wrong.
 const RACES: u32 = 3;
+
+const NOT_OURS: &str =
+    "ConfigMap with the mirror's name is not managed by crossover; leaving it as it is";
+const FAILED: &str = "mirror cannot be written; publishing files all the same";
 
 /// The mirror of one ConfigMap.
 pub struct Mirror {
@@ -44,8 +49,7 @@ pub struct Mirror {
     allowed: bool,
     /// No second try: there is one publish, and then the end.
     once: bool,
-    /// The last warning: none is given twice in a row.
-    said: String,
+    warnings: WarnOnce,
 }
 
 enum Step {
@@ -82,7 +86,7 @@ impl Mirror {
             races: 0,
             allowed: false,
             once,
-            said: String::new(),
+            warnings: WarnOnce::default(),
         }
     }
 
@@ -215,10 +219,10 @@ impl Mirror {
                     .keys()
                     .all(|key| mine().any(|(name, _)| name.as_str() == key))
             {
-                self.say(
-                    "a ConfigMap of the mirror's name is somebody else's: left alone",
-                    "",
-                );
+                let mirror = manifest::mirror_of(&self.source);
+                if self.warnings.is_news(NOT_OURS, "", Instant::now()) {
+                    warn!(configmap:% = mirror; "{NOT_OURS}");
+                }
                 return Ok(false);
             }
         }
@@ -256,7 +260,10 @@ impl Mirror {
     fn succeeded(&mut self) {
         self.races = 0;
         self.backoff.reset();
-        self.said.clear();
+        let mirror = manifest::mirror_of(&self.source);
+        let message = "mirror is up to date again";
+        self.warnings
+            .clear(("configmap", &mirror), message, Instant::now());
     }
 
     /// What became due while it was looked for has to wait, too.
@@ -346,22 +353,13 @@ impl Mirror {
             let wait = self.backoff.failed(now).max(wish);
             self.due = Some((now + wait).max(self.earliest(now)));
         }
-        self.say(
-            "the mirror cannot be written: the files go on",
-            &Chain(error).to_string(),
-        );
+        let error = Chain(error).to_string();
+        self.warnings
+            .warn(("request", &self.target), FAILED, &error, now);
     }
 
     fn boxed_target(&self) -> Box<Target> {
         Box::new(self.target.clone())
-    }
-
-    fn say(&mut self, message: &'static str, reason: &str) {
-        let text = format!("{message}{reason}");
-        if self.said != text {
-            warn!(of:% = self.target, reason; "{message}");
-            self.said = text;
-        }
     }
 }
 

@@ -1,354 +1,307 @@
-//! Where the result goes: an output directory, or stdout for a dry run. Owns: getting hold of the
-//! directory, trying again, and what the operator hears of it.
+//! Takes snapshots to where they belong: the output directory, or stdout for a dry run. Owns: opening
+//! the directory, retries, and what the operator hears of it.
 
 pub mod directory;
 mod disk;
+mod dry_run;
 pub mod heartbeat;
 pub mod manifest;
 pub mod mirror;
+mod warnings;
 
-use std::error::Error as _;
-use std::fmt;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use log::{info, warn};
 
 use crate::backoff::Backoff;
-use crate::error::{Chain, Error, Kind};
-use crate::output::directory::{OutputDirectory, Published, Standing};
-use crate::output::heartbeat::READY;
+use crate::error::{Error, Kind};
 use crate::snapshot::Snapshot;
+use directory::{OutputDirectory, Published, Standing};
+use dry_run::DryRun;
+use heartbeat::{Beaten, READY};
+use warnings::Warnings;
 
-/// A loop that has not turned for so long, or for three checks if that is longer, is dead.
+/// A loop that has not turned for this long, or for three layout checks if that is longer, is dead.
 const LIVENESS_TIMEOUT: Duration = Duration::from_secs(120);
-/// Another crossover's directory is asked for this often.
-const LOCK_EVERY: Duration = Duration::from_secs(1);
+/// The delay between attempts to lock a directory that another crossover holds.
+const LOCK_RETRY: Duration = Duration::from_secs(1);
 
-/// The destination of file sets.
-pub enum Output {
-    /// Manifests on stdout.
-    Stdout {
-        /// As the mirrors that they would become.
-        mirrored: bool,
-        /// What was printed last.
-        printed: String,
+/// The destination of snapshots.
+pub struct Output {
+    sink: Sink,
+    /// `-onetime`: a failure is final, unless another crossover holds the directory.
+    once: bool,
+    retry: Retry,
+    check: Option<LayoutCheck>,
+    warnings: Warnings,
+}
+
+enum Sink {
+    DryRun(DryRun),
+    /// The directory at `path`, once it is open.
+    Directory {
+        path: PathBuf,
+        open: Option<Box<OutputDirectory>>,
     },
-    /// Files for Envoy.
-    Directory(Box<Directory>),
 }
 
-/// An output directory, held or not yet.
-pub struct Directory {
-    path: PathBuf,
-    publisher: Option<OutputDirectory>,
-    /// Not before this after a failure.
-    retry: Option<Instant>,
+/// What has failed, and when it is tried again.
+struct Retry {
+    /// When to try again; none once that is due, or if nothing has failed.
+    at: Option<Instant>,
     backoff: Backoff,
-    /// Why it cannot be written now, and the cause that the operator was told.
-    failure: Option<Error>,
-    said: String,
-    check_every: Duration,
-    next_check: Instant,
+    /// Why the last attempt failed, until one succeeds.
+    error: Option<Error>,
 }
 
-/// What became of a set.
+struct LayoutCheck {
+    every: Duration,
+    next: Instant,
+}
+
+/// The outcome of writing a snapshot.
 #[derive(Debug)]
 pub enum Written {
-    /// It stands there now.
+    /// It was published just now.
     New(Published),
-    /// It stood there already, or is printed.
+    /// It was published already, or is printed.
     Settled,
-    /// Not yet: it is tried again at the deadline.
+    /// It could not be published; another attempt follows at the deadline.
     NotYet,
 }
 
 impl Output {
-    /// Prints manifests of the ConfigMaps, or of their mirrors.
+    /// Prints manifests of the ConfigMaps, or if `mirrored` of their mirrors.
     pub fn stdout(mirrored: bool) -> Output {
-        let printed = String::new();
-        Output::Stdout { mirrored, printed }
+        Output {
+            sink: Sink::DryRun(DryRun::new(mirrored)),
+            once: false,
+            // Nothing is ever tried again.
+            retry: Retry::new(Rng::with_seed(0)),
+            check: None,
+            warnings: Warnings::new(PathBuf::new()),
+        }
     }
 
-    /// Writes files; the layout is checked every so often.
-    pub fn directory(path: PathBuf, check_every: Duration, rng: Rng, now: Instant) -> Output {
-        let next_check = now + check_every;
-        let (publisher, retry, backoff) = (None, None, Backoff::new(rng));
-        let (failure, said) = (None, String::new());
-        Output::Directory(Box::new(Directory {
-            path,
-            publisher,
-            retry,
-            backoff,
-            failure,
-            said,
-            check_every,
-            next_check,
-        }))
+    /// Writes files to the directory at `path`, whose layout is checked every `check_every`.
+    pub fn directory(
+        path: PathBuf,
+        check_every: Duration,
+        once: bool,
+        rng: Rng,
+        now: Instant,
+    ) -> Output {
+        Output {
+            warnings: Warnings::new(path.clone()),
+            sink: Sink::Directory { path, open: None },
+            once,
+            retry: Retry::new(rng),
+            check: Some(LayoutCheck {
+                every: check_every,
+                next: now + check_every,
+            }),
+        }
     }
 
-    /// When there is something to do without a new set.
+    fn opened(&mut self) -> Option<&mut OutputDirectory> {
+        match &mut self.sink {
+            Sink::DryRun(_) | Sink::Directory { open: None, .. } => None,
+            Sink::Directory {
+                open: Some(open), ..
+            } => Some(open),
+        }
+    }
+
+    /// When there is something to do without a new snapshot.
     pub fn deadline(&self) -> Option<Instant> {
-        match self {
-            Output::Stdout { .. } => None,
-            Output::Directory(directory) => Some(
-                directory
-                    .retry
-                    .map_or(directory.next_check, |at| at.min(directory.next_check)),
-            ),
-        }
+        let check = self.check.as_ref().map(|check| check.next);
+        self.retry.at.into_iter().chain(check).min()
     }
 
-    /// Whether sets can be written to it, as far as is known.
+    /// Whether snapshots can be written, as far as is known.
     pub fn is_open(&self) -> bool {
-        match self {
-            Output::Stdout { .. } => true,
-            Output::Directory(directory) => directory.publisher.is_some(),
-        }
+        !matches!(self.sink, Sink::Directory { open: None, .. })
     }
 
-    /// True, once, when a failed write should be tried again.
-    pub fn is_due(&mut self, now: Instant) -> bool {
-        match self {
-            Output::Stdout { .. } => false,
-            Output::Directory(directory) => directory.retry.take_if(|at| *at <= now).is_some(),
-        }
+    /// Takes the time of the next attempt if it has come. Returns whether to write again.
+    #[must_use]
+    pub fn take_due_retry(&mut self, now: Instant) -> bool {
+        self.retry.at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Why it cannot be written now.
+    /// Why nothing can be written now.
     pub fn failure(&self) -> Option<&Error> {
-        match self {
-            Output::Stdout { .. } => None,
-            Output::Directory(directory) => directory.failure.as_ref(),
-        }
+        self.retry.error.as_ref()
     }
 
-    /// The same, given away.
+    /// Takes the reason why nothing can be written now.
     pub fn take_failure(&mut self) -> Option<Error> {
-        match self {
-            Output::Stdout { .. } => None,
-            Output::Directory(directory) => directory.failure.take(),
-        }
+        self.retry.error.take()
     }
 
-    /// The whole set on disk, of this life or an earlier one, if there is one.
+    /// The last whole snapshot on disk, of this run or an earlier one.
     pub fn last_good(&mut self) -> Option<Snapshot> {
-        let Output::Directory(directory) = self else {
-            return None;
-        };
-        let publisher = directory.publisher.as_ref()?;
-        match publisher.last_good() {
-            Ok(set) => set,
-            Err(error) => {
-                warn!(error:% = Chain(&error); "the published files cannot be read");
-                None
-            }
-        }
+        let read = self.opened()?.last_good();
+        self.warnings.read(read)
     }
 
-    /// What stands of the set that was published last, by this life or an earlier one.
+    /// What stands of the set that was published last, by this run or an earlier one.
     pub fn standing(&mut self) -> Option<Standing> {
-        let Output::Directory(directory) = self else {
-            return None;
-        };
-        let standing = directory.publisher.as_ref()?.standing();
-        standing.unwrap_or_else(|error| {
-            warn!(error:% = Chain(&error); "the published files cannot be read");
-            None
-        })
+        let read = self.opened()?.standing();
+        self.warnings.read(read)
     }
 
-    /// Gets hold of the destination. True: it is held for the first time now.
-    ///
-    /// A failure is an error only where `once` leaves no time to try again.
-    pub fn open(&mut self, once: bool, now: Instant) -> Result<bool, Error> {
-        let Output::Directory(directory) = self else {
+    /// Opens the destination, unless it is open or has just failed to. Returns whether it was opened.
+    /// A failure is an error only if no attempt follows.
+    pub fn open(&mut self, now: Instant) -> Result<bool, Error> {
+        let Sink::Directory { path, open } = &mut self.sink else {
             return Ok(false);
         };
-        if directory.publisher.is_some() || directory.retry.is_some_and(|at| now < at) {
+        if open.is_some() || self.retry.is_waiting(now) {
             return Ok(false);
         }
-        match OutputDirectory::open(&directory.path) {
-            Ok(publisher) => {
-                directory.publisher = Some(publisher);
-                directory.recovered();
+        match OutputDirectory::open(path) {
+            Ok(directory) => {
+                *open = Some(Box::new(directory));
+                self.succeeded(now);
                 Ok(true)
             }
-            Err(error) => directory.failed(error, once, now).map(|()| false),
+            Err(error) => self.failed(error, now).map(|()| false),
         }
     }
 
-    /// Makes `set` what stands there.
-    pub fn write(&mut self, set: &Snapshot, once: bool, now: Instant) -> Result<Written, Error> {
-        match self {
-            Output::Stdout { mirrored, printed } => {
-                let text = manifest::manifests(set, *mirrored);
-                // A change of an object may be none of what is printed.
-                if text == *printed {
-                    return Ok(Written::Settled);
-                }
-                let printing = |source| Error::System {
-                    what: "write to stdout",
-                    source,
-                };
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(text.as_bytes()).map_err(printing)?;
-                stdout.flush().map_err(printing)?;
-                *printed = text;
-                Ok(Written::Settled)
+    /// Makes `set` what stands at the destination. A failure is an error only if no attempt follows.
+    pub fn write(&mut self, set: &Snapshot, now: Instant) -> Result<Written, Error> {
+        let waiting = self.retry.is_waiting(now);
+        let directory = match &mut self.sink {
+            Sink::DryRun(dry_run) => return dry_run.print(set).map(|()| Written::Settled),
+            Sink::Directory {
+                open: Some(open), ..
+            } if !waiting => open,
+            Sink::Directory { .. } => return Ok(Written::NotYet),
+        };
+        let published = if self.once {
+            directory.publish_durably(set)
+        } else {
+            directory.publish(set)
+        };
+        match published {
+            Ok(published) => {
+                self.succeeded(now);
+                self.warn_of_lost_watch();
+                Ok(published.map_or(Written::Settled, Written::New))
             }
-            Output::Directory(directory) => {
-                let Some(publisher) = &mut directory.publisher else {
-                    return Ok(Written::NotYet);
-                };
-                if directory.retry.is_some_and(|at| now < at) {
-                    return Ok(Written::NotYet);
-                }
-                // `-onetime` ends right after this.
-                let published = match once {
-                    true => publisher.publish_durably(set),
-                    false => publisher.publish(set),
-                };
-                match published {
-                    Ok(published) => {
-                        directory.recovered();
-                        directory.warn_of_lost_watch();
-                        Ok(published.map_or(Written::Settled, Written::New))
-                    }
-                    Err(error) => {
-                        directory.failed(error, once, now)?;
-                        Ok(Written::NotYet)
-                    }
-                }
-            }
+            Err(error) => self.failed(error, now).map(|()| Written::NotYet),
         }
     }
 
-    /// Puts what was written last on stable storage. False: not yet, so call again.
+    /// Puts what was written last on stable storage. Returns false if that failed: call again.
     pub fn make_durable(&mut self) -> bool {
-        let Output::Directory(directory) = self else {
+        let Some(directory) = self.opened() else {
             return true;
         };
-        match directory
-            .publisher
-            .as_mut()
-            .map(OutputDirectory::make_durable)
-        {
-            None | Some(Ok(())) => true,
-            Some(Err(error)) => {
-                directory.say(&error, "what is published cannot be synced: trying again");
-                false
-            }
-        }
+        let synced = directory.make_durable();
+        self.warnings.synced(synced)
     }
 
     /// Tells probes that the loop turns, and how far it is.
-    pub fn tell(&mut self, state: &str) {
-        let Output::Directory(directory) = self else {
-            return;
-        };
-        let limit = LIVENESS_TIMEOUT.max(3 * directory.check_every);
-        let told = directory.publisher.as_mut().map(|p| p.beat(state, limit));
-        // Where nothing can be published either, that is what is said.
-        if let (Some(Err(error)), READY) = (told, state) {
-            directory.say(&error, "probes get no answer: trying again");
+    pub fn beat(&mut self, state: &str) {
+        let every = self
+            .check
+            .as_ref()
+            .map_or(Duration::ZERO, |check| check.every);
+        let limit = LIVENESS_TIMEOUT.max(3 * every);
+        match self.opened().map(|directory| directory.beat(state, limit)) {
+            None | Some(Ok(Beaten::Lately)) => {}
+            Some(Ok(Beaten::Now)) => self.warnings.beaten(),
+            // In any other state the operator hears what is wrong from elsewhere.
+            Some(Err(error)) if state == READY => self.warnings.not_beaten(&error),
+            Some(Err(_)) => {}
         }
     }
 
-    /// Makes what the next set will need, once what was written last is on stable storage.
+    /// Makes what the next snapshot will need, once what was written last is on stable storage.
     pub fn prepare(&mut self) {
-        if let Output::Directory(directory) = self
-            && let Some(publisher) = &mut directory.publisher
-        {
-            publisher.prepare();
+        if let Some(directory) = self.opened() {
+            directory.prepare();
         }
     }
 
-    /// Checks the layout, when it is time to. True: something was amiss, so write again.
+    /// Checks the layout if it is time to. Returns whether to write again, as something was amiss.
+    #[must_use]
     pub fn check(&mut self, now: Instant) -> bool {
-        let Output::Directory(directory) = self else {
+        let Some(check) = self.check.as_mut().filter(|check| check.next <= now) else {
             return false;
         };
-        if now < directory.next_check {
+        check.next = now + check.every;
+        // The next attempt checks all of it anyway, and should not wait longer for what is known to fail.
+        if self.retry.at.is_some() {
             return false;
         }
-        directory.next_check = now + directory.check_every;
-        // The next try sees it all anyway, and is not to be put off by what is known to fail.
-        if directory.retry.is_some() {
-            return false;
-        }
-        let Some(publisher) = &mut directory.publisher else {
-            return false;
-        };
-        match publisher.check() {
-            Ok(false) => false,
-            Ok(true) => {
-                warn!(dir:% = directory.path.display(); "repaired the output directory's layout");
-                directory.warn_of_lost_watch();
+        match self.opened().map(OutputDirectory::check) {
+            None | Some(Ok(false)) => false,
+            Some(Ok(true)) => {
+                self.warnings.repaired();
+                self.warn_of_lost_watch();
                 true
             }
-            Err(error) => directory.failed(error, false, now).is_ok(),
+            Some(Err(error)) => {
+                self.fail(error, now);
+                true
+            }
         }
     }
-}
 
-impl Directory {
-    fn failed(&mut self, error: Error, once: bool, now: Instant) -> Result<(), Error> {
-        let held = error.kind() == Kind::Held;
-        if once && !held {
+    fn failed(&mut self, error: Error, now: Instant) -> Result<(), Error> {
+        if self.once && error.kind() != Kind::Held {
             return Err(error);
         }
-        let wait = if held {
-            LOCK_EVERY
-        } else {
-            self.backoff.failed(now)
-        };
-        self.retry = Some(now + wait);
-        self.say(
-            &error,
-            "the output directory cannot be written: trying again",
-        );
-        self.failure = Some(error);
+        self.fail(error, now);
         Ok(())
     }
 
-    fn say(&mut self, error: &Error, message: &'static str) {
-        // Each try makes a set under a number of its own: another path alone is no news.
-        let cause = error
-            .source()
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        if self.said != cause {
-            warn!(error:% = Chain(error); "{message}");
-            self.said = cause;
-        }
+    fn fail(&mut self, error: Error, now: Instant) {
+        self.warnings.failed(&error, now);
+        self.retry.failed(error, now);
+    }
+
+    fn succeeded(&mut self, now: Instant) {
+        self.retry.succeeded();
+        self.warnings.succeeded(now);
     }
 
     fn warn_of_lost_watch(&mut self) {
-        if self
-            .publisher
-            .as_mut()
-            .is_some_and(OutputDirectory::has_lost_watch)
-        {
-            warn!(dir:% = self.path.display(); "an Envoy that started before this watches a directory that is gone, and sees no change any more: restart it");
-        }
-    }
-
-    fn recovered(&mut self) {
-        (self.retry, self.failure) = (None, None);
-        if !self.said.is_empty() {
-            info!(dir:% = self.path.display(); "the output directory can be written again");
-            self.said.clear();
+        let lost = self.opened().is_some_and(OutputDirectory::take_lost_watch);
+        if lost {
+            self.warnings.lost_watch();
         }
     }
 }
 
-impl fmt::Display for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Output::Stdout { .. } => f.write_str("stdout"),
-            Output::Directory(directory) => write!(f, "{}", directory.path.display()),
+impl Retry {
+    fn new(rng: Rng) -> Retry {
+        Retry {
+            at: None,
+            backoff: Backoff::new(rng),
+            error: None,
         }
+    }
+
+    fn is_waiting(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| now < at)
+    }
+
+    fn failed(&mut self, error: Error, now: Instant) {
+        let wait = match error.kind() {
+            Kind::Held => LOCK_RETRY,
+            _ => self.backoff.failed(now),
+        };
+        (self.at, self.error) = (Some(now + wait), Some(error));
+    }
+
+    /// The back-off stays: it forgets by itself, after a quiet while.
+    fn succeeded(&mut self) {
+        (self.at, self.error) = (None, None);
     }
 }

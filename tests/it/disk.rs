@@ -238,7 +238,7 @@ fn an_output_directory_that_was_removed_is_made_again() {
     setup.until_found(&[("a.yaml", "a: 1\n")]);
     fs::remove_file(setup.output().join(".live/a.yaml")).unwrap();
     setup.until_found(&[("a.yaml", "a: 1\n")]);
-    process.wait_for_lines(2, "repaired the output directory's layout");
+    process.wait_for_lines(2, "output directory's layout was damaged; repaired it");
     setup.put("a", &[("a.yaml", "a: 2\n")]);
     setup.until_found(&[("a.yaml", "a: 2\n")]);
     drop(process);

@@ -10,8 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 
 const FILES: [&str; 2] = ["a.yaml", "b.yaml"];
-const REPAIRED: &str = "repaired the output directory's layout";
-const LOST: &str = "watches a directory that is gone, and sees no change any more: restart it";
+const REPAIRED: &str = "output directory's layout was damaged; repaired it";
+const LOST: &str = "directory watched by Envoy was removed";
 
 /// Each part of the layout; of a set that is active, `SET` stands for the number.
 const PARTS: [&str; 10] = [

@@ -9,8 +9,9 @@ use crate::weights::{FILE, routes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-const REFUSED: &str = "the mirror cannot be written: the files go on";
-const FOREIGN: &str = "a ConfigMap of the mirror's name is somebody else's: left alone";
+const REFUSED: &str = "mirror cannot be written; publishing files all the same";
+const FOREIGN: &str =
+    "ConfigMap with the mirror's name is not managed by crossover; leaving it as it is";
 
 /// What may be done without writing.
 fn readers() -> Vec<Rule> {

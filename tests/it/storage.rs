@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=1h", "-configmap=a"];
-const REFUSED: &str = "the output directory cannot be written: trying again";
-const AGAIN: &str = "the output directory can be written again";
+const REFUSED: &str = "output directory cannot be written; retrying";
+const AGAIN: &str = "output directory can be written again";
 const GOOD: [(&str, &str); 2] = [("a.yaml", "a: 1\n"), ("b.yaml", "a: 1\n")];
 const NEW: [(&str, &str); 2] = [("a.yaml", "a: 2\n"), ("b.yaml", "a: 2\n")];
 /// Nobody's uid, but by convention.

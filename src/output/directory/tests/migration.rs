@@ -73,7 +73,7 @@ fn takes_over_a_real_directory_that_cannot_be_exchanged_or_moved() {
         let now = fs::metadata(temp.path().join(".live")).unwrap().ino();
         assert_eq!(now == before, lacks == 1);
         assert!(!publisher.check().unwrap());
-        assert!(!publisher.has_lost_watch());
+        assert!(!publisher.take_lost_watch());
         drop(publisher);
         drop(open(temp.path()));
         tidy(temp.path(), &set("rds.yaml=1 cds.yaml=go-c"));
@@ -158,7 +158,7 @@ fn tells_that_the_directory_which_an_envoy_watches_is_gone() {
             let mut publisher = open(&dir);
             publish(&mut publisher, "rds.yaml=1");
             assert!(!publisher.check().unwrap());
-            assert!(!publisher.has_lost_watch());
+            assert!(!publisher.take_lost_watch());
             gone(&dir);
             if looked {
                 assert!(publisher.check().unwrap());
@@ -170,9 +170,9 @@ fn tells_that_the_directory_which_an_envoy_watches_is_gone() {
                 .unwrap();
             publisher.check().unwrap();
             publisher.publish_durably(&want).unwrap();
-            assert!(publisher.has_lost_watch());
+            assert!(publisher.take_lost_watch());
             assert!(!publisher.check().unwrap());
-            assert!(!publisher.has_lost_watch());
+            assert!(!publisher.take_lost_watch());
             tidy(&dir, &want);
         }
     }
