@@ -148,7 +148,7 @@ fn each_configmap_is_a_document_without_what_the_server_added() {
         ]
     );
     assert!(
-        finished.stderr.contains("the later one wins"),
+        finished.stderr.contains("two ConfigMaps have the same key"),
         "{}",
         finished.stderr
     );

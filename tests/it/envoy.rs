@@ -184,7 +184,7 @@ fn a_removed_key_leaves_a_running_envoy_as_it_was_and_warns() {
     files.remove("rds.yaml");
     files.insert("cds.yaml".into(), json!(site.clusters("second")));
     site.server.replace(less);
-    let warning = crossover.wait_for_line("an Envoy restarted now would not start");
+    let warning = crossover.wait_for_line("file removed; Envoy will fail to start");
     assert!(
         warning.contains("WARN") && warning.contains("rds.yaml"),
         "{warning}"

@@ -241,7 +241,7 @@ fn all_that_is_said(rust_log: &str, format: &str) -> String {
         process.wait_for_line("Envoy may not accept a file");
     }
     setup.server.delete("ConfigMap", "a");
-    process.wait_for_line("is not there");
+    process.wait_for_line("ConfigMap not found; keeping its published files");
     setup.server.set_accounts(vec![Account::admin("another")]);
     setup.server.end_watches();
     process.wait_for_line("401");
