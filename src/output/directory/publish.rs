@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::active::{ActiveSet, State};
 use super::provenance::Source;
-use super::stage::{Staged, ordered};
+use super::stage::{Plan, Staged, ordered};
 use super::{OLDER, OutputDirectory, Published};
 use crate::error::Error;
 use crate::gather;
@@ -15,19 +15,6 @@ use crate::snapshot::{Bytes, FileName, Snapshot};
 
 /// Larger texts are not kept in memory just for the next comparison.
 const MAX_KEPT_BYTES: usize = 64 << 10;
-
-/// How the desired set differs from the active one.
-pub struct Plan {
-    /// The files to be written and announced, by name.
-    pub changed: Vec<FileName>,
-    /// The files to be removed.
-    removed: Vec<FileName>,
-    /// Whether `.live` may have links of which the active set does not tell, as it does after an error
-    /// or in the run after a kill.
-    strays: bool,
-    /// Whether `current` is announced: not if the same contents only came from elsewhere.
-    pub current: bool,
-}
 
 impl OutputDirectory {
     /// Makes `desired` what Envoy finds, in one step; the only other outcome is what was there

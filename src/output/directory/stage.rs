@@ -9,13 +9,25 @@ use super::OutputDirectory;
 use super::active::ActiveSet;
 use super::layout::{CURRENT, LAST_RANK, rank, target};
 use super::provenance::{self, Source, Sources};
-use super::publish::Plan;
 use crate::error::Error;
 use crate::output::disk::{failed, hash_of, reason};
 use crate::snapshot::{File, FileName, Snapshot};
 
 /// So many keys get a link ahead: a first set has them all, later ones change few.
 const LIKELY: usize = 4;
+
+/// How the desired set differs from the active one.
+pub struct Plan {
+    /// The files to be written and announced, by name.
+    pub changed: Vec<FileName>,
+    /// The files to be removed.
+    pub removed: Vec<FileName>,
+    /// Whether `.live` may have links of which the active set does not tell, as it does after an error
+    /// or in the run after a kill.
+    pub strays: bool,
+    /// Whether `current` is announced: not if the same contents only came from elsewhere.
+    pub current: bool,
+}
 
 /// What a publish has made so far.
 #[derive(Default)]
