@@ -1,4 +1,4 @@
-//! Everything that can go wrong, what to tell the operator about it, and the exit code it ends in.
+//! The errors of all modules, their texts for the operator, and the exit codes they lead to.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,106 +6,89 @@ use std::{error, fmt, io};
 
 use crate::snapshot::ObjectName;
 
-/// A failed operation. Display says what failed and, where the operator can do something, what;
-/// it never repeats `source()`.
+/// A failed operation. Display says what failed and what the operator can do about it. It never
+/// includes `source()`; [`Chain`] adds that.
+#[allow(missing_docs, reason = "the names of the other fields say it")]
 #[derive(Debug)]
 pub enum Error {
     /// The command line or the environment is wrong; exit 2.
     Usage(String),
     /// A file that the program was told to use cannot be used.
     File {
-        /// What the file is for: "token file", "CA file".
+        /// The file's role: "token file", "CA file".
         what: &'static str,
-        /// Where it should be.
         path: PathBuf,
-        /// What the operator can do.
+        /// An instruction to the operator.
         hint: &'static str,
-        /// Why it cannot be used.
         source: io::Error,
     },
-    /// The system refused something that always works.
+    /// A system call or a library failed that is expected to work always.
     System {
-        /// What was tried, as a verb and an object: "wait for input".
+        /// The attempt, as a verb and an object: "wait for input".
         what: &'static str,
-        /// Why not.
         source: io::Error,
     },
     /// The API server could not be reached, or did not answer as HTTP.
     Request {
-        /// Of what was asked.
         target: Box<Target>,
-        /// Why there is no answer.
         source: Box<dyn error::Error + Send + Sync>,
     },
     /// The API server answered with an error.
     Status {
-        /// Of what was asked.
         target: Box<Target>,
-        /// The HTTP status or the Status object's code.
+        /// The HTTP status, or the code of the Status object in a watch.
         code: u16,
-        /// What the server says.
+        /// The message of the Status object, or the beginning of another body.
         message: String,
-        /// What the operator can do; may be empty.
+        /// An instruction to the operator; may be empty.
         hint: String,
-        /// How long the server wants to be left alone.
+        /// The delay that the server asked for before the next request.
         retry_after: Option<Duration>,
     },
-    /// The API server answered with something that is not what was asked for.
+    /// The API server's answer could not be read as what was asked for.
     Answer {
-        /// Of what was asked.
         target: Box<Target>,
-        /// What is wrong with it.
+        /// The fault, as a sentence: what was expected, and what was found.
         what: String,
     },
     /// A named object does not exist.
-    Missing {
-        /// The object.
-        target: Box<Target>,
-    },
-    /// A ConfigMap cannot be published, and nothing stands in for it.
+    Missing { target: Box<Target> },
+    /// A ConfigMap is invalid, and no earlier valid state of it can be published instead.
     Refused {
-        /// The ConfigMap.
         object: ObjectName,
-        /// Why.
+        /// The findings, one for each invalid file.
         why: String,
     },
     /// An operation on the output directory failed.
     Disk {
-        /// What was tried, as a verb: "create", "rename", "sync".
+        /// The attempt, as a verb: "create", "rename", "sync".
         verb: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
-    /// The command cannot be started; exit 126, or 127 where there is none of that name.
+    /// The command cannot be started; exit 126, or 127 if it was not found.
     Command {
-        /// Its first word.
+        /// The first word of the command.
         name: String,
-        /// Why not.
         source: io::Error,
     },
-    /// Another crossover holds the output directory.
+    /// Another crossover has locked the output directory.
     Held {
         /// The lock file.
         path: PathBuf,
     },
 }
 
-/// What a request does.
+/// The operation that a request asks for.
+#[allow(missing_docs, reason = "the other names say it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// List objects.
     List,
-    /// Watch objects.
     Watch,
-    /// Read one object.
     Get,
-    /// Write a new object.
     Create,
-    /// Replace an object.
     Update,
-    /// Find out which versions of its group are served.
+    /// Asks which versions of an API group are served.
     Discover,
 }
 
@@ -122,18 +105,17 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What a request is about.
+/// The operation and the objects of a request, as errors and logs cite them.
+#[allow(missing_docs, reason = "the names of the other fields say it")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// What is asked for.
     pub verb: Verb,
-    /// The plural resource: "configmaps".
+    /// The resource's plural name: "configmaps".
     pub resource: &'static str,
-    /// The API group, empty for the core one.
+    /// The API group; empty for the core group.
     pub group: &'static str,
-    /// Whose.
     pub namespace: String,
-    /// The object's name; `None`: all of them.
+    /// The object's name; `None` stands for all objects of the namespace.
     pub name: Option<String>,
 }
 
@@ -148,19 +130,19 @@ impl fmt::Display for Target {
         } = self;
         match name {
             Some(name) => write!(f, "{verb} {resource} {namespace}/{name}"),
-            None => write!(f, "{verb} {resource} of namespace {namespace}"),
+            None => write!(f, "{verb} {resource} in namespace {namespace}"),
         }
     }
 }
 
-/// What the loop branches on.
+/// The class of an error, on which control flow depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The user's to correct; exit 2.
+    /// The command line or the environment is wrong; exit 2.
     Usage,
-    /// Trying again cannot help.
+    /// A retry cannot succeed.
     Fatal,
-    /// The API server is away or overloaded; trying again later helps.
+    /// The API server is not reachable or overloaded; a later retry may succeed.
     Transient,
     /// 401.
     Unauthorized,
@@ -170,16 +152,16 @@ pub enum Kind {
     NotFound,
     /// 410: the resourceVersion is too old.
     Gone,
-    /// The object, or the answer about it, is of no use.
+    /// The object is invalid, or the answer about it cannot be used.
     Bad,
     /// The output directory cannot be written.
     Disk,
-    /// The output directory is another's.
+    /// The output directory is locked by another crossover.
     Held,
 }
 
 impl Error {
-    /// The class that control flow depends on.
+    /// Returns the class of the error.
     pub fn kind(&self) -> Kind {
         match self {
             Error::Usage(_) => Kind::Usage,
@@ -200,7 +182,7 @@ impl Error {
         }
     }
 
-    /// How long the server wants to be left alone.
+    /// Returns the delay that the server asked for before the next request, if it did.
     pub fn retry_after(&self) -> Option<Duration> {
         if let Error::Status { retry_after, .. } = self {
             *retry_after
@@ -209,7 +191,8 @@ impl Error {
         }
     }
 
-    /// 1 failed, 2 usage; as shells have it, 126 and 127 for a command.
+    /// Returns 2 for a usage error and 1 for any other; for a command that cannot be started 126 or
+    /// 127, as shells do.
     pub fn exit_code(&self) -> u8 {
         if let Error::Command { source, .. } = self {
             let missing = source.kind() == io::ErrorKind::NotFound;
@@ -226,7 +209,7 @@ impl fmt::Display for Error {
             Error::File {
                 what, path, hint, ..
             } => {
-                write!(f, "failed to read the {what} {} ({hint})", path.display())
+                write!(f, "failed to read {what} {} ({hint})", path.display())
             }
             Error::System { what, .. } => write!(f, "failed to {what}"),
             Error::Request { target, .. } => write!(f, "failed to {target}"),
@@ -239,7 +222,7 @@ impl fmt::Display for Error {
             } => {
                 write!(
                     f,
-                    "failed to {target}: the API server answers {code}: {message}"
+                    "failed to {target}: the API server answered {code}: {message}"
                 )?;
                 if hint.is_empty() {
                     return Ok(());
@@ -251,12 +234,12 @@ impl fmt::Display for Error {
                 f,
                 "failed to {target}: it does not exist (create it, or correct the name or -namespace)"
             ),
-            Error::Refused { object, why } => write!(f, "refused ConfigMap {object}: {why}"),
+            Error::Refused { object, why } => write!(f, "invalid ConfigMap {object}: {why}"),
             Error::Disk { verb, path, .. } => write!(f, "failed to {verb} {}", path.display()),
             Error::Command { name, .. } => write!(f, "failed to start {name}"),
             Error::Held { path } => write!(
                 f,
-                "another crossover holds {} (stop it, or give this one another -output-dir)",
+                "{} is locked by another crossover (stop it, or use a different -output-dir)",
                 path.display()
             ),
         }

@@ -109,10 +109,7 @@ pub fn list(json: &[u8], kind: ObjectKind, extent: Projection) -> Result<List, S
     // A server that knows no metadata lists gives the objects.
     let of_metadata = extent == Projection::MetadataOnly && raw_kind == "PartialObjectMetadataList";
     if !of_kind && !of_metadata {
-        return Err(format!(
-            "the answer is no list of {}s but a {raw_kind:?}",
-            kind.name()
-        ));
+        return Err(format!("expected a {}List, got {raw_kind:?}", kind.name()));
     }
     let items = raw.items.unwrap_or_default().into_iter();
     let items = items.map(|item| item.into_object(kind));
@@ -133,7 +130,7 @@ pub fn event(json: &[u8], kind: ObjectKind) -> Result<WatchEvent, String> {
     let object_kind = text(object.kind.take());
     if object_kind != kind.name() {
         return Err(format!(
-            "the event's object is no {} but a {object_kind:?}",
+            "expected a {} in the event, got {object_kind:?}",
             kind.name()
         ));
     }
@@ -153,7 +150,7 @@ pub fn group(json: &[u8]) -> Result<Vec<String>, String> {
     let raw: RawObject = serde_json::from_slice(json).map_err(unreadable)?;
     let kind = text(raw.kind);
     if kind != "APIGroup" {
-        return Err(format!("the answer is no APIGroup but a {kind:?}"));
+        return Err(format!("expected an APIGroup, got {kind:?}"));
     }
     let versions = raw.versions.as_array().into_iter().flatten();
     let names = versions.filter_map(|version| version.get("version")?.as_str());
@@ -178,7 +175,7 @@ pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
     let mut field = |name| raw.get_mut(name).map(Value::take).unwrap_or_default();
     let kind = text(field("kind"));
     if kind != "ConfigMap" {
-        return Err(format!("the answer is no ConfigMap but a {kind:?}"));
+        return Err(format!("expected a ConfigMap, got {kind:?}"));
     }
     Ok(Mirrored {
         metadata: match field("metadata") {
@@ -207,7 +204,7 @@ pub fn status(body: &[u8]) -> Status {
 fn unreadable(error: serde_json::Error) -> String {
     if error.is_data() {
         let (line, column) = (error.line(), error.column());
-        format!("it has another shape than expected at line {line} column {column}")
+        format!("unexpected JSON type at line {line} column {column}")
     } else {
         error.to_string()
     }
@@ -284,7 +281,7 @@ fn text(value: Value) -> String {
 impl RawMetadata {
     fn version(self) -> Result<Version, String> {
         let resource_version = ResourceVersion::new(text(self.resource_version));
-        let resource_version = resource_version.ok_or("there is no resourceVersion in it")?;
+        let resource_version = resource_version.ok_or("metadata.resourceVersion is missing")?;
         Ok(Version {
             uid: text(self.uid),
             resource_version,

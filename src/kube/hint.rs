@@ -5,17 +5,17 @@ use std::time::Duration;
 use crate::error::{Error, Target};
 use crate::kube::api;
 
-/// What a request is made for, which decides the rights that it needs.
+/// The feature that a request serves, which decides the rights that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To follow objects.
+    /// Objects are followed.
     Read,
-    /// To keep `<configmap>-gen`.
+    /// `<configmap>-gen` is written.
     Mirror,
 }
 
 impl Purpose {
-    /// The verbs that a Role must grant, except `create`.
+    /// Returns the verbs that a Role must grant, except `create`.
     fn verbs(self) -> &'static str {
         match self {
             Purpose::Read => r#"["list", "watch"]"#,
@@ -37,7 +37,7 @@ pub fn refusal(
         code,
         message: api::status(body).message,
         hint: match code {
-            401 => "is the token expired, or of another cluster?".to_owned(),
+            401 => "check that the token has not expired and was issued by this cluster".to_owned(),
             403 => role(purpose, target),
             _ => String::new(),
         },
@@ -55,7 +55,7 @@ fn role(purpose: Purpose, target: &Target) -> String {
         ..
     } = target;
     let mut hint = format!(
-        "grant it by a Role in namespace {namespace}: apiGroups [\"{group}\"], resources \
+        "grant it with a Role in namespace {namespace}: apiGroups [\"{group}\"], resources \
          [\"{resource}\"], verbs {}",
         purpose.verbs()
     );
@@ -63,8 +63,8 @@ fn role(purpose: Purpose, target: &Target) -> String {
         hint += &format!(", resourceNames [\"{name}\"]");
     }
     if purpose == Purpose::Mirror {
-        // RBAC cannot bind a create to a name, as there is none yet.
-        hint += "; and verbs [\"create\"] in a rule without resourceNames; or give -publish=false";
+        // RBAC cannot restrict a create to a name: a request to create has none in its path.
+        hint += "; and verbs [\"create\"] in a rule without resourceNames; or set -publish=false";
     }
     hint
 }
@@ -89,20 +89,20 @@ mod tests {
     fn a_403_names_the_role_that_the_purpose_needs() {
         assert_eq!(
             hint(Purpose::Read, Verb::Watch, 403),
-            "failed to watch configmaps n/a: the API server answers 403: no (grant it by a Role in \
-             namespace n: apiGroups [\"\"], resources [\"configmaps\"], verbs [\"list\", \"watch\"], \
-             resourceNames [\"a\"])"
+            "failed to watch configmaps n/a: the API server answered 403: no (grant it with a \
+             Role in namespace n: apiGroups [\"\"], resources [\"configmaps\"], verbs [\"list\", \
+             \"watch\"], resourceNames [\"a\"])"
         );
         assert_eq!(
             hint(Purpose::Mirror, Verb::Create, 403),
-            "failed to create configmaps n/a: the API server answers 403: no (grant it by a Role in \
-             namespace n: apiGroups [\"\"], resources [\"configmaps\"], verbs [\"get\", \"update\"], \
-             resourceNames [\"a\"]; and verbs [\"create\"] in a rule without resourceNames; or give \
-             -publish=false)"
+            "failed to create configmaps n/a: the API server answered 403: no (grant it with a \
+             Role in namespace n: apiGroups [\"\"], resources [\"configmaps\"], verbs [\"get\", \
+             \"update\"], resourceNames [\"a\"]; and verbs [\"create\"] in a rule without \
+             resourceNames; or set -publish=false)"
         );
         assert_eq!(
             hint(Purpose::Mirror, Verb::Get, 500),
-            "failed to get configmaps n/a: the API server answers 500: no"
+            "failed to get configmaps n/a: the API server answered 500: no"
         );
     }
 }

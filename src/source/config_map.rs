@@ -102,7 +102,7 @@ impl ConfigMapSource {
         let denied = self.denied.as_ref();
         let denied = denied.map(|(_, denied)| Chain(denied).to_string());
         let refused = self.refused.as_ref();
-        denied.or_else(|| Some(format!("refused ConfigMap {}: {}", self.object, refused?)))
+        denied.or_else(|| Some(format!("invalid ConfigMap {}: {}", self.object, refused?)))
     }
 
     /// Takes in what the cluster says. Of large states that come together the last one counts.

@@ -374,7 +374,7 @@ fn a_directory_that_another_holds_is_not_taken_for_an_empty_one() {
         about_splits(r)
     });
     let second = setup.start(&FOLLOW);
-    second.wait_for_line("another crossover holds");
+    second.wait_for_line("is locked by another crossover");
     setup
         .server
         .wait_for_requests("a split's list", 2, |r| r.is_list() && about_splits(r));

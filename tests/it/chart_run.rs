@@ -232,7 +232,7 @@ fn what_the_role_does_not_name_is_refused_by_the_api_server() {
         *text = text.replace("-configmap=envoy-xds", "-configmap=another");
     }
     let init = pod.crossover(&other, "crossover-init");
-    let line = init.wait_for_line("answers 403");
+    let line = init.wait_for_line("answered 403");
     assert!(line.contains("another"), "{line}");
     assert!(!pod.file("rds.yaml").exists());
 }

@@ -122,7 +122,7 @@ fn without_any_files_it_waits_and_warns_whatever_is_amiss() {
     let all = [
         (away, "failed to list configmaps", back),
         (absent, "it does not exist", good),
-        (bad, "refused ConfigMap default/a: a.yaml: line 1", good),
+        (bad, "invalid ConfigMap default/a: a.yaml: line 1", good),
     ];
     let all = all.map(|(trouble, reason, mend)| {
         let setup = with_a();

@@ -210,7 +210,7 @@ fn a_401_does_not_end_a_sidecar_that_gets_a_better_token() {
     let (setup, [ca, token]) = https();
     setup.server.set_accounts(vec![Account::admin("LATER")]);
     let process = setup.start(&["-watch", "-configmap=a", &ca, &token]);
-    process.wait_for_line("is the token expired, or of another cluster?");
+    process.wait_for_line("check that the token has not expired and was issued by this cluster");
     fs::write(setup.path("token"), "LATER").unwrap();
     setup.until_found(&GOOD);
     assert_eq!(process.stop().code, Some(0));

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=200ms", "-configmap=a"];
-const HELD: &str = "another crossover holds";
+const HELD: &str = "is locked by another crossover";
 /// The lock is asked for every second; a busy machine has its own.
 const SOON: Duration = Duration::from_secs(3);
 

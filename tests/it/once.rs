@@ -77,7 +77,7 @@ fn a_429_or_a_5xx_is_tried_again() {
             .misbehave(Misbehaviour::new(Fault::status(status), |_| true).times(1));
         let finished = setup.succeed(&ONCE);
         assert!(
-            finished.stderr.contains(&format!("answers {status}")),
+            finished.stderr.contains(&format!("answered {status}")),
             "{}",
             finished.stderr
         );
@@ -191,7 +191,7 @@ fn a_401_ends_it_after_five_seconds() {
     let line = fails_after_five_seconds(&setup, &ONCE);
     assert!(line.contains("401"), "{line}");
     assert!(
-        line.contains("is the token expired, or of another cluster?"),
+        line.contains("check that the token has not expired and was issued by this cluster"),
         "{line}"
     );
 }
@@ -311,7 +311,7 @@ fn an_output_directory_that_another_holds_is_waited_for() {
     let holder = setup.start(&["-watch", "-configmap=a"]);
     setup.until_found(&GOOD);
     let process = setup.start(&ONCE);
-    process.wait_for_line("another crossover holds");
+    process.wait_for_line("is locked by another crossover");
     setup.put("a", &[("a.yaml", "a: 2\n")]);
     holder.stop();
     let finished = process.finish();
@@ -320,7 +320,7 @@ fn an_output_directory_that_another_holds_is_waited_for() {
     let line = finished
         .stderr
         .lines()
-        .find(|line| line.contains("another crossover holds"));
+        .find(|line| line.contains("is locked by another crossover"));
     assert!(line.unwrap().contains(".sets/.lock"), "{}", finished.stderr);
 }
 
@@ -337,7 +337,7 @@ fn what_stays_transient_ends_it_after_a_minute() {
     let limit = Duration::from_secs(90);
     let started = Instant::now();
     for (process, want) in [
-        (held, "(stop it, or give this one another -output-dir)"),
+        (held, "(stop it, or use a different -output-dir)"),
         (refused, "Connection refused"),
     ] {
         let (finished, _) = finish_within(process, limit);

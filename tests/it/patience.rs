@@ -66,7 +66,7 @@ fn a_limit_holds_whatever_is_amiss() {
         (|_| {}, "default/a: it does not exist"),
         (
             |setup| drop(setup.put("a", &[BAD])),
-            "refused ConfigMap default/a: a.yaml",
+            "invalid ConfigMap default/a: a.yaml",
         ),
     ] {
         let setup = Setup::new();

@@ -79,7 +79,7 @@ fn ready_once_every_configmap_is_read_and_published_and_from_then_on() {
     let process = setup.start(&[&FOLLOW[..], &["-configmap=b"]].concat());
     until_not_ready(&setup, "default/b: it does not exist");
     setup.put("b", &[("b.yaml", "b: [")]);
-    until_not_ready(&setup, "refused ConfigMap default/b: b.yaml: line 1");
+    until_not_ready(&setup, "invalid ConfigMap default/b: b.yaml: line 1");
     setup.put("b", &[("b.yaml", "b: 1\n")]);
     until_ready(&setup);
     // Nothing that happens later takes that back.

@@ -228,14 +228,18 @@ fn a_line_that_is_no_json_is_listed_again() {
 #[test]
 fn an_event_without_a_resource_version_is_listed_again() {
     let line = event("MODIFIED", object("a", 666)).replace("\"1100\"", "\"\"");
-    check_bad_line(&line, "there is no resourceVersion in it", 1);
+    check_bad_line(&line, "metadata.resourceVersion is missing", 1);
 }
 
 #[test]
 fn an_object_of_another_kind_is_listed_again() {
     let mut secret = object("a", 666);
     secret["kind"] = json!("Secret");
-    check_bad_line(&event("MODIFIED", secret), "no ConfigMap but a", 1);
+    check_bad_line(
+        &event("MODIFIED", secret),
+        "expected a ConfigMap in the event, got",
+        1,
+    );
 }
 
 #[test]
