@@ -1,5 +1,5 @@
-//! Where everything stands in the output directory, and what our names look like. Owns: paths,
-//! numbers of sets, targets of links, the order of pokes. Must not: touch the disk.
+//! Names everything in the output directory. Owns: paths, numbers of sets, targets of links, the
+//! order in which changed keys are announced. Must not: touch the disk.
 //!
 //! ```text
 //! DIR/current -> .live                               what Envoy is told; renamed last
@@ -8,9 +8,9 @@
 //! DIR/.sets/43/                                      empty, made ahead for the next
 //! DIR/.sets/42.sources                               which ConfigMap each file came from
 //! DIR/.sets/active -> 42                             the commit point
-//! DIR/.sets/done -> 42                               committed, poked and synced: whole
+//! DIR/.sets/done -> 42                               committed, announced and synced: whole
 //! DIR/.sets/.links/7                                 temporary links, under names no key can take
-//! DIR/.sets/.lock                                    held by the publisher for life
+//! DIR/.sets/.lock                                    held by the publisher until it exits
 //! DIR/.sets/.life                                    the heartbeat: what probes read
 //! ```
 
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::snapshot::FileName;
 
-/// What `current` points to, relative as all our links: DIR may be mounted elsewhere for Envoy.
+/// The target of `current`. All our links are relative: DIR may be mounted elsewhere for Envoy.
 pub const CURRENT: &str = ".live";
 
 /// The paths that never change.
@@ -35,7 +35,6 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout below `dir`.
     pub fn new(dir: &Path) -> Layout {
         let sets = dir.join(".sets");
         Layout {
@@ -55,7 +54,7 @@ impl Layout {
         self.sets.join(number.to_string())
     }
 
-    /// Where a set's files came from.
+    /// The file that tells where a set's files came from.
     pub fn sources(&self, number: u64) -> PathBuf {
         self.sets.join(number.to_string() + ".sources")
     }
@@ -66,23 +65,25 @@ impl Layout {
     }
 }
 
-/// What the link of a key points to, in every set.
+/// Returns the target of a key's link, which is the same for every set.
 pub fn target(name: &str) -> String {
     ["../.sets/active/", name].concat()
 }
 
-/// The number in a name of ours: plain digits, no more than could ever be counted to.
+/// Returns the number of a set from its name: plain digits, and no more of them than could ever be
+/// counted to.
 pub fn number(name: &str) -> Option<u64> {
     let plain = name.len() <= 15 && !name.starts_with('0') && !name.starts_with('+');
     name.parse().ok().filter(|_| plain)
 }
 
-/// The kinds of files that others rest on come first.
+/// The kinds of files, those that others refer to first.
 const ORDER: [&str; 5] = ["cds", "eds", "sds", "lds", "rds"];
-/// The rank of files of no kind.
+/// The rank of files of any other kind.
 pub const LAST_RANK: usize = ORDER.len();
 
-/// The order of pokes: what others refer to comes first. Envoy need not keep it.
+/// Returns a file's place in the order of announcing: files that others refer to come first. Envoy
+/// may load them in another order.
 pub fn rank(name: &FileName) -> usize {
     let first = ORDER
         .iter()

@@ -1,6 +1,6 @@
-//! Files that another program put where our links belong: all of `current/`, left by the Go
-//! program, or single files written through it since. Owns: making them a set, with the same
-//! content for Envoy at every moment. Must not: publish anything new.
+//! Takes over files that another program put where our links belong: all of `current/`, left by the
+//! Go program, or single files written there since. Owns: making them a set, with the same content
+//! for Envoy at every moment. Must not: publish anything new.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -15,8 +15,9 @@ use crate::output::disk::{failed, is_unsupported, reason};
 use crate::snapshot::FileName;
 
 impl OutputDirectory {
-    /// Cut anywhere, it can be begun again: until all files are replaced, `current/` shows the same
-    /// set through some links and some files.
+    /// Makes the foreign files a set. If this is interrupted, it can start again from the
+    /// beginning: until all files are replaced, `current/` shows the same set through some links
+    /// and some files.
     ///
     /// 1. Copy what `current/` shows into a set.
     /// 2. Make it `done`, then `active`: our links may be among what is shown.
@@ -39,7 +40,7 @@ impl OutputDirectory {
         let mut staged = self.begin();
         let taken = self.copy_existing(&from, &mut staged);
 
-        // 2. In this order a cut is told from a publish that was cut.
+        // 2. This order tells an interrupted takeover from an interrupted publish.
         if let Err(error) = taken.and_then(|()| self.rename_next(&mut staged)) {
             self.discard_staged(&staged);
             return Err(error);
@@ -86,8 +87,8 @@ impl OutputDirectory {
         Ok(())
     }
 
-    // Step 3 where nothing can be exchanged. A moment without `current` cannot be helped; it begins
-    // when all else is done.
+    /// Does step 3 on a file system without exchange. There has to be a moment without `current`;
+    /// it begins when all else is done.
     fn displace(&mut self, staged: &Staged) -> Result<(), Error> {
         let (current, live) = (self.at.current.clone(), self.at.live.clone());
         for name in ordered(staged.files.keys()) {
@@ -97,7 +98,7 @@ impl OutputDirectory {
         }
         let link = self.temporary(CURRENT)?;
         self.disk.unlink(&live)?;
-        // An Envoy that watches the directory goes on to.
+        // An Envoy that watches the directory keeps watching it.
         match self.disk.move_dir(&current, &live) {
             Err(error) if is_unsupported(&error) => {}
             result => return result.and_then(|()| self.disk.rename(&link, &current)),
@@ -118,8 +119,8 @@ impl OutputDirectory {
         self.clear_current()
     }
 
-    /// Goes on where `displace` was cut after `current` had begun to give way. True: it is a link
-    /// now.
+    /// Completes a `displace` that was interrupted while it cleared `current`. Returns whether
+    /// `current` is a link now.
     pub(super) fn end_takeover(&mut self) -> Result<bool, Error> {
         let found = self.disk.lstat(&self.at.current)?;
         if found.as_ref().is_some_and(|found| !found.is_dir()) {
@@ -144,7 +145,8 @@ impl OutputDirectory {
         self.clear_current().map(|()| true)
     }
 
-    // Whether `name` in a directory `current` is a link that shows nothing but the active set.
+    /// Returns whether `name` in a directory `current` is a link that leads into the active set or
+    /// nowhere, so that it can be removed.
     fn gives_way(&self, name: &str) -> Result<bool, Error> {
         let path = self.at.current.join(name);
         let ours = self.is_ours(&self.at.current, name)?;
@@ -152,8 +154,8 @@ impl OutputDirectory {
             || self.disk.read_link(&path)?.is_some() && self.disk.stat_followed(&path)?.is_none())
     }
 
-    // Replaces a directory `current` by our link. Where it cannot be moved, it is of the image of this
-    // very container, whose Envoy has not started yet.
+    /// Replaces a directory `current` by our link. A directory that cannot be moved belongs to the
+    /// image of this container, whose Envoy has not started yet.
     fn clear_current(&mut self) -> Result<(), Error> {
         let link = self.temporary(CURRENT)?;
         let current = self.at.current.clone();
@@ -163,15 +165,15 @@ impl OutputDirectory {
         self.disk.rename(&link, &current)
     }
 
-    // Synced, but not committed.
+    /// Copies the files in `from` to a new set and syncs it, but does not commit it.
     fn copy_existing(&mut self, from: &Path, staged: &mut Staged) -> Result<(), Error> {
         let dir = self.make_set(staged.number)?;
-        // A file that replaces one of ours keeps that one's origin: its key is still somebody's.
+        // A file that replaces one of ours keeps its origin: the key still belongs to a ConfigMap.
         let known = match self.last_durable {
             Some(number) => self.sources_of(number)?.unwrap_or_default(),
             None => Default::default(),
         };
-        let nobody = unknown();
+        let unknown = unknown();
         for name in self.disk.list(from)?.unwrap_or_default() {
             let Some(key) = FileName::new(&name) else {
                 continue;
@@ -186,7 +188,7 @@ impl OutputDirectory {
             let path = dir.join(&name);
             let origin = known
                 .get(&key)
-                .map_or(&nobody, |source| &source.origin)
+                .map_or(&unknown, |source| &source.origin)
                 .clone();
             let (copy, size, hash) = self.disk.copy(&file, &source, &path)?;
             self.disk.sync(&copy, &path)?;
@@ -209,7 +211,7 @@ impl OutputDirectory {
         self.plan_rename(staged, &number, self.at.active.clone())
     }
 
-    // A link to `target` in the place of what is at `onto`.
+    /// Replaces what is at `onto` by a link to `target`.
     pub(super) fn replace_with_link(&mut self, target: &str, onto: &Path) -> Result<(), Error> {
         let link = self.temporary(target)?;
         let put = self.disk.rename(&link, onto);
@@ -219,8 +221,8 @@ impl OutputDirectory {
         put
     }
 
-    // `.live` beside a directory `current` is what Envoy does not see: ours may go, anything else
-    // is an error.
+    /// Removes `.live` while `current` is a directory, so that Envoy does not see it. Links of ours
+    /// are removed with it; anything else in it is an error.
     fn retire_live(&mut self) -> Result<(), Error> {
         for name in self.names_in_live()? {
             if self.is_ours(&self.at.live, &name)? {

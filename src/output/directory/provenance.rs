@@ -1,9 +1,9 @@
-//! `N.sources`: which ConfigMap, and which state of it, each file of a set came from, and a hash of
-//! the file. JSON, one file a line, for people with `cat` too. Owns: that format. Must not: touch
-//! the disk.
+//! Encodes and decodes `N.sources`: which ConfigMap, and which state of it, each file of a set came
+//! from, and a hash of the file. It is JSON with one file on each line, so that people can read it
+//! with `cat`. Owns: that format. Must not: touch the disk.
 //!
-//! Other versions of crossover read and write the same directory: a field that is not known is
-//! passed over, and one that has been added may be missing.
+//! Other versions of crossover read and write the same directory: an unknown field is ignored, and
+//! a field that a later version added may be missing.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use crate::output::disk::{FullStamp, Stamp};
 use crate::snapshot::{Bytes, FileName, ObjectName, Origin, ResourceVersion};
 
-/// What is remembered of a published file; its content stays on disk, but where it is held anyway.
+/// A published file. Its content is on disk, and in memory only if something else holds it anyway.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub origin: Rc<Origin>,
     pub size: u64,
-    /// The hash of its content; earlier versions wrote none.
+    /// The hash of its content; `None` if an earlier version wrote the set.
     pub hash: Option<u64>,
-    /// What the file was found equal to, and what it was then.
+    /// The bytes that the file was last found equal to, and its stamp at that time.
     pub seen: Option<(Bytes, Stamp)>,
-    /// What the file was when its content had that hash.
+    /// The stamp of the file when its content was last found to have that hash.
     pub intact: Option<FullStamp>,
 }
 
@@ -41,8 +41,8 @@ impl Source {
 /// A whole set, without contents.
 pub type Sources = BTreeMap<FileName, Source>;
 
-/// The most bytes that a line can have: key, namespace and name of at most 253 each, and a uid and a
-/// resourceVersion of the server's choice.
+/// The most bytes that a line can have: key, namespace and name of at most 253 each, and a uid and
+/// a resourceVersion of the server's choice.
 pub const LONGEST_LINE: u64 = 4 << 10;
 
 #[derive(Deserialize, Serialize)]
@@ -57,7 +57,7 @@ struct Line {
     hash: Option<u64>,
 }
 
-/// As it is written.
+/// Returns the text of `N.sources`.
 pub fn encode(sources: &Sources) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(32 + 224 * sources.len());
     let mut before = "{\n  ";
@@ -83,7 +83,7 @@ pub fn encode(sources: &Sources) -> serde_json::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// `None` where anything is not as we write it.
+/// Reads the text of `N.sources`. Returns `None` if any of it is not in our format.
 pub fn decode(text: &[u8]) -> Option<Sources> {
     let lines: BTreeMap<String, Line> = serde_json::from_slice(text).ok()?;
     let mut sources = Sources::new();
@@ -97,7 +97,7 @@ pub fn decode(text: &[u8]) -> Option<Sources> {
             uid: line.uid,
             resource_version: ResourceVersion(line.resource_version),
         };
-        // Files of one ConfigMap share what is said of it.
+        // Files of one ConfigMap share one origin.
         let origin = match last {
             Some(same) if *same == origin => same,
             _ => Rc::new(origin),
@@ -115,7 +115,7 @@ pub fn decode(text: &[u8]) -> Option<Sources> {
     Some(sources)
 }
 
-/// Of files that were there before us.
+/// Returns the origin of files that were there before crossover.
 pub fn unknown() -> Rc<Origin> {
     Rc::new(Origin {
         object: ObjectName {

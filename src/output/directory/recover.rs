@@ -1,6 +1,6 @@
-//! What an earlier life, a failed publish, or somebody else left in the output directory. Owns:
-//! taking the lock, making directories, finding out what may be trusted, clearing leftovers. Must
-//! not: change what Envoy sees, but where that is torn.
+//! Recovers from what an earlier run, a failed publish, or another program left in the output
+//! directory. Owns: taking the lock, making directories, finding out what may be trusted, clearing
+//! leftovers. Must not: change what Envoy sees, unless that is torn.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -16,7 +16,7 @@ use crate::output::disk::{Fs, inode_of};
 use crate::output::heartbeat::Heartbeat;
 use crate::snapshot::FileName;
 
-/// What stands in `.live`.
+/// The contents of `.live`.
 pub struct Links {
     /// The keys that our links stand for.
     pub ours: BTreeSet<String>,
@@ -26,7 +26,7 @@ pub struct Links {
     pub dangling: Vec<String>,
 }
 
-/// DIR, `.sets`, and the lock in it.
+/// Makes DIR and `.sets` if they are missing, and takes the lock.
 pub fn hold(disk: &Fs, at: &Layout) -> Result<Held, Error> {
     disk.ensure_dirs(&at.dir)?;
     disk.ensure_dir(&at.sets)?;
@@ -66,16 +66,15 @@ impl OutputDirectory {
         };
         publisher.ensure_layout()?;
         publisher.scan()?;
-        // Where that cannot be done, the next publish makes it good.
+        // If either fails, the next publish repairs what is left.
         let _ = publisher.roll_back_torn_set();
         let _ = publisher.end_takeover();
         publisher.watch()?;
         Ok(publisher)
     }
 
-    // A power loss may have torn the set that was committed and never done. Where that shows, the
-    // last one that is whole is visible until there is another; nobody is told, and the next publish
-    // trusts neither.
+    /// Makes the last whole set visible again if a power loss has torn one that was committed and
+    /// never done. Envoy is not notified, and the next publish trusts neither set.
     fn roll_back_torn_set(&mut self) -> Result<(), Error> {
         let (Some(visible), Some(whole)) = (self.visible, self.last_durable) else {
             return Ok(());
@@ -95,12 +94,12 @@ impl OutputDirectory {
         Ok(())
     }
 
-    /// Whether the lock we hold is the one that others would find.
+    /// Returns whether the lock we hold is the one that others would find.
     pub(super) fn is_held(&self) -> Result<bool, Error> {
         self.disk.is_same_file(&self.at.lock, self.held.inode)
     }
 
-    /// Makes directories that are missing; true if any was.
+    /// Makes directories that are missing. Returns whether any was.
     pub(super) fn ensure_layout(&mut self) -> Result<bool, Error> {
         self.disk.share(&self.at.dir)?;
         let mut made = self.disk.ensure_dir(&self.at.sets)?;
@@ -112,7 +111,7 @@ impl OutputDirectory {
         Ok(made)
     }
 
-    /// Sees which directory a running Envoy watches, and whether it is another than before.
+    /// Notes which directory a running Envoy watches, and whether it is another one than before.
     pub(super) fn watch(&mut self) -> Result<(), Error> {
         let found = self.disk.lstat(&self.at.live)?;
         let now = found.filter(Metadata::is_dir).map(|found| inode_of(&found));
@@ -209,7 +208,7 @@ impl OutputDirectory {
         Ok(())
     }
 
-    /// What is in `.live`, if that is a directory: a migration cut short leaves a link.
+    /// Lists `.live`, if that is a directory: an interrupted takeover leaves a link.
     pub(super) fn names_in_live(&self) -> Result<Vec<String>, Error> {
         if !self.is_dir(&self.at.live)? {
             return Ok(Vec::new());
@@ -217,7 +216,7 @@ impl OutputDirectory {
         Ok(self.disk.list(&self.at.live)?.unwrap_or_default())
     }
 
-    /// Tells apart what stands in `.live`.
+    /// Sorts the contents of `.live`.
     pub(super) fn links(&self) -> Result<Links, Error> {
         let mut links = Links {
             ours: BTreeSet::new(),
@@ -238,14 +237,14 @@ impl OutputDirectory {
         Ok(links)
     }
 
-    /// Whether `name` in `dir` is a link into the active set.
+    /// Returns whether `name` in `dir` is a link into the active set.
     pub(super) fn is_ours(&self, dir: &Path, name: &str) -> Result<bool, Error> {
         let found = self.disk.read_link(&dir.join(name))?;
         Ok(found.as_deref() == Some(Path::new(&target(name))))
     }
 
-    // The active set, if it is done, or of this life: then it was `before`. Files of it that are not
-    // what was written are owed.
+    /// Returns the active set, if it is done or this run published it: then it was `before`. Files
+    /// of it that are not what was written are owed.
     pub(super) fn visible_set(
         &self,
         before: Option<ActiveSet>,
@@ -272,13 +271,13 @@ impl OutputDirectory {
         })
     }
 
-    /// The set that a link names.
+    /// Reads the number of the set that `link` leads to.
     pub(super) fn numbered(&self, link: &Path) -> Result<Option<u64>, Error> {
         let found = self.disk.read_link(link)?;
         Ok(found.as_deref().and_then(Path::to_str).and_then(number))
     }
 
-    /// Removes the links in `.live` that the active set has nothing for; gives their names.
+    /// Removes the links in `.live` for which the active set has no file. Returns their names.
     pub(super) fn unlink_strays(&self) -> Result<Vec<FileName>, Error> {
         let mut strays = Vec::new();
         for name in self.links()?.ours {

@@ -1,5 +1,5 @@
-//! What an earlier life has left that can stand in for a ConfigMap that cannot be had. Owns: which
-//! copy of each file is trusted, each for itself. Must not: change anything.
+//! Reads the published files that can stand in for a ConfigMap that is missing, invalid or not
+//! known yet. Owns: which copy of each file is trusted. Must not: change anything.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use super::provenance::Source;
 use crate::error::Error;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
 
-/// What stands of the set that was published last.
+/// The files that are left of the set that was published last.
 #[derive(Debug)]
 pub struct Standing {
-    /// Its files, as far as one of the last two sets has them as they were written.
+    /// Those of its files of which one of the last two sets has a copy that is trusted.
     pub set: Snapshot,
-    /// All of its files are there: an Envoy can start on them.
+    /// Whether all of its files are there, so that an Envoy can start on them.
     pub complete: bool,
     /// How long ago it was written.
     pub age: Duration,
 }
 
 impl OutputDirectory {
-    /// What stands of the set that was published last, by whichever life. Unlike
-    /// [`OutputDirectory::whole_set`], this asks of each file whether it is what was written: another one
-    /// that was edited, or a set that was never synced, is nothing against it. `None`: no set
-    /// was ever published.
+    /// Reads what is left of the set that was published last, by this run or an earlier one. Unlike
+    /// [`OutputDirectory::whole_set`], this judges each file on its own: that another file was
+    /// edited, or that the set was never synced, does not count against it. Returns `None` if no
+    /// set was ever published.
     pub fn standing(&self) -> Result<Option<Standing>, Error> {
-        // What Envoy sees comes first; what is done was synced.
+        // The set that Envoy sees comes first; the one that `done` names was synced.
         let mut sets = Vec::new();
         for number in [self.visible, self.last_durable].into_iter().flatten() {
             if let Some(files) = self.sources_of(number)? {
@@ -53,15 +53,16 @@ impl OutputDirectory {
             set.extend(found.map(|file| (name.clone(), file)));
         }
         let written = self.disk.lstat(&self.at.sources(*last))?;
-        // It was written in an earlier life, perhaps before the machine started.
+        // An earlier run may have written it, perhaps before the machine started: only the wall
+        // clock can tell its age.
         let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |now| now.tv_sec());
         let age = written.map_or(0, |found| now.saturating_sub(found.mtime()));
         let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
         Ok(Some(Standing { set, complete, age }))
     }
 
-    /// A file of a set, if it is what was written. In a set that is done another text is somebody's
-    /// edit, and Envoy reads it; in one that is not, it may be torn.
+    /// Reads a file of a set, if it can be trusted: it is what was written, or it was edited in a
+    /// set that is done, where Envoy reads it, too. In a set that is not done it may be torn.
     fn copy_in(
         &self,
         number: u64,
@@ -112,7 +113,7 @@ mod tests {
 
     const FILES: [(&str, &str); 2] = [("cds.yaml", "a: 1\n"), ("rds.yaml", "a: 1\n")];
 
-    /// What stands in the next life, after something has happened to a whole set.
+    /// Checks what the next run finds after something has happened to a whole set.
     #[track_caller]
     fn check(spoil: fn(&Path), want: &[(&str, &str)], complete: bool) {
         let temp = tempfile::tempdir().unwrap();
