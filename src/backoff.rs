@@ -105,7 +105,7 @@ impl Patience {
     }
 }
 
-/// How long a late answer counts.
+/// The time for which a late answer counts.
 const SLOW_FOR: Duration = Duration::from_secs(600);
 
 /// Finds out whether something happens again and again, which is three times in a minute.
@@ -128,7 +128,7 @@ impl Repeats {
     }
 }
 
-/// What happens for the third time within this happens again and again.
+/// The window in which three occurrences count as "again and again".
 const REPEATS_WITHIN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -81,12 +81,12 @@ pub mod testing {
         pub use crate::output::manifest::{is_ours, manifests, mirror};
     }
 
-    /// What is said of a file's text.
+    /// The verdicts on a file's text.
     pub mod validate {
         pub use crate::xds::validate::{Fault, Verdict, check, cross_check};
     }
 
-    /// How a file is read.
+    /// The forms in which files are read.
     pub mod yaml {
         pub use crate::xds::yaml::Form;
     }

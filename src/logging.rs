@@ -13,7 +13,7 @@ use env_logger::fmt::Formatter;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
 
-/// What a warning is about: a field's key, and its value.
+/// The subject of a warning: a field's key, and its value.
 pub type Subject<'a> = (&'static str, &'a dyn fmt::Display);
 
 /// Reports one state that can go wrong: each warning about it once, and once that it is over.
@@ -27,7 +27,7 @@ pub struct WarnOnce {
 struct Given {
     message: &'static str,
     reason: String,
-    /// When the state began, whatever has been said about it since.
+    /// The time at which the state began, whatever has been said about it since.
     since: Instant,
 }
 

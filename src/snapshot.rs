@@ -28,7 +28,7 @@ impl fmt::Display for ObjectName {
 pub struct FileName(Rc<str>);
 
 impl FileName {
-    /// `None` where `key` could leave its directory or is too long for one.
+    /// Returns `None` if `key` could leave its directory or is too long for one.
     pub fn new(key: &str) -> Option<FileName> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let valid = (1..=253).contains(&key.len())
@@ -43,7 +43,7 @@ impl FileName {
         &self.0
     }
 
-    /// What follows the last dot, or nothing.
+    /// Returns what follows the last dot, or an empty text.
     pub fn extension(&self) -> &str {
         self.0
             .rsplit_once('.')
@@ -62,7 +62,7 @@ impl fmt::Display for FileName {
 pub struct ResourceVersion(pub String);
 
 impl ResourceVersion {
-    /// `None` where `text` is nothing, or not the plain text that every server gives.
+    /// Returns `None` if `text` is empty, or not the plain text that every server gives.
     pub fn new(text: String) -> Option<ResourceVersion> {
         let plain = |b: u8| b.is_ascii_graphic();
         (!text.is_empty() && text.bytes().all(plain)).then_some(ResourceVersion(text))
@@ -75,7 +75,7 @@ impl fmt::Display for ResourceVersion {
     }
 }
 
-/// Which object of its name, and which state of it.
+/// Identifies an object of a name, and one state of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// Changes when an object is deleted and made anew.
@@ -84,7 +84,7 @@ pub struct Version {
     pub resource_version: ResourceVersion,
 }
 
-/// Which object, and which state of it, a file came from.
+/// Identifies the object, and the state of it, that a file came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The ConfigMap.
@@ -100,7 +100,7 @@ pub struct Origin {
 pub struct File {
     /// Its content, byte for byte.
     pub bytes: Bytes,
-    /// Where it came from.
+    /// The object and the state of it that the file came from.
     pub origin: Rc<Origin>,
 }
 

@@ -6,11 +6,11 @@ use std::fmt;
 pub struct Flag {
     /// Its name as pico-args wants it: `--output-dir`.
     pub name: &'static str,
-    /// What `-h` calls its value; `None` for a switch.
+    /// The name of its value in `-h`; `None` for a switch.
     pub value: Option<&'static str>,
     /// The value that it has where it is not given, if that is a constant.
     pub default: Option<&'static str>,
-    /// What it does.
+    /// The explanation in `-h`.
     pub help: &'static str,
 }
 

@@ -24,16 +24,16 @@ use values::{
     NamespaceChoice, apiserver, duration, is_label, objects, refuse_mirrors, sync_interval, url,
 };
 
-/// What the command line asks for.
+/// The request that the command line makes.
 #[derive(Debug)]
 pub enum Command {
-    /// Keep the files in step with the cluster.
+    /// Keeps the files in step with the cluster.
     Run(Box<Config>),
-    /// Answer a probe about this output directory.
+    /// Answers a probe about this output directory.
     Probe(Probe, PathBuf),
-    /// Print the usage.
+    /// Prints the usage.
     Help,
-    /// Print the version.
+    /// Prints the version.
     Version,
 }
 
@@ -44,7 +44,7 @@ pub struct Config {
     pub apiserver: String,
     /// The file of trusted roots; `None` for the service account's if it is there, else the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Whether any certificate of the API server is accepted.
+    /// True if any certificate of the API server is accepted.
     pub insecure: bool,
     /// The file of the bearer token; `None` to send none.
     pub token_file: Option<PathBuf>,
@@ -52,35 +52,35 @@ pub struct Config {
     pub configmaps: Vec<ObjectName>,
     /// The directory that the files are written to.
     pub output_dir: PathBuf,
-    /// How changes are learned of; `Once` if one publish is all there is to do.
+    /// The way in which changes are found; `Once` if the program ends after one publish.
     pub sync: SyncMode,
     /// The polling interval; with a watch, that of the consistency check.
     pub sync_interval: Duration,
-    /// Whether manifests are printed instead of files written.
+    /// True if manifests are printed instead of files written.
     pub dry_run: bool,
     /// The TrafficSplits whose weights are merged.
     pub splits: SplitChoice,
     /// The version of split.smi-spec.io to use; `None` to ask the API server.
     pub split_version: Option<String>,
-    /// Whether the mirrors `<configmap>-gen` are written.
+    /// True if the mirrors `<configmap>-gen` are written.
     pub publish: bool,
-    /// Whether log lines are JSON objects.
+    /// True if log lines are JSON objects.
     pub log_json: bool,
     /// The command to start and run beside.
     pub wrapped: Option<ChildSpec>,
-    /// How long to go on after SIGTERM, if there is no command.
+    /// The time to go on after SIGTERM without a command.
     pub lingers: Option<Duration>,
-    /// How long `-onetime` tries.
+    /// The time that `-onetime` tries.
     pub patience: Patience,
 }
 
-/// How long `-onetime` tries before it ends without being done.
+/// The time that `-onetime` tries before it ends without being done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
-    /// How long to retry, whatever the failure, zero meaning forever; `None` to let the kind of failure
-    /// decide.
+    /// The time to retry, whatever the failure, zero meaning forever; `None` to let the kind of
+    /// failure decide.
     pub timeout: Option<Duration>,
-    /// How long until the complete files of a previous run are accepted; `None` for never.
+    /// The time after which the complete files of a previous run are accepted; `None` for never.
     pub stale_ok: Option<Duration>,
 }
 
@@ -180,7 +180,7 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
     })
 }
 
-/// How long a run goes on, and beside what.
+/// The command that a run wraps, and the limits of its time.
 struct Lifetime {
     child: Option<ChildSpec>,
     lingers: Option<Duration>,

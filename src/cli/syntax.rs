@@ -12,11 +12,11 @@ use crate::error::Error;
 
 /// A command line, taken apart.
 pub struct Args {
-    /// Whether help is asked for; nothing after that was read.
+    /// True if help is asked for; nothing after that was read.
     pub help: bool,
     /// The flags that are left, as pairs of a name and a value.
     pairs: Arguments,
-    /// What follows `--`, if there is one.
+    /// The command after `--`, if there is one.
     pub command: Option<Vec<CString>>,
 }
 

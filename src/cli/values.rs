@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::output::manifest::mirror_of;
 use crate::snapshot::ObjectName;
 
-/// Where Kubernetes mounts the namespace of a pod.
+/// The file in which Kubernetes mounts the namespace of a pod.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Polling more often than this would load the API server, and gain nothing over a watch.

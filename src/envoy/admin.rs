@@ -9,7 +9,7 @@ use crate::net;
 use crate::net::connections::Connections;
 use crate::process::signals::Signals;
 
-/// How long an answer may take, which comes from the same machine.
+/// The time that an answer may take, which comes from the same machine.
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Makes Envoy drain its listeners: it keeps serving, and tells its clients to close their

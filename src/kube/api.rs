@@ -1,4 +1,4 @@
-//! JSON of the API server into values, in one pass and only the fields we need. Pure.
+//! Reads the API server's JSON into values, in one pass and only the fields we need. Pure.
 
 use std::collections::BTreeMap;
 
@@ -29,20 +29,20 @@ pub enum WatchEvent {
 /// A list's answer.
 #[derive(Debug)]
 pub struct List {
-    /// Where a watch goes on.
+    /// The resourceVersion from which a watch goes on.
     pub at: ResourceVersion,
-    /// Where the next page begins; empty: this is the last one.
+    /// The token of the next page; empty on the last page.
     pub next: String,
     /// The objects; their bodies are empty where metadata was asked for.
     pub items: Vec<Object>,
 }
 
-/// Why the API server will not.
+/// A Status object, with which the API server refuses a request.
 #[derive(Debug)]
 pub struct Status {
-    /// As an HTTP status; 0 where the answer is no Status object.
+    /// The HTTP status; 0 if the answer is not a Status object.
     pub code: u16,
-    /// For people.
+    /// The message for people.
     pub message: String,
 }
 
@@ -63,7 +63,7 @@ struct RawObject<'a> {
     message: Value,
 }
 
-/// Only what is not optional, `name` and `resourceVersion`, is missed where it cannot be read.
+/// The metadata that we read. Only `resourceVersion` has to be there.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawMetadata {
@@ -71,7 +71,7 @@ struct RawMetadata {
     uid: Value,
     resource_version: Value,
     creation_timestamp: Value,
-    /// Of a list that goes on.
+    /// The token of a list's next page.
     #[serde(rename = "continue")]
     next: Value,
 }
@@ -163,7 +163,7 @@ pub type Metadata = Map<String, Value>;
 /// A ConfigMap that we may have written.
 #[derive(Debug)]
 pub struct Mirrored {
-    /// All of it.
+    /// The whole metadata.
     pub metadata: Metadata,
     /// `data` and `binaryData`.
     pub files: BTreeMap<String, Bytes>,
@@ -186,7 +186,7 @@ pub fn mirrored(json: &[u8]) -> Result<Mirrored, String> {
     })
 }
 
-/// Reads a Status. Of an answer that is none, the beginning is the message.
+/// Reads a Status. The message of any other answer is its beginning.
 pub fn status(body: &[u8]) -> Status {
     match serde_json::from_slice::<RawObject>(body) {
         Ok(raw) if raw.kind == "Status" => raw.into_status(),
@@ -255,7 +255,7 @@ fn files(data: Value, binary_data: Value) -> Result<BTreeMap<String, Bytes>, Str
     Ok(files)
 }
 
-/// The entries of a map from text to text; `null` as a value is the empty text.
+/// Returns the entries of a map from text to text; `null` as a value is the empty text.
 fn texts(field: &str, value: Value) -> Result<Vec<(String, String)>, String> {
     let entries = match value {
         Value::Object(entries) => entries,
@@ -270,7 +270,7 @@ fn texts(field: &str, value: Value) -> Result<Vec<(String, String)>, String> {
     entries.into_iter().map(text).collect()
 }
 
-/// The text, or an empty one where something else stands.
+/// Returns the text, or an empty one for any other type.
 fn text(value: Value) -> String {
     match value {
         Value::String(text) => text,
@@ -327,7 +327,7 @@ mod tests {
 
     const ODD: [&str; 6] = ["null", "7", "true", "\"odd\"", "[null]", "{\"odd\": null}"];
 
-    /// Whether an object can be done without what stands at `place`, if it is this.
+    /// Returns whether an object can be done without what stands at `place`, if it is this.
     fn is_optional(place: &str, odd: &Value) -> bool {
         match place {
             // The version is what a watch goes on from; the kind says whether it is ours at all.

@@ -1,5 +1,5 @@
-//! Who we are to the API server and whom we trust: the token and the CA file. Owns: reading both
-//! again when they change. Secrets leave this file only as a request's header.
+//! Credentials and trust for the API server: the token and the CA file. Owns: reading both again
+//! when they change. Secrets leave this file only as a request's header.
 
 use std::fs;
 use std::io::{self, Read};
@@ -20,13 +20,13 @@ use crate::net::tls::{Verifier, provider};
 pub struct Token(String);
 
 impl Token {
-    /// The value of an Authorization header.
+    /// Returns the value of an Authorization header.
     pub fn header(&self) -> &str {
         &self.0
     }
 }
 
-/// The token file and what it said last.
+/// The token file, and the token that it held last.
 pub struct TokenFile {
     path: PathBuf,
     token: Token,
@@ -47,8 +47,8 @@ impl TokenFile {
         })
     }
 
-    /// The token that the file holds now. Kubelet rotates it about hourly; while the file is gone
-    /// or empty the last one stays. A read costs three system calls, so no time is kept.
+    /// Returns the token that the file holds now. Kubelet rotates it about hourly; while the file
+    /// is gone or empty the last one stays. A read costs three system calls, so no time is kept.
     pub fn current(&mut self) -> &Token {
         if let Ok(token) = read_token(&self.path) {
             self.token = token;
@@ -59,7 +59,7 @@ impl TokenFile {
 
 /// Go's servers take no more of a head than this, and all of a token stands in one header.
 const LONGEST_TOKEN: u64 = 1 << 20;
-/// What some editors begin a text with.
+/// The byte-order mark with which some editors begin a text.
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 fn read_token(path: &Path) -> io::Result<Token> {
@@ -78,7 +78,7 @@ fn read_token(path: &Path) -> io::Result<Token> {
     Ok(Token(["Bearer ", &String::from_utf8_lossy(text)].concat()))
 }
 
-/// Whom to trust to be the API server.
+/// The certificates that may identify the API server.
 pub enum Roots {
     /// The certificates in this file.
     File(PathBuf),
@@ -91,7 +91,7 @@ pub enum Roots {
 /// Makes TLS configurations, a new one whenever the CA file has changed.
 pub struct TlsConfig {
     roots: Roots,
-    /// Which state of the file the last one was made from.
+    /// The state of the file from which the last one was made.
     made: Option<Stamp>,
 }
 
@@ -100,12 +100,12 @@ pub struct TlsConfig {
 struct Stamp(u64, u64, i64, i64);
 
 impl TlsConfig {
-    /// Nothing is read yet.
+    /// Makes the source of configurations without reading anything yet.
     pub fn new(roots: Roots) -> TlsConfig {
         TlsConfig { roots, made: None }
     }
 
-    /// A TLS configuration, if what it rests on has changed since the last call.
+    /// Returns a TLS configuration if its roots have changed since the last call.
     pub fn refresh(&mut self) -> Result<Option<Arc<ClientConfig>>, Error> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
@@ -152,7 +152,7 @@ impl TlsConfig {
     }
 }
 
-/// The certificates of a file. One that cannot be read is no reason to do without the others.
+/// Reads the certificates of a file. One that cannot be read is skipped with a warning.
 fn read_roots(path: &Path) -> io::Result<RootCertStore> {
     let pem = fs::read(path)?;
     let mut roots = RootCertStore::empty();
@@ -178,11 +178,11 @@ fn read_roots(path: &Path) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// What begins a certificate, also one whose first line is cut off.
+/// The beginning of a certificate, also of one whose first line is cut off.
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-";
 
-/// Each certificate with all that follows it up to the next, and its line: so that one without an
-/// end does not spoil the next.
+/// Returns each certificate with its line and all that follows it up to the next, so that one
+/// without an end does not spoil the next.
 fn sections(pem: &[u8]) -> Vec<(usize, &[u8])> {
     let mut starts = Vec::new();
     let mut at = 0;

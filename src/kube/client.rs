@@ -20,8 +20,8 @@ use crate::net::response::{Head, unreadable};
 use crate::net::wait::is_interrupted;
 use crate::process::signals::Signals;
 
-/// From the start of a request to its answer's headers, connecting and handshaking included; of a
-/// slow server the headers may take longer.
+/// The time from the start of a request to its answer's headers, with connecting and handshake. A
+/// slow server gets longer.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// A body that ends (any but a watch's) must be there within this; longer, too, of a slow server.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ fn accept(extent: Projection) -> HeaderValue {
     })
 }
 
-/// What to do.
+/// The method of a request, with its body.
 #[derive(Clone, Copy, Debug)]
 pub enum Method<'a> {
     /// Read.
@@ -47,7 +47,7 @@ pub enum Method<'a> {
     Put(&'a [u8]),
 }
 
-/// The one API server that we talk to.
+/// The client of the one API server.
 pub struct Client {
     agent: Agent,
     connections: Arc<Connections>,
@@ -59,7 +59,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// No request is made yet, but token and CA file are read, and the first connection is begun.
+    /// Makes a client: reads the token and the CA file, and starts the first connection. It sends
+    /// no request yet.
     pub fn new(
         apiserver: &str,
         token_file: Option<&Path>,
@@ -108,17 +109,17 @@ impl Client {
         Ok(answer)
     }
 
-    /// An answer took too long: the next one may take longer.
+    /// Counts an answer that took too long, so that the next one may take longer.
     pub fn late(&mut self, now: Instant) {
         self.patience.late(now);
     }
 
-    /// Whether answers have been late.
+    /// Returns whether answers have been late.
     pub fn is_slow(&self, now: Instant) -> bool {
         self.patience.within(HEADERS_WITHIN, now) > HEADERS_WITHIN
     }
 
-    /// What is to be done by then cuts a request short that takes longer than usual.
+    /// Cuts a request's extra time short at `at`, when there is something else to do.
     pub fn return_by(&self, at: Option<Instant>) {
         self.connections.waiter.return_by(at);
     }
@@ -204,7 +205,8 @@ impl Client {
         }
     }
 
-    /// While the CA file is gone or unreadable, what it said last stays trusted.
+    /// Reads a changed CA file. While it is missing or unreadable, its last certificates stay
+    /// trusted.
     fn refresh_trust(&mut self) {
         if let Some(Ok(Some(config))) = self.trust.as_mut().map(TlsConfig::refresh) {
             self.connections.set_tls(config);
@@ -212,7 +214,8 @@ impl Client {
     }
 }
 
-/// Why there is no answer. One that is there but cannot be read is another matter than none.
+/// Makes the error of a request without an answer. An answer that cannot be read is a different
+/// error.
 fn unanswered(target: &Target, error: ureq::Error) -> Error {
     let target = Box::new(target.clone());
     if let Some(what) = unreadable(&error) {

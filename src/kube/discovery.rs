@@ -1,4 +1,5 @@
-//! Which version of split.smi-spec.io to speak, and whether anyone serves the group at all. Pure.
+//! Discovery decides which version of split.smi-spec.io to use, and whether the group is served at
+//! all. Pure.
 //!
 //! | state | what holds                                 | leaves on                               |
 //! |-------|--------------------------------------------|-----------------------------------------|
@@ -22,18 +23,18 @@ enum State {
     Fixed(String),
 }
 
-/// What is known of the group.
+/// The versions of the group, as far as they are known.
 #[derive(Debug)]
 pub struct Discovery {
     state: State,
-    /// How often to ask while nobody serves it.
+    /// The interval at which to ask while the server does not serve it.
     every: Duration,
     /// The group's last answer named a version that then gave no list.
     belied: bool,
 }
 
 impl Discovery {
-    /// `fixed`: the version that the user wants, whatever the group says.
+    /// Makes a discovery. `fixed` is the version that the user wants, whatever the group says.
     pub fn new(fixed: Option<String>, every: Duration, now: Instant) -> Discovery {
         let ask = State::Ask {
             from: now,
@@ -46,7 +47,7 @@ impl Discovery {
         }
     }
 
-    /// The version to speak now.
+    /// Returns the version to use now.
     pub fn version(&self) -> Option<&str> {
         match &self.state {
             State::Ask { .. } => None,
@@ -55,12 +56,13 @@ impl Discovery {
         }
     }
 
-    /// Whether a flag says which version to speak.
+    /// Returns whether a flag says which version to speak.
     pub fn is_fixed(&self) -> bool {
         matches!(self.state, State::Fixed(_))
     }
 
-    /// When to ask the group. `holding`: splits count that nobody may serve any more.
+    /// Returns when to ask for the group. `holding` says that splits count which the server may not
+    /// serve any more.
     pub fn due(&self, holding: bool) -> Option<Instant> {
         match &self.state {
             State::Ask { from, wait } if holding => Some(*from + (*wait).min(WHILE_HOLDING)),
@@ -73,7 +75,7 @@ impl Discovery {
         self.state = State::Ask { from, wait };
     }
 
-    /// The group serves these versions. True: we can read one of them.
+    /// Takes in the versions that the group serves. Returns true if we can read one of them.
     pub fn on_group(&mut self, versions: &[String], now: Instant) -> bool {
         let mut known = VERSIONS.iter();
         match known.find(|known| versions.iter().any(|v| v == *known)) {
@@ -83,22 +85,22 @@ impl Discovery {
         self.version().is_some()
     }
 
-    /// Nobody serves the group.
+    /// Takes in that the group is not served.
     pub fn on_group_missing(&mut self, now: Instant) {
         self.ask(now, self.every);
     }
 
-    /// The group's answer tells nothing now: it is asked again at this time, and no sooner.
+    /// Takes in an answer that says nothing about the group, which is asked for again at `until`.
     pub fn put_off(&mut self, until: Instant) {
         self.ask(until, Duration::ZERO);
     }
 
-    /// We may not ask.
+    /// Takes in that we may not ask for the group.
     pub fn refused(&mut self) {
         self.state = State::Try(0);
     }
 
-    /// The version that is spoken gave a list.
+    /// Takes in that the version in use gave a list.
     pub fn on_list_ok(&mut self) {
         self.belied = false;
         if let (State::Try(_), Some(version)) = (&self.state, self.version()) {
@@ -106,8 +108,7 @@ impl Discovery {
         }
     }
 
-    /// A request in the version that is spoken was answered by 404. True: no version is left that
-    /// anyone serves.
+    /// Takes in a 404 for the version in use. Returns true if no other version is left to try.
     pub fn on_resource_missing(&mut self, now: Instant) -> bool {
         match self.state {
             State::Speak(_) => {

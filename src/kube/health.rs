@@ -48,7 +48,7 @@ impl ApiServer {
         self.client.is_slow(now)
     }
 
-    /// What is to be done by then cuts a request short that takes longer than usual.
+    /// Cuts a request's extra time short at `at`, when there is something else to do.
     pub fn return_by(&self, at: Option<Instant>) {
         self.client.return_by(at);
     }
@@ -109,7 +109,7 @@ impl ApiServer {
         }
     }
 
-    /// Sends a request. That there is no answer concerns the caller alone.
+    /// Sends a request. A missing answer concerns the caller alone.
     pub fn try_ask(
         &mut self,
         method: Method,

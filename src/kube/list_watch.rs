@@ -68,14 +68,14 @@ pub const RETRY_DENIED: Duration = Duration::from_millis(500);
 /// The objects that a list-watch covers, by name: none or one, where it is for a single object.
 pub type ObjectVersions = BTreeMap<String, Version>;
 
-/// How changes are found.
+/// The way in which changes are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
-    /// They are not; but what is missing is asked for again.
+    /// Changes are not followed; only missing objects are asked for again.
     Once,
-    /// By a consistency check every so often.
+    /// A consistency check at an interval.
     Poll(Duration),
-    /// By a watch, with a consistency check every so often.
+    /// A watch, with a consistency check at an interval.
     Watch(Duration),
 }
 
@@ -115,22 +115,22 @@ pub enum Input {
     Tick,
 }
 
-/// How a request or a stream failed.
+/// The failure of a request or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// For a reason that holds for all requests: the circuit breaker decides when to go on.
+    /// The reason holds for all requests: the circuit breaker decides when to go on.
     Server,
     /// The server is busy, and wants to be left alone for so long.
     Busy(Duration),
     /// The resourceVersion is too old.
     Gone,
-    /// For a reason of this object's own, or with an answer that cannot be used.
+    /// The reason is this object's own, or the answer cannot be used.
     Object,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Nothing is known, or what is known may be old. A list that arrives leads to `Open`, or to
+    /// The state is not known, or may be outdated. A list that arrives leads to `Open`, or to
     /// `Resting` without a watch; one that fails is made again.
     List {
         /// The time of the request.
@@ -142,7 +142,7 @@ enum State {
         at: ResourceVersion,
         /// The time of the request.
         due: Instant,
-        /// Whether the last watch could not be opened, or ended at once.
+        /// True if the last watch could not be opened, or ended at once.
         failed: bool,
     },
     /// Changes arrive as they happen. The end of the stream leads to `Open`, as what was reported
@@ -173,11 +173,12 @@ pub struct ListWatch {
     /// The middle of a stream's time, the latest time of a check whatever streams report; `None` once
     /// that check is made.
     middle: Option<Instant>,
-    /// Whether the last stream has sent nothing.
+    /// True if the last stream has sent nothing.
     mute: bool,
-    /// Whether bookmarks arrive, as far as is known, so that a live stream is never silent for long.
+    /// True if bookmarks arrive, as far as is known, so that a live stream is never silent for
+    /// long.
     bookmarks_expected: bool,
-    /// Whether the last check failed.
+    /// True if the last check failed.
     check_failed: bool,
     /// Objects that the stream reported after the last check was sent. The check's answer may be older,
     /// so it proves nothing about them.

@@ -21,8 +21,8 @@ use crate::error::Target;
 use crate::kube::pages::Pages;
 use crate::snapshot::ResourceVersion;
 
-/// Lists objects: a single one by its namespace's list, narrowed to its name, so that a Role can
-/// name it; all of them by pages.
+/// Returns the path of a list. It narrows the namespace's list to a single object's name, so that a
+/// Role can name it, and asks for all objects in pages.
 pub fn list_path(target: &Target, version: &str, pages: &Pages) -> String {
     let path = collection_path(target, version);
     let (limit, next) = pages.wanted();
@@ -37,7 +37,7 @@ pub fn list_path(target: &Target, version: &str, pages: &Pages) -> String {
     path
 }
 
-/// What the server says is given back as it is: a query takes only some of it unescaped.
+/// Appends a text of the server's, escaped for a query.
 fn add_escaped(path: &mut String, text: &str) {
     for byte in text.bytes() {
         // A String takes whatever is written.
@@ -49,7 +49,7 @@ fn add_escaped(path: &mut String, text: &str) {
     }
 }
 
-/// Watches the same from a resourceVersion on, for so long.
+/// Returns the path of a watch from a resourceVersion on, which ends after `lasts`.
 pub fn watch_path(
     target: &Target,
     version: &str,
@@ -67,7 +67,7 @@ pub fn watch_path(
     path + &format!("&allowWatchBookmarks=true&timeoutSeconds={seconds}")
 }
 
-/// All objects of a kind in a namespace; also where a new one is sent.
+/// Returns the path of all objects of a kind in a namespace, to which new ones are posted, too.
 pub fn collection_path(target: &Target, version: &str) -> String {
     let Target {
         resource,

@@ -69,7 +69,7 @@ pub enum Body {
     },
 }
 
-/// How much of the objects an answer should hold.
+/// The part of the objects that an answer should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projection {
     /// Whole objects.

@@ -5,19 +5,19 @@ use crate::kube::api::List;
 use crate::kube::object::Object;
 use crate::snapshot::ResourceVersion;
 
-/// How many objects are asked for at once (client-go's value).
+/// The number of objects that are asked for at once (client-go's value).
 const PAGE: usize = 500;
 
-/// What has come of a list, and what is asked for next.
+/// The pages of a list that have arrived, and the request for the next one.
 #[derive(Debug)]
 pub struct Pages {
     limit: usize,
-    /// Where the next page begins, in the server's words; `None`: at the beginning.
+    /// The server's token of the next page; `None` for the first page.
     next: Option<String>,
     items: Vec<Object>,
     /// The last answer calls for another request at once.
     goes_on: bool,
-    /// It has begun again for want of its rest.
+    /// The list has begun again because its rest had expired.
     expired: bool,
 }
 
@@ -34,17 +34,18 @@ impl Default for Pages {
 }
 
 impl Pages {
-    /// How many objects to ask for, and from where on.
+    /// Returns the number of objects to ask for, and the token of the page.
     pub fn wanted(&self) -> (usize, Option<&str>) {
         (self.limit, self.next.as_deref())
     }
 
-    /// Whether to ask again at once.
+    /// Returns whether to ask again at once.
     pub fn goes_on(&self) -> bool {
         self.goes_on
     }
 
-    /// Takes in a page. The whole list, if that was its last one; an error if it has no end.
+    /// Takes in a page. Returns the whole list after its last page, and an error if the list has no
+    /// end.
     pub fn take(&mut self, page: List) -> Result<Option<(ResourceVersion, Vec<Object>)>, String> {
         self.items.extend(page.items);
         if page.next.is_empty() {
@@ -61,14 +62,14 @@ impl Pages {
         Ok(None)
     }
 
-    /// Begins again, whatever has come.
+    /// Begins again, and drops the pages that have arrived.
     pub fn restart(&mut self) {
         self.items.clear();
         (self.next, self.goes_on) = (None, false);
     }
 
-    /// The server no longer knows where the next page begins. True: the list begins again, at once,
-    /// as it has not done so before.
+    /// Takes in that the token of the next page has expired. Returns true if the list begins again
+    /// at once, which it does one time.
     pub fn expire(&mut self) -> bool {
         let again = self.next.is_some() && !self.expired;
         self.restart();
@@ -76,8 +77,8 @@ impl Pages {
         again
     }
 
-    /// A page was too large to be read. True: it is asked for again, with fewer objects; false: it
-    /// was a single one.
+    /// Takes in that a page was too large to be read. Returns true if it is asked for again with
+    /// fewer objects, and false if it was of a single object.
     pub fn shrink(&mut self) -> bool {
         self.goes_on = self.limit > 1;
         self.limit = self.limit.div_ceil(4);

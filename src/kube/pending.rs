@@ -1,5 +1,5 @@
-//! What a list-watch has under way: the request that is being answered, and the pages of its list so
-//! far. A watch and a consistency check can be under way beside each other.
+//! The requests of a list-watch that are being answered, and the pages of its lists so far. A watch
+//! and a consistency check can be under way beside each other.
 
 use crate::error::Verb;
 use crate::kube::list_watch::{Failure, Input, Request};
@@ -7,7 +7,7 @@ use crate::kube::object::Projection;
 use crate::kube::pages::Pages;
 use crate::net::response::Response;
 
-/// What a request asks for.
+/// The kind of a list-watch's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A list of whole objects.
@@ -63,7 +63,7 @@ impl Purpose {
 
 /// A request that is being answered.
 pub struct Pending {
-    /// What it asks for.
+    /// The kind of the request.
     pub purpose: Purpose,
     /// Its answer, as far as it has arrived.
     pub response: Response,

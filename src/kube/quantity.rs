@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Not negative, in thousandths, rounded up; what is too large for 64 bits stays at their limit,
-/// far above anything that Envoy takes.
+/// A weight from 0 up, in thousandths, rounded up; what is too large for 64 bits stays at their
+/// limit, far above anything that Envoy takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Weight {
     thousandths: u64,
 }
 
-/// Neither a number that is not negative, nor a Quantity that says one.
+/// The error of a text that is neither a number from 0 up nor a Quantity that stands for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoWeight;
 
@@ -24,21 +24,22 @@ impl fmt::Display for NoWeight {
 }
 
 impl Weight {
-    /// The weight times 1000.
+    /// Returns the weight times 1000.
     pub fn thousandths(self) -> u64 {
         self.thousandths
     }
 
-    /// Whether Envoy, which wants whole numbers, could not be told this weight as it is.
+    /// Returns whether the weight has a fraction: Envoy takes whole numbers only.
     pub fn has_fraction(self) -> bool {
         !self.thousandths.is_multiple_of(1000)
     }
 }
 
-/// A whole number: what is too large is not taken for a fraction.
+/// The limit of a weight. It is a whole number, so that a weight that is too large does not seem to
+/// have a fraction.
 const THOUSANDTHS_MAX: u64 = u64::MAX / 1000 * 1000;
 
-/// Digits that decide: more than these only make the weight too large, or round it up.
+/// The number of digits that are kept: further ones only make the weight too large, or round it up.
 const DIGITS_KEPT: u32 = 19;
 
 impl FromStr for Weight {
@@ -129,14 +130,14 @@ fn scaled(digits: u128, exponent: i32, a_bit: bool) -> u128 {
     }
 }
 
-/// For serde: a backend without a weight gets nothing, in all versions. It is the field's zero value,
-/// in v1alpha1 that of a Quantity, and Flagger before 1.12 leaves out a 0.
+/// Returns the weight of a backend without one, for serde: 0, in all versions. It is the field's
+/// zero value, in v1alpha1 that of a Quantity, and Flagger before 1.12 leaves out a 0.
 pub fn absent() -> Option<Weight> {
     Some(Weight::default())
 }
 
-/// For serde: a weight, or nothing where something else stands. Never fails for what JSON can hold,
-/// so that a split with a bad weight still has a name to warn about.
+/// Reads a weight, for serde, and returns `None` for anything else. Never fails for what JSON can
+/// hold, so that a split with a bad weight still has a name to warn about.
 pub(crate) fn written<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Weight>, D::Error> {
@@ -166,7 +167,8 @@ impl<'de> Visitor<'de> for WeightVisitor {
         u64::try_from(number).map_or(Ok(None), |number| self.visit_u64(number))
     }
 
-    /// By way of its shortest decimal: 16.1 is meant, not the binary fraction just above it.
+    /// Reads the number by its shortest decimal: 16.1 is meant, not the binary fraction just above
+    /// it.
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Option<Weight>, E> {
         self.visit_str(&number.to_string())
     }

@@ -36,7 +36,7 @@ pub enum Event {
     Unusable,
 }
 
-/// Whether more of an answer is to come.
+/// Says whether more of an answer is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Continues,
@@ -53,7 +53,7 @@ pub struct Reflector {
     watch: ListWatch,
     /// The requests that are under way; see [`Purpose::track`].
     tracks: [Track; 2],
-    /// Why the last request has to be made again, if that concerns these objects alone.
+    /// The reason why the last request has to be made again, if that concerns these objects alone.
     trouble: Option<Error>,
     /// Ends of streams.
     cuts: Repeats,

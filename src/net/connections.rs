@@ -1,5 +1,5 @@
-//! What a client and its connections share. Owns: what the next connection is made from, and which
-//! one the last request went out on.
+//! The state that a client and its connections share. Owns: what the next connection is made from,
+//! and which one the last request went out on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Connects to nothing yet.
+    /// Makes the shared state without connecting yet.
     pub fn new(signals: Signals) -> Connections {
         Connections {
             waiter: Waiter::new(signals),
@@ -44,7 +44,7 @@ impl Connections {
         }
     }
 
-    /// The next request has a header of this length.
+    /// Announces that the next request has a header of this length.
     pub fn expect_header(&self, length: usize) {
         self.longest_header.store(length, Relaxed);
     }
@@ -53,7 +53,7 @@ impl Connections {
         self.longest_header.load(Relaxed)
     }
 
-    /// The next connection trusts what `config` trusts.
+    /// Makes the next connection trust what `config` trusts.
     pub fn set_tls(&self, config: Arc<ClientConfig>) {
         *lock(&self.tls) = Some(config);
     }
@@ -87,12 +87,12 @@ impl Connections {
         lock(&self.latest).take()
     }
 
-    /// An answer's headers have come from this address.
+    /// Notes that an answer's headers have come from this address.
     pub fn worked(&self, address: SocketAddr) {
         lock(&self.addresses).worked(address);
     }
 
-    /// A request to this address has failed, and not because a signal interrupted it.
+    /// Notes that a request to this address has failed, and not because a signal interrupted it.
     pub fn failed(&self, address: SocketAddr) {
         lock(&self.addresses).failed(address);
     }
@@ -102,7 +102,7 @@ fn is_tls(uri: &Uri) -> bool {
     uri.scheme_str() == Some("https")
 }
 
-/// The host without the brackets of an IPv6 address.
+/// Returns the host without the brackets of an IPv6 address.
 fn host(uri: &Uri) -> &str {
     let host = uri.host().unwrap_or_default();
     host.trim_start_matches('[').trim_end_matches(']')

@@ -1,4 +1,4 @@
-//! How ureq gets a connection: by a look-up of the server's name, if need be, and from the first
+//! Makes ureq's connections: looks the server's name up if need be, and connects to the first
 //! address that works.
 
 use std::io;

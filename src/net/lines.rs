@@ -4,7 +4,7 @@
 /// larger page of a list is requested again in smaller ones.
 pub const MAX_LINE_BYTES: usize = 8 << 20;
 
-/// There are more than [`MAX_LINE_BYTES`] without the end of a line.
+/// The error of more than [`MAX_LINE_BYTES`] without the end of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LineTooLong;
 
@@ -12,7 +12,8 @@ pub struct LineTooLong;
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     buffer: Vec<u8>,
-    /// Where to search for the end of the next line, so that each byte is read once.
+    /// The offset from which to search for the end of the next line, so that each byte is read
+    /// once.
     scanned: usize,
 }
 

@@ -20,8 +20,8 @@ use ureq::Agent;
 use connections::Connections;
 use connector::{CachingResolver, PollConnector};
 
-/// How long a connection waits for its next request. A watch follows its list at once, and an older
-/// connection may have been closed by the server meanwhile.
+/// The time that a connection waits for its next request. A watch follows its list at once, and an
+/// older connection may have been closed by the server meanwhile.
 const REUSE_WITHIN: Duration = Duration::from_secs(1);
 /// The size of the largest TLS record. A bigger buffer would only cost memory, for each watch.
 const INPUT_BUFFER: usize = 16 << 10;

@@ -23,7 +23,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 pub struct Head {
     pub status: u16,
     retry_after: Option<Duration>,
-    /// How long the body may take, unless it is a watch's.
+    /// The time that the body may take, unless it is a watch's.
     within: Duration,
     body: Body,
 }
@@ -99,7 +99,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// How far reading has come.
+/// The result of one read.
 #[derive(Debug)]
 pub enum Progress {
     /// All that has arrived is read: poll.
@@ -120,7 +120,7 @@ pub struct Response {
     pub retry_after: Option<Duration>,
     /// Bytes may be there, some of which poll(2) cannot see: read before polling.
     pub readable: bool,
-    /// When the response is late; `None` for a watch, which ends by its own rules.
+    /// The time at which the response is late; `None` for a watch, which ends by its own rules.
     pub deadline: Option<Instant>,
     body: Body,
     lines: LineBuffer,

@@ -14,7 +14,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// `requests` counts as already sent.
+    /// Makes a socket on which `requests` have been sent already.
     pub(super) fn new(address: SocketAddr, stream: TcpStream, requests: u32) -> Socket {
         Socket {
             address,
@@ -24,12 +24,12 @@ impl Socket {
         }
     }
 
-    /// From now on the loop waits for input, not the transport.
+    /// Makes the loop wait for input from now on, not the transport.
     pub fn watch(&self) {
         self.watched.store(true, Relaxed);
     }
 
-    /// Whether the loop waits for input.
+    /// Returns whether the loop waits for input.
     pub(super) fn is_watched(&self) -> bool {
         self.watched.load(Relaxed)
     }
@@ -40,7 +40,7 @@ impl Socket {
         self.requests.fetch_add(1, Relaxed);
     }
 
-    /// Whether it has carried more than one request.
+    /// Returns whether it has carried more than one request.
     pub fn is_reused(&self) -> bool {
         self.requests.load(Relaxed) > 1
     }

@@ -54,14 +54,14 @@ pub struct Waiter {
     sockets: Mutex<Vec<Weak<Socket>>>,
 }
 
-/// How long the request that is being made may take.
+/// The time limits of the request that is being made.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     deadline: Instant,
     /// The time beyond the deadline that a request has which is sent, while there is nothing else
     /// to do.
     extra: Duration,
-    /// When there is something else to do.
+    /// The time at which the loop has something else to do.
     return_by: Option<Instant>,
     sent: bool,
 }

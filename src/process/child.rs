@@ -32,14 +32,14 @@ use crate::error::Error;
 pub struct ChildSpec {
     /// The program and its arguments.
     pub argv: Vec<CString>,
-    /// How the Envoy that it runs is drained, if it is.
+    /// The drain of the Envoy that the command runs, if there is to be one.
     pub drain: Option<Drain>,
 }
 
-/// What happens before SIGTERM is passed on.
+/// The drain before SIGTERM is forwarded.
 #[derive(Debug)]
 pub struct Drain {
-    /// How long listeners drain.
+    /// The time that listeners drain.
     pub drain_time: Duration,
     /// The base URL of Envoy's admin port.
     pub admin: String,
@@ -52,7 +52,7 @@ pub struct Child {
     on_sigterm: OnSigterm,
 }
 
-/// What the next SIGTERM does, or what the last one has begun.
+/// The state of forwarding SIGTERM, as in the diagram above.
 #[derive(Clone, Copy)]
 enum OnSigterm {
     Forward,

@@ -29,7 +29,7 @@ const FORWARDED: [Signal; 2] = [Signal::USR1, Signal::USR2];
 /// everything in its foreground.
 const SI_KERNEL: i32 = 0x80;
 
-/// Why a wait was interrupted.
+/// The reason why a wait was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wakeup {
     /// A signal ends the program.
@@ -45,7 +45,7 @@ pub enum Wakeup {
 pub struct Signals {
     fd: Arc<SignalFd>,
     ending: &'static [Signal],
-    /// How long the program runs on after SIGTERM, if it has no child.
+    /// The time that the program runs on after SIGTERM, if it has no child.
     drain_time: Option<Duration>,
     /// While this is true, a signal that is let through ends the program with exit code 0 from its
     /// handler: for name look-ups, the one call that cannot be interrupted. The handler is
@@ -56,10 +56,10 @@ pub struct Signals {
     stage: Arc<Mutex<Stage>>,
 }
 
-/// What signals do.
+/// The effect of a signal.
 #[derive(Clone, Copy)]
 enum Stage {
-    /// A signal ends the program: there is no child yet, or never.
+    /// A signal ends the program: no child has been started, or none will be.
     Alone,
     /// SIGTERM has come: the program ends at that time, or with the next signal.
     Lingering(Instant),

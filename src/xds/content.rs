@@ -14,7 +14,7 @@ use crate::xds::validate::{self, Verdict};
 /// A ConfigMap all of whose files are fit to be published.
 #[derive(Clone, Debug)]
 pub struct ConfigMapFiles {
-    /// Which state of which object.
+    /// The object, and the state of it that the files are from.
     pub origin: Rc<Origin>,
     /// At least one.
     pub files: BTreeMap<FileName, Bytes>,
@@ -36,7 +36,7 @@ impl ConfigMapFiles {
 pub struct Finding {
     /// The ConfigMap's key.
     pub key: String,
-    /// What is wrong, and where.
+    /// The fault, and its place.
     pub what: String,
 }
 
@@ -66,11 +66,11 @@ pub struct Examination<'a> {
     foreign: Vec<(FileName, Finding)>,
 }
 
-/// What was found out about a ConfigMap.
+/// The result of an examination.
 pub struct Examined {
     /// Its files, or everything that speaks against them.
     pub content: Result<BTreeMap<FileName, Bytes>, Vec<Finding>>,
-    /// What does not speak against it, but should be known.
+    /// Findings that do not make it invalid.
     pub warnings: Vec<Finding>,
     /// Files that are valid, and of which [`validate::cross_check`] may know more.
     pub unchecked: Vec<FileName>,

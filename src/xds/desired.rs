@@ -1,13 +1,13 @@
-//! From what is known of each ConfigMap to what Envoy should find. Owns: whether there is enough to
-//! publish, and whose file is published where two ConfigMaps have the same one.
+//! Decides from the state of each ConfigMap what Envoy should find. Owns: whether there is enough
+//! to publish, and whose file is published where two ConfigMaps have the same one.
 
 use crate::snapshot::{File, FileName, ObjectName, Snapshot};
 use crate::xds::content::ConfigMapFiles;
 
-/// What the cluster said last of a ConfigMap.
+/// The last answer of the cluster about a ConfigMap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// Nothing yet.
+    /// The cluster has not answered yet.
     Pending,
     /// It does not exist.
     Missing,
@@ -28,18 +28,18 @@ pub struct Collision {
     pub shadowed: ObjectName,
 }
 
-/// What is known of one ConfigMap.
+/// The state of one ConfigMap.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceView<'a> {
-    /// Which.
+    /// The ConfigMap.
     pub object: &'a ObjectName,
-    /// What the cluster said last.
+    /// The last answer of the cluster.
     pub observed: Observed,
     /// Its last fit state.
     pub content: Option<&'a ConfigMapFiles>,
 }
 
-/// What should stand on disk, before weights.
+/// The files that should stand on disk, before weights.
 #[derive(Debug)]
 pub struct Desired {
     /// The files.

@@ -10,7 +10,7 @@ use crate::xds::weights::{
 };
 use crate::xds::yaml::{self, Encoding, Form};
 
-/// How many routes of a file that cannot be edited are named one by one.
+/// The number of routes of a file that are named one by one if they cannot be edited.
 const TOLD: usize = 4;
 
 /// The routes that follow a split.
@@ -53,7 +53,7 @@ pub struct Done {
     pub changes: WeightTable,
     /// All that should be said.
     pub warnings: BTreeSet<String>,
-    /// For each split, what it found in all files so far.
+    /// The matches of each split in all files so far.
     applied: Vec<SplitMatches>,
     /// A file goes without: what a split found is not all there is for it.
     incomplete: bool,
@@ -123,8 +123,9 @@ impl<'s> Merge<'s> {
         self.done
     }
 
-    /// Where a route cannot be edited, its weights stay what they are on disk: the file's new text
-    /// goes out if it has the same ones, else the last good one stays, and follows the splits.
+    /// Decides about a file with routes that cannot be edited. Their weights stay what they are on
+    /// disk: the file's new text goes out if it has the same ones, else the last good one stays,
+    /// and follows the splits.
     fn decide(
         &mut self,
         name: FileName,
@@ -194,13 +195,13 @@ impl Tried {
         }
     }
 
-    /// Whether every route follows the split that applies to it.
+    /// Returns whether every route follows the split that applies to it.
     fn is_whole(&self) -> bool {
         let merged = self.merged.as_ref();
         merged.is_ok_and(|merged| merged.left_out.is_empty())
     }
 
-    /// Whether the routes that cannot be edited have the weights that they have in `shown`.
+    /// Returns whether the routes that cannot be edited have the weights that they have in `shown`.
     fn keeps(&self, name: &FileName, shown: &File) -> bool {
         let Ok(merged) = &self.merged else {
             return false;
@@ -245,7 +246,7 @@ impl Tried {
     }
 }
 
-/// Whether both are the same route, as far as a route can be told from others.
+/// Returns whether both are the same route, as far as a route can be told from others.
 fn is_alike(one: &Weighted, other: &Weighted) -> bool {
     (&one.virtual_host, &one.clusters) == (&other.virtual_host, &other.clusters)
 }
@@ -286,8 +287,9 @@ impl Done {
     }
 }
 
-/// What changed from one set of weights to the next, for a log line; empty where nothing did.
-/// `splits`: those that count now.
+/// Describes what changed from one set of weights to the next, for a log line; empty if nothing
+/// did.
+/// `splits` are those that count now.
 ///
 /// `default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25 (2 routes)`
 pub fn describe(before: &WeightTable, after: &WeightTable, splits: &[ObjectName]) -> String {
@@ -407,8 +409,8 @@ mod tests {
         Snapshot::from([(FileName::new(FILE).unwrap(), file)])
     }
 
-    /// What ConfigMap `envoy` goes out with, what is kept of it, and what is said, where each of the
-    /// services `shop` and `blog` has a split.
+    /// Returns what ConfigMap `envoy` goes out with, what is kept of it, and what is said, where
+    /// each of the services `shop` and `blog` has a split.
     fn merged(
         text: &str,
         splits: [[u64; 2]; 2],
@@ -555,7 +557,7 @@ mod tests {
         encoding.encode(format!("{mark}# gr\u{f6}\u{df}e\n{}", text(&hosts)))
     }
 
-    /// What becomes of file `name`, and what is said.
+    /// Returns what becomes of file `name`, and what is said.
     fn merged_bytes(name: &str, bytes: Vec<u8>) -> (Vec<u8>, String) {
         let name = FileName::new(name).unwrap();
         let file = set_of("envoy", "").into_values().next().unwrap();

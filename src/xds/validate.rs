@@ -27,7 +27,7 @@ pub const SECOND_OPINION_MAX_BYTES: usize = 64 * 1024;
 
 const NOT_A_MAPPING: &str = "the document is not a mapping";
 
-/// What should be done with a text.
+/// The verdict on a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Publish it.
@@ -62,13 +62,13 @@ impl<'a> Text<'a> {
 
 /// A check that has come so far. Only that of a YAML text takes more than one step.
 pub enum Check<'a> {
-    /// Of a YAML text.
+    /// The check of a YAML text.
     Yaml(YamlCheck<'a>),
-    /// Of any other.
+    /// The check of any other text.
     Judged(Verdict),
 }
 
-/// What a run of some steps has led to.
+/// The result of a run of some steps.
 pub enum Progress<'a> {
     /// The check can go on.
     Pending(Check<'a>),
@@ -123,7 +123,8 @@ pub fn check(name: &FileName, bytes: &[u8]) -> Verdict {
     }
 }
 
-/// Whether a published text is a configuration of Envoy's: only another one may take its place.
+/// Returns whether a published text is a configuration of Envoy's: only another one may take its
+/// place.
 pub fn is_configuration(name: &FileName, bytes: &[u8]) -> bool {
     match Form::of(name) {
         Form::Unnamed => str::from_utf8(bytes).is_ok_and(yaml::is_discovery_response),
@@ -134,15 +135,15 @@ pub fn is_configuration(name: &FileName, bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether there may be anchors, and aliases of them. `"*"` is the most usual of domains.
+/// Returns whether there may be anchors, and aliases of them. `"*"` is the most usual of domains.
 fn has_aliases(text: &str) -> bool {
     let mut pairs = text.as_bytes().windows(2);
     text.contains('&')
         && pairs.any(|pair| matches!(pair, [before, b'*'] if !b"\"'".contains(before)))
 }
 
-/// Whether brackets alone go deeper than the first reader would have followed them: libyaml's time is
-/// quadratic in that, several seconds for 64 KiB.
+/// Returns whether brackets alone go deeper than the first reader would have followed them:
+/// libyaml's time is quadratic in that, several seconds for 64 KiB.
 fn is_deep(text: &str) -> bool {
     let mut depth = 0_usize;
     text.bytes().any(|byte| {
@@ -155,8 +156,9 @@ fn is_deep(text: &str) -> bool {
     })
 }
 
-/// What the second reader has against a text that the first one takes. It cannot make the text bad
-/// and takes longer than all else on the way to Envoy, so there is time for it afterwards.
+/// Returns the fault that the second reader finds in a text that the first one takes. It cannot
+/// make the text bad and takes longer than all else on the way to Envoy, so there is time for it
+/// afterwards.
 pub fn cross_check(name: &FileName, bytes: &[u8]) -> Option<Fault> {
     if Form::of(name) != Form::Yaml {
         return None;
@@ -184,17 +186,17 @@ fn check_json(text: Option<&str>) -> Verdict {
     }
 }
 
-/// Why the streaming parser refuses a text.
+/// The reason why the streaming parser refuses a text.
 enum Refusal {
-    /// For its syntax: a second opinion may overrule that.
+    /// Its syntax is wrong; a second opinion may overrule that.
     Syntax(Fault),
-    /// For what Envoy itself does not take, whatever a parser says.
+    /// Envoy itself does not take it, whatever a parser says.
     Final(Fault),
-    /// For what follows the document, which Envoy does not read.
+    /// The fault is behind the document, where Envoy does not read.
     Unread(Fault),
 }
 
-/// What is known of a document's root.
+/// The kind of a document's root, as far as it is known.
 enum Root {
     Unread,
     Mapping,
@@ -279,8 +281,8 @@ impl<'a> YamlCheck<'a> {
     }
 }
 
-/// Whether the second reader takes a text that the first one refuses. It is not asked about what it
-/// cannot tell of: what its aliases name.
+/// Returns whether the second reader takes a text that the first one refuses. It is not asked about
+/// what it cannot tell of: what its aliases name.
 fn is_overruled(text: &str) -> bool {
     let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(text) && !has_aliases(text);
     asked && read_yaml_serde(text).is_ok()

@@ -33,7 +33,8 @@ use edit::Edit;
 use plan::Plan;
 use scan::{Scanner, Stop};
 
-/// How many routes whose edits would change more are found one after another, at two passes each.
+/// The number of routes, whose edits would change more, that are found one after another, at two
+/// passes each.
 const BARRED_ONE_BY_ONE: usize = 8;
 
 /// Merges `splits` into the text of file `name`; of two that want a route the earlier gets it.
@@ -96,7 +97,7 @@ pub fn merge(
     }
 }
 
-/// What was not read may hold routes that should follow a split.
+/// Notes that the part which was not read may hold routes that should follow a split.
 fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split], domain: &str) {
     let applies = || plan.applied.iter().any(|applied| applied.routes > 0);
     if plan.cut.is_some() && (applies() || names_all_of_any(text, splits, domain)) {
@@ -119,7 +120,7 @@ pub fn weights(name: &FileName, text: &str) -> Vec<Weighted> {
     plan.and_then(|plan| plan.seen).unwrap_or_default()
 }
 
-/// What can be read of a text.
+/// Returns the text in a form that our parsers can read.
 fn masked(form: Form, text: &str) -> Cow<'_, str> {
     match form {
         Form::Yaml => yaml::mask(text),
@@ -127,7 +128,7 @@ fn masked(form: Form, text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What Envoy reads otherwise than we do.
+/// Returns the feature that Envoy reads in another way than we do, if the text has one.
 fn obstacle(form: Form, text: &str) -> Option<&'static str> {
     if form == Form::Protobuf {
         return Some("a protobuf cannot be edited");
@@ -144,7 +145,7 @@ fn obstacle(form: Form, text: &str) -> Option<&'static str> {
     (form == Form::Yaml && declares).then_some("a tag handle is declared")
 }
 
-/// Whether the words that a split needs are there at all, or could be, behind escapes.
+/// Returns whether the words that a split needs are there at all, or could be, behind escapes.
 fn may_concern(text: &str, splits: &[&Split], domain: &str) -> bool {
     let names = |split: &&Split| service::is_in(text, split.root(domain));
     if splits.is_empty() {
@@ -159,7 +160,8 @@ fn may_concern(text: &str, splits: &[&Split], domain: &str) -> bool {
         || text.contains("weighted") && splits.iter().any(names)
 }
 
-/// Whether a text that cannot be read looks as if a split applied to it: the words stand there.
+/// Returns whether a text that cannot be read looks as if a split applied to it: the words stand
+/// there.
 fn names_all_of_any(text: &str, splits: &[&Split], domain: &str) -> bool {
     text.contains("weighted")
         && splits.iter().any(|split| {
@@ -171,7 +173,7 @@ fn names_all_of_any(text: &str, splits: &[&Split], domain: &str) -> bool {
         })
 }
 
-/// Whether `word` stands in `text`, and not only as part of a longer name.
+/// Returns whether `word` stands in `text`, and not only as part of a longer name.
 fn has_word(text: &str, word: &str) -> bool {
     let in_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     text.match_indices(word).any(|(at, _)| {

@@ -57,7 +57,7 @@ pub(crate) fn events(text: &str, form: Form) -> Events<'_> {
     Events::Yaml(Box::new(Parser::new_from_str_with_options(text, options)))
 }
 
-/// Whether a text is JSON and has `resources` of which one has an `@type`.
+/// Returns whether a text is JSON and has `resources` of which one has an `@type`.
 pub(crate) fn is_discovery_response(text: &str) -> bool {
     let (mut in_resources, mut found) = (false, false);
     let mut events = json::Reader::new(text);

@@ -10,14 +10,14 @@ use crate::kube::circuit_breaker::CircuitBreaker;
 
 /// ConfigMaps and TrafficSplits of one sidecar.
 const OBJECTS: usize = 4;
-/// How long the server is away.
+/// The time for which the server is away.
 const AWAY: Duration = Duration::from_secs(180);
 /// A connection that nobody answers is given up after this.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A handshake and an answer.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// What a server that is away does with a connection.
+/// The behaviour of a server that is away towards a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Absence {
     /// It refuses it, and has reset those that were open.
@@ -117,7 +117,7 @@ impl Sidecar {
     }
 }
 
-/// What a herd does to its server.
+/// The load that a herd puts on its server.
 #[derive(Debug)]
 struct Figures {
     /// Requests in the busiest of the first ten seconds of the absence, and of those after it.
@@ -125,7 +125,7 @@ struct Figures {
     away: usize,
     /// Connections in the busiest second of those after its return.
     back: usize,
-    /// How long it takes from its return until all watches of all are open.
+    /// The time from its return until all watches of all are open.
     whole: Duration,
 }
 

@@ -7,7 +7,7 @@ use super::tests::{FOLLOW, INTERVAL, POLL, rv};
 use super::*;
 use crate::kube::circuit_breaker::CircuitBreaker;
 
-/// How the server meets requests.
+/// The behaviour of the server towards requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mood {
     Well,
@@ -22,10 +22,10 @@ enum Mood {
     Forgetful,
 }
 
-/// What a server says besides "not now".
+/// The answers of a server besides "not now".
 const WISH: Duration = Duration::from_secs(20);
 
-/// What becomes of events.
+/// The fate of events.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flow {
     Runs,
@@ -34,7 +34,7 @@ enum Flow {
 }
 
 struct Stream {
-    /// How much of the history it has told, or lost.
+    /// The part of the history that it has sent, or lost.
     changed_since_check: usize,
     /// It was opened at a version that the server does not know: it stays silent.
     deaf: bool,
@@ -44,7 +44,7 @@ struct Stream {
     bookmark: Instant,
 }
 
-/// What the server does besides failing.
+/// The changes on the server, beside its failures.
 #[derive(Clone, Copy, Debug, Default)]
 struct Manners {
     /// It sends bookmarks, about once a minute.
@@ -57,7 +57,7 @@ struct Manners {
     unwatchable: bool,
 }
 
-/// As a real one does it.
+/// Behaves as a real one.
 const BOOKMARKS_EVERY: Duration = Duration::from_secs(61);
 
 /// A cluster, its server, and the list-watch that follows it.
@@ -397,7 +397,7 @@ impl World {
     }
 }
 
-/// What earlier faults have left of back-offs, before a stream and after a look that condemns it.
+/// Back-offs that earlier faults have left, before a stream and after a check that ends it.
 const BACKED_OFF: Duration = Duration::from_secs(2 * 30);
 /// A look's answer takes its time, too, and then the stream has its own.
 const ANSWERED: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
-//! What aliases do to Envoy. Owns: the size of a document once every alias is replaced by what it
-//! names, and its depth as it is written. Must not: build it.
+//! The cost of aliases to Envoy. Owns: the size of a document once every alias is replaced by what
+//! it names, and its depth as it is written. Must not: build it.
 
 use granit_parser::{Event, Span};
 
@@ -22,7 +22,7 @@ pub(super) struct Aliases {
 }
 
 impl Aliases {
-    /// How many collections are open.
+    /// The number of open collections.
     pub(super) fn depth(&self) -> usize {
         self.open.len()
     }
@@ -55,7 +55,7 @@ impl Aliases {
                 let size = at.ok().and_then(|at| self.named.get(at)).map_or(1, |n| n.1);
                 self.nodes = self.nodes.saturating_add(size);
             }
-            // Anchors and unresolved aliases are only told to those who ask; the rest is no node.
+            // Anchors and unresolved aliases are reported on request only; the rest are not nodes.
             _ => {}
         }
         if self.nodes > EXPANDED_NODES_MAX {

@@ -1,13 +1,13 @@
-//! What speaks against a text. Owns: its words, which never cite a value.
+//! A fault of a text. Owns: its words, which never cite a value.
 
 use std::fmt;
 
 use granit_parser::{ScanError, Span};
 
-/// Why a text is not simply good, and where.
+/// A fault of a text, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Who found it.
+    /// The reader that found it.
     pub reader: Reader,
     /// From 1. 0 where the reader cannot say.
     pub line: usize,
@@ -24,7 +24,7 @@ pub enum Reader {
     Granit,
     /// yaml_serde: libyaml, YAML 1.1.
     YamlSerde,
-    /// What Envoy itself is known to demand.
+    /// A rule of Envoy's own.
     Envoy,
 }
 

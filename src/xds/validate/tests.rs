@@ -132,7 +132,8 @@ fn a_fault_never_cites_a_value() {
     }
 }
 
-/// How often the check of a valid text stops before its end, and how often of that in its first half.
+/// Returns how often the check of a valid text stops before its end, and how often of that in its
+/// first half.
 fn stops(name: &str, text: &str, steps: usize) -> (usize, usize) {
     let name = FileName::new(name).unwrap();
     let text = Text::new(&name, text.as_bytes());

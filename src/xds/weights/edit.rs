@@ -9,7 +9,7 @@ use granit_parser::{Event, ParseResult};
 use super::outcome::Refused;
 use crate::xds::yaml::{self, Form};
 
-/// Of 4294967295.
+/// The number of digits of 4294967295.
 const MAX_DIGITS: usize = 10;
 
 /// One weight to write. Offsets fit: no object of Kubernetes is larger than a few MiB.
@@ -25,13 +25,13 @@ pub(super) struct Edit {
     pub(super) line: u32,
     /// Ordinal of the route that it is part of.
     pub(super) route: u32,
-    /// What to write.
+    /// The weight to write.
     pub(super) weight: u32,
-    /// For a weight that was missing.
+    /// The text around a weight that was missing.
     pub(super) insert: Option<Box<Insert>>,
 }
 
-/// What to write around a weight that was missing.
+/// The text to write around a weight that was missing.
 #[derive(Debug)]
 pub(super) struct Insert {
     /// Up to the number, with the key.

@@ -47,7 +47,7 @@ pub(super) struct Cluster<'a> {
     pub(super) via_alias: bool,
 }
 
-/// Where a weight stands.
+/// The place of a weight.
 #[derive(Clone, Copy, Default)]
 pub(super) enum WeightSite {
     #[default]
@@ -66,7 +66,7 @@ pub(super) struct Number {
     pub(super) at: u32,
     pub(super) len: u32,
     pub(super) line: u32,
-    /// What it says, where we can tell.
+    /// Its value, if we can tell.
     pub(super) was: Option<u32>,
     /// The same, if writing it again would change no byte.
     pub(super) as_written: Option<u32>,

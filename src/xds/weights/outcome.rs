@@ -1,5 +1,5 @@
-//! What a merge did, for the log and for the caller. Owns: the words of each warning. Must not: decide
-//! anything, or log.
+//! The outcome of a merge, for the log and for the caller. Owns: the words of each warning. Must
+//! not: decide anything, or log.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -37,12 +37,12 @@ impl fmt::Display for Refused {
     }
 }
 
-/// What became of a file.
+/// The outcome for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
     /// The file with its new weights; nothing where no byte changes.
     pub text: Option<String>,
-    /// For each split, in the order given.
+    /// The matches of each split, in the order given.
     pub applied: Vec<SplitMatches>,
     /// The first routes that follow a split.
     pub changes: Vec<RouteWeights>,
@@ -59,9 +59,8 @@ pub struct Merged {
 /// A route that cannot be edited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Index into [`super::weights`] of the same text; nothing where it was not even found.
+    /// Index into [`super::weights`] of the same text; `None` if the route was not even found.
     pub route: Option<usize>,
-    /// Why.
     pub why: Refused,
 }
 
@@ -76,12 +75,12 @@ pub struct Weighted {
     pub weights: Option<Vec<u32>>,
 }
 
-/// What one split found in a file. Add them up over all files to see what it found nowhere.
+/// The matches of one split in a file. Add them up over all files to see what it found nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitMatches {
     /// Routes that follow it.
     pub routes: usize,
-    /// For each backend, whether a route that follows the split has a cluster for it.
+    /// True, for each backend, if a route that follows the split has a cluster for it.
     pub has_cluster: Vec<bool>,
 }
 
@@ -136,7 +135,7 @@ pub struct ClusterWeight {
     pub cluster: String,
     /// The ConfigMap's weight; nothing where there is none, or none that is a whole number.
     pub old: Option<u32>,
-    /// What the split makes of it.
+    /// The weight that the split gives it.
     pub new: u32,
 }
 
@@ -154,25 +153,23 @@ impl fmt::Display for RouteWeights {
     }
 }
 
-/// What an operator should know about a split. The file is the caller's to name.
+/// A warning about a split. The caller adds the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// A cluster that had traffic gets none, as the split does not list it.
     Unlisted {
         /// The split.
         split: ObjectName,
-        /// Where.
         virtual_host: String,
-        /// Which: `cluster NAME`, or `cluster_header NAME`.
+        /// The cluster: `cluster NAME`, or `cluster_header NAME`.
         cluster: String,
     },
     /// A route keeps the ConfigMap's weights: the split's add up to 0, or to more than Envoy takes.
     KeepsOwn {
         /// The split.
         split: ObjectName,
-        /// Where.
         virtual_host: String,
-        /// Of the split's weights there.
+        /// The sum of the split's weights there.
         sum: u64,
         /// Backends that have no cluster in that route.
         without_cluster: Vec<String>,
@@ -183,7 +180,6 @@ pub enum Warning {
         split: ObjectName,
         /// The split that it follows.
         by: ObjectName,
-        /// Where.
         virtual_host: String,
     },
     /// No route in any file follows it.

@@ -12,7 +12,7 @@ use super::service;
 use super::share::{Member, divide};
 use super::split::Split;
 
-/// What is to be done to a text, and to be said about it.
+/// The edits of a text, and the warnings about it.
 pub(super) struct Plan<'s> {
     splits: &'s [&'s Split],
     /// The cluster's.

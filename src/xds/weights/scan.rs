@@ -19,12 +19,12 @@ use crate::xds::yaml::{self, Form};
 /// linear: at 4 MiB it is about a second.
 const REREAD_MAX_BYTES: usize = 4 << 20;
 
-/// How deep aliases are followed inside what aliases name.
+/// The depth to which aliases are followed inside what aliases name.
 const ALIAS_DEPTH_MAX: usize = 16;
 
 const NO_VALUE: &str = "the weight has no value";
 
-/// Why a pass ended early.
+/// The reason why a pass ended early.
 pub(super) enum Stop {
     /// A split applies, and an edit cannot be made safely.
     Refused(Refused),
@@ -38,7 +38,7 @@ struct Frame {
     mapping: bool,
     /// It is itself a key, and so not the value of one.
     is_key: bool,
-    /// What the value of the key just read is.
+    /// The meaning of the value of the key just read.
     value: Option<Field>,
     /// Offset of that key.
     key_at: u32,
@@ -56,9 +56,9 @@ pub(super) struct Scanner<'a, 's> {
     host: Host<'a>,
     /// Ordinal of the event being read.
     event: u32,
-    /// How many aliases are being followed, each inside the one before.
+    /// The number of aliases that are being followed, each inside the one before.
     via_alias: usize,
-    /// How many bytes have been read again through aliases.
+    /// The number of bytes that have been read again through aliases.
     reread_bytes: usize,
 }
 

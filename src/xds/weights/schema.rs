@@ -1,11 +1,11 @@
-//! Where in a configuration a node stands. Owns: the proto field names on the way from a resource
+//! The place of a node in a configuration. Owns: the proto field names on the way from a resource
 //! to a weight. Must not: look at values.
 //!
 //! Only typed messages are on that way, so nothing below a free-form Struct (an access log's
 //! `json_format`, `filter_metadata`) is ever taken for a route.
 
-/// What a node is, by the keys above it. Envoy takes one item for a list of it, and a list within a
-/// list for its items: so a list is the field of what is in it.
+/// The meaning of a node, by the keys above it. Envoy takes one item for a list of it, and a list
+/// within a list for its items: so a list is the field of what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     /// The document.
@@ -49,8 +49,8 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// What the value of a key is in a mapping that is this field. Keys are proto names, as they are or in
-    /// lowerCamelCase.
+    /// Returns the meaning of a key's value in a mapping that is this field. Keys are proto names,
+    /// as they are or in lowerCamelCase.
     pub(super) fn value_of(self, key: &str) -> Field {
         match (self, key) {
             (Field::Root, "resources" | "static_resources" | "staticResources") => Field::Way,
@@ -101,8 +101,8 @@ impl Field {
         }
     }
 
-    /// Whether Envoy takes a mapping, or else a list, here. What it does not take is nothing that
-    /// we would edit.
+    /// Returns whether Envoy takes a mapping, or else a list, here. What it does not take is
+    /// nothing that we would edit.
     pub(super) fn takes(self, mapping: bool) -> bool {
         match self {
             Field::Way | Field::VirtualHost | Field::Matcher | Field::Route | Field::Cluster => {

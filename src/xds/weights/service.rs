@@ -31,13 +31,13 @@ fn without<'h>(host: &'h str, labels: &str) -> Option<&'h str> {
     end.eq_ignore_ascii_case(labels).then_some(rest)
 }
 
-/// Whether `host` begins with `word`.
+/// Returns whether `host` begins with `word`.
 pub(super) fn begins(host: &str, word: &str) -> bool {
     let start = host.get(..word.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
-/// Whether `word` is anywhere in `text`.
+/// Returns whether `word` is anywhere in `text`.
 pub(super) fn is_in(text: &str, word: &str) -> bool {
     let same = |bytes: &[u8]| bytes.eq_ignore_ascii_case(word.as_bytes());
     word.is_empty() || text.contains(word) || text.as_bytes().windows(word.len()).any(same)

@@ -1,24 +1,24 @@
 //! A backend's share, divided among the clusters that stand for it in one route. Owns: the
 //! arithmetic, and what it does where whole numbers do not divide. Must not: know names or texts.
 
-/// What Envoy takes for the weights of a route together.
+/// The largest sum that Envoy accepts for the weights of a route.
 const SUM_MAX: u64 = u32::MAX as u64;
 
 /// A weighted cluster, to be weighed.
 #[derive(Clone, Copy)]
 pub(super) struct Member {
-    /// Which backend it stands for, if any.
+    /// The index of the backend that it stands for, if any.
     pub(super) backend: Option<usize>,
     /// The ConfigMap's weight, in which those of one backend divide its share.
     pub(super) own: u32,
 }
 
-/// What each of a route's clusters weighs where the backends weigh `shares`; an error with the sum
-/// where that is 0, or more than Envoy takes.
+/// Returns the weight of each of a route's clusters if the backends weigh `shares`; an error with
+/// the sum where that is 0, or more than Envoy takes.
 ///
 /// 1. A cluster that stands alone for its backend gets its share.
 /// 2. Of several each gets its part, as the ConfigMap divides them: equal parts where all are 0.
-/// 3. Where a part is no whole number, all weights are multiplied until each is, and reduced by
+/// 3. Where a part is not a whole number, all weights are multiplied until each is, and reduced by
 ///    what they have in common.
 /// 4. Where that is more than Envoy takes, the sum is as large as it may be, each backend has
 ///    exactly its share of it, and parts are rounded by the largest remainder.

@@ -30,7 +30,7 @@ impl Split {
         service::of(&self.service, &self.name.namespace, domain)
     }
 
-    /// Whether one of a virtual host's `domains` is this split's service.
+    /// Returns whether one of a virtual host's `domains` is this split's service.
     pub(super) fn has_host(&self, host: &str, domain: &str) -> bool {
         let root = self.root(domain);
         service::begins(host, root)
@@ -50,8 +50,9 @@ impl Split {
     }
 }
 
-/// Of splits for one service the first counts: gives those that count, and pairs of indexes (one
-/// that does not, the one that does instead of it) for a warning. `domain`: the cluster's.
+/// Decides that of several splits for one service the first counts: returns those that count, and
+/// pairs of indexes (one that does not, the one that does instead of it) for a warning. `domain`:
+/// the cluster's.
 pub fn resolve_conflicts<'s>(
     splits: &[&'s Split],
     domain: &str,

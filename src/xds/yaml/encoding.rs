@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-/// How a text's characters are written.
+/// The encoding of a text's characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     Utf8,
@@ -17,7 +17,7 @@ pub enum Encoding {
     },
 }
 
-/// The text as yaml-cpp would see it: by its byte-order mark or its first zero bytes UTF-16 or
+/// Decodes a text as yaml-cpp does: by its byte-order mark or its first zero bytes UTF-16 or
 /// UTF-32, else UTF-8.
 pub fn decode(bytes: &[u8]) -> (Cow<'_, str>, Encoding) {
     let encoding = match bytes {
@@ -52,7 +52,7 @@ pub fn decode(bytes: &[u8]) -> (Cow<'_, str>, Encoding) {
 }
 
 impl Encoding {
-    /// The way back. A text that was decoded with a loss does not become the same bytes.
+    /// Encodes a text again. A text that was decoded with a loss does not become the same bytes.
     pub fn encode(self, text: String) -> Vec<u8> {
         match self {
             Encoding::Utf8 => text.into_bytes(),

@@ -1,8 +1,9 @@
-//! What a file is to Envoy, by its name alone. Owns: the endings. Must not: look into a file.
+//! The form in which Envoy reads a file, by its name alone. Owns: the endings. Must not: look into
+//! a file.
 
 use crate::snapshot::FileName;
 
-/// What Envoy takes a file for, by its name. It compares without case.
+/// The form in which Envoy reads a file. It compares names without case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `.yaml`, `.yml`
@@ -16,7 +17,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// Of the file of this name.
+    /// Returns the form of the file of this name.
     pub fn of(name: &FileName) -> Form {
         let is = |known: &&str| name.extension().eq_ignore_ascii_case(known);
         let named = |extensions: &[&str]| extensions.iter().any(is);
@@ -31,7 +32,7 @@ impl Form {
         }
     }
 
-    /// Whether the name alone makes it a configuration.
+    /// Returns whether the name alone makes it a configuration.
     pub fn is_named(self) -> bool {
         matches!(self, Form::Yaml | Form::Json)
     }

@@ -10,7 +10,7 @@ use granit_parser::{Event, Marker, ParseResult, ScalarStyle, ScanError, Span, St
 
 use super::NESTING_MAX;
 
-/// What comes next.
+/// The token that is expected next.
 #[derive(Clone, Copy)]
 enum Next {
     Value,
@@ -49,12 +49,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many collections are open.
+    /// Returns the number of open collections.
     pub(crate) fn depth(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether the last event was a key.
+    /// Returns whether the last event was a key.
     pub(crate) fn is_key(&self) -> bool {
         self.is_key
     }
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What follows a backslash.
+    /// Reads what follows a backslash.
     fn escape(&mut self) -> Result<char, ScanError> {
         let b = self.peek();
         self.at += usize::from(b.is_some());

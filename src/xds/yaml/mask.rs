@@ -1,5 +1,6 @@
-//! What yaml-cpp forgives and our parsers do not. Owns: a copy of the text that they can read, in
-//! which every byte that matters has its offset. Must not: change what the text says to Envoy.
+//! Replaces what yaml-cpp accepts and our parsers do not. Owns: a copy of the text that they can
+//! read, in which every byte that matters has its offset. Must not: change what the text says to
+//! Envoy.
 
 use std::borrow::Cow;
 
@@ -40,8 +41,8 @@ fn without_controls(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where the `%` of directives stands that no `---` follows, and of declarations of handles, which
-/// [`handles`] makes needless. None where yaml-cpp would refuse one.
+/// Returns the offsets of the `%` of directives that no `---` follows, and of declarations of
+/// handles, which [`handles`] makes needless. None where yaml-cpp would refuse one.
 fn directives(text: &str) -> Vec<usize> {
     let (mut places, mut at, mut has_version) = (Vec::new(), 0, false);
     for line in text.split_inclusive(['\n', '\r']) {
@@ -67,7 +68,8 @@ fn directives(text: &str) -> Vec<usize> {
     places
 }
 
-/// Where the second `!` of `!handle!suffix` stands. To Envoy a tag means something only where it is
+/// Returns the offsets of the second `!` of `!handle!suffix`. To Envoy a tag means something only
+/// where it is
 /// `!` or `!ignore`.
 fn handles(text: &str) -> Vec<usize> {
     let in_handle = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-';

@@ -131,7 +131,7 @@ fn splits_of_two() -> impl Strategy<Value = Vec<Split>> {
     })
 }
 
-/// How a document is written.
+/// The style of a document.
 #[derive(Clone, Copy, Debug)]
 struct Style {
     flow_cluster: bool,
@@ -144,7 +144,7 @@ struct Style {
     shape: ExpectedShape,
 }
 
-/// How a list is written: Envoy takes one item for a list of it, and flattens lists in lists.
+/// The style of a list: Envoy takes one item for a list of it, and flattens lists in lists.
 #[derive(Clone, Copy, Debug)]
 enum ExpectedShape {
     List,
