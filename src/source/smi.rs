@@ -1,11 +1,12 @@
-//! All TrafficSplits that are asked for: which version of their group is spoken, their list-watches,
-//! and what has become of them. Owns: when they are known.
+//! All TrafficSplits that the command line asks for: the version of their group, their list-watches,
+//! and their weights. Owns: when they are known.
 
+use std::fmt::Display;
 use std::io;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use log::{info, warn};
+use log::info;
 
 use crate::backoff::Backoff;
 use crate::error::{Chain, Error, Kind, Target, Verb};
@@ -16,6 +17,7 @@ use crate::kube::hint::{self, Purpose};
 use crate::kube::list_watch::SyncMode;
 use crate::kube::object::{ObjectKind, Projection};
 use crate::kube::reflector::{Event, Reflector};
+use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
 use crate::snapshot::ObjectName;
 use crate::source::traffic_splits::TrafficSplitStore;
@@ -24,11 +26,10 @@ use crate::xds::weights::Split;
 /// The TrafficSplits whose weights are merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SplitChoice {
-    /// No TrafficSplit is read.
     None,
-    /// These are, each once, in the order given.
+    /// These, each once, in the order given.
     Named(Vec<ObjectName>),
-    /// All of a namespace are.
+    /// All of a namespace.
     All(String),
 }
 
@@ -40,17 +41,18 @@ pub struct Smi {
     /// One list-watch for each named split, or one for all of the namespace.
     parts: Vec<(Reflector, TrafficSplitStore)>,
     target: Target,
-    /// It has been said that nobody serves the group.
-    said_absent: bool,
-    /// Of the group, where it answers but does not tell; and what was said of that.
+    /// Reports that no server serves the group.
+    unserved: WarnOnce,
+    /// Spaces requests for the group while they fail.
     backoff: Backoff,
-    said: String,
-    /// Who may ask first next time: nobody is starved.
+    /// Reports that requests for the group fail.
+    failing: WarnOnce,
+    /// The part that may ask first next time, so that none is starved.
     first: usize,
 }
 
 impl Smi {
-    /// Nothing asked yet; `None` where no TrafficSplit is asked for.
+    /// Makes the reflectors; returns `None` if no TrafficSplit is asked for.
     pub fn new(
         choice: SplitChoice,
         version: Option<String>,
@@ -93,19 +95,19 @@ impl Smi {
             group: None,
             parts,
             target,
-            said_absent: false,
+            unserved: WarnOnce::default(),
             backoff: Backoff::new(rng),
-            said: String::new(),
+            failing: WarnOnce::default(),
             first: 0,
         })
     }
 
-    /// Whether every split has been read, or is known to be absent.
+    /// Returns whether every split has been read, or is known to be absent.
     pub fn is_known(&self) -> bool {
         self.parts.iter().all(|(_, splits)| splits.is_known())
     }
 
-    /// Those that can be applied, the first to count first.
+    /// Returns the splits that can be applied; of two for one service the earlier one counts.
     pub fn usable(&self) -> Vec<&Split> {
         self.parts
             .iter()
@@ -113,7 +115,7 @@ impl Smi {
             .collect()
     }
 
-    /// The answers on their way, for poll(2).
+    /// Returns the answers that are on their way, for poll(2).
     pub fn responses_mut(&mut self) -> impl Iterator<Item = &mut Response> {
         let parts = self
             .parts
@@ -122,7 +124,7 @@ impl Smi {
         parts.chain(&mut self.group)
     }
 
-    /// When something is to be done without input. `permitted`: when requests may go out.
+    /// Returns when something is due without input. Requests may go out from `permitted` on.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
         let asks = self.asks();
         let asks = asks.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
@@ -135,7 +137,7 @@ impl Smi {
         parts.chain(asks).chain(late).min()
     }
 
-    /// When to ask the group.
+    /// Returns when to ask for the group.
     fn asks(&self) -> Option<Instant> {
         let lasts = |(followed, splits): &(Reflector, TrafficSplitStore)| {
             splits.has_splits() && !followed.is_streaming()
@@ -144,7 +146,7 @@ impl Smi {
         due.filter(|_| self.group.is_none())
     }
 
-    /// Lets time pass. True: what counts has changed.
+    /// Does what is due without input. Returns whether the splits that count have changed.
     pub fn tick(&mut self, server: &mut ApiServer, now: Instant) -> bool {
         let late = |response: &mut Response| response.deadline.is_some_and(|at| at <= now);
         if self.group.take_if(late).is_some() {
@@ -160,7 +162,7 @@ impl Smi {
         changed
     }
 
-    /// Makes a request that is due, if any. True: one was made.
+    /// Makes the request that is due, if any. Returns whether one was made.
     pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
         if self.asks().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
@@ -183,7 +185,7 @@ impl Smi {
         asked.is_some()
     }
 
-    /// Reads what has arrived. True: what counts may have changed.
+    /// Reads what has arrived. Returns whether the splits that count may have changed.
     pub fn read(&mut self, server: &mut ApiServer) -> bool {
         let mut changed = self.read_group(server);
         let mut observations = Vec::new();
@@ -202,7 +204,7 @@ impl Smi {
                         splits.served();
                         splits.take(observation, now);
                         self.discovery.on_list_ok();
-                        self.said_absent = false;
+                        self.report_served(now);
                     }
                 }
             }
@@ -210,11 +212,11 @@ impl Smi {
         changed
     }
 
-    /// A request of this part was answered by 404.
+    /// Handles a 404 to a request of this part.
     fn on_resource_missing(&mut self, part: usize, now: Instant) {
-        let nobody = self.discovery.on_resource_missing(now);
+        let is_unserved = self.discovery.on_resource_missing(now);
         if !self.discovery.is_fixed() {
-            if nobody {
+            if is_unserved {
                 self.vanish(now);
             }
             return self.set_api_version(now);
@@ -225,32 +227,42 @@ impl Smi {
             if splits.has_splits() {
                 followed.relist(now + WHILE_HOLDING);
             }
-            self.say_absent(believed);
+            if believed {
+                self.report_unserved(now);
+            }
         }
     }
 
-    /// Nobody serves the group. An open stream knows better: another server does. All else is gone,
-    /// and to be listed anew if it comes back.
+    /// Handles that no server serves the group. A part whose stream is open is kept, as another server
+    /// serves it; the others are taken as deleted, and listed anew if the group comes back.
     fn vanish(&mut self, now: Instant) {
-        let mut absent = true;
+        let mut believed = true;
         for (followed, splits) in &mut self.parts {
             if !followed.is_streaming() {
                 followed.relist(now);
-                absent &= splits.on_resource_missing(now);
+                believed &= splits.on_resource_missing(now);
             }
         }
-        self.say_absent(absent);
-    }
-
-    fn say_absent(&mut self, absent: bool) {
-        if absent && !self.said_absent {
-            info!(group = self.target.group;
-                "the API server does not serve TrafficSplits; using the weights in the ConfigMaps");
+        if believed {
+            self.report_unserved(now);
         }
-        self.said_absent |= absent;
     }
 
-    /// True: what counts may have changed.
+    fn report_unserved(&mut self, now: Instant) {
+        let message =
+            "the API server does not serve TrafficSplits; using the weights in the ConfigMaps";
+        if self.unserved.is_news(message, "", now) {
+            info!(group = self.target.group; "{message}");
+        }
+    }
+
+    fn report_served(&mut self, now: Instant) {
+        let subject = ("group", &self.target.group as &dyn Display);
+        let message = "the API server serves TrafficSplits now";
+        self.unserved.clear(subject, message, now);
+    }
+
+    /// Reads the answer for the group. Returns whether the splits that count may have changed.
     fn read_group(&mut self, server: &mut ApiServer) -> bool {
         let Some(mut response) = self.group.take_if(|response| response.readable) else {
             return false;
@@ -277,7 +289,8 @@ impl Smi {
             }
             return false;
         }
-        self.said.clear();
+        let subject = ("request", &self.target as &dyn Display);
+        self.failing.clear(subject, "requests succeed again", now);
         let versions = match code {
             200 => api::group(&body).ok(),
             404 => Some(Vec::new()),
@@ -288,7 +301,7 @@ impl Smi {
                 self.parts
                     .iter_mut()
                     .for_each(|(_, splits)| splits.served());
-                self.said_absent = false;
+                self.report_served(now);
             }
             Some(_) => self.vanish(now),
             None => self.discovery.refused(),
@@ -297,19 +310,19 @@ impl Smi {
         true
     }
 
-    /// The group cannot be asked now, for a reason of its own: all others go on.
+    /// Puts off the next request for the group, which failed for a reason of its own. Requests for
+    /// objects go on.
     fn put_off(&mut self, error: &Error, now: Instant) {
         let wait = self.backoff.failed(now);
         let wish = error.retry_after().unwrap_or_default();
         self.discovery.put_off(now + wait.max(wish));
-        let reason = Chain(error).to_string();
-        if self.said != reason {
-            warn!(of:% = self.target, reason; "the API server refuses");
-            self.said = reason;
-        }
+        let subject = ("request", &self.target as &dyn Display);
+        let message = "the API server cannot answer now; trying again";
+        let error = Chain(error).to_string();
+        self.failing.warn(subject, message, &error, now);
     }
 
-    /// The group's answer did not arrive whole.
+    /// Handles an answer for the group that did not arrive whole.
     fn broken(&mut self, error: io::Error, now: Instant) {
         let target = Box::new(self.target.clone());
         let source = error.into();

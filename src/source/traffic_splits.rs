@@ -10,102 +10,115 @@ use log::{info, warn};
 use crate::gather;
 use crate::kube::object::{BackendSpec, Body, Object, TrafficSplitSpec};
 use crate::kube::reflector::Event;
-use crate::snapshot::{ObjectName, Version};
+use crate::logging::WarnOnce;
+use crate::snapshot::ObjectName;
 use crate::xds::weights::{Backend, Split};
 
-/// A split that is gone counts this much longer: who replaces one deletes it first.
+/// How much longer a deleted split counts: a tool that replaces one deletes it first.
 const DELETION_GRACE: Duration = Duration::from_secs(10);
-/// That nobody serves splits which count is believed once it has been so for this long.
+/// How long no server may serve splits that count before they are taken as deleted.
 const BELIEVED_AFTER: Duration = Duration::from_secs(2);
 
-/// What the cluster says of one list-watch's TrafficSplits.
+const NOT_FOUND: &str = "TrafficSplit not found; using the weights in the ConfigMaps";
+const INVALID: &str = "TrafficSplit cannot be applied; using the weights in the ConfigMaps";
+const DELETED: &str = "TrafficSplit still deleted; restoring the weights in the ConfigMaps";
+
+/// The TrafficSplits of one list-watch, as the cluster said last.
 #[derive(Debug)]
 pub struct TrafficSplitStore {
     namespace: String,
-    /// The one that is meant; `None`: all of the namespace.
+    /// The one to follow; `None` for all of the namespace.
     name: Option<String>,
-    /// They have been read, or are known to be absent.
+    /// Whether they have been read, or are known to be absent.
     known: bool,
-    held: BTreeMap<String, Entry>,
-    /// Since when nobody has served them.
-    on_resource_missing: Option<Instant>,
+    entries: BTreeMap<String, Entry>,
+    /// Since when no server has served them.
+    unserved_since: Option<Instant>,
+    /// What was reported of a split, by name, until it is valid.
+    warned: BTreeMap<String, WarnOnce>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    version: Version,
-    /// As RFC 3339 has it: to be compared as text.
+    /// The time of creation in RFC 3339, which sorts as text.
     created: String,
-    /// What can be applied of it.
+    /// The weights to merge; `None` for a split that cannot be applied.
     split: Option<Split>,
-    /// It is gone, and counts until then.
+    /// When the split stops counting, if it has been deleted.
     expires_at: Option<Instant>,
 }
 
 impl TrafficSplitStore {
-    /// Nothing is known yet.
+    /// Makes a store that has not read anything yet.
     pub fn new(namespace: String, name: Option<String>) -> TrafficSplitStore {
         TrafficSplitStore {
             namespace,
             name,
             known: false,
-            held: BTreeMap::new(),
-            on_resource_missing: None,
+            entries: BTreeMap::new(),
+            unserved_since: None,
+            warned: BTreeMap::new(),
         }
     }
 
-    /// Whether they have been read, or are known to be absent.
+    /// Returns whether the splits have been read, or are known to be absent.
     pub fn is_known(&self) -> bool {
         self.known
     }
 
-    /// Whether there is one that counts.
+    /// Returns whether there is a split that counts.
     pub fn has_splits(&self) -> bool {
-        !self.held.is_empty()
+        !self.entries.is_empty()
     }
 
-    /// Those that can be applied, the oldest first.
+    /// Returns the splits that can be applied, the oldest first.
     pub fn usable(&self) -> Vec<&Split> {
-        // Of equally old ones the first by name.
+        // Equally old ones are sorted by name.
         let aged = self
-            .held
+            .entries
             .iter()
-            .map(|(name, held)| ((&held.created, name), held));
+            .map(|(name, entry)| ((&entry.created, name), entry));
         let by_age: BTreeMap<_, _> = gather(aged);
         by_age
             .into_values()
-            .filter_map(|held| held.split.as_ref())
+            .filter_map(|entry| entry.split.as_ref())
             .collect()
     }
 
-    /// Takes in what the cluster says.
+    /// Takes in an event of the reflector.
     pub fn take(&mut self, observation: Event, now: Instant) {
         match observation {
-            Event::Applied(object) => self.apply(object),
-            Event::Deleted(name) => self.mark_deleted(|held| held == name, now),
+            Event::Applied(object) => self.apply(object, now),
+            Event::Deleted(name) => self.mark_deleted(|known| known == name, now),
             Event::Replaced(objects) => {
-                if let (false, true, Some(name)) = (self.known, objects.is_empty(), &self.name) {
-                    info!(trafficsplit = format!("{}/{name}", self.namespace);
-                        "TrafficSplit not found; using the weights in the ConfigMaps");
+                let is_absent = !self.known && objects.is_empty();
+                let named = self.name.as_ref().filter(|_| is_absent);
+                if let Some(name) = named
+                    && news(&mut self.warned, name, NOT_FOUND, "", now)
+                {
+                    info!(trafficsplit = format!("{}/{name}", self.namespace); "{NOT_FOUND}");
                 }
                 self.known = true;
                 let listed: Vec<String> = objects.iter().map(|o| o.name.clone()).collect();
-                objects.into_iter().for_each(|object| self.apply(object));
-                self.mark_deleted(|held| listed.iter().all(|name| name != held), now);
+                for object in objects {
+                    self.apply(object, now);
+                }
+                self.mark_deleted(|known| listed.iter().all(|name| name != known), now);
             }
             // Unknown is not absent.
             Event::Unavailable(_) | Event::Unusable => {}
         }
     }
 
-    /// Somebody serves them.
+    /// Notes that a server serves TrafficSplits.
     pub fn served(&mut self) {
-        self.on_resource_missing = None;
+        self.unserved_since = None;
     }
 
-    /// Nobody serves them, as one answer has it. True: that is believed, so they are gone.
+    /// Notes an answer that TrafficSplits are not served. Returns whether that is believed, in which
+    /// case they are taken as deleted.
     pub fn on_resource_missing(&mut self, now: Instant) -> bool {
-        let since = *self.on_resource_missing.get_or_insert(now);
+        let since = *self.unserved_since.get_or_insert(now);
         let believed = !self.has_splits() || now >= since + BELIEVED_AFTER;
         if believed {
             self.take(Event::Replaced(Vec::new()), now);
@@ -113,7 +126,7 @@ impl TrafficSplitStore {
         believed
     }
 
-    fn apply(&mut self, object: Object) {
+    fn apply(&mut self, object: Object, now: Instant) {
         let Body::TrafficSplit { created, spec } = object.body else {
             return;
         };
@@ -124,17 +137,24 @@ impl TrafficSplitStore {
         let split = spec.and_then(|spec| {
             to_split(name.clone(), &spec).map_err(|unusable| unusable.to_string())
         });
-        // A list tells again what is known.
-        let known = self.held.get(&object.name);
-        let known = known.is_some_and(|held| held.version == object.version);
-        if let (Err(error), false) = (&split, known) {
-            warn!(trafficsplit:% = name, resource_version:% = object.version.resource_version, error;
-                "TrafficSplit cannot be applied; using the weights in the ConfigMaps");
+        match &split {
+            Ok(_) => {
+                if let Some(mut warned) = self.warned.remove(&object.name) {
+                    warned.clear(("trafficsplit", &name), "TrafficSplit is valid now", now);
+                }
+            }
+            Err(error) => {
+                let resource_version = &object.version.resource_version;
+                // Another version is news even if it has the same fault.
+                let reason = format!("{resource_version}: {error}");
+                if news(&mut self.warned, &object.name, INVALID, &reason, now) {
+                    warn!(trafficsplit:% = name, resource_version:%, error; "{INVALID}");
+                }
+            }
         }
-        self.held.insert(
+        self.entries.insert(
             object.name,
             Entry {
-                version: object.version,
                 created,
                 split: split.ok(),
                 expires_at: None,
@@ -143,45 +163,66 @@ impl TrafficSplitStore {
     }
 
     fn mark_deleted(&mut self, gone: impl Fn(&str) -> bool, now: Instant) {
-        for (name, held) in &mut self.held {
-            if gone(name) && held.expires_at.is_none() {
+        for (name, entry) in &mut self.entries {
+            if gone(name) && entry.expires_at.is_none() {
                 info!(trafficsplit = format!("{}/{name}", self.namespace);
                     "TrafficSplit deleted; keeping its weights for 10 s");
-                held.expires_at = Some(now + DELETION_GRACE);
+                entry.expires_at = Some(now + DELETION_GRACE);
             }
         }
     }
 
-    /// When one that is gone no longer counts.
+    /// Returns when the next deleted split stops counting.
     pub fn deadline(&self) -> Option<Instant> {
-        self.held.values().filter_map(|held| held.expires_at).min()
+        self.entries
+            .values()
+            .filter_map(|entry| entry.expires_at)
+            .min()
     }
 
-    /// Lets go of what has been gone for long enough. True: there was something.
+    /// Forgets the splits that were deleted long enough ago. Returns whether there was one.
     pub fn tick(&mut self, now: Instant) -> bool {
-        let count = self.held.len();
-        self.held.retain(|name, held| {
-            let stays = held.expires_at.is_none_or(|at| now < at);
+        let count = self.entries.len();
+        self.entries.retain(|name, entry| {
+            let stays = entry.expires_at.is_none_or(|at| now < at);
             if !stays {
-                warn!(trafficsplit = format!("{}/{name}", self.namespace);
-                    "TrafficSplit still deleted; restoring the weights in the ConfigMaps");
+                warn!(trafficsplit = format!("{}/{name}", self.namespace); "{DELETED}");
+                if self.name.is_some() {
+                    let _ = news(&mut self.warned, name, DELETED, "", now);
+                } else {
+                    // A name may never come back, so that what is kept of names would only grow.
+                    self.warned.remove(name);
+                }
             }
             stays
         });
-        self.held.len() < count
+        self.entries.len() < count
     }
 }
 
-/// Why a split is not applied.
+/// Notes a report about the split of this name. Returns whether it is not the one given last.
+#[must_use]
+fn news(
+    warned: &mut BTreeMap<String, WarnOnce>,
+    name: &str,
+    message: &'static str,
+    reason: &str,
+    now: Instant,
+) -> bool {
+    let warned = warned.entry(name.to_owned()).or_default();
+    warned.is_news(message, reason, now)
+}
+
+/// The reason why a split cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// Its weights hold for matching requests only.
+    /// The weights apply to matching requests only.
     HasMatches,
-    /// It says for no service.
+    /// The service is empty.
     NoService,
-    /// It lists no backend, or one without a name.
+    /// There is not a backend, or one has no name.
     NoBackend,
-    /// This backend's weight is negative or no number.
+    /// The weight of this backend is negative or not a number.
     NoWeight(String),
 }
 
@@ -192,7 +233,7 @@ impl fmt::Display for Unusable {
             Unusable::NoService => f.write_str("it names no service"),
             Unusable::NoBackend => f.write_str("it names no backend"),
             Unusable::NoWeight(backend) => {
-                write!(f, "the weight of {backend} is no number from 0 up")
+                write!(f, "the weight of {backend} is not a number from 0 up")
             }
         }
     }

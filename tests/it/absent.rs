@@ -38,8 +38,14 @@ fn a_split_that_is_not_there_leaves_the_own_weights_and_counts_once_it_is() {
     assert!(started.elapsed() < TEN, "absent is not unknown");
     process.wait_for_line("TrafficSplit not found; using the weights in the ConfigMaps");
     setup.split([60, 40]);
+    let found = process.wait_for_line("TrafficSplit is valid now");
+    assert!(found.contains("trafficsplit=default/podinfo") && found.contains("lasted_s="));
     setup.until_weights([60, 40]);
-    assert!(!process.stop().stderr.contains(" WARN "));
+    setup.split([50, 50]);
+    setup.until_weights([50, 50]);
+    let stderr = process.stop().stderr;
+    assert!(!stderr.contains(" WARN "), "{stderr}");
+    assert_eq!(stderr.matches("is valid now").count(), 1, "{stderr}");
 }
 
 #[test]
@@ -159,6 +165,8 @@ fn a_definition_that_comes_later_is_found_and_its_splits_count() {
             .create(traffic_split_crd(&["v1alpha2", "v1alpha1"]));
         setup.split([60, 40]);
         setup.until_weights([60, 40]);
+        let served = process.wait_for_line("the API server serves TrafficSplits now");
+        assert!(served.contains("lasted_s="), "{served}");
         let said = process.stop().stderr;
         assert_eq!(
             said.matches("the API server does not serve TrafficSplits")

@@ -151,6 +151,18 @@ fn is_not_applied(spoil: impl Fn(Value) -> Value, reason: &str) {
     }
     setup.split([30, 70]);
     setup.until_weights([30, 70]);
+    setup.split([20, 80]);
+    setup.until_weights([20, 80]);
+    let stderr = process.stop().stderr;
+    assert!(all_clear(&stderr), "{stderr}");
+}
+
+/// Whether the all-clear of one split was given, once, with how long the state lasted.
+fn all_clear(stderr: &str) -> bool {
+    let mut lines = stderr.lines().filter(|line| line.contains("is valid now"));
+    let is_whole =
+        |line: &str| line.contains("trafficsplit=default/") && line.contains("lasted_s=");
+    lines.next().is_some_and(is_whole) && lines.next().is_none()
 }
 
 #[test]
@@ -170,7 +182,7 @@ fn a_split_with_a_bad_weight_is_not_applied() {
         let spoil = |split| with(split, "backends", backends.clone());
         is_not_applied(
             spoil,
-            "the weight of podinfo-primary is no number from 0 up",
+            "the weight of podinfo-primary is not a number from 0 up",
         );
     }
 }
