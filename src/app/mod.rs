@@ -1,9 +1,10 @@
 //! The loop: the one thread's one wait, and the only owner of mutable state. Owns: the order in
-//! which things happen. Must not: know bytes, YAML or paths.
+//! which things happen. It does not know bytes, YAML or paths.
 //!
 //! A turn: wait for input or a deadline, read what has arrived, publish once nothing more is
 //! waiting, then make at most one request.
 
+mod child;
 mod once;
 mod pending;
 mod publish;
@@ -22,7 +23,6 @@ use rustix::event::{PollFd, PollFlags};
 use crate::cli::{Config, Patience};
 use crate::error::Error;
 use crate::kube::auth::Roots;
-use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::kube::client::Client;
 use crate::kube::health::ApiServer;
 use crate::kube::list_watch::{RETRY_DENIED, SyncMode};
@@ -33,28 +33,27 @@ use crate::net::response::Response;
 use crate::output::Output;
 use crate::output::mirror::Mirror;
 use crate::poll;
-use crate::process::child::Drain;
 use crate::process::signals::{Signals, Wakeup};
 use crate::snapshot::ObjectName;
 use crate::source::config_map::ConfigMapSource;
 use crate::source::smi::Smi;
+use child::ChildState;
 use pending::{Deferred, Pending};
 use publish::{LastPublish, Notes, SplitGate};
-use readiness::PendingChild;
+use readiness::Readiness;
 use task::{Changed, ConfigMap, ConfigMapInput, Ctx, Tasks};
 
 /// The service account's CA, where a pod has one.
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// How long the API server may take before files of a previous run count as good enough.
-const API_SILENCE_GRACE: Duration = Duration::from_secs(10);
-/// How often `-onetime` with a timeout of its own lists again.
+/// How often `-onetime` with `-onetime-timeout` lists again.
 const ONCE_EVERY: Duration = Duration::from_secs(1);
-/// A time that no request takes.
-const NO_REQUEST: Duration = Duration::from_secs(60);
+/// Longer than any request takes.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// How long the first publish waits for TrafficSplits to be listed.
 const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Does what `config` asks for, until it is done, a signal comes or the command ends; the exit code.
+/// Runs until what `config` asks for is done, a signal comes or the command ends. Returns the exit
+/// code.
 pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
     let roots = match &config.ca_file {
         _ if config.insecure => Roots::Insecure,
@@ -65,7 +64,7 @@ pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
     if config.insecure && config.apiserver.starts_with("https:") {
         warn!("the API server's certificate is not verified; -insecure is for tests only");
     }
-    // First of all, so that the API server works on the connection meanwhile.
+    // The connection is made first, so that the API server works on it meanwhile.
     let token = config.token_file.as_deref();
     let client = Client::new(&config.apiserver, token, roots, signals.clone());
     let names: Vec<String> = config.configmaps.iter().map(ToString::to_string).collect();
@@ -78,10 +77,11 @@ pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
 }
 
 struct App {
-    once: bool,
+    /// How long to try before giving up; `Some` if one publish is all there is to do.
+    once: Option<Patience>,
     signals: Signals,
     server: ApiServer,
-    /// What names of services in virtual hosts may end with.
+    /// The domain that names of services in virtual hosts may end with.
     cluster_domain: String,
     tasks: Tasks,
     split_gate: SplitGate,
@@ -89,24 +89,11 @@ struct App {
     pending: Pending,
     deferred: Deferred,
     last: LastPublish,
-    /// What was last warned of.
+    /// What was warned of at the last publish.
     notes: Notes,
-    /// Whether the output holds what the cluster said last.
-    in_sync: bool,
-    /// Whether a complete snapshot is known to be on disk, of this run or a previous one.
-    stands: bool,
-    /// When to report that nothing can be published, while that is so.
-    held_up: Option<ReminderSchedule>,
+    readiness: Readiness,
     started: Instant,
-    /// An Envoy can start, or could once.
-    ready: bool,
-    /// Until then the API server may take its time; with `once`, nothing stale will do.
-    api_grace_until: Option<Instant>,
-    /// The command that has yet to start.
-    waiting: Option<PendingChild>,
-    drain: Option<Drain>,
-    /// When `once` gives up.
-    patience: Patience,
+    child: ChildState,
 }
 
 impl App {
@@ -130,10 +117,10 @@ impl App {
             patience,
         } = config;
         let now = Instant::now();
-        let once = sync == SyncMode::Once;
+        let once = (sync == SyncMode::Once).then_some(patience);
         let manner = match patience.timeout {
             // There is time to see that what is bad has become good.
-            Some(_) if once => SyncMode::Poll(ONCE_EVERY),
+            Some(_) if once.is_some() => SyncMode::Poll(ONCE_EVERY),
             _ => sync,
         };
         server.fixed_retry = (manner == SyncMode::Once).then_some(RETRY_DENIED);
@@ -145,18 +132,18 @@ impl App {
             rng.fork(),
             now,
         );
-        let (waiting, drain) = PendingChild::new(wrapped, now);
         let is_mirrored = smi.is_some() && publish && !dry_run;
         let output = if dry_run {
             Output::stdout(smi.is_some())
         } else {
-            Output::directory(output_dir, sync_interval, once, rng.fork(), now)
+            Output::directory(output_dir, sync_interval, once.is_some(), rng.fork(), now)
         };
         let configmap = |object: ObjectName| {
             let ObjectName { namespace, name } = object.clone();
             let kind = ObjectKind::ConfigMap;
             ConfigMap {
-                mirror: is_mirrored.then(|| Mirror::new(object.clone(), once, rng.fork())),
+                mirror: is_mirrored
+                    .then(|| Mirror::new(object.clone(), once.is_some(), rng.fork())),
                 input: ConfigMapInput {
                     reflector: Reflector::new(kind, namespace, Some(name), manner, rng.fork(), now),
                     source: ConfigMapSource::new(object),
@@ -175,18 +162,9 @@ impl App {
             deferred: Deferred::default(),
             last: LastPublish::default(),
             notes: Notes::default(),
-            in_sync: false,
-            stands: false,
-            held_up: None,
+            readiness: Readiness::new(once.as_ref(), now),
             started: now,
-            ready: false,
-            waiting,
-            drain,
-            api_grace_until: match once {
-                true => patience.stale_ok.map(|lasts| now + lasts),
-                false => Some(now + API_SILENCE_GRACE),
-            },
-            patience,
+            child: ChildState::new(wrapped, now),
         }
     }
 
@@ -201,16 +179,17 @@ impl App {
                 self.publish(since, now)?;
                 self.pending.published(now.elapsed());
             }
-            // What has just been read must have been published, or recalled, before it is judged.
-            if self.once && !self.pending.is_dirty() && self.is_finished(now)? {
+            // What has just been read is published, or replaced by files of a previous run, before it
+            // is judged.
+            if self.once.is_some() && !self.pending.is_dirty() && self.is_finished(now)? {
                 return Ok(0);
             }
-            self.tell();
-            self.start_command(now)?;
+            self.write_heartbeat();
+            self.start_child(now)?;
             let mirroring = !self.tasks.are_mirrors_settled();
             self.request(now);
-            if self.once && mirroring && self.tasks.are_mirrors_settled() {
-                // That was the last thing to do: nothing comes in that would tell.
+            if self.once.is_some() && mirroring && self.tasks.are_mirrors_settled() {
+                // That was the last thing to do, and no input would end a wait.
                 continue;
             }
             match self.wait()? {
@@ -231,7 +210,7 @@ impl App {
         }
     }
 
-    /// Takes in what has arrived.
+    /// Reads what has arrived.
     fn read(&mut self) {
         let (tasks, mut ctx) = self.tasks_at(Instant::now());
         if tasks.on_readable(&mut ctx) == Changed::Yes {
@@ -249,7 +228,7 @@ impl App {
         (&mut self.tasks, ctx)
     }
 
-    /// Waits for input or the next deadline. Returns what interrupted it, if a signal did.
+    /// Waits for input or the next deadline. Returns what a signal asks for, if one interrupted it.
     fn wait(&mut self) -> Result<Option<Wakeup>, Error> {
         let mut deadline = self.deadline(self.server.next_try());
         let mut tasks = self.tasks.all();
@@ -277,8 +256,7 @@ impl App {
         Ok(self.signals.dispatch())
     }
 
-    /// When something is to be done though nothing has come in.
-    /// `permitted`: when requests may go out.
+    /// Returns when something is due without input. Requests may go out from `permitted` on.
     fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
         let splits = self
             .waits_for_splits()
@@ -291,16 +269,14 @@ impl App {
             .chain(self.server.next_notice())
             .chain(self.output.deadline())
             .chain(self.deferred.deadline())
-            .chain(self.held_up.as_ref().map(|notices| notices.next))
-            .chain(self.api_grace_until.filter(|_| !self.ready))
-            .chain(self.waiting.as_ref().map(|waiting| waiting.notices.next))
+            .chain(self.readiness.deadline())
+            .chain(self.child.next_reminder())
             .chain(self.signals.deadline());
-        let patience = self.once.then(|| self.patience()).flatten();
-        next.chain(patience).min()
+        next.chain(self.patience_ends()).min()
     }
 
-    /// Whether the first publish waits for TrafficSplits. What is on disk decides what becomes of it
-    /// without them, so the output has to be open.
+    /// Returns whether the first publish waits for TrafficSplits. The output has to be open, as what is
+    /// on disk decides what is published without them.
     fn waits_for_splits(&self) -> bool {
         let is_waiting = self.split_gate == SplitGate::Waiting && !self.tasks.are_splits_known();
         is_waiting && self.output.is_open()
@@ -308,8 +284,8 @@ impl App {
 
     fn tick(&mut self, now: Instant) {
         self.server.tick(now);
-        self.api_grace_until.take_if(|at| *at <= now);
-        self.tell_what_holds_up(now);
+        self.readiness.tick(now);
+        self.report_blocked(now);
         if self.deferred.take_due(now) {
             self.run_deferred_checks();
             self.sync(now);
@@ -339,7 +315,8 @@ impl App {
         }
         if self.server.is_slow(now) {
             // What is due without a request must not wait for a slow answer.
-            self.server.return_by(self.deadline(Some(now + NO_REQUEST)));
+            self.server
+                .return_by(self.deadline(Some(now + LONGEST_REQUEST)));
         }
         let (tasks, mut ctx) = self.tasks_at(now);
         tasks.request(&mut ctx);

@@ -1,4 +1,4 @@
-//! `-onetime`: when all is done, and when patience ends.
+//! `-onetime`: decides when all is done, and when to give up.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::snapshot::File;
 use crate::source::config_map::ConfigMapSource;
 use crate::xds::desired::Observed;
 
-/// How long to try in all.
+/// How long to try in all, unless `-onetime-timeout` says.
 const ONETIME_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a missing ConfigMap, a 401 or a 403 may last, while it is what the API server says: RBAC
 /// takes a moment to spread.
 const ONETIME_ACCESS_GRACE: Duration = Duration::from_secs(5);
 
 impl App {
-    /// When patience ends; `None`: never.
-    pub(super) fn patience(&self) -> Option<Instant> {
-        let Patience { timeout, stale_ok } = self.patience;
+    /// Returns when to give up; `None` for never, as without `-onetime`.
+    pub(super) fn patience_ends(&self) -> Option<Instant> {
+        let Patience { timeout, stale_ok } = self.once?;
         let ends = match timeout {
             Some(Duration::ZERO) => return None,
             Some(timeout) => self.started + timeout,
@@ -35,36 +35,33 @@ impl App {
                 denied.map_or(in_all, |denied| denied.min(in_all))
             }
         };
-        // Before that it is not known whether something stale is to do.
+        // Until then files of a previous run may come to be accepted.
         Some(stale_ok.map_or(ends, |lasts| ends.max(self.started + lasts)))
     }
 
-    /// Whether all is done. An error, when it cannot be or patience has ended.
+    /// Returns whether all is done, or an error if it cannot be done or has taken too long.
     pub(super) fn is_finished(&mut self, now: Instant) -> Result<bool, Error> {
+        let Patience { timeout, stale_ok } = self.once.unwrap_or_default();
         self.excuse_denied(now);
-        let patience_ended = self.patience().is_some_and(|at| now >= at);
-        // What was of no use may be better the next time.
+        let patience_ended = self.patience_ends().is_some_and(|at| now >= at);
+        // An unusable answer may be followed by a usable one.
         let unusable = |ConfigMapInput { reflector, source }: &ConfigMapInput| {
             source.observed == Observed::Invalid && reflector.trouble().is_some()
         };
         let denied = self.tasks.sources().any(|source| source.denied.is_some())
             || self.tasks.inputs().any(unusable);
-        // Where the splits cannot be had, a whole set on disk is enough to start an Envoy with.
+        // Without the splits, a complete set on disk is enough to start an Envoy with.
         let stays = self.split_gate == SplitGate::KeepPublished;
-        if (self.in_sync || stays) && !denied && self.bad().is_none() {
+        if (self.readiness.is_in_sync() || stays) && !denied && self.bad().is_none() {
             self.run_deferred_checks();
-            // They are for people: nobody waits for ever for them.
+            // Mirrors only inform people, so that the wait for them has an end.
             let late = patience_ended || now >= self.started + ONETIME_TIMEOUT;
             return Ok(self.tasks.are_mirrors_settled() || late);
         }
-        if self.patience.stale_ok.is_some()
-            && self.api_grace_until.is_none()
-            && self.is_stale_enough()
-        {
+        if stale_ok.is_some() && self.readiness.accepts_last_run() && self.is_stale_enough() {
             return Ok(true);
         }
-        let given_time = self.patience.timeout.is_some();
-        if let Some(bad) = self.bad().filter(|_| !given_time || patience_ended) {
+        if let Some(bad) = self.bad().filter(|_| timeout.is_none() || patience_ended) {
             return Err(bad);
         }
         if !patience_ended {
@@ -87,7 +84,7 @@ impl App {
             }))
     }
 
-    /// What is missing or refused has its time anew once nothing else is in the way.
+    /// Restarts the grace of missing and forbidden ConfigMaps while another failure is in the way.
     fn excuse_denied(&mut self, now: Instant) {
         let away = self.server.is_away() && self.server.unauthorized().is_none();
         for ConfigMapInput { reflector, source } in self.tasks.inputs_mut() {
@@ -99,9 +96,9 @@ impl App {
         }
     }
 
-    /// A ConfigMap that is bad, and has nothing that stands in for it.
+    /// Returns the error of an invalid ConfigMap that has no valid version to publish.
     fn bad(&self) -> Option<Error> {
-        // `recall` has had its chance: the output is held before anything is read of it.
+        // Once the output is open, files of a previous run have been restored.
         let lacking = |source: &&ConfigMapSource| source.content.is_none() && self.output.is_open();
         let bad = |source: &ConfigMapSource| {
             Some(Error::Refused {
@@ -112,8 +109,8 @@ impl App {
         self.tasks.sources().filter(lacking).find_map(bad)
     }
 
-    /// Whether something keeps this from its end that would keep no Envoy from its start, and what
-    /// stands came from the ConfigMaps that are named, and from each of them.
+    /// Returns whether files of a previous run are to do: the cluster's state cannot be published, and
+    /// the set on disk is complete and has files of exactly the named ConfigMaps.
     fn is_stale_enough(&mut self) -> bool {
         let Some(standing) = self.output.standing().filter(|found| found.complete) else {
             return false;

@@ -1,9 +1,9 @@
-//! From what is known to the output: one publish, and what comes after it. Owns: when there is
-//! enough to publish, and what the operator hears of it.
+//! One publish: from what was observed to the output, and what comes after it. Owns: when there is
+//! enough to publish, and the log lines about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{info, warn};
 
@@ -11,7 +11,6 @@ use super::App;
 use super::task::{ConfigMap, ConfigMapInput};
 use crate::error::{Chain, Error};
 use crate::gather;
-use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::output::Written;
 use crate::output::directory::Published;
 use crate::snapshot::{ObjectName, Origin, Snapshot};
@@ -21,33 +20,29 @@ use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Collision, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Merge, WeightTable};
 
-/// How long nothing can be published before that is reported: at a start, answers come one after
-/// another.
-const HELD_UP_FOR: Duration = Duration::from_secs(10);
-
-/// What becomes of the first publish while TrafficSplits are not known.
+/// How the first publish is made while TrafficSplits are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitGate {
     /// It waits for them.
     Waiting,
     /// They took too long; what a previous run published stays.
     KeepPublished,
-    /// They took too long and nothing is published; the ConfigMaps' own weights go out.
+    /// They took too long and nothing was published; the weights in the ConfigMaps are.
     PublishWithout,
 }
 
-/// What the output was last brought in step with.
+/// The inputs of the last publish.
 #[derive(Default)]
 pub struct LastPublish {
     /// The texts that weights were merged into.
     good: Snapshot,
-    /// The states of the ConfigMaps.
+    /// The versions of the ConfigMaps.
     origins: Vec<Rc<Origin>>,
     /// The routes that follow a split.
     weights: WeightTable,
 }
 
-/// What should be known about a snapshot.
+/// Warnings about a snapshot.
 #[derive(Default)]
 pub struct Notes {
     overrides: Vec<Collision>,
@@ -67,7 +62,7 @@ struct Candidate {
 }
 
 impl App {
-    /// Brings the output in step with what is known, if enough is.
+    /// Publishes what was observed, if that is enough for a snapshot.
     pub(super) fn publish(&mut self, since: Instant, now: Instant) -> Result<(), Error> {
         if !self.examine_sources() {
             // A newer state is on its way in.
@@ -79,17 +74,18 @@ impl App {
             return Ok(());
         }
         let Some((candidate, notes)) = self.collect() else {
-            let notices = || ReminderSchedule::new(now, HELD_UP_FOR);
-            self.held_up.get_or_insert_with(notices);
+            self.readiness.on_blocked(now);
             return Ok(());
         };
-        self.held_up = None;
+        self.readiness.on_unblocked();
         let written = self.output.write(&candidate.set, now)?;
         self.pending.doubt_input();
         self.warn_of_news(notes);
-        let was_in_sync = self.in_sync;
-        self.in_sync = !matches!(written, Written::NotYet);
-        if self.in_sync {
+        let was_in_sync = self.readiness.is_in_sync();
+        if matches!(written, Written::NotYet) {
+            self.readiness.on_write_failed();
+        } else {
+            self.readiness.on_published();
             self.after_publish(candidate, &written, since, now);
             if !was_in_sync || matches!(written, Written::New(_)) {
                 self.update_mirrors(now);
@@ -115,7 +111,7 @@ impl App {
         let smi = self.tasks.smi.as_ref();
         let splits = smi.map(Smi::usable).unwrap_or_default();
         let known: Vec<SourceView> = self.tasks.sources().map(ConfigMapSource::known).collect();
-        let Desired { set, overrides } = desired::desired(&known, self.stands)?;
+        let Desired { set, overrides } = desired::desired(&known, self.readiness.has_files())?;
         let merge = Merge::new(&splits, &self.cluster_domain, set);
         let on_disk = if merge.is_undecided() {
             self.output.standing().map(|standing| standing.set)
@@ -137,9 +133,8 @@ impl App {
         Some((candidate, notes))
     }
 
-    /// Takes note of what stands on disk now, and lets mirrors show what is what the cluster says.
+    /// Remembers what stands on disk now, and lets the mirrors of current ConfigMaps show it.
     fn after_publish(&mut self, new: Candidate, written: &Written, since: Instant, now: Instant) {
-        self.stands = true;
         if self.deferred.published(now) {
             self.sync(now);
         }
@@ -178,16 +173,16 @@ impl App {
         }
     }
 
-    /// Puts what is published on stable storage.
+    /// Syncs what is published to stable storage.
     pub(super) fn sync(&mut self, now: Instant) {
         let is_durable = self.output.make_durable();
         self.deferred.synced(is_durable, now);
-        if is_durable && !self.once {
+        if is_durable && self.once.is_none() {
             self.output.prepare();
         }
     }
 
-    /// Warns of what was not so at the last publish.
+    /// Logs the warnings that the last publish did not have.
     fn warn_of_news(&mut self, new: Notes) {
         let is_news = |hidden: &&Collision| !self.notes.overrides.contains(hidden);
         for hidden in new.overrides.iter().filter(is_news) {
@@ -205,7 +200,8 @@ impl App {
         self.notes = new;
     }
 
-    /// No word of the splits for so long: what is on disk stays, or else the own weights go out.
+    /// Ends the wait for TrafficSplits: files on disk stay, or else the weights in the ConfigMaps are
+    /// published.
     pub(super) fn give_up_splits(&mut self) {
         if self.output.standing().is_none() {
             self.split_gate = SplitGate::PublishWithout;
@@ -228,28 +224,19 @@ impl App {
         } else {
             None
         };
-        self.stands |= standing.is_some();
+        if standing.is_some() {
+            self.readiness.on_files_found();
+        }
         let set = standing.as_ref().map(|standing| &standing.set);
         for source in self.tasks.sources_mut().filter(|s| s.needs_last_run()) {
             let last_run = set.and_then(|set| ConfigMapFiles::from_last_run(&source.object, set));
             source.restore(last_run, now);
         }
     }
-
-    /// Says what nothing can be published for, once that has gone on for a while.
-    pub(super) fn tell_what_holds_up(&mut self, now: Instant) {
-        let due = |notices: &mut ReminderSchedule| notices.due(now);
-        let lasts = self.held_up.as_mut().and_then(due);
-        // Others tell of an outage, and of a command that waits.
-        if let (Some(lasts), None, None) = (lasts, self.server.failure(), &self.waiting) {
-            let (lasts_s, error) = (lasts.as_secs(), self.obstacle());
-            warn!(lasts_s, error; "nothing can be published; waiting");
-        }
-    }
 }
 
-/// One line for each set, and a warning for what an Envoy may miss.
-/// A file that is gone has no origin any more: the line names every state that is `new` then.
+/// Logs a line for the set, and a warning for each file that an Envoy may miss. The origin of a removed
+/// file is not known any more, so the line names all `new` versions then.
 fn report<'a>(
     published: &Published,
     set: &'a Snapshot,

@@ -1,113 +1,177 @@
-//! Who rests on the output: probes, and the command. Owns: when it can be rested on, what is said
-//! until then, and how the command's Envoy is drained.
+//! Readiness: whether an Envoy can be started on what stands on disk, and if not, why. Owns: what
+//! probes are told, and the reminder that nothing can be published.
 
-use std::ffi::CString;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::warn;
 
 use super::App;
-use crate::envoy::admin;
+use crate::cli::Patience;
 use crate::error::{Chain, Error};
 use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::output::heartbeat::READY;
-use crate::process::child::{ChildSpec, Drain};
 use crate::source::config_map::ConfigMapSource;
 use crate::xds::desired::Observed;
 
-/// How long the API server has before the command starts on what an earlier life published.
-const CHILD_FRESHNESS_WAIT: Duration = Duration::from_secs(5);
+/// How long the API server may take before files of a previous run are accepted.
+const API_SILENCE_GRACE: Duration = Duration::from_secs(10);
+/// How long nothing can be published before that is reported: at a start, answers come one after
+/// another.
+const BLOCKED_FOR: Duration = Duration::from_secs(10);
 
-/// A command that has yet to start.
-pub struct PendingChild {
-    argv: Vec<CString>,
-    /// Of the wait, from its fifth second on.
-    pub notices: ReminderSchedule,
+/// What this run knows of the files, and whether Envoy may rely on them.
+pub struct Readiness {
+    files: Files,
+    verdict: Verdict,
+    /// The schedule of warnings, while nothing can be published.
+    blocked: Option<ReminderSchedule>,
 }
 
-impl PendingChild {
-    /// Nothing is there yet.
-    pub fn new(wrapped: Option<ChildSpec>, now: Instant) -> (Option<PendingChild>, Option<Drain>) {
-        let Some(ChildSpec { argv, drain }) = wrapped else {
-            return (None, None);
+/// The files on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    /// No complete set is known to be on disk.
+    Unknown,
+    /// A complete set is on disk, of this run or a previous one; the cluster may have said more since.
+    Complete,
+    /// The set on disk is what the cluster said last.
+    InSync,
+}
+
+/// Whether an Envoy can be started. It goes from the first to the last and never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The API server may take its time until then.
+    ApiGrace(Instant),
+    /// The API server has had its time; files of a previous run are accepted.
+    AcceptsLastRun,
+    /// An Envoy can start, or once could.
+    Ready,
+}
+
+impl Readiness {
+    /// Makes the readiness of a start, `once` for `-onetime`.
+    pub fn new(once: Option<&Patience>, now: Instant) -> Readiness {
+        let grace = match once {
+            // Without a time for it, `is_finished` never accepts files of a previous run.
+            Some(patience) => patience.stale_ok.unwrap_or_default(),
+            None => API_SILENCE_GRACE,
         };
-        let notices = ReminderSchedule::new(now, CHILD_FRESHNESS_WAIT);
-        (Some(PendingChild { argv, notices }), drain)
+        Readiness {
+            files: Files::Unknown,
+            verdict: Verdict::ApiGrace(now + grace),
+            blocked: None,
+        }
+    }
+
+    /// Returns whether the files on disk are what the cluster said last.
+    pub fn is_in_sync(&self) -> bool {
+        self.files == Files::InSync
+    }
+
+    /// Returns whether a complete set is known to be on disk.
+    pub fn has_files(&self) -> bool {
+        self.files != Files::Unknown
+    }
+
+    /// Returns whether the API server has had its time, so that files of a previous run will do.
+    pub fn accepts_last_run(&self) -> bool {
+        self.verdict == Verdict::AcceptsLastRun
+    }
+
+    fn is_ready(&self) -> bool {
+        self.verdict == Verdict::Ready
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        let grace = match self.verdict {
+            Verdict::ApiGrace(until) => Some(until),
+            Verdict::AcceptsLastRun | Verdict::Ready => None,
+        };
+        let reminder = self.blocked.as_ref().map(|reminders| reminders.next);
+        grace.into_iter().chain(reminder).min()
+    }
+
+    /// Ends the API server's grace when it is over.
+    pub fn tick(&mut self, now: Instant) {
+        if matches!(self.verdict, Verdict::ApiGrace(until) if until <= now) {
+            self.verdict = Verdict::AcceptsLastRun;
+        }
+    }
+
+    /// Notes that a complete set of a previous run is on disk.
+    pub fn on_files_found(&mut self) {
+        if self.files == Files::Unknown {
+            self.files = Files::Complete;
+        }
+    }
+
+    /// Notes that the set on disk is what the cluster said last.
+    pub fn on_published(&mut self) {
+        self.files = Files::InSync;
+    }
+
+    /// Notes that a newer set could not be written.
+    pub fn on_write_failed(&mut self) {
+        if self.files == Files::InSync {
+            self.files = Files::Complete;
+        }
+    }
+
+    /// Notes that a ConfigMap keeps anything from being published.
+    pub fn on_blocked(&mut self, now: Instant) {
+        let reminders = || ReminderSchedule::new(now, BLOCKED_FOR);
+        self.blocked.get_or_insert_with(reminders);
+    }
+
+    /// Notes that there is something to publish.
+    pub fn on_unblocked(&mut self) {
+        self.blocked = None;
+    }
+
+    /// Returns how long nothing could be published, if a warning about that is due.
+    fn reminder_due(&mut self, now: Instant) -> Option<Duration> {
+        self.blocked.as_mut()?.due(now)
     }
 }
 
 impl App {
-    /// Starts the command once Envoy finds all that it needs.
-    pub(super) fn start_command(&mut self, now: Instant) -> Result<(), Error> {
-        let Some(PendingChild { argv, mut notices }) = self.waiting.take() else {
-            return Ok(());
-        };
-        let late = now >= self.started + CHILD_FRESHNESS_WAIT;
-        let earlier = !self.in_sync && late && self.can_start();
-        if self.in_sync || earlier {
-            // What has come until now is not for the command.
-            if self.signals.dispatch().is_some() {
-                return Ok(());
-            }
-            if earlier {
-                let error = self.obstacle();
-                warn!(error; "the cluster's state is not known yet; starting the command with files of a previous run");
-            }
-            self.signals.start(&argv, self.drain.as_ref())?;
-            info!(command:% = argv[0].to_string_lossy(); "command started");
-            return Ok(());
-        }
-        if let Some(lasts) = notices.due(now) {
-            let (lasts_s, error) = (lasts.as_secs(), self.obstacle());
-            warn!(lasts_s, error; "the command is not started yet; waiting for the first files");
-        }
-        self.waiting = Some(PendingChild { argv, notices });
-        Ok(())
-    }
-
-    /// SIGTERM has come: the command gets it once its Envoy has had time to drain.
-    pub(super) fn drain(&mut self) {
-        let Some(Drain { drain_time, admin }) = &self.drain else {
-            return;
-        };
-        // So that what is waited for below is not called away by this very signal.
-        let now = Instant::now();
-        self.signals
-            .forward_sigterm_at(now + admin::ANSWERS_WITHIN + *drain_time);
-        match admin::drain(admin, self.signals.clone()) {
-            Ok(()) => {
-                info!(drain_ms = milliseconds(*drain_time); "Envoy is draining; waiting before SIGTERM is forwarded")
-            }
-            Err(error) => {
-                let message = "Envoy cannot be told to drain; waiting all the same";
-                warn!(error:% = error, drain_ms = milliseconds(*drain_time); "{message}");
-            }
-        }
-        self.signals
-            .forward_sigterm_at(Instant::now() + *drain_time);
-    }
-
-    /// Tells probes how far it is.
-    pub(super) fn tell(&mut self) {
-        if self.once {
+    /// Writes the heartbeat, which tells probes whether an Envoy can be started.
+    pub(super) fn write_heartbeat(&mut self) {
+        if self.once.is_some() {
             return;
         }
-        self.ready = self.ready || self.is_ready();
-        if self.ready {
+        if !self.readiness.is_ready() && self.can_rely_on_files() {
+            self.readiness.verdict = Verdict::Ready;
+        }
+        if self.readiness.is_ready() {
             self.output.beat(READY);
         } else {
             self.output.beat(&self.obstacle());
         }
     }
 
-    /// Whether an Envoy can start on what is published: it is what the cluster says, or else a
-    /// whole set of an earlier life where the cluster says nothing better.
-    fn is_ready(&mut self) -> bool {
-        let silent = self.api_grace_until.is_none() && self.unread().is_some();
-        self.in_sync || (silent || self.has_lost_any()) && self.can_start()
+    /// Returns whether an Envoy can start on what is published: what the cluster said last, or a complete
+    /// set of a previous run while the cluster gives nothing better.
+    fn can_rely_on_files(&mut self) -> bool {
+        let is_silent = self.readiness.accepts_last_run() && self.unread().is_some();
+        let is_lacking = is_silent || self.has_lost_any();
+        self.readiness.is_in_sync() || is_lacking && self.can_start()
     }
 
-    /// Whether a ConfigMap is absent or refused.
+    /// Warns that nothing can be published, once that has lasted for a while.
+    pub(super) fn report_blocked(&mut self, now: Instant) {
+        let Some(lasts) = self.readiness.reminder_due(now) else {
+            return;
+        };
+        // An outage, and a command that waits, have warnings of their own.
+        if self.server.failure().is_none() && !self.child.is_waiting() {
+            let (lasts_s, error) = (lasts.as_secs(), self.obstacle());
+            warn!(lasts_s, error; "nothing can be published; waiting");
+        }
+    }
+
+    /// Returns whether a ConfigMap is missing or invalid.
     pub(super) fn has_lost_any(&self) -> bool {
         let lost = |source: &ConfigMapSource| {
             matches!(source.observed, Observed::Missing | Observed::Invalid)
@@ -115,13 +179,13 @@ impl App {
         self.tasks.sources().any(lost)
     }
 
-    /// Whether an Envoy can start on what an earlier life has left.
+    /// Returns whether an Envoy can start on files of a previous run.
     pub(super) fn can_start(&mut self) -> bool {
         let standing = self.output.standing();
         standing.is_some_and(|standing| standing.complete)
     }
 
-    /// What the cluster has not spoken of yet.
+    /// Names an object that has not been read yet, if there is one.
     pub(super) fn unread(&self) -> Option<String> {
         let unread = |source: &&ConfigMapSource| source.observed == Observed::Pending;
         let source = self.tasks.sources().find(unread);
@@ -130,12 +194,13 @@ impl App {
         source.or_else(|| unknown.then(|| "a TrafficSplit".to_owned()))
     }
 
-    /// Why nothing is published yet: the first that holds it up, and how many more do.
+    /// Says why nothing is published yet: the first obstacle, and how many more there are.
     pub(super) fn obstacle(&self) -> String {
         let error = |error: &Error| Chain(error).to_string();
-        let holds_up = |source: &&ConfigMapSource| source.known().holds_up(self.stands);
+        let holds_up =
+            |source: &&ConfigMapSource| source.known().holds_up(self.readiness.has_files());
         let holding: Vec<&ConfigMapSource> = self.tasks.sources().filter(holds_up).collect();
-        // What is known of one comes before what is not known of others.
+        // The trouble of one ConfigMap comes before others that have not been read.
         let own = holding.iter().find_map(|source| source.trouble());
         let failure = self.server.failure().or(self.output.failure());
         let trouble = self
@@ -153,6 +218,56 @@ impl App {
     }
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_stay_known_when_a_newer_set_cannot_be_written() {
+        let mut readiness = Readiness::new(None, Instant::now());
+        readiness.on_write_failed();
+        assert!(!readiness.has_files() && !readiness.is_in_sync());
+        readiness.on_files_found();
+        assert!(readiness.has_files() && !readiness.is_in_sync());
+        readiness.on_published();
+        readiness.on_files_found();
+        assert!(readiness.has_files() && readiness.is_in_sync());
+        readiness.on_write_failed();
+        assert!(readiness.has_files() && !readiness.is_in_sync());
+    }
+
+    #[test]
+    fn the_grace_of_the_api_server_ends_once_and_ready_stays() {
+        let now = Instant::now();
+        let mut readiness = Readiness::new(None, now);
+        let until = now + API_SILENCE_GRACE;
+        assert_eq!(readiness.deadline(), Some(until));
+        readiness.tick(until - Duration::from_millis(1));
+        assert!(!readiness.accepts_last_run());
+        readiness.tick(until);
+        assert!(readiness.accepts_last_run() && !readiness.is_ready());
+        assert_eq!(readiness.deadline(), None);
+        readiness.verdict = Verdict::Ready;
+        readiness.tick(until + API_SILENCE_GRACE);
+        assert!(readiness.is_ready() && !readiness.accepts_last_run());
+    }
+
+    #[test]
+    fn a_blocked_publish_is_reported_from_its_own_beginning() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut readiness = Readiness::new(None, now);
+        readiness.verdict = Verdict::Ready;
+        readiness.on_blocked(now);
+        readiness.on_blocked(after(5));
+        assert_eq!(readiness.deadline(), Some(now + BLOCKED_FOR));
+        assert_eq!(
+            readiness.reminder_due(after(11)),
+            Some(Duration::from_secs(11))
+        );
+        readiness.on_unblocked();
+        assert_eq!(readiness.deadline(), None);
+        readiness.on_blocked(after(20));
+        assert_eq!(readiness.reminder_due(after(21)), None);
+    }
 }
