@@ -1,17 +1,18 @@
-//! What waits: changes for others that come with them, and work that is not on the way to Envoy.
+//! Two kinds of waiting: changes wait for others that come with them, and work that Envoy does not
+//! need waits for a quiet moment.
 
 use std::time::{Duration, Instant};
 
 /// The debounce window is the duration of the last publish, clamped to this range.
 const DEBOUNCE_MIN: Duration = Duration::from_millis(10);
 const DEBOUNCE_MAX: Duration = Duration::from_millis(100);
-/// What can wait for a moment without input waits no longer than this.
+/// How long a steady stream of input may hold back work that waits for a moment without input.
 const BUSY_MAX: Duration = Duration::from_secs(1);
-/// What is not on the way to Envoy waits until nothing has changed for this long.
+/// How long nothing must have changed before work that Envoy does not need is done.
 const DEFERRED_FOR: Duration = Duration::from_millis(200);
-/// The first change is synced at once; of many in a row, one in this time.
+/// The shortest time between two syncs that follow a publish at once.
 const SYNC_EVERY: Duration = Duration::from_millis(250);
-/// How long after a failed sync the next one comes.
+/// The delay before a failed sync is tried again.
 const RESYNC_AFTER: Duration = Duration::from_secs(10);
 
 /// Changes that have not been published.
@@ -62,12 +63,12 @@ impl Pending {
         }
     }
 
-    /// Notes that nobody has looked for input for a while.
+    /// Notes that input may have come since the last wait.
     pub fn doubt_input(&mut self) {
         self.input_drained = false;
     }
 
-    /// Whether events may wait to be read, unless that has been so for too long.
+    /// Returns whether events may wait to be read, unless that has been so for too long.
     pub fn is_busy(&self, now: Instant) -> bool {
         !self.input_drained && now < self.drained_at + BUSY_MAX
     }
@@ -85,7 +86,7 @@ impl Deferred {
         self.at
     }
 
-    /// Puts work off until some time after a publish. Returns whether the first fsync is to be now.
+    /// Puts work off until some time after a publish. Returns whether to sync at once.
     #[must_use]
     pub fn published(&mut self, now: Instant) -> bool {
         self.at = Some(now + DEFERRED_FOR);

@@ -1,5 +1,5 @@
-//! What the loop drives: each task waits for answers and for moments, and makes requests. Another
-//! task is an `impl Task` and a line in `Tasks`.
+//! The tasks that the loop drives. Each waits for answers and deadlines, and makes requests. A new
+//! one is an `impl Task` and a line in `Tasks`.
 
 use std::time::Instant;
 
@@ -11,12 +11,12 @@ use crate::output::mirror::Mirror;
 use crate::source::config_map::ConfigMapSource;
 use crate::source::smi::Smi;
 
-/// What a task works with.
+/// The values that a task works with.
 pub struct Ctx<'a> {
     pub now: Instant,
     pub api: &'a mut ApiServer,
     pub output: &'a mut Output,
-    /// Whether events may wait to be read: a request that serves nobody but people leaves them the way.
+    /// Whether events may wait to be read. They come before requests that only inform people.
     pub is_busy: bool,
 }
 
@@ -46,12 +46,12 @@ impl Requested {
     }
 }
 
-/// Something that the loop drives.
+/// A part of the program that the loop drives.
 pub trait Task {
-    /// The answers on their way, for poll(2).
+    /// Returns the answers that are on their way, for poll(2).
     fn responses(&mut self) -> Vec<&mut Response>;
 
-    /// When there is something to do without input. `permitted`: when requests may go out.
+    /// Returns when something is due without input. Requests may go out from `permitted` on.
     fn deadline(&self, permitted: Option<Instant>) -> Option<Instant>;
 
     /// Does what is due without input or a request.
@@ -67,21 +67,21 @@ pub trait Task {
 /// One ConfigMap of the command line.
 pub struct ConfigMap {
     pub input: ConfigMapInput,
-    /// `None` where no mirror is written.
+    /// `None` if mirrors are not written.
     pub mirror: Option<Mirror>,
 }
 
-/// A ConfigMap's list-watch, and what it has told.
+/// A ConfigMap's reflector, and what its events have told.
 pub struct ConfigMapInput {
     pub reflector: Reflector,
     pub source: ConfigMapSource,
 }
 
-/// Everything that the loop drives.
+/// All tasks, and whose turn it is to make a request.
 pub struct Tasks {
     /// In the order of the command line.
     pub configmaps: Vec<ConfigMap>,
-    /// `None` where no TrafficSplit is asked for.
+    /// `None` if the command line asks for no TrafficSplit.
     pub smi: Option<Smi>,
     /// The task that may ask first next time, so that none is starved.
     next: usize,
@@ -103,7 +103,7 @@ impl Tasks {
         inputs.chain(smi).chain(mirrors.map(|m| m as &dyn Task))
     }
 
-    /// All tasks, those that bring changes first.
+    /// Returns all tasks, those that bring changes first.
     pub fn all(&mut self) -> Vec<&mut dyn Task> {
         let mut tasks: Vec<&mut dyn Task> = Vec::new();
         let mut mirrors: Vec<&mut dyn Task> = Vec::new();
@@ -132,7 +132,7 @@ impl Tasks {
         self.configmaps.iter_mut().map(|c| &mut c.input)
     }
 
-    /// Whether no TrafficSplit is asked for, or all of them are known.
+    /// Returns whether all TrafficSplits that the command line asks for are known.
     pub fn are_splits_known(&self) -> bool {
         self.smi.as_ref().is_none_or(Smi::is_known)
     }
@@ -166,7 +166,7 @@ impl Tasks {
         changed
     }
 
-    /// Makes one request at most, of the tasks in turn: one that is never done would starve the others.
+    /// Makes one request at most. The tasks take turns, so that a busy one does not starve the others.
     pub fn request(&mut self, ctx: &mut Ctx) {
         let first = self.next;
         let mut tasks = self.all();

@@ -1,5 +1,5 @@
-//! One named ConfigMap: what the cluster says of it, what of that is fit to be published, and what
-//! the operator hears of it.
+//! One named ConfigMap: what the cluster said of it last, its last valid version, and the log lines
+//! about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -18,22 +18,22 @@ use crate::xds::desired::{Observed, SourceView};
 use crate::xds::validate::{self, Check, Progress, Text};
 use crate::xds::yaml::Form;
 
-/// Examining this much takes two milliseconds.
+/// The size from which a state may be skipped for a newer one: examining 64 KiB takes 2 ms.
 const LARGE: usize = 64 << 10;
-/// How many states in a row may be skipped for a newer one: something is published even where they
-/// never stop coming.
+/// How many states in a row may be skipped for a newer one, so that something is published even if
+/// they never stop coming.
 const MAX_SKIPS_IN_A_ROW: u32 = 3;
-/// Events of a text that are read before the kernel is asked for a newer state: they take a third of
-/// a millisecond.
+/// How many events of a text are read before the kernel is asked for a newer state, which is a third
+/// of a millisecond.
 const STEPS: usize = 1024;
 
-/// What became of the state that came last.
+/// The outcome of examining the state that came last.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has been judged, if it had not been before.
+    /// The state has been judged, now or before.
     Judged,
-    /// It is left for a newer one, which should be taken in first.
+    /// The state is left unjudged, as a newer one should be taken in first.
     Skipped,
 }
 
@@ -49,30 +49,30 @@ const INVALID: [&str; 2] = [
 /// A named ConfigMap.
 #[derive(Debug)]
 pub struct ConfigMapSource {
-    /// Which.
+    /// Its namespace and name.
     pub object: ObjectName,
-    /// What the cluster said last.
+    /// The cluster's last answer.
     pub observed: Observed,
     /// The last valid state, of this run or of a previous one.
     pub content: Option<ConfigMapFiles>,
-    /// Why it cannot be had, since when: missing or forbidden.
+    /// Since when and why the ConfigMap cannot be read: it is missing or forbidden.
     pub denied: Option<(Instant, Error)>,
-    /// Why its last state was refused.
+    /// The faults of the last state, if it was invalid.
     pub refused: Option<String>,
-    /// A large state that has not been examined yet, and when it came.
+    /// The last event, and when it came, until it has been examined.
     unread: Option<(Event, Instant)>,
     /// How many states in a row were skipped.
     skips: u32,
     /// Valid files that the second reader has not been asked about.
     unchecked: BTreeSet<FileName>,
-    /// Files that are not a configuration and may stand in the place of one that a previous run
-    /// published; what that did is not known yet.
+    /// Files that are not a configuration. They are invalid if a previous run published a configuration
+    /// of their name, which is not known yet.
     foreign: BTreeMap<FileName, Finding>,
     warned: WarnOnce,
 }
 
 impl ConfigMapSource {
-    /// Nothing is known of it yet.
+    /// Makes a source that has not been read yet.
     pub fn new(object: ObjectName) -> ConfigMapSource {
         ConfigMapSource {
             object,
@@ -88,7 +88,7 @@ impl ConfigMapSource {
         }
     }
 
-    /// What a publish may rest on.
+    /// Returns what a publish needs to know of it.
     pub fn known(&self) -> SourceView<'_> {
         SourceView {
             object: &self.object,
@@ -97,7 +97,7 @@ impl ConfigMapSource {
         }
     }
 
-    /// Why its last state cannot be had.
+    /// Says why its last state cannot be published.
     pub fn trouble(&self) -> Option<String> {
         let denied = self.denied.as_ref();
         let denied = denied.map(|(_, denied)| Chain(denied).to_string());
@@ -105,7 +105,7 @@ impl ConfigMapSource {
         denied.or_else(|| Some(format!("invalid ConfigMap {}: {}", self.object, refused?)))
     }
 
-    /// Takes in what the cluster says. Of large states that come together the last one counts.
+    /// Takes in an event. Of large states that come together, only the last may be examined.
     pub fn take(&mut self, observation: Event, now: Instant) {
         let is_large = is_large(&observation);
         if !is_large {
@@ -118,7 +118,7 @@ impl ConfigMapSource {
         }
     }
 
-    /// Judges the state that came last, unless `is_newer_pending` tells of another one early enough.
+    /// Judges the state that came last, unless `is_newer_pending` reports another one early enough.
     pub fn examine(&mut self, is_newer_pending: &mut dyn FnMut() -> bool) -> Outcome {
         let Some((observation, now)) = self.unread.take() else {
             return Outcome::Judged;
@@ -150,7 +150,7 @@ impl ConfigMapSource {
         Outcome::Judged
     }
 
-    /// Returns whether what a previous run published may have to stand in for this.
+    /// Returns whether files of a previous run may have to stand in for this ConfigMap.
     pub fn needs_last_run(&self) -> bool {
         !self.foreign.is_empty() || self.is_lacking()
     }
@@ -160,8 +160,8 @@ impl ConfigMapSource {
         is_lost && self.content.is_none()
     }
 
-    /// Takes in what a previous run published of this ConfigMap and still stands: it stays where the
-    /// cluster has nothing as good, until this run has published something.
+    /// Takes in the files of this ConfigMap that a previous run published. They stay while the cluster
+    /// has no valid version, until this run has published something.
     pub fn restore(&mut self, last_run: Option<ConfigMapFiles>, now: Instant) {
         let foreign = std::mem::take(&mut self.foreign);
         let stood = |name: &FileName| {
@@ -197,7 +197,7 @@ impl ConfigMapSource {
         }
     }
 
-    /// Asks the second reader about what is published: there is time for it now.
+    /// Checks the published files with the second reader, which would have delayed the publish.
     pub fn run_deferred_checks(&mut self) {
         let unchecked = std::mem::take(&mut self.unchecked);
         let Some(content) = &self.content else { return };
@@ -214,7 +214,7 @@ impl ConfigMapSource {
         }
     }
 
-    /// It is there, in this state.
+    /// Examines a state of the ConfigMap.
     fn observe(
         &mut self,
         object: &Object,
@@ -244,7 +244,7 @@ impl ConfigMapSource {
         Outcome::Judged
     }
 
-    /// Takes in what was found out about a state.
+    /// Takes in the result of an examination.
     fn settle(&mut self, object: &Object, examined: Examined, now: Instant) {
         let (name, version) = (self.object.clone(), &object.version);
         let resource_version = &version.resource_version;
@@ -277,7 +277,7 @@ impl ConfigMapSource {
         }
     }
 
-    /// A state of it is not fit to be published.
+    /// Notes that a state is invalid.
     fn reject(&mut self, findings: Vec<Finding>, resource_version: &ResourceVersion, now: Instant) {
         let reasons: Vec<String> = findings.iter().map(Finding::to_string).collect();
         let reasons = reasons.join("; ");
@@ -287,7 +287,7 @@ impl ConfigMapSource {
         self.refused = Some(reasons);
     }
 
-    /// It is not there.
+    /// Notes that the ConfigMap does not exist.
     fn miss(&mut self, now: Instant) {
         self.observed = Observed::Missing;
         self.refused = None;
@@ -306,7 +306,7 @@ impl ConfigMapSource {
         self.deny(error, now);
     }
 
-    /// It has been answered for: the others go on, if there is something that stands in for this one.
+    /// Notes a failed answer. The other ConfigMaps go on if this one has a version to publish.
     fn refuse(&mut self) {
         if self.observed == Observed::Pending {
             self.observed = Observed::Invalid;
@@ -318,7 +318,7 @@ impl ConfigMapSource {
         self.denied = Some((since, error));
     }
 
-    /// Warns with the first message if nothing of it is known to be published, else with the second.
+    /// Warns with the first message if no file of it is known to be published, else with the second.
     fn warn(&mut self, [waits, stays]: [&'static str; 2], error: &str, now: Instant) {
         let message = if self.content.is_none() { waits } else { stays };
         let subject = ("configmap", &self.object as &dyn Display);
@@ -326,7 +326,7 @@ impl ConfigMapSource {
     }
 }
 
-/// Whether it takes so long to examine that another one may be there before that is done.
+/// Returns whether examining it takes so long that a newer state may arrive meanwhile.
 fn is_large(observation: &Event) -> bool {
     let Event::Applied(Object {
         body: Body::ConfigMap(Ok(files)),
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
     use crate::snapshot::{Bytes, Version};
 
-    /// A state with this text, small or large.
+    /// Makes a state with this text, small or large.
     fn changed(at: &str, text: &str) -> Event {
         file("a.yaml", at, text)
     }
@@ -373,7 +373,7 @@ mod tests {
         Event::Unavailable(Error::Usage("as good as any".to_owned()))
     }
 
-    /// What is known after these have come together.
+    /// Asserts what is known after these events have come together.
     #[track_caller]
     fn check(observations: Vec<Event>, observed: Observed, at: Option<&str>, denied: bool) {
         let object = ObjectName {
@@ -422,7 +422,7 @@ mod tests {
             let content = source.content.take().unwrap();
             assert_eq!(content.origin.resource_version.0, "last");
         }
-        // What had come was no later state.
+        // That was not a later state.
         source.take(changed("1", &text), now);
         assert_eq!(source.examine(&mut || true), Outcome::Skipped);
         assert!(source.content.is_none());
@@ -509,14 +509,14 @@ mod tests {
     fn only_another_configuration_takes_the_place_of_one() {
         let xds = r#"{"resources": [{"@type": "x"}]}"#;
         for (name, first, then, observed) in [
-            // What is no configuration and never was one goes through.
+            // A file that never was a configuration is accepted.
             ("a.yaml", "- a", "- b", Observed::Valid),
             ("a.json", "[1]", "2", Observed::Valid),
             ("a.conf", "x: ]", "", Observed::Valid),
             ("a", "{}", "}", Observed::Valid),
             ("a.pb", xds, "\u{1}", Observed::Valid),
             ("a.yaml", "- a", "a: 1", Observed::Valid),
-            // What takes the place of one does not.
+            // A file that replaces a configuration has to be one.
             ("a.yaml", "a: 1", "- a", Observed::Invalid),
             ("A.YML", "a: 1", "a", Observed::Invalid),
             ("a.json", "{}", "[]", Observed::Invalid),
@@ -524,7 +524,7 @@ mod tests {
             ("a.conf", xds, "x: ]", Observed::Invalid),
             ("a", xds, "", Observed::Invalid),
             ("a", xds, "{}", Observed::Valid),
-            // What is broken or empty never does, where the name says what it should be.
+            // A broken or empty file is invalid if its name says what it should be.
             ("a.Yaml", "- a", "- ]", Observed::Invalid),
             ("a.YML", "- a", "", Observed::Invalid),
             ("a.JSON", "[1]", "[", Observed::Invalid),

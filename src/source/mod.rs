@@ -1,4 +1,4 @@
-//! What the cluster says, as far as it is trusted.
+//! The sources of a snapshot: what the cluster said of each object, as far as it can be trusted.
 
 pub mod config_map;
 pub mod smi;
