@@ -216,7 +216,11 @@ impl App {
     /// published something.
     fn restore_last_known_good(&mut self, now: Instant) {
         let needed = self.tasks.sources().any(ConfigMapSource::needs_last_run);
-        if !needed || !self.output.is_open() {
+        if !needed {
+            return;
+        }
+        if !self.output.is_open() {
+            self.tasks.sources_mut().for_each(|s| s.tell_warning(now));
             return;
         }
         let standing = if self.last.origins.is_empty() {

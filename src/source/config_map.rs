@@ -69,6 +69,10 @@ pub struct ConfigMapSource {
     /// of their name, which is not known yet.
     foreign: BTreeMap<FileName, Finding>,
     warned: WarnOnce,
+    /// A warning that has not been given yet: what it says depends on what stands on disk.
+    warning: Option<([&'static str; 2], String)>,
+    /// What a previous run published of it has been asked for.
+    is_restored: bool,
 }
 
 impl ConfigMapSource {
@@ -85,6 +89,8 @@ impl ConfigMapSource {
             unchecked: BTreeSet::new(),
             foreign: BTreeMap::new(),
             warned: WarnOnce::default(),
+            warning: None,
+            is_restored: false,
         }
     }
 
@@ -163,6 +169,7 @@ impl ConfigMapSource {
     /// Takes in the files of this ConfigMap that a previous run published. They stay while the cluster
     /// has no valid version, until this run has published something.
     pub fn restore(&mut self, last_run: Option<ConfigMapFiles>, now: Instant) {
+        self.is_restored = true;
         let foreign = std::mem::take(&mut self.foreign);
         let stood = |name: &FileName| {
             let bytes = last_run.as_ref().and_then(|last| last.files.get(name));
@@ -195,6 +202,7 @@ impl ConfigMapSource {
         if self.is_lacking() {
             self.content = last_run;
         }
+        self.tell_warning(now);
     }
 
     /// Checks the published files with the second reader, which would have delayed the publish.
@@ -250,6 +258,7 @@ impl ConfigMapSource {
         let resource_version = &version.resource_version;
         self.denied = None;
         self.refused = None;
+        self.warning = None;
         for Finding { key, what } in examined.warnings {
             doubt(&name, resource_version, &key, &what);
         }
@@ -318,11 +327,23 @@ impl ConfigMapSource {
         self.denied = Some((since, error));
     }
 
-    /// Warns with the first message if no file of it is known to be published, else with the second.
-    fn warn(&mut self, [waits, stays]: [&'static str; 2], error: &str, now: Instant) {
+    /// Warns with the first message if nothing of it is published, else with the second: as soon as
+    /// that is known.
+    fn warn(&mut self, messages: [&'static str; 2], error: &str, now: Instant) {
+        self.warning = Some((messages, error.to_owned()));
+        if self.content.is_some() || self.is_restored {
+            self.tell_warning(now);
+        }
+    }
+
+    /// Gives the warning that waited for what a previous run published, if there is one.
+    pub fn tell_warning(&mut self, now: Instant) {
+        let Some(([waits, stays], error)) = self.warning.take() else {
+            return;
+        };
         let message = if self.content.is_none() { waits } else { stays };
         let subject = ("configmap", &self.object as &dyn Display);
-        self.warned.warn(subject, message, error, now);
+        self.warned.warn(subject, message, &error, now);
     }
 }
 
