@@ -96,15 +96,15 @@ pub struct Published {
 
 impl OutputDirectory {
     /// Takes over `dir`: makes it and what is missing of the layout's directories, takes the lock
-    /// for life, removes what a killed publish left. Envoy sees none of it. `Error::Held` if
-    /// another publisher is there, `Error::Disk` for the rest.
+    /// until it is dropped, and removes what a killed publish left. Envoy sees none of it. Fails
+    /// with `Error::Held` if another crossover holds the lock, and with `Error::Disk` otherwise.
     pub fn open(dir: &Path) -> Result<OutputDirectory, Error> {
         OutputDirectory::open_on(Fs::default(), dir)
     }
 
     /// Looks whether the layout is as it was left. Makes missing directories again (and takes the
     /// lock again, if that went with them); what else is missing or foreign, the next publish
-    /// makes again, so call it after this. True if there was anything of the kind.
+    /// makes again, so call it after this. Returns whether there was anything of the kind.
     pub fn check(&mut self) -> Result<bool, Error> {
         // Where it cannot be synced, it is still to be seen whether it is all there.
         let _ = self.make_durable();
@@ -130,8 +130,8 @@ impl OutputDirectory {
         self.active.as_ref().is_some_and(ActiveSet::is_announced)
     }
 
-    /// Whether the directory that a running Envoy watches is gone since the last call: it hears of
-    /// no change any more.
+    /// Returns whether a directory that a running Envoy watches was removed since the last call:
+    /// that Envoy hears of no further change.
     pub fn take_lost_watch(&mut self) -> bool {
         std::mem::take(&mut self.lost_watch)
     }

@@ -22,11 +22,13 @@ use crate::net::wait::is_interrupted;
 use crate::output::manifest;
 use crate::snapshot::{ObjectName, Snapshot};
 
-/// Many replicas write the same: whoever looks first writes, the others find it done.
+/// The longest of the random delays before a mirror is looked at. All replicas write the same: the
+/// first one writes, and the others find it done.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
-/// It is for people: no more often than this.
+/// The least time between two writes of a mirror, which only people read.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// So many times in a row somebody else may be faster; after that, something is wrong.
+/// How many conflicts in a row do not count as a failure: another replica was faster. After more,
+/// something is wrong.
 const RACES: u32 = 3;
 
 const NOT_OURS: &str =
@@ -43,27 +45,27 @@ pub struct Mirror {
     step: Step,
     written: Option<Instant>,
     backoff: Backoff,
-    /// How often in a row somebody else was faster.
+    /// How many writes in a row failed because of a conflict.
     races: u32,
-    /// What is published is what the cluster says: else it is not shown.
+    /// Whether the published files are what the cluster says now; others are not shown.
     allowed: bool,
-    /// No second try: there is one publish, and then the end.
+    /// `-onetime`: a failure is not retried, as the program ends after one publish.
     once: bool,
     warnings: WarnOnce,
 }
 
 enum Step {
     Idle,
-    /// It is being read.
+    /// The mirror is being read.
     Reading(Response),
-    /// It has been read; `None`: it does not exist.
+    /// The mirror was read; `None` if it does not exist.
     Read(Option<Mirrored>),
-    /// Writing was refused; why is being read.
+    /// A write was refused; the reason is being read.
     Refused(Response),
 }
 
 impl Mirror {
-    /// Nothing is to be written yet.
+    /// Makes a mirror of `source` that is idle until [`Mirror::changed`] is called.
     pub fn new(source: ObjectName, once: bool, mut rng: Rng) -> Mirror {
         let ObjectName { namespace, name } = manifest::mirror_of(&source);
         let kind = ObjectKind::ConfigMap;
@@ -90,32 +92,32 @@ impl Mirror {
         }
     }
 
-    /// What is published may have changed.
+    /// Schedules a look at the mirror, as the published files may have changed.
     pub fn changed(&mut self, now: Instant) {
-        let make_durable = if self.once {
+        let delay = if self.once {
             Duration::ZERO
         } else {
             jitter(&mut self.rng, SETTLE_WITHIN)
         };
         let earliest = self.earliest(now);
-        self.due.get_or_insert((now + make_durable).max(earliest));
+        self.due.get_or_insert((now + delay).max(earliest));
     }
 
     fn earliest(&self, now: Instant) -> Instant {
         self.written.map_or(now, |written| written + WRITE_EVERY)
     }
 
-    /// Shows what is published, or lets what is there stand.
+    /// Sets whether the published files are shown; if not, the mirror stays as it is.
     pub fn allow(&mut self, allowed: bool) {
         self.allowed = allowed;
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     pub fn is_settled(&self) -> bool {
         (self.due.is_none() || !self.allowed) && matches!(self.step, Step::Idle)
     }
 
-    /// What is being answered, for poll(2).
+    /// Returns the response under way, for poll(2).
     pub fn response(&self) -> Option<&Response> {
         match &self.step {
             Step::Reading(response) | Step::Refused(response) => Some(response),
@@ -123,7 +125,7 @@ impl Mirror {
         }
     }
 
-    /// The same, to be marked as readable.
+    /// Returns the response under way, to be marked as readable.
     pub fn response_mut(&mut self) -> Option<&mut Response> {
         match &mut self.step {
             Step::Reading(response) | Step::Refused(response) => Some(response),
@@ -140,7 +142,8 @@ impl Mirror {
         }
     }
 
-    /// Makes the request that is due, if any. `published`: what is on disk. True: one was made.
+    /// Makes the request that is due, if any. `published` reads what is on disk. Returns whether a
+    /// request was made.
     pub fn request(
         &mut self,
         server: &mut ApiServer,
@@ -192,7 +195,7 @@ impl Mirror {
         format!("{}/{name}", collection_path(&self.target, "v1"))
     }
 
-    /// Writes, if what is there differs. True: a request was made.
+    /// Writes the mirror, if it differs from `existing`. Returns whether a request was made.
     fn write(
         &mut self,
         existing: Option<Mirrored>,
@@ -256,7 +259,7 @@ impl Mirror {
         Ok(true)
     }
 
-    /// What is there is what is to be there.
+    /// Notes that the mirror is as it should be.
     fn succeeded(&mut self) {
         self.races = 0;
         self.backoff.reset();
@@ -266,7 +269,7 @@ impl Mirror {
             .clear(("configmap", &mirror), message, Instant::now());
     }
 
-    /// What became due while it was looked for has to wait, too.
+    /// Notes a write. A look that became due during it has to wait, too.
     fn wrote(&mut self, at: Instant) {
         self.written = Some(at);
         self.due = self.due.map(|due| due.max(at + WRITE_EVERY));
@@ -307,7 +310,7 @@ impl Mirror {
         }
     }
 
-    /// Lets time pass: an answer that takes too long is given up.
+    /// Gives up an answer that takes too long.
     pub fn tick(&mut self, server: &mut ApiServer, now: Instant) {
         let late = self.response().and_then(|response| response.deadline);
         if late.is_some_and(|at| at <= now) {
@@ -341,7 +344,8 @@ impl Mirror {
         self.fail(&error, now);
     }
 
-    /// Whatever it was can pass: rights and tokens take a while to spread.
+    /// Warns, and schedules another attempt unless `once`. Every failure may pass: rights and
+    /// tokens take a while to spread.
     fn fail(&mut self, error: &Error, now: Instant) {
         if is_interrupted(error) {
             // The next wait ends the program, or Envoy is drained and all goes on.

@@ -27,7 +27,7 @@ impl FoundSet {
 }
 
 impl OutputDirectory {
-    /// The last set that was published to its end, by this life or an earlier one, read from disk;
+    /// The last set that was published to its end, by this run or an earlier one, read from disk;
     /// files that were there before any of ours have an origin without a name. `None` if there is
     /// no such set, or another program has written to `current` since.
     pub fn last_good(&self) -> Result<Option<Snapshot>, Error> {
