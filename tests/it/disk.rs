@@ -111,7 +111,11 @@ fn an_exact_repeat_counts_once() {
         "-configmap=a",
     ];
     let finished = setup.succeed(&flags);
-    assert!(!finished.stderr.contains("two ConfigMaps have the same key"), "{}", finished.stderr);
+    assert!(
+        !finished.stderr.contains("two ConfigMaps have the same key"),
+        "{}",
+        finished.stderr
+    );
     assert_eq!(setup.server.requests().len(), 1);
 }
 
