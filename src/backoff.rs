@@ -1,5 +1,5 @@
-//! The delay before a failed request is made again: exponential with full jitter, reset after a while
-//! without failures. Pure: the time comes in as a value.
+//! The delay before a failed request is made again: exponential with full jitter, reset after a
+//! while without failures. Pure: the time comes in as a value.
 
 use std::time::{Duration, Instant};
 
@@ -79,8 +79,8 @@ impl Backoff {
     }
 }
 
-/// The time an answer may take, which grows with each that took too long, so that a slow server can be
-/// used.
+/// The time an answer may take, which grows with each that took too long, so that a slow server can
+/// be used.
 #[derive(Debug, Default)]
 pub struct Patience {
     late: u32,

@@ -3,7 +3,8 @@
 //! One thread, one loop, one way through; `docs/architecture.md` has the whole of it:
 //!
 //! ```text
-//! API server --bytes--> net --lines--> kube --events--> source --observed--> xds --desired--> output --files--> Envoy
+//! API server --bytes--> net --lines--> kube --events--> source --observed--> xds --desired-->
+//! output --files--> Envoy
 //! ```
 //!
 //! - `app`: the loop, which owns all state. `cli`: the command line.

@@ -1,9 +1,11 @@
-//! Log lines on stderr. Owns: their format and level, and that a lasting state is reported once.
-//! A message is a constant; what varies is in its fields, and an event is one line whatever they hold.
+//! Log lines on stderr. Owns: their format and level, and that a lasting state is reported once. A
+//! message is a constant; what varies is in its fields, and an event is one line whatever they
+//! hold.
 //!
 //! A message reads `<what happened>; <what crossover does now>`. A field's key names its unit
 //! (`latency_us`), and one thing has one key: `error` is why something failed, `request` what was
-//! asked of the API server, `lasted_s` and `lasts_s` are how long a state lasted or has lasted so far.
+//! asked of the API server, `lasted_s` and `lasts_s` are how long a state lasted or has lasted so
+//! far.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -60,8 +62,9 @@ impl WarnOnce {
         }
     }
 
-    /// Takes note of a warning, for a caller that logs it with fields of its own. Returns true if it
-    /// is not the one that was given last: another message is news even if its reason is the same.
+    /// Takes note of a warning, for a caller that logs it with fields of its own. Returns true if
+    /// it is not the one that was given last: another message is news even if its reason is the
+    /// same.
     #[must_use]
     pub fn is_news(&mut self, message: &'static str, reason: &str, now: Instant) -> bool {
         let given = self.given.as_ref();

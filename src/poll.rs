@@ -26,7 +26,7 @@ pub fn is_readable(fd: &impl AsFd) -> bool {
     matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
 }
 
-/// A duration too long for poll(2) becomes one that outlasts the machine.
+/// Converts a duration; one too long for poll(2) becomes the longest that it takes.
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),

@@ -1,6 +1,6 @@
 //! The command line, in Go's flag syntax, and the few environment variables that stand in for it.
-//! Owns: which flags there are ([`flags`]), how they are written (`syntax`), what their values may be
-//! (`values`), and which of them go together. Must not: open anything but the service account's
+//! Owns: which flags there are ([`flags`]), how they are written (`syntax`), what their values may
+//! be (`values`), and which of them go together. Must not: open anything but the service account's
 //! namespace file.
 
 mod flags;
@@ -37,12 +37,13 @@ pub enum Command {
     Version,
 }
 
-/// All that a run is given, validated.
+/// The validated settings of a run.
 #[derive(Debug)]
 pub struct Config {
     /// The API server's base URL: its scheme in lower case, without a slash at its end.
     pub apiserver: String,
-    /// The file of trusted roots; `None` for the service account's if it is there, else the public ones.
+    /// The file of trusted roots; `None` for the service account's if it is there, else the public
+    /// ones.
     pub ca_file: Option<PathBuf>,
     /// True if any certificate of the API server is accepted.
     pub insecure: bool,
@@ -118,7 +119,7 @@ fn usage_error<T>(what: &str) -> Result<T, Error> {
     Err(Error::Usage(what.to_owned()))
 }
 
-/// Reads all that a run is given.
+/// Reads the settings of a run.
 fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
     let once = args.switch(&flags::ONETIME);
     let dry_run = args.switch(&flags::DRY_RUN);

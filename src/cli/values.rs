@@ -13,7 +13,8 @@ use crate::snapshot::ObjectName;
 /// The file in which Kubernetes mounts the namespace of a pod.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// Polling more often than this would load the API server, and gain nothing over a watch.
+/// The shortest polling interval: a shorter one would load the API server, and gain nothing over a
+/// watch.
 const SHORTEST_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 pub fn apiserver(
@@ -40,9 +41,9 @@ pub fn apiserver(
     self::url(what, url, &["http", "https"])
 }
 
-/// Reads a base URL of one of these schemes, and returns it in the form in which URLs can be compared
-/// and extended: the scheme in lower case, no slash at the end, nothing after the path. `what` says
-/// where it was found.
+/// Reads a base URL of one of these schemes, and returns it in the form in which URLs can be
+/// compared and extended: the scheme in lower case, no slash at the end, nothing after the path.
+/// `what` says where it was found.
 pub fn url(what: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
     let refused = |why| {
         Err(Error::Usage(format!(

@@ -18,7 +18,7 @@ pub enum WatchEvent {
     Changed(Object),
     /// DELETED: the object's name and the resourceVersion of its end.
     Deleted(String, ResourceVersion),
-    /// BOOKMARK: the stream has come this far.
+    /// BOOKMARK: the stream has reached this resourceVersion.
     Bookmark(ResourceVersion),
     /// ERROR: a Status.
     Failed(Status),
@@ -200,7 +200,8 @@ pub fn status(body: &[u8]) -> Status {
     }
 }
 
-/// serde cites a value that has another type than it should; it may be a ConfigMap's.
+/// Describes an error without serde's words for a wrong type: they cite the value, which may be a
+/// ConfigMap's.
 fn unreadable(error: serde_json::Error) -> String {
     if error.is_data() {
         let (line, column) = (error.line(), error.column());

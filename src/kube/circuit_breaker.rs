@@ -1,5 +1,5 @@
-//! The circuit breaker, which decides for all requests whether the API server may be asked now, and the
-//! schedule of reminders of a lasting state. Pure: events and the time come in as values.
+//! The circuit breaker, which decides for all requests whether the API server may be asked now, and
+//! the schedule of reminders of a lasting state. Pure: events and the time come in as values.
 //!
 //! | what has happened        | whose it is  | the next request goes out                        |
 //! |--------------------------|--------------|--------------------------------------------------|
@@ -8,7 +8,7 @@
 //! | an answer of 429 or 5xx  | the object's | after its [`Backoff`]'s wait, 30 s at most, and  |
 //! |                          |              | not before its Retry-After; any other's a second |
 //! |                          |              | later, unless a better answer comes before       |
-//! | any other answer         | nobody's     | at once: the breaker closes                      |
+//! | any other answer         | none         | at once: the breaker closes                      |
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,12 @@ use fastrand::Rng;
 
 use crate::backoff::{Backoff, jitter};
 
-/// The longest wait for a server that does not answer, which is probed once for all objects: what has
-/// changed arrives no later than this after its return. A thousand clients then make 200 tries a second.
+/// The longest wait for a server that does not answer, which is probed once for all objects: what
+/// has changed arrives no later than this after its return. A thousand clients then make 200 tries
+/// a second.
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(10);
-/// The time without any request after an answer that says "not now"; up to half as much again is added,
-/// so that many sidecars do not go on together.
+/// The time without any request after an answer that says "not now"; up to half as much again is
+/// added, so that many sidecars do not go on together.
 const PACE: Duration = Duration::from_secs(1);
 /// The times of the first reminders; later ones come hourly.
 const REMIND_AFTER: [Duration; 3] = [
@@ -29,8 +30,8 @@ const REMIND_AFTER: [Duration; 3] = [
     Duration::from_secs(900),
 ];
 
-/// A circuit breaker for all requests together: while the server does not answer, it lets one at a time
-/// through as a probe.
+/// A circuit breaker for all requests together: while the server does not answer, it lets one at a
+/// time through as a probe.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     rng: Rng,
@@ -125,8 +126,8 @@ impl CircuitBreaker {
         ))
     }
 
-    /// Pauses before the next request, as an answer shows that the server is in trouble, or cannot be
-    /// understood before its end.
+    /// Pauses before the next request, as an answer shows that the server is in trouble, or cannot
+    /// be understood before its end.
     pub fn pace(&mut self, now: Instant) {
         self.paced = Some(now + PACE + jitter(&mut self.rng, PACE / 2));
     }

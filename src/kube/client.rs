@@ -39,11 +39,11 @@ fn accept(extent: Projection) -> HeaderValue {
 /// The method of a request, with its body.
 #[derive(Clone, Copy, Debug)]
 pub enum Method<'a> {
-    /// Read.
+    /// Reads an object or a list.
     Get,
-    /// Create this.
+    /// Creates an object from this body.
     Post(&'a [u8]),
-    /// Replace by this.
+    /// Replaces an object by this body.
     Put(&'a [u8]),
 }
 
@@ -92,8 +92,9 @@ impl Client {
         })
     }
 
-    /// Sends a request for `path` (with its query). Takes up to 5 s; up to 30 s where the server has
-    /// been slow, and nothing else is to be done. A signal that ends the program ends it at once.
+    /// Sends a request for `path` (with its query). Takes up to 5 s; up to 30 s where the server
+    /// has been slow, and nothing else is to be done. A signal that ends the program ends it at
+    /// once.
     pub fn ask(
         &mut self,
         method: Method,

@@ -1,5 +1,5 @@
-//! The API server, shared by everything that asks it. Owns: whether it may be asked now, and what the
-//! operator hears of its outages.
+//! The API server, shared by everything that asks it. Owns: whether it may be asked now, and what
+//! the operator hears of its outages.
 
 use std::time::{Duration, Instant};
 
@@ -88,8 +88,8 @@ impl ApiServer {
         self.failure.take()
     }
 
-    /// Sends a request. Returns an answer of any kind, or `None` if there is none, which concerns all
-    /// requests. An error is an answer that cannot be read.
+    /// Sends a request. Returns an answer of any kind, or `None` if there is none, which concerns
+    /// all requests. An error is an answer that cannot be read.
     pub fn ask(
         &mut self,
         target: &Target,

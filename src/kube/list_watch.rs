@@ -1,6 +1,6 @@
-//! The list-watch of one object, or of one kind in a namespace, as a state machine: it decides what to
-//! ask the API server next, and what its answers mean. Pure: the time and answers come in as values,
-//! requests go out as values.
+//! The list-watch of one object, or of one kind in a namespace, as a state machine: it decides what
+//! to ask the API server next, and what its answers mean. Pure: the time and answers come in as
+//! values, requests go out as values.
 //!
 //! ```text
 //!             +-------- 410, error, lie, check differs ---------+
@@ -22,12 +22,13 @@
 //! "Not now" (429, 5xx) leaves no state: the same request is made again, after a back-off of the
 //! object's own; with no answer at all, when the outage says so.
 //!
-//! Beside it runs the consistency check, which lists metadata no later than a sync interval after the
-//! stream's last event (five seconds more where bookmarks come as often as that). If it differs from
-//! what the stream has reported, and still does two seconds later, the stream is closed. Bookmarks put
-//! the check off, but not past the middle of the stream's time: a stream that sends nothing else may
-//! have lost something. The time of the check outlives the stream: a new stream puts it off only if
-//! the last one sent something, and where no stream can be opened, or none lives, a list replaces it.
+//! Beside it runs the consistency check, which lists metadata no later than a sync interval after
+//! the stream's last event (five seconds more where bookmarks come as often as that). If it differs
+//! from what the stream has reported, and still does two seconds later, the stream is closed.
+//! Bookmarks put the check off, but not past the middle of the stream's time: a stream that sends
+//! nothing else may have lost something. The time of the check outlives the stream: a new stream
+//! puts it off only if the last one sent something, and where no stream can be opened, or none
+//! lives, a list replaces it.
 
 #[cfg(test)]
 mod herd;
@@ -45,9 +46,9 @@ use crate::backoff::{Backoff, jitter};
 use crate::gather;
 use crate::snapshot::{ResourceVersion, Version};
 
-/// The time after which a watch is asked to end; up to half as much again is added, so that the watches
-/// of many pods do not reopen together. Half of it, with a check in the middle, is the shortest time
-/// between two requests while bookmarks arrive.
+/// The time after which a watch is asked to end; up to half as much again is added, so that the
+/// watches of many pods do not reopen together. Half of it, with a check in the middle, is the
+/// shortest time between two requests while bookmarks arrive.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(480);
 const WATCH_TIMEOUT_JITTER: Duration = Duration::from_secs(240);
 /// The time past its end after which a stream is taken for dead.
@@ -58,11 +59,12 @@ const MIN_WATCH_LIFETIME: Duration = Duration::from_secs(5);
 const REOPENED_WITHIN: Duration = Duration::from_secs(4);
 /// The time that a stream has to deliver what a check has found.
 const CHECK_GRACE: Duration = Duration::from_secs(2);
-/// The interval at which a real API server sends bookmarks, and a bound for it: 62 seconds were seen.
+/// The interval at which a real API server sends bookmarks, and a bound for it: 62 seconds were
+/// seen.
 const BOOKMARKS_EVERY: Duration = Duration::from_secs(60);
 const BOOKMARKED_WITHIN: Duration = Duration::from_secs(65);
-/// The retry interval of `-onetime` for objects that are missing or forbidden: it has five seconds for
-/// them, and the third wait of a back-off may be as long.
+/// The retry interval of `-onetime` for objects that are missing or forbidden: it has five seconds
+/// for them, and the third wait of a back-off may be as long.
 pub const RETRY_DENIED: Duration = Duration::from_millis(500);
 
 /// The objects that a list-watch covers, by name: none or one, where it is for a single object.
@@ -170,8 +172,8 @@ pub struct ListWatch {
     /// The back-off of streams that end at once.
     reopens: Backoff,
     next_check: Instant,
-    /// The middle of a stream's time, the latest time of a check whatever streams report; `None` once
-    /// that check is made.
+    /// The middle of a stream's time, the latest time of a check whatever streams report; `None`
+    /// once that check is made.
     middle: Option<Instant>,
     /// True if the last stream has sent nothing.
     mute: bool,
@@ -180,8 +182,8 @@ pub struct ListWatch {
     bookmarks_expected: bool,
     /// True if the last check failed.
     check_failed: bool,
-    /// Objects that the stream reported after the last check was sent. The check's answer may be older,
-    /// so it proves nothing about them.
+    /// Objects that the stream reported after the last check was sent. The check's answer may be
+    /// older, so it proves nothing about them.
     changed_since_check: BTreeSet<String>,
     /// Objects in which a check differs from the stream, and the time by which it must report them.
     missed_changes: Option<(Instant, BTreeSet<String>)>,
@@ -260,8 +262,8 @@ impl ListWatch {
         true
     }
 
-    /// Returns the time of the next check if the stream sends nothing more. There is none while changes
-    /// are missed, which has a deadline of its own.
+    /// Returns the time of the next check if the stream sends nothing more. There is none while
+    /// changes are missed, which has a deadline of its own.
     fn check_due(&self) -> Option<Instant> {
         let looks = self.manner != SyncMode::Once && self.missed_changes.is_none();
         looks.then_some(self.next_check)
@@ -270,8 +272,8 @@ impl ListWatch {
     /// Puts off the next check after a list, a check or an event of the stream.
     fn put_off_check(&mut self, now: Instant) {
         if let (SyncMode::Watch(interval), false) = (self.manner, self.check_failed) {
-            // Pods that have heard the same do not check together. What a check finds is fetched within
-            // an interval of half a minute or more.
+            // Pods that have heard the same do not check together. What a check finds is fetched
+            // within an interval of half a minute or more.
             let mut silent = interval - interval / 16 - jitter(&mut self.rng, interval / 16 * 3);
             if self.bookmarks_expected && interval >= BOOKMARKS_EVERY {
                 silent = silent.max(BOOKMARKED_WITHIN);
@@ -380,8 +382,8 @@ impl ListWatch {
         self.put_off_check(now);
     }
 
-    /// Notes that the stream has reported an object. A bookmark names no object, so it does not clear a
-    /// suspicion.
+    /// Notes that the stream has reported an object. A bookmark names no object, so it does not
+    /// clear a suspicion.
     fn mark_reported(&mut self, name: &str) {
         self.changed_since_check.insert(name.to_owned());
         self.missed_changes.take_if(|(_, names)| {

@@ -72,9 +72,9 @@ pub enum Body {
 /// The part of the objects that an answer should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projection {
-    /// Whole objects.
+    /// Whole objects are sent.
     Full,
-    /// Their metadata alone.
+    /// Their metadata alone is sent.
     MetadataOnly,
 }
 

@@ -91,7 +91,7 @@ impl FromStr for Weight {
     }
 }
 
-/// A suffix as powers of ten and of two.
+/// Returns a suffix as powers of ten and of two.
 fn scale(suffix: &str) -> Result<(i32, u32), NoWeight> {
     Ok(match suffix {
         "" => (0, 0),
@@ -117,7 +117,7 @@ fn scale(suffix: &str) -> Result<(i32, u32), NoWeight> {
     })
 }
 
-/// `digits * 10^exponent`, rounded up, at the limit where it is over.
+/// Returns `digits * 10^exponent`, rounded up, but no more than the limit.
 fn scaled(digits: u128, exponent: i32, a_bit: bool) -> u128 {
     let power = 10_u128.checked_pow(exponent.unsigned_abs());
     match (power, exponent < 0) {

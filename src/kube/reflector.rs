@@ -1,6 +1,6 @@
-//! A reflector makes the requests of a list-watch, reads their answers, and hands on what they say about
-//! its objects. Owns: what is under way, and what the operator hears of it. Must not: know what an
-//! object means.
+//! A reflector makes the requests of a list-watch, reads their answers, and hands on what they say
+//! about its objects. Owns: what is under way, and what the operator hears of it. Must not: know
+//! what an object means.
 
 use std::io;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::kube::{list_path, watch_path};
 use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
 
-/// News of the objects.
+/// A change of the objects, or of what is known of them.
 #[derive(Debug)]
 pub enum Event {
     /// These objects exist, and no others.
@@ -115,8 +115,8 @@ impl Reflector {
         self.watch.relist(due);
     }
 
-    /// Returns why the last request has to be made again, if that neither concerns all requests nor is a
-    /// refusal.
+    /// Returns why the last request has to be made again, if that neither concerns all requests nor
+    /// is a refusal.
     pub fn trouble(&self) -> Option<&Error> {
         self.trouble.as_ref()
     }

@@ -36,7 +36,7 @@ pub enum Wakeup {
     Shutdown,
     /// The child has exited, with this code.
     ChildExited(u8),
-    /// SIGTERM has come, which is to drain the child's Envoy first.
+    /// SIGTERM has come, before which the child's Envoy is to be drained.
     DrainRequested,
 }
 
@@ -69,7 +69,8 @@ enum Stage {
     ChildExited(u8),
 }
 
-/// Readable once a signal has come: every wait includes it, and asks [`Signals::dispatch`] then.
+/// The descriptor is readable once a signal has come. Every wait includes it, and calls
+/// [`Signals::dispatch`] then.
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

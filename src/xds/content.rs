@@ -1,8 +1,8 @@
-//! A ConfigMap's files, judged as a whole. Owns: when a ConfigMap is fit to be published, and what its
-//! author should know of one that is. Must not: decide what stands in for one that is not.
+//! A ConfigMap's files, judged as a whole. Owns: when a ConfigMap is fit to be published, and what
+//! its author should know of one that is. Must not: decide what stands in for one that is not.
 //!
-//! An [`Examination`] names the texts that have to be checked. Its caller runs each check, in as many
-//! steps as it likes, and may drop the whole in favour of a newer state.
+//! An [`Examination`] names the texts that have to be checked. Its caller runs each check, in as
+//! many steps as it likes, and may drop the whole in favour of a newer state.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -74,14 +74,14 @@ pub struct Examined {
     pub warnings: Vec<Finding>,
     /// Files that are valid, and of which [`validate::cross_check`] may know more.
     pub unchecked: Vec<FileName>,
-    /// Files that are not a configuration, and what they are instead. They must not take the place of
-    /// a configuration that a previous run published.
+    /// Files that are not a configuration, and what they are instead. They must not take the place
+    /// of a configuration that a previous run published.
     pub foreign: Vec<(FileName, Finding)>,
 }
 
 impl<'a> Examination<'a> {
-    /// Begins with a ConfigMap's `raw` files. Those equal to files `before`, its last valid state, are
-    /// not read again.
+    /// Begins with a ConfigMap's `raw` files. Those equal to files `before`, its last valid state,
+    /// are not read again.
     pub fn new(
         raw: &Result<BTreeMap<String, Bytes>, String>,
         before: Option<&'a ConfigMapFiles>,

@@ -50,7 +50,8 @@ pub struct Desired {
 
 impl SourceView<'_> {
     /// Returns whether nothing can be published without this ConfigMap. `stands` says that a whole
-    /// set is on disk: then one that is missing or invalid, and has no files there, counts as empty.
+    /// set is on disk: then one that is missing or invalid, and has no files there, counts as
+    /// empty.
     pub fn holds_up(&self, stands: bool) -> bool {
         match self.observed {
             Observed::Pending => true,

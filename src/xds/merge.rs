@@ -18,7 +18,7 @@ const TOLD: usize = 4;
 pub struct WeightTable {
     /// The first of each file.
     routes: Vec<(FileName, RouteWeights)>,
-    /// Beyond these.
+    /// The number of routes beyond these.
     more: usize,
 }
 
@@ -45,7 +45,7 @@ struct Tried {
 pub struct Done {
     /// The files, with weights.
     pub set: Snapshot,
-    /// The texts that they were merged into: each file's last good one from now on.
+    /// The texts that they were merged into: each file's last known good one from now on.
     pub good: Snapshot,
     /// ConfigMaps that have a newer text of some file than the one that goes out.
     pub behind: Vec<ObjectName>,
@@ -60,8 +60,8 @@ pub struct Done {
 }
 
 impl<'s> Merge<'s> {
-    /// `set` with the splits' weights, as far as that can be done without knowing what was published
-    /// before. Of several splits for one service, the first in `splits` counts.
+    /// Merges the splits' weights into `set`, as far as that can be done without knowing what was
+    /// published before. Of several splits for one service, the first in `splits` counts.
     pub fn new(splits: &[&'s Split], domain: &'s str, set: Snapshot) -> Merge<'s> {
         let (first, later) = resolve_conflicts(splits, domain);
         let message = |(loser, winner): (usize, usize)| {
@@ -107,8 +107,8 @@ impl<'s> Merge<'s> {
         !self.undecided.is_empty()
     }
 
-    /// Decides the rest. `good`: the texts that were merged last; `on_disk`: what stands there, if
-    /// anything does.
+    /// Decides the rest. `good` has the texts that were merged last, and `on_disk` what stands
+    /// there, if anything does.
     pub fn finish(mut self, good: &Snapshot, on_disk: Option<&Snapshot>) -> Done {
         for (name, tried) in std::mem::take(&mut self.undecided) {
             self.decide(name, tried, good, on_disk);
@@ -124,8 +124,8 @@ impl<'s> Merge<'s> {
     }
 
     /// Decides about a file with routes that cannot be edited. Their weights stay what they are on
-    /// disk: the file's new text goes out if it has the same ones, else the last good one stays,
-    /// and follows the splits.
+    /// disk: the file's new text goes out if it has the same ones, else the last known good text
+    /// stays, and follows the splits.
     fn decide(
         &mut self,
         name: FileName,
@@ -151,7 +151,8 @@ impl<'s> Merge<'s> {
         };
         let last =
             earlier(latest).filter(|last| shown.is_none_or(|shown| last.keeps(&name, shown)));
-        // What was published without weights, because there was nothing better, is not a last good text.
+        // What was published without weights, because there was nothing better, does not count as
+        // last known good.
         if let Some(last) = last.or_else(|| earlier(disk)) {
             self.tell(reasons, "the file's last good text stays");
             self.done.behind.push(object);

@@ -1,5 +1,6 @@
-//! Decides whether Envoy could read a text at all. Owns: the decision between publish, publish with a
-//! warning, and keep the last good one. Must not: check any schema, change a byte, do I/O or log.
+//! Decides whether Envoy could read a text at all. Owns: the decision between publish, publish with
+//! a warning, and keep the last known good text. Must not: check any schema, change a byte, do I/O
+//! or log.
 //!
 //! Envoy reads JSON with protobuf's lenient reader, which `json` follows, and YAML with yaml-cpp,
 //! which cannot be had in Rust. So two parsers are asked that err in different ways, and only what
@@ -20,9 +21,10 @@ use crate::xds::yaml::{self, Events, Form, NESTING_MAX};
 use aliases::Aliases;
 pub use fault::{Fault, Reader};
 
-/// Longer texts are judged by the streaming parser alone: yaml_serde holds all events of a document
-/// in a vector, measured at 15 bytes for each byte of a usual text and 56 for `[a,a,a,...]`. At 64
-/// KiB that is 1 to 3.6 MB; our whole budget while a 1 MiB ConfigMap is read is 8 MB.
+/// The length above which the streaming parser alone judges a text: yaml_serde holds all events of
+/// a document in a vector, measured at 15 bytes for each byte of a usual text and 56 for
+/// `[a,a,a,...]`. At 64 KiB that is 1 to 3.6 MB; our whole budget while a 1 MiB ConfigMap is read
+/// is 8 MB.
 pub const SECOND_OPINION_MAX_BYTES: usize = 64 * 1024;
 
 const NOT_A_MAPPING: &str = "the document is not a mapping";
@@ -30,20 +32,20 @@ const NOT_A_MAPPING: &str = "the document is not a mapping";
 /// The verdict on a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Publish it.
+    /// The text is valid: publish it.
     Valid,
-    /// Publish it with a warning: one reader takes it, the other does not.
+    /// One reader takes it, the other does not: publish it with a warning.
     Suspect(Fault),
-    /// Something else than a configuration of Envoy's: publish it, but not in the place of one.
+    /// The text is not a configuration of Envoy's: publish it, but not in the place of one.
     Foreign(Fault),
-    /// Keep the last good text: Envoy would not load this one.
+    /// The text is invalid: Envoy would not load it. Keep the last known good one.
     Invalid(Fault),
 }
 
 /// A file's content, as far as it can be read as a text.
 pub struct Text<'a> {
     form: Form,
-    /// `None` for what is not looked into, and for JSON that is not UTF-8.
+    /// The decoded text; `None` for what is not looked into, and for JSON that is not UTF-8.
     readable: Option<Cow<'a, str>>,
 }
 

@@ -1,6 +1,6 @@
-//! Envoy's configuration as its readers take it apart: YAML as yaml-cpp does, JSON as protobuf does.
-//! Owns: the options, copies and encodings that make our parsers as lenient as Envoy's. Must not:
-//! judge a text, or know a field of it beyond `resources`.
+//! Envoy's configuration as its readers take it apart: YAML as yaml-cpp does, JSON as protobuf
+//! does. Owns: the options, copies and encodings that make our parsers as lenient as Envoy's. Must
+//! not: judge a text, or know a field of it beyond `resources`.
 
 mod encoding;
 mod form;

@@ -67,8 +67,8 @@ impl Sidecar {
         }
     }
 
-    /// Makes a request, if one is due; `absence`: the server is away. Until when that keeps it busy,
-    /// and whether it takes a connection of its own.
+    /// Makes a request, if one is due; `absence`: the server is away. Until when that keeps it
+    /// busy, and whether it takes a connection of its own.
     fn request(&mut self, absence: Option<Absence>, now: Instant) -> Option<(Instant, bool)> {
         if !self.breaker.allows(now) {
             return None;

@@ -57,7 +57,7 @@ struct Manners {
     unwatchable: bool,
 }
 
-/// Behaves as a real one.
+/// The interval of bookmarks, which is about that of a real server.
 const BOOKMARKS_EVERY: Duration = Duration::from_secs(61);
 
 /// A cluster, its server, and the list-watch that follows it.

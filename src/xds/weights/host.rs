@@ -10,13 +10,13 @@ use super::schema::Field;
 #[derive(Default)]
 pub(super) struct Host<'a> {
     pub(super) name: Option<Cow<'a, str>>,
-    /// Indexes of the splits that one of `domains` says.
+    /// Indexes of the splits that one of its `domains` names.
     pub(super) domains: Vec<usize>,
     /// Its routes with weighted clusters.
     pub(super) routes: Vec<Route>,
     /// The clusters of all of them.
     pub(super) clusters: Vec<Cluster<'a>>,
-    /// Not all of it could be read.
+    /// The reason why not all of it could be read, if so.
     pub(super) cut: Option<Refused>,
 }
 

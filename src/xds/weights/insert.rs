@@ -1,5 +1,5 @@
-//! A weight that is missing. Owns: where it goes behind its cluster's name, in the manner of the text
-//! around it. Must not: decide what it is.
+//! A weight that is missing. Owns: where it goes behind its cluster's name, in the manner of the
+//! text around it. Must not: decide what it is.
 
 use super::edit::Insert;
 

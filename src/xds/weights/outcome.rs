@@ -48,7 +48,7 @@ pub struct Merged {
     pub changes: Vec<RouteWeights>,
     /// Routes beyond [`CHANGES_KEPT`].
     pub more_changes: usize,
-    /// Different ones, the first of them.
+    /// The first warnings, each once.
     pub warnings: Vec<Warning>,
     /// Warnings beyond [`WARNINGS_KEPT`].
     pub more_warnings: usize,
@@ -71,14 +71,14 @@ pub struct Weighted {
     pub virtual_host: String,
     /// The names of its clusters, in order.
     pub clusters: Vec<String>,
-    /// Their weights; nothing where one is not certain.
+    /// Their weights; empty if one is not certain.
     pub weights: Option<Vec<u32>>,
 }
 
 /// The matches of one split in a file. Add them up over all files to see what it found nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitMatches {
-    /// Routes that follow it.
+    /// The number of routes that follow it.
     pub routes: usize,
     /// True, for each backend, if a route that follows the split has a cluster for it.
     pub has_cluster: Vec<bool>,
@@ -191,7 +191,7 @@ pub enum Warning {
     NoCluster {
         /// The split.
         split: ObjectName,
-        /// Which.
+        /// The backend without a cluster.
         backend: String,
     },
 }

@@ -30,7 +30,7 @@ pub(super) struct Plan<'s> {
     pub(super) warnings: Vec<Warning>,
     pub(super) more_warnings: usize,
     pub(super) left_out: Vec<LeftOut>,
-    /// Something that may hold routes was not read.
+    /// True if something that may hold routes was not read.
     pub(super) cut: Option<Refused>,
 }
 

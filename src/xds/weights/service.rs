@@ -23,7 +23,7 @@ pub(super) fn of<'h>(host: &'h str, namespace: &str, domain: &str) -> &'h str {
         .unwrap_or(host)
 }
 
-/// `host` without the labels that end it.
+/// Returns `host` without `labels` at its end, if it ends in them.
 fn without<'h>(host: &'h str, labels: &str) -> Option<&'h str> {
     let at = host.len().checked_sub(labels.len())?;
     let (rest, end) = host.split_at_checked(at)?;

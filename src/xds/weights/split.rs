@@ -11,7 +11,7 @@ pub struct Split {
     pub name: ObjectName,
     /// `spec.service`: the service that clients name.
     pub service: String,
-    /// In the order of `spec.backends`.
+    /// The backends in the order of `spec.backends`.
     pub backends: Vec<Backend>,
 }
 
@@ -20,7 +20,8 @@ pub struct Split {
 pub struct Backend {
     /// The service that gets a share.
     pub service: String,
-    /// Times 1000 for all backends where one of them has a fraction. May be over what Envoy takes.
+    /// The weight, times 1000 for all backends if one of them has a fraction. It may be more than
+    /// Envoy takes.
     pub weight: u64,
 }
 

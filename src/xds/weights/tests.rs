@@ -1,5 +1,6 @@
 //! Every case under `tests/data/route`: `config.*` with `split.json` (one TrafficSplit or a list)
-//! becomes `want.*` (in the cluster of `domain.txt`, if any) with the warnings of `warnings.txt`, but for the routes that are left out as
+//! becomes `want.*` (in the cluster of `domain.txt`, if any) with the warnings of `warnings.txt`,
+//! but for the routes that are left out as
 //! `left_out.txt` says (without `want.*`: nothing changes), or is refused as `refused.txt` says.
 
 #![allow(clippy::unwrap_used)]
