@@ -252,12 +252,12 @@ fn an_event_of_unknown_type_is_skipped() {
 fn an_event_of_another_object_is_skipped() {
     check_bad_line(
         &event("MODIFIED", object("c", 666)),
-        "tells of another object",
+        "the watch sent another object",
         0,
     );
     check_bad_line(
         &event("DELETED", object("c", 666)),
-        "tells of another object",
+        "the watch sent another object",
         0,
     );
 }
