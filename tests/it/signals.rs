@@ -160,7 +160,7 @@ fn while_another_holds_the_directory() {
         let first = scene.follow(&["a"], &[]);
         scene.until_file_says("a.yaml", "a: 1\n");
         let second = scene.follow(&["a"], &[]);
-        second.wait_for_line("trying again");
+        second.wait_for_line("output directory cannot be written; retrying");
         reached(second, (first, scene))
     });
 }
