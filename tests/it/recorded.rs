@@ -258,11 +258,15 @@ fn check_as_watches(release: &Release) {
             (asked.len() >= want.len()).then(|| assert_eq!(asked[..want.len()], *want, "{name}"))
         });
         check(name, &played, line);
-        let lines = played.program.lines();
         let observed = |line: &&String| line.contains("observed");
         let shown = release.shown.iter().find(|(shown, _)| shown == name);
         let of_watch = shown.map_or(0, |(_, count)| *count);
         let of_lists = if *next == "list" { 1..=2 } else { 1..=1 };
+        // Lines arrive some time after the requests that follow them.
+        let lines = until(&format!("{name}: what is observed"), || {
+            let lines = played.program.lines();
+            (lines.iter().filter(observed).count() > of_watch).then_some(lines)
+        });
         let count = lines.iter().filter(observed).count();
         assert!(of_lists.contains(&(count - of_watch)), "{name}: {lines:#?}");
     }
