@@ -13,6 +13,7 @@ use crate::error::{Chain, Error};
 use crate::gather;
 use crate::output::Written;
 use crate::output::directory::Published;
+use crate::output::step::Step;
 use crate::snapshot::{ObjectName, Origin, Snapshot};
 use crate::source::config_map::{ConfigMapSource, Outcome};
 use crate::source::smi::Smi;
@@ -78,7 +79,8 @@ impl App {
             return Ok(());
         };
         self.readiness.on_unblocked();
-        let written = self.output.write(&candidate.set, now)?;
+        let compared = self.output.compare(Step::target(&candidate.set), now)?;
+        let written = self.output.write(compared, now)?;
         self.pending.doubt_input();
         self.warn_of_news(notes);
         let was_in_sync = self.readiness.is_in_sync();
@@ -253,6 +255,7 @@ fn report<'a>(
         changed,
         removed,
         committed,
+        unwatched: _,
         unswept,
     } = published;
     let of_changed = changed

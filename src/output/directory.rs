@@ -30,6 +30,7 @@ use crate::output::heartbeat::{Beaten, Heartbeat};
 use crate::snapshot::FileName;
 use active::ActiveSet;
 use layout::Layout;
+pub use stage::Plan;
 pub use standing::Standing;
 
 /// Sets kept beside the active one: an Envoy may still be reading the last two.
@@ -89,6 +90,10 @@ pub struct Published {
     pub removed: Vec<FileName>,
     /// When the set became visible.
     pub committed: Instant,
+    /// Why the changed files are not watched, though they were to be. The set is published all the
+    /// same.
+    #[expect(dead_code, reason = "the sequence is not wired yet")]
+    pub unwatched: Option<Error>,
     /// Old sets could not be removed. The set is published all the same, and the next call tries
     /// again.
     pub unswept: Option<Error>,

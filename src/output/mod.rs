@@ -7,8 +7,12 @@ mod dry_run;
 pub mod heartbeat;
 pub mod manifest;
 pub mod mirror;
+#[expect(dead_code, reason = "the sequence is not wired yet")]
+pub mod step;
 mod warnings;
 
+use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,10 +20,11 @@ use fastrand::Rng;
 
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{File, FileName, Snapshot};
 use directory::{OutputDirectory, Published, Standing};
 use dry_run::DryRun;
 use heartbeat::{Beaten, READY};
+use step::{Compared, Found, Step, Transient};
 use warnings::Warnings;
 
 /// A loop that has not turned for this long, or for three layout checks if that is longer, is dead.
@@ -64,7 +69,7 @@ struct LayoutCheck {
 #[derive(Debug)]
 pub enum Written {
     /// It was published just now.
-    New(Published),
+    New(Box<Published>),
     /// It was published already, or is printed.
     Settled,
     /// It could not be published; another attempt follows at the deadline.
@@ -152,6 +157,36 @@ impl Output {
         self.warnings.read(read)
     }
 
+    /// Reads a file of the visible set, with all that a union holds. Returns `None` if it is not what
+    /// was written.
+    #[expect(dead_code, reason = "the sequence is not wired yet")]
+    pub fn visible_file(&mut self, name: &FileName) -> Option<File> {
+        let read = self.opened()?.visible_file(name);
+        self.warnings.read(read)
+    }
+
+    /// Returns what the visible set holds beyond its target; `None` if it is a target.
+    #[expect(dead_code, reason = "the sequence is not wired yet")]
+    pub fn visible_transient(&mut self) -> Option<Transient> {
+        self.opened()?.visible_transient()
+    }
+
+    /// Returns what becomes readable when somebody has read a watched file; `None` if none is watched.
+    #[expect(dead_code, reason = "the sequence is not wired yet")]
+    pub fn reads(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Takes the names of the watched files that somebody has read since the last call.
+    #[expect(dead_code, reason = "the sequence is not wired yet")]
+    pub fn take_read(&mut self) -> BTreeSet<FileName> {
+        BTreeSet::new()
+    }
+
+    /// Ends the watch. Until then no watched file is read or synced by crossover itself.
+    #[expect(dead_code, reason = "the sequence is not wired yet")]
+    pub fn end_watch(&mut self) {}
+
     /// Opens the destination, unless it is open or has just failed to. Returns whether it was opened.
     /// A failure is an error only if no attempt follows.
     pub fn open(&mut self, now: Instant) -> Result<bool, Error> {
@@ -171,26 +206,48 @@ impl Output {
         }
     }
 
-    /// Makes `set` what stands at the destination. A failure is an error only if no attempt follows.
-    pub fn write(&mut self, set: &Snapshot, now: Instant) -> Result<Written, Error> {
-        let waiting = self.retry.is_waiting(now);
+    /// Compares a step with the set that is visible. A failure is an error only if no attempt follows.
+    pub fn compare<'a>(&mut self, step: Step<'a>, now: Instant) -> Result<Compared<'a>, Error> {
+        let nothing = Compared {
+            step,
+            found: Found::Nothing,
+        };
+        if self.retry.is_waiting(now) {
+            return Ok(nothing);
+        }
+        let Some(directory) = self.opened() else {
+            return Ok(nothing);
+        };
+        match directory.compare(step) {
+            Ok(compared) => Ok(compared),
+            Err(error) => self.failed(error, now).map(|()| nothing),
+        }
+    }
+
+    /// Makes the set of a step what stands at the destination. A failure is an error only if no attempt
+    /// follows.
+    pub fn write(&mut self, compared: Compared, now: Instant) -> Result<Written, Error> {
+        let is_waiting = self.retry.is_waiting(now);
         let directory = match &mut self.sink {
-            Sink::DryRun(dry_run) => return dry_run.print(set).map(|()| Written::Settled),
+            Sink::DryRun(dry_run) => {
+                return dry_run
+                    .print(compared.step.files)
+                    .map(|()| Written::Settled);
+            }
             Sink::Directory {
                 open: Some(open), ..
-            } if !waiting => open,
+            } if !is_waiting => open,
             Sink::Directory { .. } => return Ok(Written::NotYet),
         };
-        let published = if self.once {
-            directory.publish_durably(set)
-        } else {
-            directory.publish(set)
-        };
+        let mut published = directory.write(compared);
+        if self.once && published.is_ok() {
+            published = directory.make_durable().and(published);
+        }
         match published {
             Ok(published) => {
                 self.succeeded(now);
                 self.warn_of_lost_watch();
-                Ok(published.map_or(Written::Settled, Written::New))
+                Ok(published.map_or(Written::Settled, |new| Written::New(Box::new(new))))
             }
             Err(error) => self.failed(error, now).map(|()| Written::NotYet),
         }

@@ -11,17 +11,18 @@ use super::{OLDER, OutputDirectory, Published};
 use crate::error::Error;
 use crate::gather;
 use crate::output::disk::{Fs, hash_of, stamp_of};
+use crate::output::step::{Compared, Found, Step};
 use crate::snapshot::{Bytes, FileName, Snapshot};
 
 /// Larger texts are not kept in memory just for the next comparison.
 const MAX_KEPT_BYTES: usize = 64 << 10;
 
 impl OutputDirectory {
-    /// Makes `desired` what Envoy finds, in one step; the only other outcome is what was there
-    /// before. Returns `None` if that is so already, and nothing was written. After an error the same
-    /// call may be made again at any time: it finds out what is left to do.
+    /// Makes the set of a step what Envoy finds, at once; the only other outcome is what was there
+    /// before. Returns `None` if that is so already, and nothing was written. After an error both
+    /// calls may be made again at any time: they find out what is left to do.
     ///
-    /// 1. Compare with the active set, on disk; stop if nothing differs.
+    /// 1. In [`OutputDirectory::compare`]: compare with the active set, on disk.
     /// 2. Write the new set aside: unchanged files as hard links, if the active set was announced.
     /// 3. Link new keys (dangling yet) and make all temporary links: only renames follow.
     /// 4. Commit: rename onto `active`.
@@ -30,15 +31,14 @@ impl OutputDirectory {
     /// 7. Sweep old sets.
     /// 8. Later, in [`OutputDirectory::make_durable`]: sync what is new, then rename onto `done`.
     /// 9. Later still, in [`OutputDirectory::prepare`]: make what the next one would make in 2 and 3.
-    pub fn publish(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
-        self.make_good()?;
-        // 1.
-        let Some(plan) = self.compare(desired) else {
-            self.needs_recheck = false;
+    pub fn write(&mut self, compared: Compared) -> Result<Option<Published>, Error> {
+        let Compared { step, found } = compared;
+        let Found::Different(plan) = found else {
             return Ok(None);
         };
+        self.needs_recheck = true;
         let mut staged = self.staged(|directory, staged| {
-            directory.write_set(desired, &plan, staged)?; // 2.
+            directory.write_set(step.files, &plan, staged)?; // 2.
             directory.make_links(&plan, staged)?; // 3.
             directory.commit(staged) // 4.
         })?;
@@ -54,33 +54,37 @@ impl OutputDirectory {
             changed: plan.changed,
             removed,
             committed,
+            unwatched: None,
             unswept,
         }))
     }
 
-    /// Publishes `desired` and syncs it, for a caller that ends right after this.
-    pub fn publish_durably(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
-        let published = self.publish(desired)?;
-        self.make_durable()?;
-        Ok(published)
+    /// Compares a step with the set that is visible (step 1).
+    pub fn compare<'a>(&mut self, step: Step<'a>) -> Result<Compared<'a>, Error> {
+        self.make_good()?;
+        let plan = self.plan(step.files);
+        let found = plan.map_or(Found::Equal, Found::Different);
+        Ok(Compared { step, found })
     }
 
     /// Looks again at a directory that an error has left half done, and makes files of other programs
-    /// a set. Until the publish has come to its end, an error leaves it half done again.
+    /// a set.
     fn make_good(&mut self) -> Result<(), Error> {
         if self.needs_recheck || !self.is_held()? {
             self.check()?;
         }
-        self.needs_recheck = true;
         if self.has_foreign_files {
+            self.needs_recheck = true;
             self.adopt()?;
+            self.needs_recheck = false;
         }
         Ok(())
     }
 
-    fn compare(&mut self, desired: &Snapshot) -> Option<Plan> {
+    fn plan(&mut self, desired: &Snapshot) -> Option<Plan> {
         let Some(active) = &mut self.active else {
             return Some(Plan {
+                is_compared: false,
                 changed: desired.keys().cloned().collect(),
                 removed: Vec::new(),
                 strays: true,
@@ -106,6 +110,7 @@ impl OutputDirectory {
         let current = active.owes_current() || !changed.is_empty() || !removed.is_empty();
         let strays = !active.is_announced();
         (current || moved || strays).then_some(Plan {
+            is_compared: true,
             changed,
             removed,
             strays,

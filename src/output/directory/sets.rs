@@ -11,6 +11,7 @@ use super::active::ActiveSet;
 use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use crate::error::Error;
 use crate::output::disk::{full_stamp_of, hash_of, is_world_readable, reason};
+use crate::output::step::Transient;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
 
 /// A set as it is found.
@@ -46,6 +47,24 @@ impl OutputDirectory {
             Some(number) => self.read_set(number),
             None => Ok(None),
         }
+    }
+
+    /// A file of the visible set, all of it, if it is what was written.
+    pub fn visible_file(&self, name: &FileName) -> Result<Option<File>, Error> {
+        let Some(active) = &self.active else {
+            return Ok(None);
+        };
+        let Some(source) = active.files.get(name) else {
+            return Ok(None);
+        };
+        let bytes = self.intact(active.number, name, source)?;
+        let origin = source.origin.clone();
+        Ok(bytes.map(|bytes| File { bytes, origin }))
+    }
+
+    /// What the visible set holds beyond its target.
+    pub fn visible_transient(&self) -> Option<Transient> {
+        None
     }
 
     // The files of a set, if they are what was written.

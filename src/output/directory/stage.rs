@@ -10,14 +10,19 @@ use super::active::ActiveSet;
 use super::layout::{CURRENT, LAST_RANK, rank, target};
 use super::provenance::{self, Source, Sources};
 use crate::error::Error;
+use crate::gather;
 use crate::output::disk::{failed, hash_of, reason};
+use crate::output::step::Difference;
 use crate::snapshot::{File, FileName, Snapshot};
 
 /// So many keys get a link ahead: a first set has them all, later ones change few.
 const LIKELY: usize = 4;
 
-/// How the desired set differs from the active one.
+/// What a publish has to do.
+#[derive(Debug)]
 pub struct Plan {
+    /// Whether there is a set to compare with, so that `changed` and `removed` tell of all its files.
+    pub is_compared: bool,
     /// The files to be written and announced, by name.
     pub changed: Vec<FileName>,
     /// The files to be removed.
@@ -27,6 +32,16 @@ pub struct Plan {
     pub strays: bool,
     /// Whether `current` is announced: not if the same contents only came from elsewhere.
     pub current: bool,
+}
+
+impl Plan {
+    /// Returns how the desired files differ from the active set's, if they were compared.
+    pub fn difference(&self) -> Option<Difference> {
+        self.is_compared.then(|| Difference {
+            changed: gather(self.changed.iter().cloned()),
+            removed: gather(self.removed.iter().cloned()),
+        })
+    }
 }
 
 /// What a publish has made so far.
@@ -105,7 +120,7 @@ impl OutputDirectory {
             let linked =
                 kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
             if !linked {
-                self.write(&path, bytes)?;
+                self.write_file(&path, bytes)?;
             }
             if !linked || unsynced.is_some_and(|unsynced| unsynced.contains(name)) {
                 staged.unsynced.insert(name.clone());
@@ -160,7 +175,7 @@ impl OutputDirectory {
         }
     }
 
-    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let file = self.disk.create(path)?;
         self.disk.write(&file, path, bytes)
     }
@@ -169,7 +184,7 @@ impl OutputDirectory {
     pub(super) fn write_sources(&self, staged: &Staged) -> Result<(), Error> {
         let path = self.at.sources(staged.number);
         match provenance::encode(&staged.files) {
-            Ok(text) => self.write(&path, &text),
+            Ok(text) => self.write_file(&path, &text),
             Err(error) => Err(failed("write", &path, error.into())),
         }
     }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use super::stage::is_full;
 use super::*;
 use crate::output::disk::{Fault, How};
+use crate::output::step::Step;
 use crate::snapshot::{File, ObjectName, Origin, ResourceVersion, Snapshot};
 
 const EIO: i32 = 5;
@@ -236,3 +237,18 @@ fn edit(path: &Path, content: &str) {
 }
 
 type Harm = (&'static str, Box<dyn Fn(&Path)>);
+
+impl OutputDirectory {
+    /// Publishes the target, in one step.
+    pub fn publish(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
+        let compared = self.compare(Step::target(desired))?;
+        self.write(compared)
+    }
+
+    /// Publishes the target and syncs it, as a run does that ends right after this.
+    pub fn publish_durably(&mut self, desired: &Snapshot) -> Result<Option<Published>, Error> {
+        let published = self.publish(desired)?;
+        self.make_durable()?;
+        Ok(published)
+    }
+}
