@@ -217,7 +217,10 @@ impl Reflector {
                     self.trouble = None;
                     self.step(Input::Opened(lasts), now);
                 }
-                let response = Response::new(answer, purpose == Purpose::Watch, now);
+                let response = match purpose {
+                    Purpose::Watch => Response::streamed(answer, now),
+                    Purpose::List | Purpose::Check => Response::whole(answer, now),
+                };
                 self.track(purpose).pending = Some(Pending { purpose, response });
             }
             Ok(None) => self.fail(purpose, Failure::Server, now),

@@ -127,22 +127,31 @@ pub struct Response {
 }
 
 impl Response {
-    /// Goes on where the headers end. The response to a watch is `endless`, and comes in lines.
-    pub fn new(answer: Head, endless: bool, now: Instant) -> Response {
+    /// Reads on where the headers end, in a response that ends in time.
+    pub fn whole(head: Head, now: Instant) -> Response {
         let Head {
             status,
             retry_after,
             within,
             body,
-        } = answer;
-        let endless = endless && status == 200;
+        } = head;
         Response {
             status,
             retry_after,
             readable: true,
-            deadline: (!endless).then(|| now + within),
+            deadline: Some(now + within),
             body,
             lines: LineBuffer::default(),
+        }
+    }
+
+    /// Reads on in the response to a watch, which comes in lines and is not bound to end. An error
+    /// is a whole response, as any other.
+    pub fn streamed(head: Head, now: Instant) -> Response {
+        let response = Response::whole(head, now);
+        Response {
+            deadline: response.deadline.filter(|_| response.status != 200),
+            ..response
         }
     }
 

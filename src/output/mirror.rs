@@ -184,7 +184,7 @@ impl Mirror {
         let path = self.path();
         match server.try_ask(Method::Get, &self.target, &path, Projection::Full) {
             Ok(answer) => {
-                self.step = Step::Reading(Response::new(answer, false, Instant::now()));
+                self.step = Step::Reading(Response::whole(answer, Instant::now()));
             }
             Err(error) => self.fail(&error, Instant::now()),
         }
@@ -254,7 +254,7 @@ impl Mirror {
             self.wrote(now);
             self.succeeded();
         } else {
-            self.step = Step::Refused(Response::new(answer, false, now));
+            self.step = Step::Refused(Response::whole(answer, now));
         }
         Ok(true)
     }

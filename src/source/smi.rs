@@ -168,7 +168,7 @@ impl Smi {
             let path = format!("/apis/{}", self.target.group);
             match server.ask(&self.target, &path, Projection::Full) {
                 Ok(answer) => {
-                    let response = |answer| Response::new(answer, false, Instant::now());
+                    let response = |answer| Response::whole(answer, Instant::now());
                     self.group = answer.map(response);
                 }
                 Err(what) => {

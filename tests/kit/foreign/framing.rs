@@ -23,13 +23,24 @@ const HEAD_PAUSE: Duration = Duration::from_micros(20);
 /// More would only take time.
 const PIECES_MAX: usize = 12;
 
+/// The kind of answer that the client expects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Whole,
+    Streamed,
+}
+
 /// Checks an answer. Four bytes are before it: whether it is to a watch (1) and of TrafficSplits (2),
 /// where the first cut is (two bytes, the low one first), and how far apart all others.
 pub fn check(bytes: &[u8]) {
     let Some((&[flags, low, high, apart], answer)) = bytes.split_first_chunk() else {
         return;
     };
-    let endless = flags & 1 != 0;
+    let expected = if flags & 1 == 0 {
+        Expected::Whole
+    } else {
+        Expected::Streamed
+    };
     let kind = match flags & 2 {
         0 => ObjectKind::ConfigMap,
         _ => ObjectKind::TrafficSplit,
@@ -39,16 +50,19 @@ pub fn check(bytes: &[u8]) {
 
     let mut wire = WIRE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut client = wire.client();
-    let whole = wire.response(&mut client, vec![answer.to_vec()], endless);
+    let whole = wire.response(&mut client, vec![answer.to_vec()], expected);
     if pieces.len() > 1 {
-        let torn = wire.response(&mut client, pieces, endless);
+        let torn = wire.response(&mut client, pieces, expected);
         assert_same(whole.as_ref(), torn.as_ref());
     }
     drop(wire);
     let Some(read) = whole else { return };
     let is_line = |line: &[u8]| line.iter().position(|byte| *byte == b'\n') == Some(line.len() - 1);
     assert!(read.lines.iter().all(|line| is_line(line)), "{read:?}");
-    assert!(endless || read.lines.is_empty(), "{read:?}");
+    assert!(
+        expected == Expected::Streamed || read.lines.is_empty(),
+        "{read:?}"
+    );
     if let Some(want) = plain_body(answer) {
         let mut found = read.lines.concat();
         found.extend(read.rest.as_deref().expect("the whole body"));
@@ -155,7 +169,7 @@ impl Wire {
         &mut self,
         client: &mut Client,
         pieces: Vec<Vec<u8>>,
-        endless: bool,
+        expected: Expected,
     ) -> Option<Answered> {
         let (word, words) = channel();
         self.jobs.send(Job { pieces, words }).unwrap();
@@ -170,7 +184,11 @@ impl Wire {
         let asked = client.ask(Method::Get, &target, "/", Projection::Full);
         assert!(began.elapsed() < HANG, "no headers in time");
         let answered = asked.ok().map(|answer| {
-            read(Response::new(answer, endless, began), || {
+            let response = match expected {
+                Expected::Whole => Response::whole(answer, began),
+                Expected::Streamed => Response::streamed(answer, began),
+            };
+            read(response, || {
                 // Whoever has sent everything is gone.
                 let _ = word.send(());
             })
