@@ -15,7 +15,9 @@ use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
     verify_tls12_signature, verify_tls13_signature,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm, UnixTime,
+};
 use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
 use rustls::{
@@ -63,42 +65,22 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         algorithm::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
         algorithm::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
     ],
-    mapping: &[
-        (
-            Scheme::ECDSA_NISTP384_SHA384,
-            &[algorithm::ECDSA_P384_SHA384, algorithm::ECDSA_P256_SHA384],
-        ),
-        (
-            Scheme::ECDSA_NISTP256_SHA256,
-            &[algorithm::ECDSA_P256_SHA256, algorithm::ECDSA_P384_SHA256],
-        ),
-        (Scheme::ED25519, &[algorithm::ED25519]),
-        (
-            Scheme::RSA_PSS_SHA512,
-            &[algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
-        ),
-        (
-            Scheme::RSA_PSS_SHA384,
-            &[algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
-        ),
-        (
-            Scheme::RSA_PSS_SHA256,
-            &[algorithm::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
-        ),
-        (
-            Scheme::RSA_PKCS1_SHA512,
-            &[algorithm::RSA_PKCS1_2048_8192_SHA512],
-        ),
-        (
-            Scheme::RSA_PKCS1_SHA384,
-            &[algorithm::RSA_PKCS1_2048_8192_SHA384],
-        ),
-        (
-            Scheme::RSA_PKCS1_SHA256,
-            &[algorithm::RSA_PKCS1_2048_8192_SHA256],
-        ),
-    ],
+    mapping: &VERIFIED_BY,
 };
+
+/// The algorithms that verify each scheme.
+#[rustfmt::skip]
+static VERIFIED_BY: [(Scheme, &[&dyn SignatureVerificationAlgorithm]); 9] = [
+    (Scheme::ECDSA_NISTP384_SHA384, &[algorithm::ECDSA_P384_SHA384, algorithm::ECDSA_P256_SHA384]),
+    (Scheme::ECDSA_NISTP256_SHA256, &[algorithm::ECDSA_P256_SHA256, algorithm::ECDSA_P384_SHA256]),
+    (Scheme::ED25519, &[algorithm::ED25519]),
+    (Scheme::RSA_PSS_SHA512, &[algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+    (Scheme::RSA_PSS_SHA384, &[algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+    (Scheme::RSA_PSS_SHA256, &[algorithm::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+    (Scheme::RSA_PKCS1_SHA512, &[algorithm::RSA_PKCS1_2048_8192_SHA512]),
+    (Scheme::RSA_PKCS1_SHA384, &[algorithm::RSA_PKCS1_2048_8192_SHA384]),
+    (Scheme::RSA_PKCS1_SHA256, &[algorithm::RSA_PKCS1_2048_8192_SHA256]),
+];
 
 /// The kernel's random numbers, which ring uses, too.
 #[derive(Debug)]
