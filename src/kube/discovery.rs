@@ -1,25 +1,31 @@
 //! Discovery decides which version of split.smi-spec.io to use, and whether the group is served at
 //! all. Pure.
 //!
-//! | state | what holds                                 | leaves on                               |
-//! |-------|--------------------------------------------|-----------------------------------------|
-//! | Ask   | no version is known                        | the group's answer                      |
-//! | Try   | asking is refused: one version after another is listed | a list that works, or a last 404 |
-//! | Speak | this version was served last               | a 404 for it                            |
-//! | Fixed | a flag wants this version                  | never                                   |
+//! | state   | what holds                                        | leaves on                           |
+//! |---------|---------------------------------------------------|-------------------------------------|
+//! | Unknown | no version is known; the group is asked for       | the group's answer                  |
+//! | Probing | the group is forbidden: versions are tried in turn | a list that works, or the last 404 |
+//! | Served  | this version was served last                      | a 404 for it                        |
+//! | Fixed   | a flag names this version                         | never                               |
 
 use std::time::{Duration, Instant};
 
 /// The versions that we can read, newest first.
 pub const VERSIONS: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
-/// A group that is gone is asked for this often while splits of it still count: they may be back.
-pub const WHILE_HOLDING: Duration = Duration::from_secs(2);
+/// The longest interval at which to ask for a group that is gone while splits of it still count, as
+/// they may be back.
+pub const RETRY_IN_USE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum State {
-    Ask { from: Instant, wait: Duration },
-    Try(usize),
-    Speak(String),
+    Unknown {
+        since: Instant,
+        /// The time after which to ask.
+        wait: Duration,
+    },
+    /// The index of the version that is tried.
+    Probing(usize),
+    Served(String),
     Fixed(String),
 }
 
@@ -27,59 +33,59 @@ enum State {
 #[derive(Debug)]
 pub struct Discovery {
     state: State,
-    /// The interval at which to ask while the server does not serve it.
-    every: Duration,
-    /// The group's last answer named a version that then gave no list.
-    belied: bool,
+    /// The interval at which to ask while no server serves the group.
+    interval: Duration,
+    /// True if the group's last answer named a version that then gave a 404.
+    contradicted: bool,
 }
 
 impl Discovery {
-    /// Makes a discovery. `fixed` is the version that the user wants, whatever the group says.
-    pub fn new(fixed: Option<String>, every: Duration, now: Instant) -> Discovery {
-        let ask = State::Ask {
-            from: now,
+    /// Makes a discovery that asks at once, or uses the `fixed` version whatever the group says.
+    pub fn new(fixed: Option<String>, interval: Duration, now: Instant) -> Discovery {
+        let unknown = State::Unknown {
+            since: now,
             wait: Duration::ZERO,
         };
         Discovery {
-            state: fixed.map_or(ask, State::Fixed),
-            every,
-            belied: false,
+            state: fixed.map_or(unknown, State::Fixed),
+            interval,
+            contradicted: false,
         }
     }
 
     /// Returns the version to use now.
     pub fn version(&self) -> Option<&str> {
         match &self.state {
-            State::Ask { .. } => None,
-            State::Try(next) => VERSIONS.get(*next).copied(),
-            State::Speak(version) | State::Fixed(version) => Some(version),
+            State::Unknown { .. } => None,
+            State::Probing(next) => VERSIONS.get(*next).copied(),
+            State::Served(version) | State::Fixed(version) => Some(version),
         }
     }
 
-    /// Returns whether a flag says which version to speak.
+    /// Returns whether a flag names the version.
     pub fn is_fixed(&self) -> bool {
         matches!(self.state, State::Fixed(_))
     }
 
-    /// Returns when to ask for the group. `holding` says that splits count which the server may not
-    /// serve any more.
-    pub fn due(&self, holding: bool) -> Option<Instant> {
+    /// Returns when to ask for the group: sooner while it is `in_use`, as splits count that no
+    /// server may serve any more.
+    pub fn due(&self, in_use: bool) -> Option<Instant> {
         match &self.state {
-            State::Ask { from, wait } if holding => Some(*from + (*wait).min(WHILE_HOLDING)),
-            State::Ask { from, wait } => Some(*from + *wait),
-            State::Try(_) | State::Speak(_) | State::Fixed(_) => None,
+            State::Unknown { since, wait } if in_use => Some(*since + (*wait).min(RETRY_IN_USE)),
+            State::Unknown { since, wait } => Some(*since + *wait),
+            State::Probing(_) | State::Served(_) | State::Fixed(_) => None,
         }
     }
 
-    fn ask(&mut self, from: Instant, wait: Duration) {
-        self.state = State::Ask { from, wait };
+    fn ask_after(&mut self, since: Instant, wait: Duration) {
+        self.state = State::Unknown { since, wait };
     }
 
-    /// Takes in the versions that the group serves. Returns true if we can read one of them.
+    /// Takes in the versions of the group that are served. Returns true if we can read one of them.
     pub fn on_group(&mut self, versions: &[String], now: Instant) -> bool {
         let mut known = VERSIONS.iter();
         match known.find(|known| versions.iter().any(|v| v == *known)) {
-            Some(version) => self.state = State::Speak((*version).to_owned()),
+            Some(version) => self.state = State::Served((*version).to_owned()),
             None => self.on_group_missing(now),
         }
         self.version().is_some()
@@ -87,52 +93,54 @@ impl Discovery {
 
     /// Takes in that the group is not served.
     pub fn on_group_missing(&mut self, now: Instant) {
-        self.ask(now, self.every);
+        self.ask_after(now, self.interval);
     }
 
     /// Takes in an answer that says nothing about the group, which is asked for again at `until`.
-    pub fn put_off(&mut self, until: Instant) {
-        self.ask(until, Duration::ZERO);
+    pub fn on_busy(&mut self, until: Instant) {
+        self.ask_after(until, Duration::ZERO);
     }
 
     /// Takes in that we may not ask for the group.
-    pub fn refused(&mut self) {
-        self.state = State::Try(0);
+    pub fn on_group_forbidden(&mut self) {
+        self.state = State::Probing(0);
     }
 
     /// Takes in that the version in use gave a list.
     pub fn on_list_ok(&mut self) {
-        self.belied = false;
-        if let (State::Try(_), Some(version)) = (&self.state, self.version()) {
-            self.state = State::Speak(version.to_owned());
+        self.contradicted = false;
+        if let (State::Probing(_), Some(version)) = (&self.state, self.version()) {
+            self.state = State::Served(version.to_owned());
         }
     }
 
-    /// Takes in a 404 for the version in use. Returns true if no other version is left to try.
+    /// Takes in a 404 for the version in use. Returns true if no other version is left to try, so
+    /// that no server serves the group.
     pub fn on_resource_missing(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Speak(_) => {
-                // Asked at once the first time; a group that contradicts itself gets time for it.
-                let wait = if self.belied {
-                    WHILE_HOLDING
+            State::Served(_) => {
+                // The first time the group is asked for at once. One that contradicts itself again
+                // is asked later.
+                let wait = if self.contradicted {
+                    RETRY_IN_USE
                 } else {
                     Duration::ZERO
                 };
-                self.belied = true;
-                self.ask(now, wait);
+                self.contradicted = true;
+                self.ask_after(now, wait);
                 false
             }
-            State::Try(next) if next + 1 < VERSIONS.len() => {
-                self.state = State::Try(next + 1);
+            State::Probing(next) if next + 1 < VERSIONS.len() => {
+                self.state = State::Probing(next + 1);
                 false
             }
-            State::Try(_) => {
+            State::Probing(_) => {
                 self.on_group_missing(now);
                 true
             }
             State::Fixed(_) => true,
-            // The group itself will tell.
-            State::Ask { .. } => false,
+            // The group's answer will say.
+            State::Unknown { .. } => false,
         }
     }
 }
@@ -160,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn speaks_the_newest_version_that_both_know() {
+    fn uses_the_newest_version_that_both_know() {
         check_chosen(&["v1alpha1", "v1alpha4", "v1alpha2"], Some("v1alpha4"));
         check_chosen(&["v1alpha1"], Some("v1alpha1"));
         check_chosen(&["v2"], None);
@@ -173,7 +181,7 @@ mod tests {
         let mut discovery = Discovery::new(None, EVERY, now);
         discovery.on_group_missing(now);
         assert_eq!(discovery.due(false), Some(now + EVERY));
-        assert_eq!(discovery.due(true), Some(now + WHILE_HOLDING));
+        assert_eq!(discovery.due(true), Some(now + RETRY_IN_USE));
         assert!(discovery.on_group(&strings(&["v1alpha2"]), now));
         assert_eq!(
             (discovery.version(), discovery.due(true)),
@@ -195,7 +203,7 @@ mod tests {
     fn a_group_that_wants_to_be_left_alone_is_left_alone() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        discovery.put_off(now + EVERY);
+        discovery.on_busy(now + EVERY);
         assert_eq!(discovery.due(true), Some(now + EVERY));
         assert_eq!(discovery.due(false), Some(now + EVERY));
     }
@@ -204,14 +212,14 @@ mod tests {
     fn tries_one_version_after_another_where_asking_is_refused() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        discovery.refused();
+        discovery.on_group_forbidden();
         for version in ["v1alpha4", "v1alpha3"] {
             assert_eq!(discovery.version(), Some(version));
             assert!(!discovery.on_resource_missing(now));
         }
         discovery.on_list_ok();
         assert_eq!(discovery.version(), Some("v1alpha2"));
-        discovery.refused();
+        discovery.on_group_forbidden();
         for last in [false, false, false, true] {
             assert_eq!(discovery.on_resource_missing(now), last);
         }
@@ -222,7 +230,7 @@ mod tests {
     fn a_group_that_contradicts_itself_is_not_asked_in_a_circle() {
         let now = Instant::now();
         let mut discovery = Discovery::new(None, EVERY, now);
-        for wait in [Duration::ZERO, WHILE_HOLDING, WHILE_HOLDING] {
+        for wait in [Duration::ZERO, RETRY_IN_USE, RETRY_IN_USE] {
             discovery.on_group(&strings(&["v1alpha4"]), now);
             discovery.on_resource_missing(now);
             assert_eq!(discovery.due(false), Some(now + wait));

@@ -11,7 +11,7 @@ use log::info;
 use crate::backoff::Backoff;
 use crate::error::{Chain, Error, Kind, Target, Verb};
 use crate::kube::api;
-use crate::kube::discovery::{Discovery, WHILE_HOLDING};
+use crate::kube::discovery::{Discovery, RETRY_IN_USE};
 use crate::kube::health::ApiServer;
 use crate::kube::hint::{self, Purpose};
 use crate::kube::list_watch::SyncMode;
@@ -33,13 +33,19 @@ pub enum SplitChoice {
     All(String),
 }
 
+/// A reflector, and the splits that it has reported.
+struct Part {
+    reflector: Reflector,
+    splits: TrafficSplitStore,
+}
+
 /// The TrafficSplits, in the order of the command line.
 pub struct Smi {
     discovery: Discovery,
     /// The group's answer to which versions it serves.
     group: Option<Response>,
-    /// One list-watch for each named split, or one for all of the namespace.
-    parts: Vec<(Reflector, TrafficSplitStore)>,
+    /// One for each named split, or one for all of the namespace.
+    parts: Vec<Part>,
     target: Target,
     /// Reports that no server serves the group.
     unserved: WarnOnce,
@@ -78,9 +84,9 @@ impl Smi {
         let mut parts = Vec::new();
         for (namespace, name) in names {
             let splits = TrafficSplitStore::new(namespace.clone(), name.clone());
-            let mut followed = Reflector::new(kind, namespace, name, manner, rng.fork(), now);
-            followed.set_api_version(discovery.version(), now);
-            parts.push((followed, splits));
+            let mut reflector = Reflector::new(kind, namespace, name, manner, rng.fork(), now);
+            reflector.set_api_version(discovery.version(), now);
+            parts.push(Part { reflector, splits });
         }
         let (resource, group) = (kind.plural(), kind.group());
         let target = Target {
@@ -104,14 +110,14 @@ impl Smi {
 
     /// Returns whether every split has been read, or is known to be absent.
     pub fn is_known(&self) -> bool {
-        self.parts.iter().all(|(_, splits)| splits.is_known())
+        self.parts.iter().all(|part| part.splits.is_known())
     }
 
     /// Returns the splits that can be applied; of two for one service the earlier one counts.
     pub fn usable(&self) -> Vec<&Split> {
         self.parts
             .iter()
-            .flat_map(|(_, splits)| splits.usable())
+            .flat_map(|part| part.splits.usable())
             .collect()
     }
 
@@ -120,7 +126,7 @@ impl Smi {
         let parts = self
             .parts
             .iter_mut()
-            .flat_map(|(followed, _)| followed.responses_mut());
+            .flat_map(|part| part.reflector.responses_mut());
         parts.chain(&mut self.group)
     }
 
@@ -129,8 +135,8 @@ impl Smi {
         let asks = self.asks();
         let asks = asks.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
         let late = self.group.as_ref().and_then(|response| response.deadline);
-        let parts = self.parts.iter().flat_map(|(followed, splits)| {
-            [followed.deadline(permitted), splits.deadline()]
+        let parts = self.parts.iter().flat_map(|part| {
+            [part.reflector.deadline(permitted), part.splits.deadline()]
                 .into_iter()
                 .flatten()
         });
@@ -139,10 +145,8 @@ impl Smi {
 
     /// Returns when to ask for the group.
     fn asks(&self) -> Option<Instant> {
-        let lasts = |(followed, splits): &(Reflector, TrafficSplitStore)| {
-            splits.has_splits() && !followed.is_streaming()
-        };
-        let due = self.discovery.due(self.parts.iter().any(lasts));
+        let is_in_use = |part: &Part| part.splits.has_splits() && !part.reflector.is_streaming();
+        let due = self.discovery.due(self.parts.iter().any(is_in_use));
         due.filter(|_| self.group.is_none())
     }
 
@@ -155,8 +159,8 @@ impl Smi {
             self.broken(late, now);
         }
         let mut changed = false;
-        for (followed, splits) in &mut self.parts {
-            followed.tick(server, now);
+        for Part { reflector, splits } in &mut self.parts {
+            reflector.tick(server, now);
             changed |= splits.tick(now);
         }
         changed
@@ -180,7 +184,7 @@ impl Smi {
         }
         let (first, count) = (self.first, self.parts.len());
         let mut order = (first..first + count).map(|i| i % count);
-        let asked = order.find(|i| self.parts[*i].0.request(server, now));
+        let asked = order.find(|i| self.parts[*i].reflector.request(server, now));
         self.first = asked.map_or(first, |i| i + 1);
         asked.is_some()
     }
@@ -188,21 +192,21 @@ impl Smi {
     /// Reads what has arrived. Returns whether the splits that count may have changed.
     pub fn read(&mut self, server: &mut ApiServer) -> bool {
         let mut changed = self.read_group(server);
-        let mut observations = Vec::new();
+        let mut events = Vec::new();
         for i in 0..self.parts.len() {
-            self.parts[i].0.read(server, &mut observations);
-            for observation in observations.drain(..) {
+            self.parts[i].reflector.read(server, &mut events);
+            for event in events.drain(..) {
                 let now = Instant::now();
                 changed = true;
-                match observation {
+                match event {
                     Event::Unavailable(error) if error.kind() == Kind::NotFound => {
                         self.on_resource_missing(i, now);
                     }
                     Event::Unavailable(_) | Event::Unusable => {}
-                    observation => {
-                        let splits = &mut self.parts[i].1;
+                    event => {
+                        let splits = &mut self.parts[i].splits;
                         splits.served();
-                        splits.take(observation, now);
+                        splits.take(event, now);
                         self.discovery.on_list_ok();
                         self.report_served(now);
                     }
@@ -221,11 +225,11 @@ impl Smi {
             }
             return self.set_api_version(now);
         }
-        let (followed, splits) = &mut self.parts[part];
-        if !followed.is_streaming() {
+        let Part { reflector, splits } = &mut self.parts[part];
+        if !reflector.is_streaming() {
             let believed = splits.on_resource_missing(now);
             if splits.has_splits() {
-                followed.relist(now + WHILE_HOLDING);
+                reflector.relist(now + RETRY_IN_USE);
             }
             if believed {
                 self.report_unserved(now);
@@ -237,9 +241,9 @@ impl Smi {
     /// serves it; the others are taken as deleted, and listed anew if the group comes back.
     fn vanish(&mut self, now: Instant) {
         let mut believed = true;
-        for (followed, splits) in &mut self.parts {
-            if !followed.is_streaming() {
-                followed.relist(now);
+        for Part { reflector, splits } in &mut self.parts {
+            if !reflector.is_streaming() {
+                reflector.relist(now);
                 believed &= splits.on_resource_missing(now);
             }
         }
@@ -298,13 +302,11 @@ impl Smi {
         };
         match versions {
             Some(versions) if self.discovery.on_group(&versions, now) => {
-                self.parts
-                    .iter_mut()
-                    .for_each(|(_, splits)| splits.served());
+                self.parts.iter_mut().for_each(|part| part.splits.served());
                 self.report_served(now);
             }
             Some(_) => self.vanish(now),
-            None => self.discovery.refused(),
+            None => self.discovery.on_group_forbidden(),
         }
         self.set_api_version(now);
         true
@@ -315,7 +317,7 @@ impl Smi {
     fn put_off(&mut self, error: &Error, now: Instant) {
         let wait = self.backoff.failed(now);
         let wish = error.retry_after().unwrap_or_default();
-        self.discovery.put_off(now + wait.max(wish));
+        self.discovery.on_busy(now + wait.max(wish));
         let subject = ("request", &self.target as &dyn Display);
         let message = "the API server cannot answer now; trying again";
         let error = Chain(error).to_string();
@@ -332,8 +334,8 @@ impl Smi {
     /// Tells the list-watches what discovery has found.
     fn set_api_version(&mut self, now: Instant) {
         let version = self.discovery.version();
-        for (followed, _) in &mut self.parts {
-            followed.set_api_version(version, now);
+        for part in &mut self.parts {
+            part.reflector.set_api_version(version, now);
         }
     }
 }
