@@ -130,6 +130,15 @@ pub enum Failure {
     Object,
 }
 
+/// The fate of the stream after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// The stream is read on, or there is none.
+    Stays,
+    /// The stream is to be closed.
+    Closes,
+}
+
 #[derive(Debug)]
 enum State {
     /// The state is not known, or may be outdated. A list that arrives leads to `Open`, or to
@@ -311,8 +320,8 @@ impl ListWatch {
         }
     }
 
-    /// Reacts to an event. Returns true if the stream, if there is one, is to be closed.
-    pub fn step(&mut self, input: Input, now: Instant) -> bool {
+    /// Reacts to an event. Returns what becomes of the stream.
+    pub fn step(&mut self, input: Input, now: Instant) -> Stream {
         match input {
             Input::Listed(at, found) => self.listed(at, found, now),
             Input::Opened(lasts) => self.opened(lasts, now),
@@ -337,7 +346,7 @@ impl ListWatch {
             Input::Failed(failure) => return self.failed(failure, now),
             Input::Tick => return self.tick(now),
         }
-        false
+        Stream::Stays
     }
 
     fn listed(&mut self, at: ResourceVersion, found: ObjectVersions, now: Instant) {
@@ -449,19 +458,23 @@ impl ListWatch {
         };
     }
 
-    fn failed(&mut self, failure: Failure, now: Instant) -> bool {
-        let streaming = matches!(self.state, State::Streaming { .. });
+    fn failed(&mut self, failure: Failure, now: Instant) -> Stream {
+        let stream = if self.is_streaming() {
+            Stream::Closes
+        } else {
+            Stream::Stays
+        };
         let wait = match failure {
             // The state wants the same request still.
             Failure::Server => {
                 self.ended(now);
                 self.put_off(now);
-                return streaming;
+                return stream;
             }
             Failure::Busy(wish) => {
                 let wait = self.backoff.failed(now).max(wish);
                 self.put_off(now + wait);
-                return false;
+                return Stream::Stays;
             }
             Failure::Gone => self.backoff.immediate_retry_once(now),
             Failure::Object => match self.manner {
@@ -470,7 +483,7 @@ impl ListWatch {
             },
         };
         self.relist(now + wait);
-        streaming
+        stream
     }
 
     /// Makes the request that has failed again, no sooner than this.
@@ -491,7 +504,7 @@ impl ListWatch {
         self.state = State::List { due };
     }
 
-    fn tick(&mut self, now: Instant) -> bool {
+    fn tick(&mut self, now: Instant) -> Stream {
         if self
             .missed_changes
             .as_ref()
@@ -499,15 +512,15 @@ impl ListWatch {
         {
             let wait = self.backoff.immediate_retry_once(now);
             self.relist(now + wait);
-            return true;
+            return Stream::Closes;
         }
         match &self.state {
             State::Streaming { until, .. } if *until <= now => {
                 self.ended(now);
-                true
+                Stream::Closes
             }
             State::Streaming { .. } | State::List { .. } | State::Open { .. } | State::Resting => {
-                false
+                Stream::Stays
             }
         }
     }

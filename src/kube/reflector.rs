@@ -14,7 +14,9 @@ use crate::gather;
 use crate::kube::api::{self, WatchEvent};
 use crate::kube::health::ApiServer;
 use crate::kube::hint;
-use crate::kube::list_watch::{Failure, Input, ListWatch, ObjectVersions, Request, SyncMode};
+use crate::kube::list_watch::{
+    Failure, Input, ListWatch, ObjectVersions, Request, Stream, SyncMode,
+};
 use crate::kube::object::{Object, ObjectKind};
 use crate::kube::pending::{Pending, Purpose, Track};
 use crate::kube::{list_path, watch_path};
@@ -485,11 +487,13 @@ impl Reflector {
 
     /// Feeds the list-watch. Returns whether its stream goes on.
     fn step(&mut self, input: Input, now: Instant) -> Answer {
-        if self.watch.step(input, now) {
-            self.track(Purpose::Watch).pending = None;
-            return Answer::Over;
+        match self.watch.step(input, now) {
+            Stream::Stays => Answer::Continues,
+            Stream::Closes => {
+                self.track(Purpose::Watch).pending = None;
+                Answer::Over
+            }
         }
-        Answer::Continues
     }
 
     fn warn(&mut self, purpose: Purpose, message: &'static str, error: &str, now: Instant) {

@@ -33,9 +33,9 @@ enum Flow {
     Lost,
 }
 
-struct Stream {
+struct OpenStream {
     /// The part of the history that it has sent, or lost.
-    changed_since_check: usize,
+    reported: usize,
     /// It was opened at a version that the server does not know: it stays silent.
     deaf: bool,
     /// The server ends it then.
@@ -76,7 +76,7 @@ struct World {
     manners: Manners,
     mood: Mood,
     flow: Flow,
-    stream: Option<Stream>,
+    stream: Option<OpenStream>,
     /// A look's answer on its way.
     look: Option<(Instant, ObjectVersions)>,
     lists: usize,
@@ -152,15 +152,15 @@ impl World {
         while let Some(stream) = self
             .stream
             .as_mut()
-            .filter(|s| s.changed_since_check < self.history.len())
+            .filter(|s| s.reported < self.history.len())
         {
-            let (at, name, version) = self.history[stream.changed_since_check].clone();
+            let (at, name, version) = self.history[stream.reported].clone();
             match self.flow {
                 Flow::Held => return,
-                Flow::Lost => stream.changed_since_check += 1,
-                Flow::Runs if stream.deaf => stream.changed_since_check += 1,
+                Flow::Lost => stream.reported += 1,
+                Flow::Runs if stream.deaf => stream.reported += 1,
                 Flow::Runs => {
-                    stream.changed_since_check += 1;
+                    stream.reported += 1;
                     self.step(match version {
                         Some(version) => Input::Changed(name, version),
                         None => Input::Deleted(name, at),
@@ -172,7 +172,7 @@ impl World {
 
     fn step(&mut self, input: Input) {
         self.note(format!("{input:?}"));
-        if self.watch.step(input, self.now) {
+        if self.watch.step(input, self.now) == Stream::Closes {
             self.note("closed".to_owned());
             self.stream = None;
         }
@@ -285,7 +285,7 @@ impl World {
         let sends = self.manners.bookmarks && self.mood == Mood::Well && self.flow == Flow::Runs;
         if let Some(stream) = self.stream.as_mut().filter(|s| s.bookmark <= now) {
             stream.bookmark = now + BOOKMARKS_EVERY;
-            if sends && !stream.deaf && stream.changed_since_check == whole {
+            if sends && !stream.deaf && stream.reported == whole {
                 self.step(Input::Bookmark(self.version()));
             }
         }
@@ -351,9 +351,9 @@ impl World {
 
     fn open(&mut self, from: &ResourceVersion, lasts: Duration) {
         let (epoch, serial) = from.0.split_once('-').unwrap();
-        let changed_since_check: usize = serial.parse().unwrap();
+        let reported: usize = serial.parse().unwrap();
         let known = epoch == self.epoch.to_string();
-        let gone = changed_since_check < self.oldest || self.mood == Mood::Forgetful;
+        let gone = reported < self.oldest || self.mood == Mood::Forgetful;
         if gone && self.below(2) == 0 {
             return self.step(Input::Failed(Failure::Gone));
         }
@@ -362,12 +362,12 @@ impl World {
             return self.step(Input::Failed(Failure::Gone));
         }
         // A version of another time is taken for one of the future.
-        let changed_since_check = changed_since_check.min(self.history.len());
+        let reported = reported.min(self.history.len());
         let lives = self.manners.lives.unwrap_or(lasts).min(lasts);
         let (deaf, until) = (!known, self.now + lives);
         let bookmark = self.now + BOOKMARKS_EVERY;
-        self.stream = Some(Stream {
-            changed_since_check,
+        self.stream = Some(OpenStream {
+            reported,
             deaf,
             until,
             bookmark,

@@ -39,10 +39,10 @@ fn changed(at: &str) -> Input {
 fn check(manner: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
     let start = Instant::now();
     let mut watch = ListWatch::new(manner, Rng::with_seed(1), start);
-    let (mut now, mut closed) = (start, false);
+    let (mut now, mut stream) = (start, Stream::Stays);
     for (second, input) in inputs {
         now = start + Duration::from_secs(second);
-        closed = watch.step(input, now);
+        stream = watch.step(input, now);
     }
     let state = match &watch.state {
         State::List { due } => format!("List {}", wait(*due, now)),
@@ -55,8 +55,11 @@ fn check(manner: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
     } else {
         ""
     };
-    let closed = if closed { ", close" } else { "" };
-    assert_eq!(format!("{state}{missed_changes}{closed}"), request);
+    let stream = match stream {
+        Stream::Stays => "",
+        Stream::Closes => ", close",
+    };
+    assert_eq!(format!("{state}{missed_changes}{stream}"), request);
 }
 
 fn wait(due: Instant, now: Instant) -> &'static str {
