@@ -10,7 +10,6 @@ pub mod hint;
 pub mod list_watch;
 pub mod object;
 pub mod pages;
-mod pending;
 pub mod quantity;
 pub mod reflector;
 

@@ -6,6 +6,7 @@
 use super::tests::{FOLLOW, INTERVAL, POLL, rv};
 use super::*;
 use crate::kube::circuit_breaker::CircuitBreaker;
+use crate::snapshot::Version;
 
 /// The behaviour of the server towards requests.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! The state machine, row by row.
 
 use super::*;
+use crate::snapshot::Version;
 
 pub const INTERVAL: Duration = Duration::from_secs(60);
 pub const FOLLOW: SyncMode = SyncMode::Watch(INTERVAL);
