@@ -1,9 +1,15 @@
 //! The kit's Envoy, judge, backends and load prove themselves before they prove the program.
 
+use crate::kit::PATIENCE;
 use crate::kit::backend::Backend;
+use crate::kit::clients::{Clients, Rate};
 use crate::kit::envoy::{Envoy, Judge, Offered, Verdict};
 use crate::kit::load::{Load, Tally};
+use crate::kit::throttle::Throttle;
+use crate::kit::until;
+use std::fs;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 const ROUTES: &str = "\
 resources:
@@ -47,6 +53,45 @@ fn a_load_through_envoy_counts_each_backends_answers() {
     drop(load);
     let stat = envoy.stat("http.main.downstream_rq_2xx");
     assert_eq!(one.answered() + two.answered(), stat);
+}
+
+#[test]
+fn clients_keep_their_connections_and_count_what_failed() {
+    let (one, two) = (Backend::start("one"), Backend::start("two"));
+    let envoy = Envoy::start(&bootstrap(one.address(), two.address()));
+    let rate = Rate {
+        per_second: 200,
+        clients: 4,
+    };
+    let clients = Clients::start(envoy.listener("main"), rate);
+    assert!(clients.holds_within(PATIENCE, |tally| tally.ok() >= 100));
+    let tally = clients.tally();
+    assert!(tally.failures.is_empty(), "{:?}", tally.kinds());
+    assert_eq!(envoy.stat("http.main.downstream_cx_total"), 4);
+    // Who is asked for what takes longer than it is asked fails, and is asked on.
+    drop((one, two));
+    let failed = |tally: &crate::kit::clients::Tally| tally.statuses.get(&503) >= Some(&20);
+    assert!(clients.holds_within(PATIENCE, failed));
+    assert_eq!(envoy.stat("http.main.downstream_cx_total"), 4);
+    drop(envoy);
+    let gone = |tally: &crate::kit::clients::Tally| {
+        tally.kinds().keys().any(|what| what.contains("refused"))
+    };
+    assert!(clients.holds_within(PATIENCE, gone));
+}
+
+#[test]
+fn a_throttled_process_stands_still_until_it_is_let_go() {
+    let envoy = Envoy::start("node: {id: throttled, cluster: throttled}");
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", envoy.pid())).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next()
+    };
+    let long = Duration::from_secs(60);
+    let throttle = Throttle::start(envoy.pid(), long, Duration::from_millis(50));
+    until("it to be stopped", || (state() == Some('T')).then_some(()));
+    until("it to go on", || (state() != Some('T')).then_some(()));
+    drop(throttle);
 }
 
 fn bootstrap(one: SocketAddr, two: SocketAddr) -> String {

@@ -169,6 +169,12 @@ impl Crossover {
         kill_process(pid, signal).expect("the process is ours, and not waited for");
     }
 
+    /// SIGKILL, then its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Finished {

@@ -3,6 +3,7 @@
 
 use super::until;
 use serde_json::Value;
+use std::env;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,11 @@ pub struct Envoy {
     dir: TempDir,
 }
 
-/// Envoy's program, from the Python package that `make tools` installs.
+/// Envoy's program: `$ENVOY_PROGRAM`, or the one from the Python package that `make tools` installs.
 pub fn program() -> PathBuf {
+    if let Some(program) = env::var_os("ENVOY_PROGRAM") {
+        return program.into();
+    }
     let venv = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".venv/lib");
     let pythons = fs::read_dir(venv).into_iter().flatten().flatten();
     pythons
@@ -66,8 +70,14 @@ impl Envoy {
     /// ready.
     #[track_caller]
     pub fn start(bootstrap: &str) -> Envoy {
+        Envoy::start_draining(bootstrap, 1)
+    }
+
+    /// The same, with so many seconds for connections of a listener that changed.
+    #[track_caller]
+    pub fn start_draining(bootstrap: &str, seconds: u32) -> Envoy {
         let dir = TempDir::new().expect("a directory can be made");
-        let words = words(dir.path(), bootstrap, ([127, 0, 0, 1], 0).into(), 1);
+        let words = words(dir.path(), bootstrap, ([127, 0, 0, 1], 0).into(), seconds);
         let admin = dir.path().join("admin");
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);

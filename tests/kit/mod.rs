@@ -5,6 +5,7 @@
 pub mod apiserver;
 pub mod arrival;
 pub mod backend;
+pub mod clients;
 pub mod clock;
 pub mod contender;
 pub mod crossover;
@@ -23,10 +24,13 @@ pub mod pod;
 pub mod processes;
 pub mod proxy;
 pub mod replay;
+pub mod sightings;
 pub mod site;
 pub mod tear;
 pub mod terminal;
+pub mod throttle;
 pub mod worker;
+pub mod world;
 pub mod xds;
 
 use std::fs;
