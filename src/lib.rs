@@ -82,6 +82,13 @@ pub mod testing {
         pub use crate::output::manifest::{is_ours, manifests, mirror};
     }
 
+    /// The steps of a change, as far as they are text.
+    pub mod sequence {
+        pub use crate::xds::sequence::{
+            Cluster, Declined, Kind, Union, clusters_of, kind_of, mentions, resources_of, union,
+        };
+    }
+
     /// The verdicts on a file's text.
     pub mod validate {
         pub use crate::xds::validate::{Fault, Verdict, check, cross_check};

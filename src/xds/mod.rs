@@ -3,6 +3,7 @@
 pub mod content;
 pub mod desired;
 pub mod merge;
+pub mod sequence;
 pub mod validate;
 pub mod weights;
 pub mod yaml;

@@ -52,7 +52,7 @@ pub fn merge(
     if !may_concern(text, splits, domain) || is_other() {
         return untouched();
     }
-    if let Some(why) = obstacle(form, text) {
+    if let Some(why) = yaml::obstacle(form, text) {
         return match names_all_of_any(text, splits, domain) {
             true => Err(Refused::new(0, why)),
             false => untouched(),
@@ -113,7 +113,7 @@ pub fn weights(name: &FileName, text: &str) -> Vec<Weighted> {
     let masked = masked(form, text);
     let mut plan = Plan::new(&[], "");
     plan.seen = Some(Vec::new());
-    let plan = match obstacle(form, text) {
+    let plan = match yaml::obstacle(form, text) {
         Some(_) => None,
         None => Scanner::new(&masked, form, plan).run().ok(),
     };
@@ -126,23 +126,6 @@ fn masked(form: Form, text: &str) -> Cow<'_, str> {
         Form::Yaml => yaml::mask(text),
         Form::Json | Form::Unnamed | Form::Protobuf => text.into(),
     }
-}
-
-/// Returns the feature that Envoy reads in another way than we do, if the text has one.
-fn obstacle(form: Form, text: &str) -> Option<&'static str> {
-    if form == Form::Protobuf {
-        return Some("a protobuf cannot be edited");
-    }
-    // To yaml-cpp the first line end of a text is that of all lines.
-    let mut pairs = text.as_bytes().windows(2);
-    let mut lone =
-        || pairs.any(|pair| pair[0] == b'\r' && pair[1] != b'\n') || text.ends_with('\r');
-    if form == Form::Yaml && text.contains('\r') && text.contains('\n') && lone() {
-        return Some("lone carriage returns stand beside other line ends");
-    }
-    // A handle may stand for the `!` of `!ignore`, which makes Envoy drop a key.
-    let declares = text.starts_with("%TAG") || text.contains("\n%TAG");
-    (form == Form::Yaml && declares).then_some("a tag handle is declared")
 }
 
 /// Returns whether the words that a split needs are there at all, or could be, behind escapes.

@@ -27,6 +27,32 @@ pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// Returns the feature that Envoy reads in another way than we do, if the text has one.
+pub(crate) fn obstacle(form: Form, text: &str) -> Option<&'static str> {
+    if form == Form::Protobuf {
+        return Some("a protobuf cannot be edited");
+    }
+    // To yaml-cpp the first line end of a text is that of all lines.
+    let mut pairs = text.as_bytes().windows(2);
+    let mut lone =
+        || pairs.any(|pair| pair[0] == b'\r' && pair[1] != b'\n') || text.ends_with('\r');
+    if form == Form::Yaml && text.contains('\r') && text.contains('\n') && lone() {
+        return Some("lone carriage returns stand beside other line ends");
+    }
+    // A handle may stand for the `!` of `!ignore`, which makes Envoy drop a key.
+    let declares = text.starts_with("%TAG") || text.contains("\n%TAG");
+    (form == Form::Yaml && declares).then_some("a tag handle is declared")
+}
+
+/// Returns the line end of a text's first line. To yaml-cpp it is that of all lines.
+pub(crate) fn line_end(text: &str) -> &'static str {
+    match text.find(['\n', '\r']).map_or("", |at| &text[at..]) {
+        end if end.starts_with("\r\n") => "\r\n",
+        end if end.starts_with('\r') => "\r",
+        _ => "\n",
+    }
+}
+
 /// A text's events, of either form.
 pub(crate) enum Events<'a> {
     Yaml(Box<Parser<'a, StrInput<'a>>>),

@@ -2,6 +2,7 @@
 //! text around it. Must not: decide what it is.
 
 use super::edit::Insert;
+use crate::xds::yaml;
 
 /// `, weight: ` in the manner of `name: x`, `"name": "x"` or `"name":"x"`.
 pub(super) fn in_flow(field: &str) -> Insert {
@@ -30,12 +31,7 @@ pub(super) fn in_block(text: &str, key_at: usize, value_end: usize) -> Option<(u
     {
         return None;
     }
-    // To yaml-cpp the first line end of a text is that of all lines.
-    let newline = match text.find(['\n', '\r']).map_or("", |at| &text[at..]) {
-        end if end.starts_with("\r\n") => "\r\n",
-        end if end.starts_with('\r') => "\r",
-        _ => "\n",
-    };
+    let newline = yaml::line_end(text);
     let lead = lead.len();
     let before = format!("{newline}{}weight: ", " ".repeat(lead));
     let after = String::new();
