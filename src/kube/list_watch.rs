@@ -104,7 +104,7 @@ enum State {
 #[derive(Debug)]
 pub struct ListWatch {
     rng: Rng,
-    manner: SyncMode,
+    mode: SyncMode,
     state: State,
     /// The objects that are known to exist; empty before the first list.
     found: ObjectVersions,
@@ -131,14 +131,14 @@ pub struct ListWatch {
 
 impl ListWatch {
     /// Makes a list-watch that wants a list at once.
-    pub fn new(manner: SyncMode, mut rng: Rng, now: Instant) -> ListWatch {
-        let next_check = match manner {
+    pub fn new(mode: SyncMode, mut rng: Rng, now: Instant) -> ListWatch {
+        let next_check = match mode {
             // A stream sets its own time.
             SyncMode::Once | SyncMode::Watch(_) => now,
             SyncMode::Poll(interval) => now + interval,
         };
         ListWatch {
-            manner,
+            mode,
             state: State::List { due: now },
             found: ObjectVersions::new(),
             backoff: Backoff::new(rng.fork()),
@@ -182,7 +182,7 @@ impl ListWatch {
         }
         self.check_failed = false;
         self.changed_since_check.clear();
-        match self.manner {
+        match self.mode {
             SyncMode::Poll(interval) => {
                 // Checks keep their phase, however late one is.
                 let late = now.saturating_duration_since(self.next_check).as_nanos();
@@ -205,13 +205,13 @@ impl ListWatch {
     /// Returns the time of the next check if the stream sends nothing more. There is none while
     /// changes are missed, which has a deadline of its own.
     fn check_due(&self) -> Option<Instant> {
-        let looks = self.manner != SyncMode::Once && self.missed_changes.is_none();
+        let looks = self.mode != SyncMode::Once && self.missed_changes.is_none();
         looks.then_some(self.next_check)
     }
 
     /// Puts off the next check after a list, a check or an event of the stream.
     fn put_off_check(&mut self, now: Instant) {
-        if let (SyncMode::Watch(interval), false) = (self.manner, self.check_failed) {
+        if let (SyncMode::Watch(interval), false) = (self.mode, self.check_failed) {
             // Pods that have heard the same do not check together. What a check finds is fetched
             // within an interval of half a minute or more.
             let mut silent = interval - interval / 16 - jitter(&mut self.rng, interval / 16 * 3);
@@ -286,7 +286,7 @@ impl ListWatch {
         self.missed_changes = None;
         self.middle = None;
         self.put_off_check(now);
-        self.state = match self.manner {
+        self.state = match self.mode {
             SyncMode::Watch(_) => State::Open {
                 at,
                 due: now,
@@ -408,7 +408,7 @@ impl ListWatch {
                 return Stream::Stays;
             }
             Failure::Gone => self.backoff.immediate_retry_once(now),
-            Failure::Object => match self.manner {
+            Failure::Object => match self.mode {
                 SyncMode::Once => RETRY_DENIED,
                 SyncMode::Poll(_) | SyncMode::Watch(_) => self.backoff.failed(now),
             },

@@ -67,7 +67,7 @@ impl Reflector {
         kind: ObjectKind,
         namespace: String,
         name: Option<String>,
-        manner: SyncMode,
+        mode: SyncMode,
         rng: Rng,
         now: Instant,
     ) -> Reflector {
@@ -82,7 +82,7 @@ impl Reflector {
                 name,
             },
             version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
-            watch: ListWatch::new(manner, rng, now),
+            watch: ListWatch::new(mode, rng, now),
             tracks: Default::default(),
             trouble: None,
             cuts: Repeats::default(),

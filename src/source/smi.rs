@@ -63,7 +63,7 @@ impl Smi {
         choice: SplitChoice,
         version: Option<String>,
         every: Duration,
-        manner: SyncMode,
+        mode: SyncMode,
         mut rng: Rng,
         now: Instant,
     ) -> Option<Smi> {
@@ -84,7 +84,7 @@ impl Smi {
         let mut parts = Vec::new();
         for (namespace, name) in names {
             let splits = TrafficSplitStore::new(namespace.clone(), name.clone());
-            let mut reflector = Reflector::new(kind, namespace, name, manner, rng.fork(), now);
+            let mut reflector = Reflector::new(kind, namespace, name, mode, rng.fork(), now);
             reflector.set_api_version(discovery.version(), now);
             parts.push(Part { reflector, splits });
         }

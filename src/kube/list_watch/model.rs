@@ -85,9 +85,9 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, manner: SyncMode, manners: Manners) -> World {
+    fn new(seed: u64, mode: SyncMode, manners: Manners) -> World {
         let (start, mut rng) = (Instant::now(), Rng::with_seed(seed));
-        let watch = ListWatch::new(manner, rng.fork(), start);
+        let watch = ListWatch::new(mode, rng.fork(), start);
         let mut world = World {
             start,
             now: start,
@@ -407,7 +407,7 @@ const STREAM: Duration = Duration::from_secs(720 + 10);
 
 /// Whatever the server did: it knows what the cluster holds `within` this of its being well.
 #[track_caller]
-fn catches_up(manner: SyncMode, manners: Manners, within: Duration, runs: u64) {
+fn catches_up(mode: SyncMode, manners: Manners, within: Duration, runs: u64) {
     let within = within + BACKED_OFF + ANSWERED;
     // Lists take the place of looks where no stream can be opened, or lives.
     let lists = manners.unwatchable
@@ -415,7 +415,7 @@ fn catches_up(manner: SyncMode, manners: Manners, within: Duration, runs: u64) {
             .lives
             .is_some_and(|lives| lives < MIN_WATCH_LIFETIME);
     for seed in 0..runs {
-        let mut world = World::new(seed, manner, manners);
+        let mut world = World::new(seed, mode, manners);
         for _ in 0..50 {
             world.act();
         }

@@ -37,9 +37,9 @@ fn changed(at: &str) -> Input {
 /// Feeds a new list-watch, each input so many seconds after the start, and compares what the last
 /// one leaves: the state, when it is left for the next request, and whether the stream is closed.
 #[track_caller]
-fn check(manner: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
+fn check(mode: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
     let start = Instant::now();
-    let mut watch = ListWatch::new(manner, Rng::with_seed(1), start);
+    let mut watch = ListWatch::new(mode, Rng::with_seed(1), start);
     let (mut now, mut stream) = (start, Stream::Stays);
     for (second, input) in inputs {
         now = start + Duration::from_secs(second);
@@ -125,9 +125,9 @@ fn a_refused_watch_lists_again_unless_the_server_is_away() {
 #[test]
 fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
     let busy = |seconds| Input::Failed(Failure::Busy(Duration::from_secs(seconds)));
-    for manner in [FOLLOW, POLL, SyncMode::Once] {
-        check(manner, vec![(0, busy(0))], "List soon");
-        check(manner, vec![(0, busy(9))], "List later");
+    for mode in [FOLLOW, POLL, SyncMode::Once] {
+        check(mode, vec![(0, busy(0))], "List soon");
+        check(mode, vec![(0, busy(9))], "List later");
     }
     let start = Instant::now();
     let mut watch = ListWatch::new(FOLLOW, Rng::with_seed(1), start);
@@ -487,8 +487,8 @@ fn bookmarks_that_stop_coming_are_waited_for_no_longer_than_five_seconds_more() 
 fn bookmarks_are_waited_for_past_an_interval_of_a_minute_alone() {
     let start = Instant::now();
     for (interval, least, most) in [(50, 37, 50), (60, 65, 65), (66, 65, 66), (120, 90, 120)] {
-        let manner = SyncMode::Watch(Duration::from_secs(interval));
-        let mut watch = ListWatch::new(manner, Rng::with_seed(1), start);
+        let mode = SyncMode::Watch(Duration::from_secs(interval));
+        let mut watch = ListWatch::new(mode, Rng::with_seed(1), start);
         for input in [listed("7"), opened(), Input::Bookmark(rv("8"))] {
             watch.step(input, start);
         }
@@ -500,8 +500,8 @@ fn bookmarks_are_waited_for_past_an_interval_of_a_minute_alone() {
 #[test]
 fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_says() {
     let start = Instant::now();
-    for manner in [FOLLOW, POLL] {
-        let mut watch = ListWatch::new(manner, Rng::with_seed(1), start);
+    for mode in [FOLLOW, POLL] {
+        let mut watch = ListWatch::new(mode, Rng::with_seed(1), start);
         for input in [listed("7"), opened()] {
             watch.step(input, start);
         }
