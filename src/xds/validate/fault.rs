@@ -9,42 +9,47 @@ use granit_parser::{ScanError, Span};
 pub struct Fault {
     /// The reader that found it.
     pub reader: Reader,
-    /// From 1. 0 where the reader cannot say.
+    /// The line, from 1; 0 where the reader cannot say.
     pub line: usize,
-    /// From 1, in characters. 0 where the reader cannot say.
+    /// The column, from 1, in characters; 0 where the reader cannot say.
     pub column: usize,
-    /// Lower case, no full stop; never a value of the text.
+    /// The fault in words, without a full stop; never a value of the text.
     pub reason: String,
 }
 
-/// The parsers we ask, and ourselves.
+/// The parsers that are asked, and our own rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// granit-parser: YAML 1.2, streaming.
+    /// granit-parser, which streams; it follows YAML 1.2.
     Granit,
-    /// yaml_serde: libyaml, YAML 1.1.
+    /// yaml_serde, which is libyaml; it follows YAML 1.1.
     YamlSerde,
     /// A rule of Envoy's own.
     Envoy,
 }
 
-impl fmt::Display for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reader::Granit => "granit-parser",
-            Reader::YamlSerde => "yaml_serde",
-            Reader::Envoy => "Envoy",
-        })
+impl Reader {
+    /// Returns the rules that a checker must go by to find the same fault; `None` for Envoy's own,
+    /// which everybody means.
+    fn rules(self) -> Option<&'static str> {
+        match self {
+            Reader::Granit => Some("YAML 1.2"),
+            Reader::YamlSerde => Some("YAML 1.1"),
+            Reader::Envoy => None,
+        }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "line {} column {}: {} (refused by {})",
-            self.line, self.column, self.reason, self.reader
-        )
+        if self.line > 0 {
+            write!(f, "line {} column {}: ", self.line, self.column)?;
+        }
+        f.write_str(&self.reason)?;
+        match self.reader.rules() {
+            Some(rules) => write!(f, " (by the rules of {rules})"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -27,7 +27,37 @@ fn summary(verdict: &Verdict) -> String {
         Verdict::Foreign(fault) => ("foreign", fault),
         Verdict::Invalid(fault) => ("bad", fault),
     };
-    format!("{word}\t{}:{}\t{}", fault.line, fault.column, fault.reader)
+    let reader = match fault.reader {
+        Reader::Granit => "granit-parser",
+        Reader::YamlSerde => "yaml_serde",
+        Reader::Envoy => "Envoy",
+    };
+    format!("{word}\t{}:{}\t{reader}", fault.line, fault.column)
+}
+
+#[test]
+fn a_fault_says_where_it_is_and_names_the_rules_but_no_parser() {
+    let said = |name: &str, text: &str| match verdict(name, text.as_bytes()) {
+        Verdict::Invalid(fault) | Verdict::Suspect(fault) | Verdict::Foreign(fault) => {
+            fault.to_string()
+        }
+        Verdict::Valid => "valid".to_owned(),
+    };
+    let broken = said("a.yaml", "a: ]\n");
+    assert!(broken.starts_with("line 1 column 4: "), "{broken}");
+    assert!(broken.ends_with(" (by the rules of YAML 1.2)"), "{broken}");
+    // A byte-order mark before a key.
+    let doubtful = said("a.yaml", "a: b\n\u{feff}x: y\n");
+    assert!(
+        doubtful.ends_with(" (by the rules of YAML 1.1)"),
+        "{doubtful}"
+    );
+    assert_eq!(
+        said("a.yaml", "- a"),
+        "line 1 column 1: the document is not a mapping"
+    );
+    let nowhere = Fault::new(Reader::Envoy, 0, 0, "it is not UTF-8".to_owned());
+    assert_eq!(nowhere.to_string(), "it is not UTF-8");
 }
 
 #[test]
