@@ -1,5 +1,5 @@
-//! TrafficSplits into route configurations: the weights of the routes that a split applies to are
-//! replaced in the text's own bytes. Owns: which routes those are and what each text becomes. Must
+//! Merges TrafficSplits into route configurations: the weights of the routes that a split applies to
+//! are replaced in the text's own bytes. Owns: which routes those are and what each text becomes. Must
 //! not: do I/O or log; every warning is handed back.
 //!
 //! 1. A text that cannot concern any split is let through unread.
@@ -38,8 +38,8 @@ use scan::{Scanner, Stop};
 const BARRED_ONE_BY_ONE: usize = 8;
 
 /// Merges `splits` into the text of file `name`; of two that want a route the earlier gets it.
-/// `domain` is the cluster's. Merging the result again changes nothing. An error: the file cannot be
-/// read to its end, so no route of it can be edited.
+/// `domain` is the cluster's. Merging the result again changes nothing. Returns an error if the file
+/// cannot be read to its end, so that no route of it can be edited.
 pub fn merge(
     name: &FileName,
     text: &str,
@@ -106,8 +106,8 @@ fn note_cut(plan: &mut Plan<'_>, text: &str, splits: &[&Split], domain: &str) {
     }
 }
 
-/// Every route with weighted clusters in the text of file `name`, as it stands there; nothing where
-/// it cannot be read.
+/// Returns every route with weighted clusters in the text of file `name`, as it stands there; none
+/// where it cannot be read.
 pub fn weights(name: &FileName, text: &str) -> Vec<Weighted> {
     let form = Form::of(name);
     let masked = masked(form, text);

@@ -7,10 +7,10 @@ use granit_parser::{Event, Tag};
 /// The anchors of a text, as far as it has been read.
 #[derive(Default)]
 pub(super) struct Anchors<'a> {
-    /// Values of scalars with an anchor. Like `nodes`, in the order of their anchors.
+    /// The values of scalars with an anchor. Like `nodes`, they are in the order of their anchors.
     scalars: Vec<(usize, Cow<'a, str>)>,
     nodes: Vec<Anchored>,
-    /// Anchors of scalars with the tag that makes Envoy drop a key.
+    /// The anchors of scalars with the tag that makes Envoy drop a key.
     ignored: Vec<usize>,
 }
 
@@ -23,7 +23,7 @@ struct Anchored {
 }
 
 impl<'a> Anchors<'a> {
-    /// A collection with an anchor begins. Returns its index.
+    /// Begins a collection with an anchor. Returns its index.
     pub(super) fn open(&mut self, id: usize, from: u32) -> usize {
         self.nodes.push(Anchored {
             id,
@@ -34,7 +34,7 @@ impl<'a> Anchors<'a> {
         self.nodes.len() - 1
     }
 
-    /// The collection of this index ends.
+    /// Ends the collection of this index.
     pub(super) fn close(&mut self, index: usize, to: u32) {
         if let Some(node) = self.nodes.get_mut(index) {
             node.to = to;
@@ -57,7 +57,7 @@ impl<'a> Anchors<'a> {
         }
     }
 
-    /// An alias names this anchor.
+    /// Notes that an alias names this anchor.
     pub(super) fn mark_aliased(&mut self, id: usize) {
         let found = self.nodes.binary_search_by_key(&id, |node| node.id);
         if let Some(node) = found.ok().and_then(|i| self.nodes.get_mut(i)) {
@@ -99,7 +99,7 @@ impl<'a> Anchors<'a> {
     }
 }
 
-/// Written as `!ignore` or `!<!ignore>`.
+/// Returns whether a tag is `ignore`, written as `!ignore` or `!<!ignore>`.
 fn is_ignore(tag: &Tag) -> bool {
     "!ignore".strip_prefix(tag.handle()) == Some(tag.suffix())
 }

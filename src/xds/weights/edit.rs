@@ -1,5 +1,5 @@
-//! Weights into a text. Owns: how an edited text is put together, and the proof that it says the
-//! same as before but for the weights. Must not: decide what the weights are.
+//! Writes weights into a text. Owns: how an edited text is put together, and the proof that it says
+//! the same as before but for the weights. Must not: decide what the weights are.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,18 +12,18 @@ use crate::xds::yaml::{self, Form};
 /// The number of digits of 4294967295.
 const MAX_DIGITS: usize = 10;
 
-/// One weight to write. Offsets fit: no object of Kubernetes is larger than a few MiB.
+/// One weight to write. Offsets fit into 32 bits: no object of Kubernetes is larger than a few MiB.
 #[derive(Debug)]
 pub(super) struct Edit {
-    /// Ordinal of the scalar event that it replaces, or after which it comes in.
+    /// The ordinal of the scalar event that it replaces, or after which it is inserted.
     pub(super) event: u32,
-    /// Offset of the first byte that it replaces, or before which it comes in.
+    /// The offset of the first byte that it replaces, or before which it is inserted.
     pub(super) at: u32,
-    /// Bytes replaced.
+    /// The number of bytes that it replaces.
     pub(super) len: u32,
-    /// From 1.
+    /// The line, from 1.
     pub(super) line: u32,
-    /// Ordinal of the route that it is part of.
+    /// The ordinal of the route that it is part of.
     pub(super) route: u32,
     /// The weight to write.
     pub(super) weight: u32,
@@ -34,13 +34,13 @@ pub(super) struct Edit {
 /// The text to write around a weight that was missing.
 #[derive(Debug)]
 pub(super) struct Insert {
-    /// Up to the number, with the key.
+    /// The text up to the number, with the key.
     pub(super) before: String,
-    /// Behind the number.
+    /// The text behind the number.
     pub(super) after: String,
 }
 
-/// `text` with `edits`, which are sorted, done.
+/// Makes `edits`, which are sorted, in `text`.
 pub(super) fn apply(text: &str, edits: &[Edit]) -> String {
     let longest = |edit: &Edit| {
         let insert = edit.insert.as_ref();
@@ -66,9 +66,9 @@ pub(super) fn apply(text: &str, edits: &[Edit]) -> String {
     out
 }
 
-/// Reads both texts in step: the same events up to the end of the first document, but for the
-/// edited weights. Envoy reads no further, and the bytes behind it are copied. An error comes with
-/// the ordinal of the route whose edits are to blame, where one is.
+/// Proves that both texts have the same events up to the end of the first document, but for the
+/// edited weights, by reading them in step. Envoy reads no further, and the bytes behind it are copied.
+/// An error comes with the ordinal of the route whose edits are to blame, where one is.
 pub(super) fn verify(
     old: &str,
     new: &str,
@@ -128,7 +128,7 @@ fn scalar<'a>(next: Option<ParseResult<'a>>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The same scalar, but for its value, which is `weight`.
+/// Returns whether both are the same scalar, but for its value, which is `weight`.
 fn is_reweighted(was: &Event<'_>, is: &Event<'_>, weight: u32) -> bool {
     match (was, is) {
         (Event::Scalar(_, style, anchor, tag), Event::Scalar(value, new_style, new, new_tag)) => {

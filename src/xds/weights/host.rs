@@ -10,7 +10,7 @@ use super::schema::Field;
 #[derive(Default)]
 pub(super) struct Host<'a> {
     pub(super) name: Option<Cow<'a, str>>,
-    /// Indexes of the splits that one of its `domains` names.
+    /// The indexes of the splits that one of its `domains` names.
     pub(super) domains: Vec<usize>,
     /// Its routes with weighted clusters.
     pub(super) routes: Vec<Route>,
@@ -23,7 +23,7 @@ pub(super) struct Host<'a> {
 /// A route with weighted clusters.
 #[derive(Default)]
 pub(super) struct Route {
-    /// Index of its first cluster; they end where the next route's begin.
+    /// The index of its first cluster; they end where the next route's begin.
     first: usize,
     pub(super) total: WeightSite,
 }
@@ -32,18 +32,18 @@ pub(super) struct Route {
 #[derive(Default)]
 pub(super) struct Cluster<'a> {
     pub(super) name: Option<Cow<'a, str>>,
-    /// The name is that of a request header, which names the cluster.
+    /// True if the name is that of a request header, which names the cluster.
     pub(super) is_header: bool,
     pub(super) weight: WeightSite,
-    /// Ordinal of the name's event.
+    /// The ordinal of the name's event.
     pub(super) name_event: u32,
-    /// Offset of the key `name`.
+    /// The offset of the key `name`.
     pub(super) key_at: u32,
-    /// Offset behind the name.
+    /// The offset behind the name.
     pub(super) value_end: u32,
     pub(super) line: u32,
     pub(super) flow: bool,
-    /// It stands elsewhere and is only named here.
+    /// True if it stands elsewhere and is only named here, by an alias.
     pub(super) via_alias: bool,
 }
 
@@ -60,15 +60,15 @@ pub(super) enum WeightSite {
 /// A weight that can be edited.
 #[derive(Clone, Copy)]
 pub(super) struct Number {
-    /// Ordinal of its event.
+    /// The ordinal of its event.
     pub(super) event: u32,
-    /// Offset and length, without quotes.
+    /// Its offset and length, without quotes.
     pub(super) at: u32,
     pub(super) len: u32,
     pub(super) line: u32,
-    /// Its value, if we can tell.
+    /// Its value, if that is certain.
     pub(super) was: Option<u32>,
-    /// The same, if writing it again would change no byte.
+    /// The same value, if writing it again would change no byte.
     pub(super) as_written: Option<u32>,
 }
 
@@ -91,7 +91,7 @@ impl WeightSite {
 }
 
 impl Cluster<'_> {
-    /// Returns what it is called in messages.
+    /// Returns its name for messages.
     pub(super) fn label(&self) -> String {
         let name = self.name.as_deref().unwrap_or("");
         match self.is_header {
@@ -118,7 +118,7 @@ impl Host<'_> {
         });
     }
 
-    /// A key has been read whose value is this field. Of two equal keys the last counts in YAML.
+    /// Notes a key whose value is this field. Of two equal keys the last counts in YAML.
     pub(super) fn begin(&mut self, value: Field) {
         match (value, self.routes.last()) {
             (Field::Domain, _) => self.domains.clear(),

@@ -1,10 +1,10 @@
-//! A weight that is missing. Owns: where it goes behind its cluster's name, in the manner of the
-//! text around it. Must not: decide what it is.
+//! Inserts a missing weight. Owns: its place behind its cluster's name, and its layout, which is that
+//! of the text around it. Must not: decide what it is.
 
 use super::edit::Insert;
 use crate::xds::yaml;
 
-/// `, weight: ` in the manner of `name: x`, `"name": "x"` or `"name":"x"`.
+/// Writes `, weight: ` with quotes and spaces as in `name: x`, `"name": "x"` or `"name":"x"`.
 pub(super) fn in_flow(field: &str) -> Insert {
     let quote = field.get(..1).filter(|q| matches!(*q, "\"" | "'"));
     let quote = quote.unwrap_or("");
@@ -16,7 +16,7 @@ pub(super) fn in_flow(field: &str) -> Insert {
     }
 }
 
-/// A line of its own below the name's, at the same column.
+/// Writes a line of its own below the name's, at the same column.
 pub(super) fn in_block(text: &str, key_at: usize, value_end: usize) -> Option<(usize, Insert)> {
     let line_start = text[..key_at].rfind(['\n', '\r']).map_or(0, |at| at + 1);
     let lead = &text[line_start..key_at];

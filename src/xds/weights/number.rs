@@ -1,6 +1,6 @@
-//! A weight as it is written. Owns: which number that is to Envoy. Must not: know where it stands.
+//! The text of a weight. Owns: which number that is to Envoy. Must not: know where it stands.
 
-/// A weight as Envoy reads it, where that is a whole number: yaml-cpp knows hexadecimal and octal
+/// Returns a weight as Envoy reads it, where that is a whole number: yaml-cpp knows hexadecimal and octal
 /// numbers where there are no quotes, or a tag; protobuf, whose turn is next, decimal fractions
 /// too.
 pub(super) fn number_in(value: &str, by_yaml: bool) -> Option<u32> {
@@ -19,7 +19,7 @@ pub(super) fn number_in(value: &str, by_yaml: bool) -> Option<u32> {
     (f64::from(whole) == number).then_some(whole)
 }
 
-/// A weight that stands there just as we would write it.
+/// Returns a weight that stands there just as we would write it.
 pub(super) fn as_written(digits: &str) -> Option<u32> {
     let ours = digits == "0" || digits.starts_with(|c: char| ('1'..='9').contains(&c));
     ours.then(|| digits.parse().ok()).flatten()

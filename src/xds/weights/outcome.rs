@@ -7,18 +7,19 @@ use std::fmt;
 use super::split::{Backend, Split};
 use crate::snapshot::ObjectName;
 
-/// Routes described in full in [`Merged::changes`]; a log line holds no more.
+/// The number of routes described in full in [`Merged::changes`]; a log line holds no more.
 pub const CHANGES_KEPT: usize = 16;
 
-/// Warnings kept for one file. A file of thousands of routes repeats itself.
+/// The number of warnings kept for one file. A file of thousands of routes repeats itself.
 pub const WARNINGS_KEPT: usize = 32;
 
-/// A split applies here, but not without risk to what else the file says.
+/// The place and the reason of a weight that cannot be edited without risk to what else the file
+/// says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// From 1; 0 where it cannot be told.
+    /// The line, from 1; 0 where it cannot be told.
     pub line: usize,
-    /// Lower case, no full stop, no value of the file.
+    /// The reason, without a full stop; never a value of the file.
     pub reason: Cow<'static, str>,
 }
 
@@ -33,45 +34,48 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.reason)
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        f.write_str(&self.reason)
     }
 }
 
 /// The outcome for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
-    /// The file with its new weights; nothing where no byte changes.
+    /// The file with its new weights; `None` where no byte changes.
     pub text: Option<String>,
     /// The matches of each split, in the order given.
     pub applied: Vec<SplitMatches>,
     /// The first routes that follow a split.
     pub changes: Vec<RouteWeights>,
-    /// Routes beyond [`CHANGES_KEPT`].
+    /// The number of routes beyond [`CHANGES_KEPT`].
     pub more_changes: usize,
     /// The first warnings, each once.
     pub warnings: Vec<Warning>,
-    /// Warnings beyond [`WARNINGS_KEPT`].
+    /// The number of warnings beyond [`WARNINGS_KEPT`].
     pub more_warnings: usize,
-    /// Routes that should follow a split and cannot be edited: they have the text's own weights.
+    /// The routes that should follow a split and cannot be edited: they have the text's own weights.
     pub left_out: Vec<LeftOut>,
 }
 
 /// A route that cannot be edited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Index into [`super::weights`] of the same text; `None` if the route was not even found.
+    /// Its index into [`super::weights`] of the same text; `None` if it was not even found.
     pub route: Option<usize>,
     pub why: Refused,
 }
 
-/// A route with weighted clusters, as a text has it.
+/// A route with weighted clusters, as it stands in a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Weighted {
     /// The name of its virtual host.
     pub virtual_host: String,
     /// The names of its clusters, in order.
     pub clusters: Vec<String>,
-    /// Their weights; empty if one is not certain.
+    /// Their weights; `None` if one is not certain.
     pub weights: Option<Vec<u32>>,
 }
 
@@ -85,7 +89,7 @@ pub struct SplitMatches {
 }
 
 impl SplitMatches {
-    /// A split that has found nothing.
+    /// Makes the matches of a split that has found nothing.
     pub fn none(split: &Split) -> SplitMatches {
         SplitMatches {
             routes: 0,
@@ -101,7 +105,7 @@ impl SplitMatches {
         }
     }
 
-    /// The warnings about what was found in no file.
+    /// Returns the warnings about what was found in no file.
     pub fn warnings(&self, split: &Split) -> Vec<Warning> {
         let name = || split.name.clone();
         if self.routes == 0 {
@@ -120,9 +124,9 @@ impl SplitMatches {
 /// A route with a split's weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteWeights {
-    /// The split it follows.
+    /// The split that it follows.
     pub split: ObjectName,
-    /// The virtual host it is in.
+    /// The name of its virtual host.
     pub virtual_host: String,
     /// All its clusters, in order.
     pub clusters: Vec<ClusterWeight>,
@@ -133,14 +137,14 @@ pub struct RouteWeights {
 pub struct ClusterWeight {
     /// Its name.
     pub cluster: String,
-    /// The ConfigMap's weight; nothing where there is none, or none that is a whole number.
+    /// The ConfigMap's weight; `None` unless there is one that is a whole number.
     pub old: Option<u32>,
     /// The weight that the split gives it.
     pub new: u32,
 }
 
 impl fmt::Display for RouteWeights {
-    /// `podinfo: podinfo-primary 100->75 podinfo-canary 0->25`
+    /// Writes `podinfo: podinfo-primary 100->75 podinfo-canary 0->25`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.virtual_host)?;
         for ClusterWeight { cluster, old, new } in &self.clusters {
@@ -158,7 +162,6 @@ impl fmt::Display for RouteWeights {
 pub enum Warning {
     /// A cluster that had traffic gets none, as the split does not list it.
     Unlisted {
-        /// The split.
         split: ObjectName,
         virtual_host: String,
         /// The cluster: `cluster NAME`, or `cluster_header NAME`.
@@ -166,30 +169,24 @@ pub enum Warning {
     },
     /// A route keeps the ConfigMap's weights: the split's add up to 0, or to more than Envoy takes.
     KeepsOwn {
-        /// The split.
         split: ObjectName,
         virtual_host: String,
         /// The sum of the split's weights there.
         sum: u64,
-        /// Backends that have no cluster in that route.
+        /// The backends that have no cluster in that route.
         without_cluster: Vec<String>,
     },
     /// A route follows another split, which was named before this one.
     Overruled {
-        /// The split.
         split: ObjectName,
         /// The split that it follows.
         by: ObjectName,
         virtual_host: String,
     },
-    /// No route in any file follows it.
-    NoRoute {
-        /// The split.
-        split: ObjectName,
-    },
+    /// No route in any file follows the split.
+    NoRoute { split: ObjectName },
     /// No route in any file has a cluster for this backend.
     NoCluster {
-        /// The split.
         split: ObjectName,
         /// The backend without a cluster.
         backend: String,

@@ -1,4 +1,4 @@
-//! Plans what a virtual host's routes weigh. Owns: which split a route follows, the sums, the
+//! Plans the weights of a virtual host's routes. Owns: which split a route follows, the sums, the
 //! warnings, and which weights are edited. Must not: parse.
 
 use super::edit::Edit;
@@ -15,13 +15,13 @@ use super::split::Split;
 /// The edits of a text, and the warnings about it.
 pub(super) struct Plan<'s> {
     splits: &'s [&'s Split],
-    /// The cluster's.
+    /// The cluster's domain.
     domain: &'s str,
-    /// Routes that must not be edited, sorted by ordinal.
+    /// The routes that must not be edited, sorted by ordinal.
     pub(super) barred: Vec<(u32, Refused)>,
-    /// Every route, where that is what is asked for.
+    /// Every route, if that is what is asked for.
     pub(super) seen: Option<Vec<Weighted>>,
-    /// Ordinal of the next route.
+    /// The ordinal of the next route.
     next_route: u32,
     pub(super) edits: Vec<Edit>,
     pub(super) applied: Vec<SplitMatches>,
@@ -56,7 +56,7 @@ impl<'s> Plan<'s> {
         }
     }
 
-    /// Returns what became of a text. `text` is the new one, if any byte of it changes.
+    /// Returns the outcome for a text. `text` is the new one, if any byte of it changes.
     pub(super) fn into_outcome(self, text: Option<String>) -> Merged {
         Merged {
             text,
@@ -264,7 +264,7 @@ impl<'s> Plan<'s> {
         Ok(())
     }
 
-    /// Plans a weight where there is none: behind the name, as the text around it is written.
+    /// Plans to insert a missing weight: behind the name, as the text around it is written.
     fn insert(
         &mut self,
         text: &str,

@@ -1,8 +1,8 @@
-//! One pass over a text's events. Owns: finding the virtual hosts that splits apply to, the
+//! Reads a text's events in one pass. Owns: finding the virtual hosts that splits apply to, the
 //! clusters of their routes, and where each weight stands. Must not: change the text, or decide
 //! which weight is right (`plan.rs` does).
 //!
-//! Memory: one virtual host's clusters, and one edit for each weight that changes.
+//! It holds one virtual host's clusters in memory, and one edit for each weight that changes.
 
 use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
 
@@ -15,8 +15,8 @@ use super::plan::Plan;
 use super::schema::Field;
 use crate::xds::yaml::{self, Form};
 
-/// Bytes read again to see what stands behind aliases, in one text. A budget, so that time stays
-/// linear: at 4 MiB it is about a second.
+/// The number of bytes of one text that may be read again to see what stands behind aliases. This
+/// budget keeps the time linear: 4 MiB take about a second.
 const REREAD_MAX_BYTES: usize = 4 << 20;
 
 /// The depth to which aliases are followed inside what aliases name.
@@ -36,13 +36,13 @@ pub(super) enum Stop {
 struct Frame {
     field: Field,
     mapping: bool,
-    /// It is itself a key, and so not the value of one.
+    /// True if it is itself a key, and so not the value of one.
     is_key: bool,
     /// The meaning of the value of the key just read.
     value: Option<Field>,
-    /// Offset of that key.
+    /// The offset of that key.
     key_at: u32,
-    /// Index into the anchors.
+    /// Its index into the anchors.
     anchored: Option<usize>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Scanner<'a, 's> {
     stack: Vec<Frame>,
     anchors: Anchors<'a>,
     host: Host<'a>,
-    /// Ordinal of the event being read.
+    /// The ordinal of the event being read.
     event: u32,
     /// The number of aliases that are being followed, each inside the one before.
     via_alias: usize,
@@ -77,7 +77,7 @@ impl<'a, 's> Scanner<'a, 's> {
         }
     }
 
-    /// Reads the first document, as Envoy does, and gives what is to be done.
+    /// Reads the first document, as Envoy does, and returns the plan.
     pub(super) fn run(mut self) -> Result<Plan<'s>, Stop> {
         for event in yaml::events(self.text, self.form) {
             let (event, span) = match event {
@@ -97,7 +97,8 @@ impl<'a, 's> Scanner<'a, 's> {
         Ok(self.plan)
     }
 
-    /// The text cannot be read on: bad news only if a split applies to what has been read.
+    /// Handles that the text cannot be read on, which matters only if a split applies to what has been
+    /// read.
     fn stop(&self, refused: Refused) -> Stop {
         if self.plan.applied.iter().any(|applied| applied.routes > 0) {
             Stop::Refused(refused)
@@ -273,7 +274,7 @@ impl<'a, 's> Scanner<'a, 's> {
         Ok(())
     }
 
-    /// A scalar, or an alias of one, as a value.
+    /// Takes a scalar, or an alias of one, as a value.
     fn scalar(&mut self, field: Field, event: &Event<'a>, span: Span) {
         let Some(value) = self.anchors.scalar_of(event) else {
             return;

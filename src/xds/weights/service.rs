@@ -1,7 +1,7 @@
 //! Names of services as clients write them. Owns: which host names say the same service. Must not:
 //! know splits or texts.
 
-/// A host name without its port (`:80`, `:*`) and without the dot that ends an absolute name.
+/// Returns a host name without its port (`:80`, `:*`) and without the dot that ends an absolute name.
 pub(super) fn bare(host: &str) -> &str {
     let host = match host.rsplit_once(':') {
         Some((host, port)) if port == "*" || port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -10,9 +10,9 @@ pub(super) fn bare(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// The service that a host name says: the first label of `podinfo.NAMESPACE`,
-/// `podinfo.NAMESPACE.svc` and `podinfo.NAMESPACE.svc.DOMAIN`, else all of it. To be compared without
-/// case.
+/// Returns the service that a host name says: the first label of `podinfo.NAMESPACE`,
+/// `podinfo.NAMESPACE.svc` and `podinfo.NAMESPACE.svc.DOMAIN`, else all of it. Case does not count
+/// in it.
 pub(super) fn of<'h>(host: &'h str, namespace: &str, domain: &str) -> &'h str {
     let host = bare(host);
     let absolute = without(host, domain).and_then(|host| without(host, "svc"));

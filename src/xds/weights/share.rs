@@ -61,7 +61,7 @@ pub(super) fn divide(members: &[Member], shares: &[u64]) -> Result<Vec<u32>, u64
         .collect())
 }
 
-/// Steps 1 to 3; nothing where the weights would be too large.
+/// Does steps 1 to 3. Returns `None` where the weights would be too large.
 fn exact(parts: &[(u128, u128, u128)]) -> Option<Vec<u128>> {
     let mut factor = 1_u128;
     for (share, by, of) in parts {
@@ -82,7 +82,7 @@ fn exact(parts: &[(u128, u128, u128)]) -> Option<Vec<u128>> {
     (sum <= SUM_MAX.into()).then_some(weights)
 }
 
-/// Step 4. What comes of it divides the shares exactly the next time.
+/// Does step 4. Its result divides the shares exactly the next time.
 fn rounded(members: &[Member], parts: &[(u128, u128, u128)], total: u64) -> Vec<u128> {
     let factor = u128::from(SUM_MAX / total);
     let part =
@@ -112,7 +112,7 @@ fn rounded(members: &[Member], parts: &[(u128, u128, u128)], total: u64) -> Vec<
     weights
 }
 
-/// Divides all by what they have in common.
+/// Divides all by their greatest common divisor.
 fn reduce(weights: &mut [u128]) {
     let common = weights
         .iter()
@@ -138,7 +138,7 @@ mod tests {
         clusters.iter().map(member).collect()
     }
 
-    /// Divides, and once more what came of it. 9 stands for no backend.
+    /// Divides, and divides the result once more. 9 stands for no backend.
     #[track_caller]
     fn check(clusters: &[(usize, u32)], shares: &[u64], want: Result<&[u32], u64>) {
         let found = divide(&members(clusters), shares);

@@ -9,7 +9,7 @@ use crate::snapshot::ObjectName;
 pub struct Split {
     /// The TrafficSplit.
     pub name: ObjectName,
-    /// `spec.service`: the service that clients name.
+    /// The service that clients name: `spec.service`.
     pub service: String,
     /// The backends in the order of `spec.backends`.
     pub backends: Vec<Backend>,
@@ -26,7 +26,7 @@ pub struct Backend {
 }
 
 impl Split {
-    /// The service by its own name, as short as `spec.service` could have been.
+    /// Returns the service by its own name, as short as `spec.service` could have been.
     pub(super) fn root(&self, domain: &str) -> &str {
         service::of(&self.service, &self.name.namespace, domain)
     }
@@ -38,8 +38,8 @@ impl Split {
             && service::of(host, &self.name.namespace, domain).eq_ignore_ascii_case(root)
     }
 
-    /// The backend that a cluster stands for: the one of its name, else the one whose name it is
-    /// with "_" for ".".
+    /// Returns the backend that a cluster stands for: the one of its name, else the one whose name it
+    /// is with "_" for ".".
     pub fn backend_of(&self, cluster: &str) -> Option<usize> {
         let exact = self.backends.iter().position(|b| b.service == cluster);
         exact.or_else(|| {
@@ -52,8 +52,8 @@ impl Split {
 }
 
 /// Decides that of several splits for one service the first counts: returns those that count, and
-/// pairs of indexes (one that does not, the one that does instead of it) for a warning. `domain`:
-/// the cluster's.
+/// pairs of indexes (one that does not, the one that does instead of it) for a warning. `domain`
+/// is the cluster's.
 pub fn resolve_conflicts<'s>(
     splits: &[&'s Split],
     domain: &str,
