@@ -5,79 +5,43 @@
 //! waiting, then make at most one request.
 
 mod child;
+mod notes;
 mod once;
 mod pending;
 mod publish;
 mod readiness;
+mod reminder;
+mod start;
 mod task;
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
-use log::{info, warn};
+use log::info;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::cli::{Config, Patience};
+use crate::cli::Patience;
 use crate::error::Error;
-use crate::kube::auth::Roots;
-use crate::kube::client::Client;
 use crate::kube::health::ApiServer;
-use crate::kube::list_watch::{RETRY_DENIED, SyncMode};
-use crate::kube::object::ObjectKind;
-use crate::kube::reflector::Reflector;
-use crate::net::resolv_conf;
 use crate::net::response::Response;
 use crate::output::Output;
-use crate::output::mirror::Mirror;
 use crate::poll;
 use crate::process::signals::{Signals, Wakeup};
-use crate::snapshot::ObjectName;
 use crate::source::config_map::ConfigMapSource;
-use crate::source::smi::Smi;
 use child::ChildState;
+use notes::Notes;
 use pending::{Deferred, Pending};
-use publish::{LastPublish, Notes, SplitGate};
+use publish::{LastPublish, SplitGate};
 use readiness::Readiness;
-use task::{Changed, ConfigMap, ConfigMapInput, Ctx, Tasks};
+pub use start::run;
+use task::{Changed, Ctx, Tasks};
 
-/// The service account's CA, where a pod has one.
-const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// How often `-onetime` with `-onetime-timeout` lists again.
-const ONCE_EVERY: Duration = Duration::from_secs(1);
-/// Longer than any request takes.
+/// A time that is longer than any request takes.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
-/// How long the first publish waits for TrafficSplits to be listed.
+/// The time for which the first publish waits for TrafficSplits to be listed.
 const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs until what `config` asks for is done, a signal comes or the command ends. Returns the exit
-/// code.
-pub fn run(config: Config, signals: Signals) -> Result<u8, Error> {
-    let roots = match &config.ca_file {
-        _ if config.insecure => Roots::Insecure,
-        Some(path) => Roots::File(path.clone()),
-        None if Path::new(CLUSTER_CA).exists() => Roots::File(CLUSTER_CA.into()),
-        None => Roots::Public,
-    };
-    if config.insecure && config.apiserver.starts_with("https:") {
-        warn!("the API server's certificate is not verified; -insecure is for tests only");
-    }
-    // The connection is made first, so that the API server works on it meanwhile.
-    let token = config.token_file.as_deref();
-    let client = Client::new(&config.apiserver, token, roots, signals.clone());
-    let names: Vec<String> = config.configmaps.iter().map(ToString::to_string).collect();
-    info!(version = env!("CARGO_PKG_VERSION"), apiserver = config.apiserver,
-        configmaps = names.join(","); "started");
-    let seed = RandomState::new().hash_one(std::process::id());
-    let mut rng = Rng::with_seed(seed);
-    let server = ApiServer::new(client?, rng.fork());
-    App::new(config, server, rng, signals).run()
-}
-
 struct App {
-    /// How long to try before giving up; `Some` if one publish is all there is to do.
+    /// The time to try before giving up; `Some` if one publish is all there is to do.
     once: Option<Patience>,
     signals: Signals,
     server: ApiServer,
@@ -89,7 +53,6 @@ struct App {
     pending: Pending,
     deferred: Deferred,
     last: LastPublish,
-    /// What was warned of at the last publish.
     notes: Notes,
     readiness: Readiness,
     started: Instant,
@@ -97,77 +60,6 @@ struct App {
 }
 
 impl App {
-    fn new(config: Config, mut server: ApiServer, mut rng: Rng, signals: Signals) -> App {
-        let Config {
-            apiserver: _,
-            ca_file: _,
-            insecure: _,
-            token_file: _,
-            configmaps,
-            output_dir,
-            sync,
-            sync_interval,
-            dry_run,
-            splits,
-            split_version,
-            publish,
-            log_json: _,
-            wrapped,
-            lingers: _,
-            patience,
-        } = config;
-        let now = Instant::now();
-        let once = (sync == SyncMode::Once).then_some(patience);
-        let manner = match patience.timeout {
-            // There is time to see that what is bad has become good.
-            Some(_) if once.is_some() => SyncMode::Poll(ONCE_EVERY),
-            _ => sync,
-        };
-        server.fixed_retry = (manner == SyncMode::Once).then_some(RETRY_DENIED);
-        let smi = Smi::new(
-            splits,
-            split_version,
-            sync_interval,
-            manner,
-            rng.fork(),
-            now,
-        );
-        let is_mirrored = smi.is_some() && publish && !dry_run;
-        let output = if dry_run {
-            Output::stdout(smi.is_some())
-        } else {
-            Output::directory(output_dir, sync_interval, once.is_some(), rng.fork(), now)
-        };
-        let configmap = |object: ObjectName| {
-            let ObjectName { namespace, name } = object.clone();
-            let kind = ObjectKind::ConfigMap;
-            ConfigMap {
-                mirror: is_mirrored
-                    .then(|| Mirror::new(object.clone(), once.is_some(), rng.fork())),
-                input: ConfigMapInput {
-                    reflector: Reflector::new(kind, namespace, Some(name), manner, rng.fork(), now),
-                    source: ConfigMapSource::new(object),
-                },
-            }
-        };
-        App {
-            once,
-            output,
-            tasks: Tasks::new(configmaps.into_iter().map(configmap).collect(), smi),
-            signals,
-            cluster_domain: resolv_conf::cluster_domain(),
-            server,
-            split_gate: SplitGate::Waiting,
-            pending: Pending::new(now),
-            deferred: Deferred::default(),
-            last: LastPublish::default(),
-            notes: Notes::default(),
-            readiness: Readiness::new(once.as_ref(), now),
-            started: now,
-            child: ChildState::new(wrapped, now),
-        }
-    }
-
     fn run(mut self) -> Result<u8, Error> {
         loop {
             let now = Instant::now();
@@ -181,11 +73,11 @@ impl App {
             }
             // What has just been read is published, or replaced by files of a previous run, before it
             // is judged.
-            if self.once.is_some() && !self.pending.is_dirty() && self.is_finished(now)? {
+            if self.once.is_some() && !self.pending.is_dirty() && self.try_finish(now)? {
                 return Ok(0);
             }
             self.write_heartbeat();
-            self.start_child(now)?;
+            self.drive_child(now)?;
             let mirroring = !self.tasks.are_mirrors_settled();
             self.request(now);
             if self.once.is_some() && mirroring && self.tasks.are_mirrors_settled() {
@@ -270,7 +162,7 @@ impl App {
             .chain(self.output.deadline())
             .chain(self.deferred.deadline())
             .chain(self.readiness.deadline())
-            .chain(self.child.next_reminder())
+            .chain(self.child.deadline())
             .chain(self.signals.deadline());
         next.chain(self.patience_ends()).min()
     }

@@ -13,10 +13,10 @@ use crate::snapshot::File;
 use crate::source::config_map::ConfigMapSource;
 use crate::xds::desired::Observed;
 
-/// How long to try in all, unless `-onetime-timeout` says.
+/// The time to try in all, unless `-onetime-timeout` says.
 const ONETIME_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a missing ConfigMap, a 401 or a 403 may last, while it is what the API server says: RBAC
-/// takes a moment to spread.
+/// The time for which a missing ConfigMap, a 401 or a 403 may last, while it is what the API server says:
+/// RBAC takes a moment to spread.
 const ONETIME_ACCESS_GRACE: Duration = Duration::from_secs(5);
 
 impl App {
@@ -39,8 +39,9 @@ impl App {
         Some(stale_ok.map_or(ends, |lasts| ends.max(self.started + lasts)))
     }
 
-    /// Returns whether all is done, or an error if it cannot be done or has taken too long.
-    pub(super) fn is_finished(&mut self, now: Instant) -> Result<bool, Error> {
+    /// Finishes if all is done. Returns whether it is, or an error if it cannot be done or has taken too
+    /// long.
+    pub(super) fn try_finish(&mut self, now: Instant) -> Result<bool, Error> {
         let Patience { timeout, stale_ok } = self.once.unwrap_or_default();
         self.excuse_denied(now);
         let patience_ended = self.patience_ends().is_some_and(|at| now >= at);
@@ -58,7 +59,9 @@ impl App {
             let late = patience_ended || now >= self.started + ONETIME_TIMEOUT;
             return Ok(self.tasks.are_mirrors_settled() || late);
         }
-        if stale_ok.is_some() && self.readiness.accepts_last_run() && self.is_stale_enough() {
+        let is_accepted = stale_ok.is_some() && self.readiness.accepts_last_run();
+        if is_accepted && let Some(age) = self.read_age_of_last_run() {
+            self.accept_last_run(age);
             return Ok(true);
         }
         if let Some(bad) = self.bad().filter(|_| timeout.is_none() || patience_ended) {
@@ -109,26 +112,26 @@ impl App {
         self.tasks.sources().filter(lacking).find_map(bad)
     }
 
-    /// Returns whether files of a previous run are to do: the cluster's state cannot be published, and
-    /// the set on disk is complete and has files of exactly the named ConfigMaps.
-    fn is_stale_enough(&mut self) -> bool {
-        let Some(standing) = self.output.standing().filter(|found| found.complete) else {
-            return false;
-        };
+    /// Reads from disk how old the files of a previous run are, if they are to do: the cluster's state
+    /// cannot be published, and the set on disk is complete and has files of exactly the named ConfigMaps.
+    fn read_age_of_last_run(&mut self) -> Option<Duration> {
+        if !self.has_lost_any() && self.unread().is_none() {
+            return None;
+        }
+        let standing = self.output.standing().filter(|found| found.complete)?;
         let of = |file: &File, source: &ConfigMapSource| file.origin.object == source.object;
         let files = || standing.set.values();
         let sources = || self.tasks.sources();
         let exactly = files().all(|file| sources().any(|source| of(file, source)))
             && sources().all(|source| files().any(|file| of(file, source)));
-        let troubled = self.has_lost_any() || self.unread().is_some();
-        if !exactly || !troubled {
-            return false;
-        }
+        exactly.then_some(standing.age)
+    }
+
+    fn accept_last_run(&mut self, age: Duration) {
         let own = self.tasks.sources().find_map(ConfigMapSource::trouble);
-        let age_s = standing.age.as_secs();
+        let age_s = age.as_secs();
         let error = own.unwrap_or_else(|| self.obstacle());
         warn!(age_s, error; "the cluster's state cannot be published; exiting with files of a previous run");
         self.run_deferred_checks();
-        true
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 /// The debounce window is the duration of the last publish, clamped to this range.
 const DEBOUNCE_MIN: Duration = Duration::from_millis(10);
 const DEBOUNCE_MAX: Duration = Duration::from_millis(100);
-/// How long a steady stream of input may hold back work that waits for a moment without input.
+/// The time for which a steady stream of input may hold back work that waits for a moment without it.
 const BUSY_MAX: Duration = Duration::from_secs(1);
-/// How long nothing must have changed before work that Envoy does not need is done.
+/// The time without a change after which work that Envoy does not need is done.
 const DEFERRED_FOR: Duration = Duration::from_millis(200);
 /// The shortest time between two syncs that follow a publish at once.
 const SYNC_EVERY: Duration = Duration::from_millis(250);
@@ -19,7 +19,7 @@ const RESYNC_AFTER: Duration = Duration::from_secs(10);
 pub struct Pending {
     dirty_since: Option<Instant>,
     debounce: Duration,
-    /// Whether the last wait found nothing to read, so that no change is known to wait.
+    /// True if the last wait found nothing to read, so that no change is known to wait.
     input_drained: bool,
     drained_at: Instant,
 }

@@ -1,15 +1,16 @@
 //! One publish: from what was observed to the output, and what comes after it. Owns: when there is
-//! enough to publish, and the log lines about it.
+//! enough to publish, and the log line of a publish.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
 use log::{info, warn};
 
 use super::App;
+use super::notes::Found;
 use super::task::{ConfigMap, ConfigMapInput};
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::gather;
 use crate::output::Written;
 use crate::output::directory::Published;
@@ -18,10 +19,10 @@ use crate::snapshot::{ObjectName, Origin, Snapshot};
 use crate::source::config_map::{ConfigMapSource, Outcome};
 use crate::source::smi::Smi;
 use crate::xds::content::ConfigMapFiles;
-use crate::xds::desired::{self, Collision, Desired, Observed, SourceView};
+use crate::xds::desired::{self, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Merge, WeightTable};
 
-/// How the first publish is made while TrafficSplits are not known.
+/// The part that TrafficSplits have in the first publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitGate {
     /// It waits for them.
@@ -30,6 +31,8 @@ pub enum SplitGate {
     KeepPublished,
     /// They took too long and nothing was published; the weights in the ConfigMaps are.
     PublishWithout,
+    /// They are known, and stay so.
+    Open,
 }
 
 /// The inputs of the last publish.
@@ -41,13 +44,6 @@ pub struct LastPublish {
     origins: Vec<Rc<Origin>>,
     /// The routes that follow a split.
     weights: WeightTable,
-}
-
-/// Warnings about a snapshot.
-#[derive(Default)]
-pub struct Notes {
-    overrides: Vec<Collision>,
-    warnings: BTreeSet<String>,
 }
 
 /// A snapshot to be published.
@@ -71,18 +67,20 @@ impl App {
             return Ok(());
         }
         self.restore_last_known_good(now);
-        if !self.tasks.are_splits_known() && self.split_gate != SplitGate::PublishWithout {
+        if self.tasks.are_splits_known() {
+            self.open_split_gate(now);
+        } else if self.split_gate != SplitGate::PublishWithout {
             return Ok(());
         }
-        let Some((candidate, notes)) = self.collect() else {
+        let Some((candidate, found)) = self.collect() else {
             self.readiness.on_blocked(now);
             return Ok(());
         };
-        self.readiness.on_unblocked();
+        self.readiness.on_unblocked(now);
         let compared = self.output.compare(Step::target(&candidate.set), now)?;
         let written = self.output.write(compared, now)?;
         self.pending.doubt_input();
-        self.warn_of_news(notes);
+        self.notes.tell(found, now);
         let was_in_sync = self.readiness.is_in_sync();
         if matches!(written, Written::NotYet) {
             self.readiness.on_write_failed();
@@ -109,7 +107,7 @@ impl App {
 
     /// Makes the snapshot that should stand on disk, with weights. Returns `None` while a ConfigMap
     /// holds it up.
-    fn collect(&mut self) -> Option<(Candidate, Notes)> {
+    fn collect(&mut self) -> Option<(Candidate, Found)> {
         let smi = self.tasks.smi.as_ref();
         let splits = smi.map(Smi::usable).unwrap_or_default();
         let known: Vec<SourceView> = self.tasks.sources().map(ConfigMapSource::known).collect();
@@ -121,8 +119,8 @@ impl App {
             None
         };
         let merged = merge.finish(&self.last.good, on_disk.as_ref());
-        let notes = Notes {
-            overrides,
+        let found = Found {
+            collisions: overrides,
             warnings: merged.warnings,
         };
         let candidate = Candidate {
@@ -132,7 +130,7 @@ impl App {
             weights: merged.changes,
             splits: splits.iter().map(|split| split.name.clone()).collect(),
         };
-        Some((candidate, notes))
+        Some((candidate, found))
     }
 
     /// Remembers what stands on disk now, and lets the mirrors of current ConfigMaps show it.
@@ -150,6 +148,7 @@ impl App {
             let weights = merge::describe(&self.last.weights, &new.weights, &new.splits);
             let origins = origins.iter().filter(is_news);
             report(published, &new.set, origins, since, &weights);
+            self.notes.tell_unswept(published.unswept.as_ref(), now);
         }
         self.last = LastPublish {
             good: new.good,
@@ -184,24 +183,6 @@ impl App {
         }
     }
 
-    /// Logs the warnings that the last publish did not have.
-    fn warn_of_news(&mut self, new: Notes) {
-        let is_news = |hidden: &&Collision| !self.notes.overrides.contains(hidden);
-        for hidden in new.overrides.iter().filter(is_news) {
-            let Collision {
-                file,
-                published,
-                shadowed,
-            } = hidden;
-            let message = "two ConfigMaps have the same key; publishing the later one's file";
-            warn!(file:% = file, configmap:% = published, shadowed:% = shadowed; "{message}");
-        }
-        for warning in new.warnings.difference(&self.notes.warnings) {
-            warn!("{warning}");
-        }
-        self.notes = new;
-    }
-
     /// Ends the wait for TrafficSplits: files on disk stay, or else the weights in the ConfigMaps are
     /// published.
     pub(super) fn give_up_splits(&mut self) {
@@ -211,6 +192,15 @@ impl App {
         } else {
             self.split_gate = SplitGate::KeepPublished;
             warn!("TrafficSplits not available yet; keeping the published files");
+        }
+    }
+
+    /// Notes that TrafficSplits are known, and says so if there was a warning.
+    fn open_split_gate(&mut self, now: Instant) {
+        let before = std::mem::replace(&mut self.split_gate, SplitGate::Open);
+        if matches!(before, SplitGate::KeepPublished | SplitGate::PublishWithout) {
+            let lasted_s = now.saturating_duration_since(self.started).as_secs();
+            info!(lasted_s; "TrafficSplits are available now; merging their weights");
         }
     }
 
@@ -256,7 +246,7 @@ fn report<'a>(
         removed,
         committed,
         unwatched: _,
-        unswept,
+        unswept: _,
     } = published;
     let of_changed = changed
         .iter()
@@ -276,9 +266,6 @@ fn report<'a>(
         info!(configmap, resource_version, files, set = *number, latency_us; "published");
     } else {
         info!(configmap, resource_version, files, weights, set = *number, latency_us; "published");
-    }
-    if let Some(error) = unswept {
-        warn!(error:% = Chain(error); "old sets cannot be removed; retrying at the next publish");
     }
     for name in removed {
         warn!(file:% = name;

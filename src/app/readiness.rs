@@ -1,30 +1,30 @@
 //! Readiness: whether an Envoy can be started on what stands on disk, and if not, why. Owns: what
-//! probes are told, and the reminder that nothing can be published.
+//! probes are told, and the reports that nothing can be published.
 
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{info, warn};
 
 use super::App;
+use super::reminder::Reminder;
 use crate::cli::Patience;
 use crate::error::{Chain, Error};
-use crate::kube::circuit_breaker::ReminderSchedule;
 use crate::output::heartbeat::READY;
 use crate::source::config_map::ConfigMapSource;
 use crate::xds::desired::Observed;
 
-/// How long the API server may take before files of a previous run are accepted.
+/// The time that the API server may take before files of a previous run are accepted.
 const API_SILENCE_GRACE: Duration = Duration::from_secs(10);
-/// How long nothing can be published before that is reported: at a start, answers come one after
-/// another.
+/// The time for which nothing can be published before that is reported: at a start, answers come one
+/// after another.
 const BLOCKED_FOR: Duration = Duration::from_secs(10);
 
-/// What this run knows of the files, and whether Envoy may rely on them.
+/// The knowledge of this run about the files, and the verdict whether an Envoy may rely on them.
 pub struct Readiness {
     files: Files,
     verdict: Verdict,
-    /// The schedule of warnings, while nothing can be published.
-    blocked: Option<ReminderSchedule>,
+    /// The warnings that nothing can be published, while that is so.
+    blocked: Option<Reminder>,
 }
 
 /// The files on disk.
@@ -38,7 +38,7 @@ enum Files {
     InSync,
 }
 
-/// Whether an Envoy can be started. It goes from the first to the last and never back.
+/// The verdict whether an Envoy can be started. It goes from the first to the last and never back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// The API server may take its time until then.
@@ -88,7 +88,7 @@ impl Readiness {
             Verdict::ApiGrace(until) => Some(until),
             Verdict::AcceptsLastRun | Verdict::Ready => None,
         };
-        let reminder = self.blocked.as_ref().map(|reminders| reminders.next);
+        let reminder = self.blocked.as_ref().map(Reminder::next);
         grace.into_iter().chain(reminder).min()
     }
 
@@ -120,18 +120,16 @@ impl Readiness {
 
     /// Notes that a ConfigMap keeps anything from being published.
     pub fn on_blocked(&mut self, now: Instant) {
-        let reminders = || ReminderSchedule::new(now, BLOCKED_FOR);
-        self.blocked.get_or_insert_with(reminders);
+        let reminder = || Reminder::new(now, BLOCKED_FOR);
+        self.blocked.get_or_insert_with(reminder);
     }
 
-    /// Notes that there is something to publish.
-    pub fn on_unblocked(&mut self) {
-        self.blocked = None;
-    }
-
-    /// Returns how long nothing could be published, if a warning about that is due.
-    fn reminder_due(&mut self, now: Instant) -> Option<Duration> {
-        self.blocked.as_mut()?.due(now)
+    /// Notes that there is something to publish, and says so if there was a warning.
+    pub fn on_unblocked(&mut self, now: Instant) {
+        let blocked = self.blocked.take();
+        if let Some(lasted_s) = blocked.and_then(|blocked| blocked.ended(now)) {
+            info!(lasted_s; "nothing keeps files from being published any more; publishing them");
+        }
     }
 }
 
@@ -141,8 +139,8 @@ impl App {
         if self.once.is_some() {
             return;
         }
-        if !self.readiness.is_ready() && self.can_rely_on_files() {
-            self.readiness.verdict = Verdict::Ready;
+        if !self.readiness.is_ready() {
+            self.update_verdict();
         }
         if self.readiness.is_ready() {
             self.output.beat(READY);
@@ -151,22 +149,23 @@ impl App {
         }
     }
 
-    /// Returns whether an Envoy can start on what is published: what the cluster said last, or a complete
-    /// set of a previous run while the cluster gives nothing better.
-    fn can_rely_on_files(&mut self) -> bool {
+    /// Lets an Envoy start if what is published will do: what the cluster said last, or a complete set of
+    /// a previous run while the cluster gives nothing better.
+    fn update_verdict(&mut self) {
         let is_silent = self.readiness.accepts_last_run() && self.unread().is_some();
         let is_lacking = is_silent || self.has_lost_any();
-        self.readiness.is_in_sync() || is_lacking && self.can_start()
+        if self.readiness.is_in_sync() || is_lacking && self.read_completeness() {
+            self.readiness.verdict = Verdict::Ready;
+        }
     }
 
     /// Warns that nothing can be published, once that has lasted for a while.
     pub(super) fn report_blocked(&mut self, now: Instant) {
-        let Some(lasts) = self.readiness.reminder_due(now) else {
-            return;
-        };
         // An outage, and a command that waits, have warnings of their own.
-        if self.server.failure().is_none() && !self.child.is_waiting() {
-            let (lasts_s, error) = (lasts.as_secs(), self.obstacle());
+        let hears_elsewhere = self.server.failure().is_some() || self.child.is_waiting();
+        let blocked = self.readiness.blocked.as_mut();
+        if let Some(lasts_s) = blocked.and_then(|blocked| blocked.due(now, hears_elsewhere)) {
+            let error = self.obstacle();
             warn!(lasts_s, error; "nothing can be published; waiting");
         }
     }
@@ -179,8 +178,8 @@ impl App {
         self.tasks.sources().any(lost)
     }
 
-    /// Returns whether an Envoy can start on files of a previous run.
-    pub(super) fn can_start(&mut self) -> bool {
+    /// Reads from disk whether an Envoy can start on files of a previous run.
+    pub(super) fn read_completeness(&mut self) -> bool {
         let standing = self.output.standing();
         standing.is_some_and(|standing| standing.complete)
     }
@@ -261,13 +260,14 @@ mod tests {
         readiness.on_blocked(now);
         readiness.on_blocked(after(5));
         assert_eq!(readiness.deadline(), Some(now + BLOCKED_FOR));
-        assert_eq!(
-            readiness.reminder_due(after(11)),
-            Some(Duration::from_secs(11))
-        );
-        readiness.on_unblocked();
+        let mut due = |seconds| {
+            let blocked = readiness.blocked.as_mut();
+            blocked.unwrap().due(after(seconds), false)
+        };
+        assert_eq!(due(11), Some(11));
+        readiness.on_unblocked(after(12));
         assert_eq!(readiness.deadline(), None);
         readiness.on_blocked(after(20));
-        assert_eq!(readiness.reminder_due(after(21)), None);
+        assert_eq!(readiness.deadline(), Some(after(20) + BLOCKED_FOR));
     }
 }

@@ -16,11 +16,11 @@ pub struct Ctx<'a> {
     pub now: Instant,
     pub api: &'a mut ApiServer,
     pub output: &'a mut Output,
-    /// Whether events may wait to be read. They come before requests that only inform people.
+    /// True if events may wait to be read. They come before requests that only inform people.
     pub is_busy: bool,
 }
 
-/// Whether there is something new to publish.
+/// The answer to whether there is something new to publish.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -28,7 +28,7 @@ pub enum Changed {
     Yes,
 }
 
-/// Whether a request went out.
+/// The number of requests that went out.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requested {
@@ -67,11 +67,11 @@ pub trait Task {
 /// One ConfigMap of the command line.
 pub struct ConfigMap {
     pub input: ConfigMapInput,
-    /// `None` if mirrors are not written.
+    /// Its mirror; `None` if mirrors are not written.
     pub mirror: Option<Mirror>,
 }
 
-/// A ConfigMap's reflector, and what its events have told.
+/// A ConfigMap's reflector, and the state that its events have brought.
 pub struct ConfigMapInput {
     pub reflector: Reflector,
     pub source: ConfigMapSource,
@@ -79,9 +79,9 @@ pub struct ConfigMapInput {
 
 /// All tasks, and whose turn it is to make a request.
 pub struct Tasks {
-    /// In the order of the command line.
+    /// The ConfigMaps, in the order of the command line.
     pub configmaps: Vec<ConfigMap>,
-    /// `None` if the command line asks for no TrafficSplit.
+    /// The TrafficSplits; `None` if the command line asks for none.
     pub smi: Option<Smi>,
     /// The task that may ask first next time, so that none is starved.
     next: usize,

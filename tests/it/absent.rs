@@ -125,6 +125,8 @@ fn with_a_set_on_disk_it_stays_while_no_split_is_known() {
     setup.server.set_accounts(Vec::new());
     process.wait_for_line("INFO  published ");
     setup.until_found(&[(FILE, &(routes([60, 40]) + "# more\n"))]);
+    let known = process.wait_for_line("TrafficSplits are available now; merging their weights");
+    assert!(known.contains(" lasted_s="), "{known}");
 }
 
 #[test]
@@ -278,6 +280,10 @@ fn an_unsafe_edit_with_no_last_good_publishes_the_routes_own_weights() {
     );
     setup.put("a", &[(FILE, &routes([100, 0]))]);
     setup.until_weights([60, 40]);
+    let over = process.wait_for_line("warnings about the weights of this file are over");
+    for field in ["configmap=default/a", "file=rds.yaml", "lasted_s="] {
+        assert!(over.contains(field), "{over}");
+    }
 }
 
 /// One route that cannot be edited is no reason to undo what another's split has come to.

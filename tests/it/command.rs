@@ -110,6 +110,10 @@ fn it_starts_on_files_of_an_earlier_life_after_5_s_without_the_api_server_and_sa
     setup.server.come_back();
     setup.put("a", &[("a.yaml", "a: 2\n")]);
     setup.until_found(&[("a.yaml", "a: 2\n")]);
+    let known = "the cluster's state is known now; the command's files follow it lasted_s=";
+    process.wait_for_line(known);
+    let stderr = process.stop().stderr;
+    assert_eq!(stderr.matches(known).count(), 1, "{stderr}");
 }
 
 #[test]
@@ -137,6 +141,8 @@ fn without_any_files_it_waits_and_warns_whatever_is_amiss() {
         assert!(children(process.pid()).is_empty());
         mend(&setup);
         until_runs(&process);
+        let started = process.wait_for_line("command started after a wait for its first files");
+        assert!(started.contains(" lasted_s="), "{started}");
     }
 }
 

@@ -97,7 +97,9 @@ fn the_loser_s_file_appears_when_the_winner_s_goes() {
     setup.until_found(&[("both", "b"), ("only-a", "a"), ("only-b", "b")]);
     setup.put("b", &[("only-b", "b")]);
     setup.until_found(&[("both", "a"), ("only-a", "a"), ("only-b", "b")]);
-    drop(process);
+    let over = "two ConfigMaps no longer have the same key file=both configmap=default/b \
+                shadowed=default/a lasted_s=";
+    process.wait_for_line(over);
 }
 
 #[test]

@@ -374,6 +374,13 @@ fn what_holds_everything_up_is_in_the_log_and_in_the_probe_s_answer() {
     assert!(probe.stderr.contains(reason), "{}", probe.stderr);
     setup.put("b", &[B]);
     setup.until_found(&[A, B]);
+    let over = process.wait_for_line("nothing keeps files from being published any more");
+    let over = &events(&over)[0];
+    assert_eq!(over["level"], "info");
+    assert!(
+        over["lasted_s"].as_u64() >= warning["lasts_s"].as_u64(),
+        "{over}"
+    );
 }
 
 #[track_caller]

@@ -99,9 +99,18 @@ fn of_two_splits_for_a_service_the_first_named_counts_with_one_warning() {
     setup.server.apply(split_of("later", "podinfo", [2, 8]));
     setup.server.apply(split_of("first", "podinfo", [50, 50]));
     setup.until_weights([50, 50]);
+    // No set follows from that.
+    setup.server.apply(split_of("later", "blog", [2, 8]));
+    process.wait_for_line("default/later applies to no route");
+    let blog = ("blog.yaml", &*routes_of("blog", [1, 1]));
+    setup.put("a", &[(FILE, &routes([100, 0])), blog]);
+    let over = "warnings about this TrafficSplit are over trafficsplit=default/later lasted_s=";
+    process.wait_for_line(over);
     let stderr = process.stop().stderr;
     let warning = "TrafficSplit default/later is not applied: default/first is for podinfo too";
-    assert_eq!(count(&stderr, warning), 1, "{stderr}");
+    for once in [warning, over] {
+        assert_eq!(count(&stderr, once), 1, "{stderr}");
+    }
 }
 
 #[test]

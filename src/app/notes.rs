@@ -1,0 +1,183 @@
+//! The warnings that stand since the last publish. Owns: that each is given once, and its all-clear
+//! once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use log::{info, warn};
+
+use crate::error::{Chain, Error};
+use crate::logging::WarnOnce;
+use crate::xds::desired::Collision;
+use crate::xds::merge::{Subject, Warnings};
+
+const UNSWEPT: &str = "old sets cannot be removed; retrying at the next publish";
+
+/// The warnings that stand.
+#[derive(Default)]
+pub struct Notes {
+    /// Each collision, and the time at which it came up.
+    collisions: Vec<(Collision, Instant)>,
+    merge: BTreeMap<Subject, Note>,
+    unswept: WarnOnce,
+}
+
+/// The warnings about one subject of a merge.
+struct Note {
+    since: Instant,
+    texts: BTreeSet<String>,
+}
+
+/// The warnings about a snapshot.
+pub struct Found {
+    pub collisions: Vec<Collision>,
+    pub warnings: Warnings,
+}
+
+impl Notes {
+    /// Logs each warning that the last publish did not have, and the all-clear of what is over.
+    pub fn tell(&mut self, found: Found, now: Instant) {
+        self.tell_collisions(found.collisions, now);
+        self.tell_merge(found.warnings, now);
+    }
+
+    fn tell_collisions(&mut self, found: Vec<Collision>, now: Instant) {
+        self.collisions.retain(|(known, since)| {
+            let stays = found.contains(known);
+            if !stays {
+                let lasted_s = seconds(*since, now);
+                let message = "two ConfigMaps no longer have the same key";
+                info!(file:% = known.file, configmap:% = known.published, shadowed:% = known.shadowed,
+                    lasted_s; "{message}");
+            }
+            stays
+        });
+        for hidden in found {
+            if self.collisions.iter().any(|(known, _)| *known == hidden) {
+                continue;
+            }
+            let message = "two ConfigMaps have the same key; publishing the later one's file";
+            warn!(file:% = hidden.file, configmap:% = hidden.published, shadowed:% = hidden.shadowed;
+                "{message}");
+            self.collisions.push((hidden, now));
+        }
+    }
+
+    fn tell_merge(&mut self, found: Warnings, now: Instant) {
+        let Warnings {
+            texts,
+            are_splits_judged,
+        } = found;
+        self.merge.retain(|subject, note| {
+            // What is not judged this time may be so still.
+            let is_open = !are_splits_judged && matches!(subject, Subject::Split(_));
+            let stays = is_open || texts.contains_key(subject);
+            if !stays {
+                all_clear(subject, seconds(note.since, now));
+            }
+            stays
+        });
+        for (subject, texts) in texts {
+            let note = self.merge.entry(subject).or_insert_with(|| Note {
+                since: now,
+                texts: BTreeSet::new(),
+            });
+            for warning in texts.difference(&note.texts) {
+                warn!("{warning}");
+            }
+            note.texts = texts;
+        }
+    }
+
+    /// Logs once that old sets cannot be removed, and once that they can be again.
+    pub fn tell_unswept(&mut self, unswept: Option<&Error>, now: Instant) {
+        match unswept {
+            Some(error) => {
+                // The paths are others each time.
+                if self.unswept.is_news(UNSWEPT, "", now) {
+                    warn!(error:% = Chain(error); "{UNSWEPT}");
+                }
+            }
+            None => {
+                if let Some(lasted_s) = self.unswept.ended(now) {
+                    info!(lasted_s; "old sets are removed again");
+                }
+            }
+        }
+    }
+}
+
+fn all_clear(subject: &Subject, lasted_s: u64) {
+    match subject {
+        Subject::File { object, file } => {
+            info!(configmap:% = object, file:% = file, lasted_s;
+                "warnings about the weights of this file are over");
+        }
+        Subject::Split(name) => {
+            info!(trafficsplit:% = name, lasted_s; "warnings about this TrafficSplit are over");
+        }
+    }
+}
+
+fn seconds(since: Instant, now: Instant) -> u64 {
+    now.saturating_duration_since(since).as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::snapshot::{FileName, ObjectName};
+
+    fn object(name: &str) -> ObjectName {
+        ObjectName {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn warnings(subjects: &[&Subject], are_splits_judged: bool) -> Warnings {
+        let texts = subjects
+            .iter()
+            .map(|subject| ((*subject).clone(), BTreeSet::from(["x".to_owned()])));
+        Warnings {
+            texts: texts.collect(),
+            are_splits_judged,
+        }
+    }
+
+    #[test]
+    fn a_warning_stands_from_its_first_publish_until_one_that_does_not_have_it() {
+        let (mut notes, start) = (Notes::default(), Instant::now());
+        let later = start + Duration::from_secs(5);
+        let file = Subject::File {
+            object: object("a"),
+            file: FileName::new("rds.yaml").unwrap(),
+        };
+        let split = Subject::Split(object("podinfo"));
+        notes.tell_merge(warnings(&[&file, &split], true), start);
+        notes.tell_merge(warnings(&[&file, &split], true), later);
+        assert!(notes.merge.values().all(|note| note.since == start));
+        // Nothing was found out about the split: no all-clear.
+        notes.tell_merge(warnings(&[&file], false), later);
+        assert_eq!(notes.merge.len(), 2);
+        notes.tell_merge(warnings(&[], false), later);
+        assert_eq!(notes.merge.keys().collect::<Vec<_>>(), [&split]);
+        notes.tell_merge(warnings(&[], true), later);
+        assert!(notes.merge.is_empty());
+    }
+
+    #[test]
+    fn old_sets_that_stay_are_reported_once_until_they_are_gone() {
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        let error = Error::Usage("as good as any".to_owned());
+        notes.tell_unswept(Some(&error), now);
+        assert!(
+            !notes.unswept.is_news(UNSWEPT, "", now),
+            "it would be said again"
+        );
+        notes.tell_unswept(None, now);
+        assert!(notes.unswept.is_news(UNSWEPT, "", now));
+    }
+}
