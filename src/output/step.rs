@@ -87,7 +87,9 @@ impl Compared<'_> {
 /// How the files of a step differ from the visible ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Those that are new, or have other bytes.
+    /// Those that are new.
+    pub added: BTreeSet<FileName>,
+    /// Those that are visible with other bytes.
     pub changed: BTreeSet<FileName>,
     /// Those that are visible, and not in the step.
     pub removed: BTreeSet<FileName>,

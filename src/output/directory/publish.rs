@@ -86,13 +86,14 @@ impl OutputDirectory {
             return Some(Plan {
                 is_compared: false,
                 changed: desired.keys().cloned().collect(),
+                added: Vec::new(),
                 removed: Vec::new(),
                 strays: true,
                 current: true,
             });
         };
         let dir = self.at.set(active.number);
-        let mut changed = Vec::new();
+        let (mut changed, mut added) = (Vec::new(), Vec::new());
         let mut moved = false;
         for (name, file) in desired {
             let owed = active.owes(name);
@@ -102,6 +103,9 @@ impl OutputDirectory {
             {
                 moved |= source.origin.object != file.origin.object;
             } else {
+                if !active.files.contains_key(name) {
+                    added.push(name.clone());
+                }
                 changed.push(name.clone());
             }
         }
@@ -112,6 +116,7 @@ impl OutputDirectory {
         (current || moved || strays).then_some(Plan {
             is_compared: true,
             changed,
+            added,
             removed,
             strays,
             current,

@@ -25,6 +25,8 @@ pub struct Plan {
     pub is_compared: bool,
     /// The files to be written and announced, by name.
     pub changed: Vec<FileName>,
+    /// Those of them that the set to compare with does not have.
+    pub added: Vec<FileName>,
     /// The files to be removed.
     pub removed: Vec<FileName>,
     /// Whether `.live` may have links of which the active set does not tell, as it does after an error
@@ -37,8 +39,10 @@ pub struct Plan {
 impl Plan {
     /// Returns how the desired files differ from the active set's, if they were compared.
     pub fn difference(&self) -> Option<Difference> {
+        let is_known = |name: &&FileName| !self.added.contains(*name);
         self.is_compared.then(|| Difference {
-            changed: gather(self.changed.iter().cloned()),
+            added: gather(self.added.iter().cloned()),
+            changed: gather(self.changed.iter().filter(is_known).cloned()),
             removed: gather(self.removed.iter().cloned()),
         })
     }
