@@ -67,6 +67,16 @@ pub mod testing {
     pub use crate::xds::merge::{Done, Merge};
     pub use crate::xds::weights::{Backend, Refused, Split, merge, resolve_conflicts};
 
+    /// Envoy's admin port, and what is made of its counters.
+    pub mod envoy {
+        pub use crate::envoy::address::Address;
+        pub use crate::envoy::admin::Exchange;
+        pub use crate::envoy::connect::IdleConnection;
+        pub use crate::envoy::error::AdminError;
+        pub use crate::envoy::stats::{MAX_ANSWER, PATH, Stats};
+        pub use crate::envoy::verdict::{Holdings, Outcome, Subscription, Verdict, judge};
+    }
+
     /// Objects of the API server as JSON.
     pub mod api {
         pub use crate::kube::api::{WatchEvent, event, group, list, mirrored, status};

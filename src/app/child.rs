@@ -8,7 +8,7 @@ use log::{info, warn};
 
 use super::App;
 use super::reminder::Reminder;
-use crate::envoy::admin;
+use crate::envoy::drain;
 use crate::error::Error;
 use crate::process::child::{ChildSpec, Drain};
 use crate::process::signals::Signals;
@@ -132,9 +132,9 @@ impl App {
         // The request below would otherwise be interrupted by this very signal.
         let now = Instant::now();
         self.signals
-            .forward_sigterm_at(now + admin::ANSWERS_WITHIN + *drain_time);
+            .forward_sigterm_at(now + drain::ANSWERS_WITHIN + *drain_time);
         let drain_ms = u64::try_from(drain_time.as_millis()).unwrap_or(u64::MAX);
-        match admin::drain(admin, self.signals.clone()) {
+        match drain::drain(admin, &self.signals) {
             Ok(()) => {
                 info!(drain_ms; "Envoy is draining; waiting before SIGTERM is forwarded")
             }

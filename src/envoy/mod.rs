@@ -1,3 +1,9 @@
 //! The running Envoy, through its admin port.
 
+pub mod address;
 pub mod admin;
+pub mod connect;
+pub mod drain;
+pub mod error;
+pub mod stats;
+pub mod verdict;

@@ -1,0 +1,180 @@
+//! Envoy's counters, as far as they tell what it made of its files. Owns: which are asked for, and
+//! how the answer is read. Pure.
+
+/// The request whose answer is a [`Stats`]: 350 bytes and less than a millisecond in most Envoys, as
+/// `usedonly` leaves out what has never counted. The filter is
+/// `\.(update_(attempt|success|rejected|failure)|warming_clusters|`
+/// `total_(filter_chains|listeners)_draining|dynamic_unknown_fields|load_error)$|`
+/// `^server\.(uptime|state)$`.
+pub const PATH: &str = "/stats?usedonly&filter=%5C.%28update_%28attempt%7Csuccess%7Crejected\
+    %7Cfailure%29%7Cwarming_clusters%7Ctotal_%28filter_chains%7Clisteners%29_draining\
+    %7Cdynamic_unknown_fields%7Cload_error%29%24%7C%5Eserver%5C.%28uptime%7Cstate%29%24";
+
+/// The length of the longest answer that is read: three counters for each of 5,000 subscriptions.
+pub const MAX_ANSWER: usize = 1 << 20;
+
+pub const CLUSTERS: &str = "cluster_manager.cds";
+pub const LISTENERS: &str = "listener_manager.lds";
+pub const RUNTIME: &str = "runtime";
+
+/// What a subscription counts, as its counters' last part.
+pub const ATTEMPT: &str = "update_attempt";
+pub const REJECTED: &str = "update_rejected";
+pub const FAILURE: &str = "update_failure";
+/// What only the runtime's layers count.
+pub const LOAD_ERROR: &str = "load_error";
+
+/// Names and values, ordered by name. What has never counted is not there, and is 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats(Vec<(Box<str>, u64)>);
+
+impl Stats {
+    /// Reads an answer in Envoy's text form. A line that is not a name and a number is left out.
+    pub fn parse(answer: &[u8]) -> Stats {
+        let lines = answer.split(|byte| *byte == b'\n');
+        let mut all: Vec<(Box<str>, u64)> = lines
+            .filter_map(|line| {
+                let (name, value) = str::from_utf8(line).ok()?.trim_end().rsplit_once(": ")?;
+                Some((name.into(), value.parse().ok()?))
+            })
+            .collect();
+        // The last of two with one name is the one that stays.
+        all.reverse();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.dedup_by(|later, earlier| later.0 == earlier.0);
+        all.shrink_to_fit();
+        Stats(all)
+    }
+
+    /// Returns a value by its whole name, and 0 for one that is not there.
+    pub fn get(&self, name: &str) -> u64 {
+        self.find(name).unwrap_or_default()
+    }
+
+    fn find(&self, name: &str) -> Option<u64> {
+        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(name));
+        self.0.get(at.ok()?).map(|(_, value)| *value)
+    }
+
+    /// Returns all names and values, ordered by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, value)| (&**name, *value))
+    }
+
+    /// Returns whether Envoy has finished its start, be it that it drains by now.
+    pub fn is_started(&self) -> bool {
+        matches!(self.find("server.state"), Some(0 | 1))
+    }
+
+    /// Returns whether anything that subscriptions count is there at all. An Envoy whose
+    /// `stats_matcher` hides it has nothing to judge by.
+    pub fn has_subscriptions(&self) -> bool {
+        self.iter().any(|(name, _)| name.ends_with(ATTEMPT))
+    }
+
+    /// Returns how many clusters wait for their first endpoints or health checks.
+    pub fn warming_clusters(&self) -> u64 {
+        self.get("cluster_manager.warming_clusters")
+    }
+
+    /// Returns how many listeners and filter chains still serve connections of an older
+    /// configuration.
+    pub fn draining(&self) -> u64 {
+        let count = |what| self.get(&format!("listener_manager.total_{what}_draining"));
+        count("listeners").saturating_add(count("filter_chains"))
+    }
+
+    /// Returns how many unknown fields Envoy has ignored.
+    pub fn unknown_fields(&self) -> u64 {
+        self.get("server.dynamic_unknown_fields")
+    }
+
+    /// Returns whether these are of another process than `earlier` ones: what can only rise is
+    /// lower. (The uptime is some seconds old, so it alone would not do.)
+    pub fn restarted_since(&self, earlier: &Stats) -> bool {
+        let attempts = [CLUSTERS, LISTENERS].map(|of| format!("{of}.{ATTEMPT}"));
+        let names = attempts.iter().map(String::as_str).chain(["server.uptime"]);
+        let mut lower = names.filter(|name| self.get(name) < earlier.get(name));
+        lower.next().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_is_the_one_that_is_described() {
+        let filter = PATH.split_once("filter=").unwrap().1;
+        let filter = percent_encoding::percent_decode_str(filter)
+            .decode_utf8()
+            .unwrap();
+        assert_eq!(
+            filter,
+            r"\.(update_(attempt|success|rejected|failure)|warming_clusters|total_(filter_chains|listeners)_draining|dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$"
+        );
+    }
+
+    #[test]
+    fn lines_that_are_not_a_name_and_a_number_are_left_out() {
+        let text = b"b.update_attempt: 3\nno number\ncds.version_text: \"V9\"\n\xff: 1\n\
+                     a: b.update_attempt: 2\r\nnegative: -1\nhuge: 99999999999999999999\n: 1\n\
+                     histogram: P0(nan,1) P25(nan,1.1)\nb.update_attempt: 4\nlast: 5";
+        let stats = Stats::parse(text);
+        let all: Vec<(&str, u64)> = stats.iter().collect();
+        let want = [
+            ("", 1),
+            ("a: b.update_attempt", 2),
+            ("b.update_attempt", 4),
+            ("last", 5),
+        ];
+        assert_eq!(all, want);
+        assert_eq!((stats.get("last"), stats.get("absent")), (5, 0));
+        assert_eq!(Stats::parse(b""), Stats::default());
+        assert_eq!(Stats::parse(b"<html>\n"), Stats::default());
+    }
+
+    #[test]
+    fn an_envoy_that_starts_is_not_yet_one_that_has_started() {
+        for (text, started) in [
+            ("server.state: 0", true),
+            ("server.state: 1", true),
+            ("server.state: 2", false),
+            ("server.state: 3", false),
+            ("server.uptime: 5", false),
+        ] {
+            assert_eq!(
+                Stats::parse(text.as_bytes()).is_started(),
+                started,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_can_only_rise_tells_one_process_from_the_next() {
+        let stats = |text: &str| Stats::parse(text.as_bytes());
+        let before = stats("listener_manager.lds.update_attempt: 3\nserver.uptime: 90");
+        for (after, restarted) in [
+            (
+                "listener_manager.lds.update_attempt: 3\nserver.uptime: 90",
+                false,
+            ),
+            (
+                "listener_manager.lds.update_attempt: 4\nserver.uptime: 95",
+                false,
+            ),
+            (
+                "listener_manager.lds.update_attempt: 1\nserver.uptime: 90",
+                true,
+            ),
+            (
+                "listener_manager.lds.update_attempt: 3\nserver.uptime: 0",
+                true,
+            ),
+            ("", true),
+        ] {
+            assert_eq!(stats(after).restarted_since(&before), restarted, "{after}");
+        }
+    }
+}
