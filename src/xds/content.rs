@@ -16,7 +16,7 @@ use crate::xds::validate::{self, Verdict};
 pub struct ConfigMapFiles {
     /// The object, and the state of it that the files are from.
     pub origin: Rc<Origin>,
-    /// At least one.
+    /// Its files, of which there is at least one.
     pub files: BTreeMap<FileName, Bytes>,
 }
 
@@ -70,11 +70,11 @@ pub struct Examination<'a> {
 pub struct Examined {
     /// Its files, or everything that speaks against them.
     pub content: Result<BTreeMap<FileName, Bytes>, Vec<Finding>>,
-    /// Findings that do not make it invalid.
+    /// The findings that do not make it invalid.
     pub warnings: Vec<Finding>,
-    /// Files that are valid, and of which [`validate::cross_check`] may know more.
+    /// The files that are valid, and of which [`validate::cross_check`] may know more.
     pub unchecked: Vec<FileName>,
-    /// Files that are not a configuration, and what they are instead. They must not take the place
+    /// The files that are not a configuration, and what they are instead. They must not take the place
     /// of a configuration that a previous run published.
     pub foreign: Vec<(FileName, Finding)>,
 }
@@ -150,7 +150,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Ends, when every file has been judged.
+    /// Ends the examination, when every file has been judged.
     pub fn finish(self) -> Examined {
         Examined {
             content: if self.refusals.is_empty() {

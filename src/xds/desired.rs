@@ -44,7 +44,7 @@ pub struct SourceView<'a> {
 pub struct Desired {
     /// The files.
     pub set: Snapshot,
-    /// Files that two ConfigMaps have.
+    /// The files that two ConfigMaps have.
     pub overrides: Vec<Collision>,
 }
 

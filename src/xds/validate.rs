@@ -50,7 +50,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// The content of file `name`.
+    /// Takes the content of file `name`.
     pub fn new(name: &FileName, bytes: &'a [u8]) -> Text<'a> {
         let form = Form::of(name);
         let readable = match form {
@@ -62,7 +62,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A check that has come so far. Only that of a YAML text takes more than one step.
+/// A check that has not ended. Only that of a YAML text takes more than one step.
 pub enum Check<'a> {
     /// The check of a YAML text.
     Yaml(YamlCheck<'a>),
@@ -79,7 +79,7 @@ pub enum Progress<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// The check of a whole text; of one that is valid, [`cross_check`] may know more.
+    /// Begins the check of a whole text; of one that is valid, [`cross_check`] may know more.
     pub fn new(text: &'a Text<'_>) -> Check<'a> {
         let readable = text.readable.as_deref();
         match text.form {
@@ -209,7 +209,7 @@ enum Root {
 pub struct YamlCheck<'a> {
     text: &'a str,
     events: Events<'a>,
-    /// Offset of the event that was read last.
+    /// The offset of the event that was read last.
     at: usize,
     root: Root,
     aliases: Aliases,
@@ -226,7 +226,7 @@ impl<'a> YamlCheck<'a> {
         }
     }
 
-    /// Returns `None` while there is more to read: after the last event, whether it was refused.
+    /// Returns `None` while there is more to read, and after the last event whether it was refused.
     fn run(&mut self, steps: usize) -> Option<Result<(), Refusal>> {
         for _ in 0..steps {
             let Some(event) = self.events.next() else {
@@ -267,7 +267,7 @@ impl<'a> YamlCheck<'a> {
         }
     }
 
-    /// The verdict on a text that has been read as far as it can be.
+    /// Returns the verdict on a text that has been read as far as it can be.
     fn verdict(self, found: Result<(), Refusal>) -> Verdict {
         match (found, self.root) {
             (Ok(()), Root::Mapping) => Verdict::Valid,
@@ -284,7 +284,7 @@ impl<'a> YamlCheck<'a> {
 }
 
 /// Returns whether the second reader takes a text that the first one refuses. It is not asked about
-/// what it cannot tell of: what its aliases name.
+/// what it cannot tell, which is what aliases name.
 fn is_overruled(text: &str) -> bool {
     let asked = text.len() <= SECOND_OPINION_MAX_BYTES && !is_deep(text) && !has_aliases(text);
     asked && read_yaml_serde(text).is_ok()

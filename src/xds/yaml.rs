@@ -19,7 +19,7 @@ pub(crate) use mask::mask;
 /// (`ParseOptions::kDefaultDepth`).
 pub(crate) const NESTING_MAX: usize = 100;
 
-/// A YAML text as our parsers can be shown it.
+/// A YAML text in a form that our parsers can read.
 pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
     match decode(bytes).0 {
         Cow::Borrowed(text) => mask(text),
@@ -70,7 +70,8 @@ impl<'a> Iterator for Events<'a> {
     }
 }
 
-/// The text's events, each with its place: as lenient as the parser can be made, Envoy is too.
+/// Returns the text's events, each with its place. The parser is made as lenient as it can be, which
+/// Envoy is too.
 pub(crate) fn events(text: &str, form: Form) -> Events<'_> {
     if form != Form::Yaml {
         return Events::Json(json::Reader::new(text));

@@ -1,4 +1,4 @@
-//! The cost of aliases to Envoy. Owns: the size of a document once every alias is replaced by what
+//! Limits the cost of aliases to Envoy. Owns: the size of a document once every alias is replaced by what
 //! it names, and its depth as it is written. Must not: build it.
 
 use granit_parser::{Event, Span};
@@ -13,11 +13,11 @@ const EXPANDED_NODES_MAX: u64 = 10_000_000;
 /// Counts the nodes that are left when every alias is replaced by what it names.
 #[derive(Default)]
 pub(super) struct Aliases {
-    /// Nodes so far, with every alias expanded.
+    /// The number of nodes so far, with every alias expanded.
     nodes: u64,
-    /// Anchor (0: none) and `nodes` at the start of each collection that is open.
+    /// The anchor (0: none) and `nodes` at the start of each collection that is open.
     open: Vec<(usize, u64)>,
-    /// Anchor and expanded size of what it names; the last of an anchor holds.
+    /// Each anchor and the expanded size of what it names; the last of an anchor holds.
     named: Vec<(usize, u64)>,
 }
 
@@ -64,7 +64,8 @@ impl Aliases {
         Ok(())
     }
 
-    /// Collections end in another order than they begin in, so this is an insertion.
+    /// Notes the size of what an anchor names. Collections end in another order than they begin in, so
+    /// this is an insertion.
     fn name(&mut self, anchor: usize, size: u64) {
         if anchor != 0 {
             let at = self.named.partition_point(|(named, _)| *named < anchor);

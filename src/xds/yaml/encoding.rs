@@ -7,7 +7,7 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     Utf8,
-    /// Not UTF-8: to yaml-cpp each byte is a character, which is Latin-1.
+    /// Latin-1, which is what yaml-cpp takes for anything else: each byte is a character.
     Latin1,
     Utf16 {
         little: bool,

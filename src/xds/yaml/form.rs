@@ -6,13 +6,13 @@ use crate::snapshot::FileName;
 /// The form in which Envoy reads a file. It compares names without case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `.yaml`, `.yml`
+    /// YAML: `.yaml`, `.yml`.
     Yaml,
-    /// `.json`
+    /// JSON: `.json`.
     Json,
-    /// Any other name: JSON to Envoy, if it reads it, and if not, anything.
+    /// Any other name. If Envoy reads the file, it is JSON to it; if not, it may be anything.
     Unnamed,
-    /// `.pb`, `.pb_text`: not looked into.
+    /// A protobuf, which is not looked into: `.pb`, `.pb_text`.
     Protobuf,
 }
 

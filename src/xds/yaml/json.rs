@@ -1,4 +1,4 @@
-//! JSON as protobuf's reader takes it, which is Envoy's: with single quotes, bare keys, a comma
+//! Reads JSON as protobuf's reader does, which is Envoy's: with single quotes, bare keys, a comma
 //! before a bracket, and control characters in strings. Owns: the events of such a text, which are
 //! those of YAML. Must not: know a schema.
 //!
@@ -25,14 +25,14 @@ enum Next {
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// From 1.
+    /// The line, from 1.
     line: usize,
-    /// Offset of the first byte of the line.
+    /// The offset of the first byte of the line.
     line_at: usize,
     next: Next,
     /// The bracket that closes each collection that is open.
     open: Vec<u8>,
-    /// The last event was a key.
+    /// True if the last event was a key.
     is_key: bool,
 }
 
