@@ -26,7 +26,6 @@ use crate::net::response::Response;
 use crate::output::Output;
 use crate::poll;
 use crate::process::signals::{Signals, Wakeup};
-use crate::source::config_map::ConfigMapSource;
 use child::ChildState;
 use notes::Notes;
 use pending::{Deferred, Pending};
@@ -179,7 +178,7 @@ impl App {
         self.readiness.tick(now);
         self.report_blocked(now);
         if self.deferred.take_due(now) {
-            self.run_deferred_checks();
+            self.run_deferred_checks(now);
             self.sync(now);
         }
         let (tasks, mut ctx) = self.tasks_at(now);
@@ -195,10 +194,10 @@ impl App {
         }
     }
 
-    fn run_deferred_checks(&mut self) {
+    fn run_deferred_checks(&mut self, now: Instant) {
         self.tasks
             .sources_mut()
-            .for_each(ConfigMapSource::run_deferred_checks);
+            .for_each(|source| source.run_deferred_checks(now));
     }
 
     fn request(&mut self, now: Instant) {

@@ -54,14 +54,14 @@ impl App {
         // Without the splits, a complete set on disk is enough to start an Envoy with.
         let stays = self.split_gate == SplitGate::KeepPublished;
         if (self.readiness.is_in_sync() || stays) && !denied && self.bad().is_none() {
-            self.run_deferred_checks();
+            self.run_deferred_checks(now);
             // Mirrors only inform people, so that the wait for them has an end.
             let late = patience_ended || now >= self.started + ONETIME_TIMEOUT;
             return Ok(self.tasks.are_mirrors_settled() || late);
         }
         let is_accepted = stale_ok.is_some() && self.readiness.accepts_last_run();
         if is_accepted && let Some(age) = self.read_age_of_last_run() {
-            self.accept_last_run(age);
+            self.accept_last_run(age, now);
             return Ok(true);
         }
         if let Some(bad) = self.bad().filter(|_| timeout.is_none() || patience_ended) {
@@ -127,11 +127,11 @@ impl App {
         exactly.then_some(standing.age)
     }
 
-    fn accept_last_run(&mut self, age: Duration) {
+    fn accept_last_run(&mut self, age: Duration, now: Instant) {
         let own = self.tasks.sources().find_map(ConfigMapSource::trouble);
         let age_s = age.as_secs();
         let error = own.unwrap_or_else(|| self.obstacle());
         warn!(age_s, error; "the cluster's state cannot be published; exiting with files of a previous run");
-        self.run_deferred_checks();
+        self.run_deferred_checks(now);
     }
 }

@@ -9,13 +9,14 @@ use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Instant;
 
-use log::{debug, warn};
+use log::debug;
 
 use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
 use crate::logging::WarnOnce;
 use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
+use crate::source::doubts::Doubts;
 use crate::xds::content::{ConfigMapFiles, Examination, Examined, Finding};
 use crate::xds::desired::{Observed, SourceView};
 use crate::xds::validate::{self, Check, Progress, Text};
@@ -71,6 +72,8 @@ pub struct ConfigMapSource {
     /// Files that are not a configuration. They are invalid if a previous run published a configuration
     /// of their name, which is not known yet.
     foreign: BTreeMap<FileName, Finding>,
+    /// The published files that Envoy may not accept.
+    doubts: Doubts,
     warned: WarnOnce,
     /// A warning that has not been given yet: what it says depends on what stands on disk.
     warning: Option<([&'static str; 2], String)>,
@@ -91,6 +94,7 @@ impl ConfigMapSource {
             skips: 0,
             unchecked: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            doubts: Doubts::default(),
             warned: WarnOnce::default(),
             warning: None,
             is_restored: false,
@@ -193,12 +197,7 @@ impl ConfigMapSource {
         if let Some(content) = &self.content {
             for (name, Finding { key, what }) in others {
                 if Form::of(&name).is_named() {
-                    let Origin {
-                        object,
-                        resource_version,
-                        ..
-                    } = &*content.origin;
-                    doubt(object, resource_version, &key, &what);
+                    self.doubts.add(&content.origin, &key, &what, now);
                 }
             }
         }
@@ -209,18 +208,19 @@ impl ConfigMapSource {
     }
 
     /// Checks the published files with the second reader, which would have delayed the publish.
-    pub fn run_deferred_checks(&mut self) {
+    pub fn run_deferred_checks(&mut self, now: Instant) {
         let unchecked = std::mem::take(&mut self.unchecked);
         let Some(content) = &self.content else { return };
         for name in unchecked {
             let bytes = content.files.get(&name);
-            if let Some(fault) = bytes.and_then(|bytes| validate::cross_check(&name, bytes)) {
-                let Origin {
-                    object,
-                    resource_version,
-                    ..
-                } = &*content.origin;
-                doubt(object, resource_version, name.as_str(), &fault.to_string());
+            match bytes.and_then(|bytes| validate::cross_check(&name, bytes)) {
+                Some(fault) => {
+                    let error = fault.to_string();
+                    self.doubts.add(&content.origin, name.as_str(), &error, now);
+                }
+                None => self
+                    .doubts
+                    .clear(&content.origin, |file| *file == name, now),
             }
         }
     }
@@ -262,9 +262,6 @@ impl ConfigMapSource {
         self.denied = None;
         self.refused = None;
         self.warning = None;
-        for Finding { key, what } in examined.warnings {
-            doubt(&name, resource_version, &key, &what);
-        }
         match examined.content {
             Ok(files) => {
                 debug!(configmap:% = name, resource_version:% = resource_version; "observed");
@@ -274,12 +271,18 @@ impl ConfigMapSource {
                 };
                 self.foreign.retain(|name, _| is_same(name));
                 self.foreign.extend(examined.foreign);
-                self.unchecked.extend(examined.unchecked);
                 let origin = Rc::new(Origin {
                     object: name,
                     uid: version.uid.clone(),
                     resource_version: resource_version.clone(),
                 });
+                self.doubts
+                    .clear(&origin, |file| !files.contains_key(file), now);
+                for Finding { key, what } in examined.warnings {
+                    self.doubts.add(&origin, &key, &what, now);
+                    self.unchecked.retain(|file| file.as_str() != key);
+                }
+                self.unchecked.extend(examined.unchecked);
                 self.content = Some(ConfigMapFiles { origin, files });
                 self.observed = Observed::Valid;
                 let subject = ("configmap", &self.object as &dyn Display);
@@ -360,9 +363,4 @@ fn is_large(observation: &Event) -> bool {
         return false;
     };
     files.values().map(|bytes| bytes.len()).sum::<usize>() > LARGE
-}
-
-fn doubt(object: &ObjectName, version: &ResourceVersion, key: &str, error: &str) {
-    let message = "Envoy may not accept a file; publishing it";
-    warn!(configmap:% = object, resource_version:% = version, key, error; "{message}");
 }

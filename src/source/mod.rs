@@ -1,5 +1,6 @@
 //! The sources of a snapshot: what the cluster said of each object, as far as it can be trusted.
 
 pub mod config_map;
+mod doubts;
 pub mod smi;
 pub mod traffic_splits;

@@ -138,6 +138,39 @@ fn each_text_is_published_byte_for_byte_or_refused_as_recorded() {
     drop(process);
 }
 
+/// By a reader that is asked before the publish, and by one that is asked after it.
+#[test]
+fn a_file_that_envoy_may_not_accept_has_its_all_clear_once_it_is_plain_or_gone() {
+    let setup = Setup::new();
+    let odd = ["x: [a]#c\n", "%FOO x\n---\na: 1\n", "- a\n"];
+    let [first, second, third] = odd;
+    setup.put(
+        "a",
+        &[("a.yaml", first), ("b.yaml", second), ("c.yaml", third)],
+    );
+    let process = setup.start(&["-watch", "-configmap=a", "-log-format=json"]);
+    process.wait_for_lines(3, "Envoy may not accept a file");
+    // Another key changes nothing about these.
+    let files = [("a.yaml", first), ("b.yaml", second), ("d.yaml", "d: 1\n")];
+    setup.put("a", &files);
+    let over = "nothing speaks against a file any more";
+    let gone = process.wait_for_line(over);
+    assert_eq!(events(&gone)[0]["key"], "c.yaml");
+    setup.put("a", &[("a.yaml", "a: 1\n"), ("b.yaml", "b: 1\n")]);
+    process.wait_for_lines(3, over);
+    let said = process.stop().stderr;
+    let keys = events(&said).into_iter().filter_map(|event| {
+        let is_over = event["message"] == over && event["lasted_s"].is_u64();
+        is_over.then(|| event["key"].as_str().unwrap().to_owned())
+    });
+    let keys: BTreeSet<String> = keys.collect();
+    assert_eq!(
+        keys,
+        ["a.yaml", "b.yaml", "c.yaml"].map(str::to_owned).into()
+    );
+    assert_eq!(said.matches("may not accept").count(), 3, "{said}");
+}
+
 /// Two texts are not offered: one ends Envoy, one would take all memory before that.
 #[test]
 fn nothing_that_envoy_loads_is_refused() {

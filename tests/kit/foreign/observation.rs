@@ -149,7 +149,7 @@ fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
     assert_eq!(said, (source.observed, source.refused.clone()));
     let second = merged(&source);
     assert_eq!((&first.set, &first.behind), (&second.set, &second.behind));
-    source.run_deferred_checks();
+    source.run_deferred_checks(now);
     let content = source.content.as_ref().expect("what was there stays");
     check_weights(content, &first.set);
     check_set(content, &first.set);
