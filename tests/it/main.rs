@@ -79,6 +79,7 @@ mod tls;
 mod traffic;
 mod trust;
 mod tty;
+mod union;
 mod unserved;
 mod usage;
 mod versions;

@@ -19,7 +19,7 @@ pub(super) struct Facts<'a> {
     pub(super) alt_stat_name: Option<Cow<'a, str>>,
     /// It is not of use before DNS has answered, or before its health has been checked.
     pub(super) warms: bool,
-    /// The reason why the fields above may not be what Envoy takes them for.
+    /// The reason why its type or its name may not be what Envoy takes them for.
     pub(super) unclear: Option<Declined>,
     /// The resource that this one may hold.
     inner: Option<Box<Facts<'a>>>,
@@ -70,13 +70,13 @@ impl<'a> Facts<'a> {
             _ => return,
         };
         let reason = match (&slot, is_tagged) {
-            (Some(_), _) => "a key stands twice",
-            (None, true) => "a tag stands here",
-            (None, false) => "",
+            (Some(_), _) => Some("a key stands twice"),
+            (None, true) => Some("a tag stands here"),
+            (None, false) => None,
         };
-        if !reason.is_empty() {
-            self.unclear
-                .get_or_insert_with(|| Declined::at(span, reason));
+        if let (Some(reason), "@type" | "name") = (reason, key) {
+            let declined = || Declined::at(span, reason);
+            self.unclear.get_or_insert_with(declined);
         }
         *slot = match key {
             "@type" => scalar.map(last_part),

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use granit_parser::{Event, ScalarStyle, Span, Tag};
+use granit_parser::{Event, Marker, ScalarStyle, Span, Tag};
 
 use super::declined::Declined;
 use super::facts::Facts;
@@ -19,6 +19,7 @@ const ALIASED_MAX_BYTES: usize = 4 << 20;
 
 /// The nodes of a text's first document, in order.
 pub(super) struct Reader<'a> {
+    text: &'a str,
     events: Events<'a>,
     form: Form,
     /// Number of events read.
@@ -111,6 +112,7 @@ impl<'a> Reader<'a> {
     /// `text` is what our parsers can be shown.
     pub(super) fn new(text: &'a str, form: Form) -> Reader<'a> {
         Reader {
+            text,
             events: yaml::events(text, form),
             form,
             count: 0,
@@ -163,6 +165,7 @@ impl<'a> Reader<'a> {
             Event::Alias(id) => self.alias(*id, span, out)?,
             Event::Scalar(value, style, _, tag) => {
                 mark_tag(tag.as_deref(), span, out);
+                self.check_escapes(value, *style, span, out);
                 self.scalar(value, *style, out);
             }
             Event::SequenceStart(_, _, tag) => {
@@ -228,6 +231,22 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// yaml-cpp makes half a character of `\N` and of `\_`, and Envoy something else of that.
+    fn check_escapes(&self, value: &str, style: ScalarStyle, span: Span, out: &mut Line) {
+        let is_quoted = self.form == Form::Yaml && style == ScalarStyle::DoubleQuoted;
+        if !is_quoted || !value.contains(['\u{85}', '\u{a0}']) {
+            return;
+        }
+        let offset = |at: Marker| at.byte_offset().unwrap_or(0);
+        let raw = self.text.get(offset(span.start)..offset(span.end));
+        let mut bytes = raw.unwrap_or("\\N").bytes();
+        while let Some(byte) = bytes.next() {
+            if byte == b'\\' && matches!(bytes.next(), Some(b'N' | b'_')) {
+                out.note_flaw(span, "an escape that Envoy does not know stands here");
+            }
+        }
+    }
+
     fn sequence(&mut self, out: &mut Line) -> Result<(), Declined> {
         out.push("[");
         let mut is_first = true;
@@ -290,6 +309,7 @@ impl<'a> Reader<'a> {
         match &event {
             Event::Scalar(_, style, anchor, tag) => {
                 mark_tag(tag.as_deref(), span, out);
+                self.check_escapes(&key, *style, span, out);
                 if *style == ScalarStyle::Plain && self.form == Form::Yaml && is_null(&key) {
                     key = "null".into();
                 }
@@ -330,7 +350,7 @@ fn mark_tag(tag: Option<&Tag>, span: Span, out: &mut Line) {
 }
 
 /// Returns whether yaml-cpp takes a plain scalar for none at all.
-fn is_null(value: &str) -> bool {
+pub(super) fn is_null(value: &str) -> bool {
     matches!(value, "" | "~" | "null" | "Null" | "NULL")
 }
 

@@ -181,11 +181,17 @@ fn type_in_sight(mut rest: &[u8]) -> Option<Kind> {
     skip(&mut rest, b"\"'");
     rest = rest.strip_prefix(b"type.googleapis.com")?;
     skip(&mut rest, b"\\/");
-    let in_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_');
-    let len = rest.iter().take_while(|b| in_name(b)).count();
-    let (name, behind) = rest.split_at(len);
+    let (name, behind) = split_name(rest);
     let ends = !matches!(behind.first(), Some(b'\\' | b'%'));
-    ends.then(|| Kind::of_type(str::from_utf8(name).unwrap_or_default()))
+    ends.then(|| Kind::of_type(name))
+}
+
+/// Splits off the name of a type.
+fn split_name(text: &[u8]) -> (&str, &[u8]) {
+    let in_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_');
+    let len = text.iter().take_while(|b| in_name(b)).count();
+    let (name, behind) = text.split_at(len);
+    (str::from_utf8(name).unwrap_or_default(), behind)
 }
 
 /// Returns whether a `#` stands before this on its line.
@@ -197,11 +203,7 @@ fn is_comment(text: &[u8], at: usize) -> bool {
 
 /// Protobuf as text or in binary: a type stands there as it is.
 fn in_protobuf(text: &[u8]) -> Kind {
-    let first = |(name, kind): &(&str, Kind)| {
-        let mut places = memchr_iter(name.as_bytes()[0], text);
-        let at = places.find(|at| text[*at..].starts_with(name.as_bytes()))?;
-        Some((at, *kind))
-    };
-    let found = TYPES.iter().filter_map(first).min();
-    found.map_or(Kind::Untyped, |(_, kind)| kind)
+    let kinds = memchr_iter(b'/', text).map(|at| Kind::of_type(split_name(&text[at + 1..]).0));
+    let mut known = kinds.filter(|kind| *kind != Kind::Untyped);
+    known.next().unwrap_or(Kind::Untyped)
 }

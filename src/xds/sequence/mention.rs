@@ -1,6 +1,7 @@
 //! Names in a text. Owns: finding all that could be meant by one. Must not: know what a field means.
 
 use granit_parser::Event;
+use memchr::memchr_iter;
 
 use super::flow::Reader;
 use super::resources::Text;
@@ -16,11 +17,10 @@ pub fn mentions<'n>(name: &FileName, text: &[u8], names: &[&'n str]) -> Vec<&'n 
         Form::Protobuf => String::from_utf8_lossy(text),
         _ => yaml::decode(text).0,
     };
-    let hides = decoded.contains('\\');
-    // Lines are folded and quotes doubled.
-    let is_bare = |name: &str| !name.contains(|c: char| c.is_whitespace() || c == '\'');
     let mut unsure: Vec<&'n str> = names.to_vec();
-    unsure.retain(|name| hides || !is_bare(name) || decoded.contains(name));
+    if !has_escapes(decoded.as_bytes()) {
+        unsure.retain(|name| !is_bare(name) || decoded.contains(name));
+    }
     if unsure.is_empty() || form == Form::Protobuf {
         return unsure;
     }
@@ -48,6 +48,20 @@ pub fn mentions<'n>(name: &FileName, text: &[u8], names: &[&'n str]) -> Vec<&'n 
     }
     found.extend(unsure);
     found
+}
+
+/// Returns whether there are escapes that any character could stand behind, or stand before the
+/// end of a line.
+fn has_escapes(text: &[u8]) -> bool {
+    let mut places = memchr_iter(b'\\', text);
+    places.any(|at| matches!(text.get(at + 1), Some(b'x' | b'u' | b'U' | b'\n' | b'\r')))
+}
+
+/// Returns whether a name can only be written as it is, such escapes aside: blanks can be folded,
+/// quotes doubled, and all these written in another way.
+fn is_bare(name: &str) -> bool {
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "'\"\\/".contains(c);
+    !name.contains(is_odd)
 }
 
 /// Returns whether a scalar is this name, or holds it in quotes.

@@ -4,18 +4,17 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use granit_parser::{Event, Span, StructureStyle};
+use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
 
 use super::declined::Declined;
 use super::facts::Facts;
-use super::flow::{Line, Reader, has_tag};
+use super::flow::{Line, Reader, has_tag, is_null};
 use crate::xds::yaml::{self, Encoding, Form};
 
 /// A file's content, as our parsers can be shown it.
 pub(super) struct Text<'a> {
     pub(super) form: Form,
     pub(super) readable: Cow<'a, str>,
-    pub(super) is_utf8: bool,
     /// The reason why its values may be others than they seem.
     pub(super) flaw: Option<Declined>,
 }
@@ -46,7 +45,6 @@ impl<'a> Text<'a> {
         Ok(Text {
             form,
             readable,
-            is_utf8,
             flaw,
         })
     }
@@ -151,13 +149,8 @@ pub(super) fn read<'a>(
                     return Ok(None);
                 }
             }
-            _ => {
-                line.clear();
-                reader.node((event, span), &mut line, None)?;
-                if line.text != "null" {
-                    return Err(Declined::at(span, "the resources are not a list"));
-                }
-            }
+            Event::Scalar(value, ScalarStyle::Plain, 0, None) if is_null(value) => {}
+            _ => return Err(Declined::at(span, "the resources are not a list")),
         }
     }
 }

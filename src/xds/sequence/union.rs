@@ -30,21 +30,22 @@ pub fn union(name: &FileName, target: &Bytes, kept: &[&str]) -> Result<Union, De
         });
     }
     let form = Form::of(name);
-    let masked = Text::new(form, target)?;
-    let text = str::from_utf8(target).ok().filter(|_| masked.is_utf8);
-    let text = text.ok_or_else(|| Declined::new("it is not UTF-8"))?;
-    let list = resources::read(&masked, Line::unwritten(), |_| {
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let list = list.ok_or_else(|| Declined::new("the resources are not a list"))?;
-    let (at, inserted) = insert(text, &list, kept)?;
-    let (before, after) = text.split_at(at);
-    let new = [before, &inserted, after].concat();
-    verify(&masked, &Text::new(form, new.as_bytes())?, &list, kept)?;
+    let old = Text::new(form, target)?;
+    let list = resources::read(&old, Line::unwritten(), |_| Ok(ControlFlow::Continue(())))?;
+    let list = list.ok_or_else(|| Declined::new("there is no list of resources"))?;
+    let (at, inserted) = insert(&old.readable, &list, kept)?;
+    let (before, after) = old.readable.split_at(at);
+    let bytes: Bytes = [before, &inserted, after].concat().into_bytes().into();
+    let new = Text::new(form, &bytes)?;
+    // What is kept could not be read back out of such a text.
+    if let Some(why) = old.flaw.as_ref().or(new.flaw.as_ref()) {
+        return Err(why.clone());
+    }
+    verify(&old, &new, &list, kept)?;
     let at = at as u64;
     Ok(Union {
         inserted: at..at + inserted.len() as u64,
-        bytes: new.into_bytes().into(),
+        bytes,
     })
 }
 
