@@ -56,16 +56,18 @@ pub mod testing {
     pub use crate::error::{Target, Verb};
     pub use crate::kube::auth::Roots;
     pub use crate::kube::client::{Client, Method};
+    pub use crate::kube::http_route::HttpRouteSpec;
     pub use crate::kube::object::{Body, Object, ObjectKind, Projection, TrafficSplitSpec};
     pub use crate::kube::reflector::Event;
     pub use crate::net::response::{Progress, Response};
     pub use crate::snapshot::{Bytes, FileName, ObjectName, ResourceVersion, Snapshot};
     pub use crate::source::config_map::ConfigMapSource;
+    pub use crate::source::http_route::{has_lost_weights, is_ours, to_weights};
     pub use crate::source::traffic_splits::{TrafficSplitStore, to_split};
     pub use crate::xds::content::ConfigMapFiles;
     pub use crate::xds::desired::{Observed, desired};
     pub use crate::xds::merge::{Done, Merge};
-    pub use crate::xds::weights::{Backend, Refused, Split, merge, resolve_conflicts};
+    pub use crate::xds::weights::{Backend, HostWeights, Refused, merge, resolve_conflicts};
 
     /// Envoy's admin port, and what is made of its counters.
     pub mod envoy {

@@ -10,6 +10,7 @@ use crate::error::{Chain, Error};
 use crate::logging::WarnOnce;
 use crate::xds::desired::Collision;
 use crate::xds::merge::{Subject, Warnings};
+use crate::xds::weights::{WeightKind, WeightSource};
 
 const UNSWEPT: &str = "old sets cannot be removed; retrying at the next publish";
 
@@ -66,11 +67,11 @@ impl Notes {
     fn tell_merge(&mut self, found: Warnings, now: Instant) {
         let Warnings {
             texts,
-            are_splits_judged,
+            are_inputs_judged,
         } = found;
         self.merge.retain(|subject, note| {
             // What is not judged this time may be so still.
-            let is_open = !are_splits_judged && matches!(subject, Subject::Split(_));
+            let is_open = !are_inputs_judged && matches!(subject, Subject::Weights(_));
             let stays = is_open || texts.contains_key(subject);
             if !stays {
                 all_clear(subject, seconds(note.since, now));
@@ -113,9 +114,14 @@ fn all_clear(subject: &Subject, lasted_s: u64) {
             info!(configmap:% = object, file:% = file, lasted_s;
                 "warnings about the weights of this file are over");
         }
-        Subject::Split(name) => {
-            info!(trafficsplit:% = name, lasted_s; "warnings about this TrafficSplit are over");
-        }
+        Subject::Weights(WeightSource { kind, name }) => match kind {
+            WeightKind::TrafficSplit => {
+                info!(trafficsplit:% = name, lasted_s; "warnings about this TrafficSplit are over");
+            }
+            WeightKind::HttpRoute => {
+                info!(httproute:% = name, lasted_s; "warnings about this HTTPRoute are over");
+            }
+        },
     }
 }
 
@@ -137,13 +143,13 @@ mod tests {
         }
     }
 
-    fn warnings(subjects: &[&Subject], are_splits_judged: bool) -> Warnings {
+    fn warnings(subjects: &[&Subject], are_inputs_judged: bool) -> Warnings {
         let texts = subjects
             .iter()
             .map(|subject| ((*subject).clone(), BTreeSet::from(["x".to_owned()])));
         Warnings {
             texts: texts.collect(),
-            are_splits_judged,
+            are_inputs_judged,
         }
     }
 
@@ -155,7 +161,10 @@ mod tests {
             object: object("a"),
             file: FileName::new("rds.yaml").unwrap(),
         };
-        let split = Subject::Split(object("podinfo"));
+        let split = Subject::Weights(WeightSource {
+            kind: WeightKind::TrafficSplit,
+            name: object("podinfo"),
+        });
         notes.tell_merge(warnings(&[&file, &split], true), start);
         notes.tell_merge(warnings(&[&file, &split], true), later);
         assert!(notes.merge.values().all(|note| note.since == start));

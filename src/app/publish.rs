@@ -21,6 +21,7 @@ use crate::source::smi::Smi;
 use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Merge, WeightTable};
+use crate::xds::weights::WeightSource;
 
 /// The part that TrafficSplits have in the first publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ struct Candidate {
     behind: Vec<ObjectName>,
     weights: WeightTable,
     /// The splits that were merged.
-    splits: Vec<ObjectName>,
+    splits: Vec<WeightSource>,
 }
 
 impl App {
@@ -128,7 +129,7 @@ impl App {
             good: merged.good,
             behind: merged.behind,
             weights: merged.changes,
-            splits: splits.iter().map(|split| split.name.clone()).collect(),
+            splits: splits.iter().map(|split| split.source.clone()).collect(),
         };
         Some((candidate, found))
     }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod discovery;
 pub mod health;
 pub mod hint;
+pub mod http_route;
 pub mod list_watch;
 pub mod object;
 pub mod pages;

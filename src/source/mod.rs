@@ -2,5 +2,6 @@
 
 pub mod config_map;
 mod doubts;
+pub mod http_route;
 pub mod smi;
 pub mod traffic_splits;

@@ -21,7 +21,7 @@ use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
 use crate::snapshot::ObjectName;
 use crate::source::traffic_splits::TrafficSplitStore;
-use crate::xds::weights::Split;
+use crate::xds::weights::HostWeights;
 
 /// The TrafficSplits whose weights are merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Smi {
     }
 
     /// Returns the splits that can be applied; of two for one service the earlier one counts.
-    pub fn usable(&self) -> Vec<&Split> {
+    pub fn usable(&self) -> Vec<&HostWeights> {
         self.parts
             .iter()
             .flat_map(|part| part.splits.usable())

@@ -12,7 +12,7 @@ use crate::kube::object::{BackendSpec, Body, Object, TrafficSplitSpec};
 use crate::kube::reflector::Event;
 use crate::logging::WarnOnce;
 use crate::snapshot::ObjectName;
-use crate::xds::weights::{Backend, Split};
+use crate::xds::weights::{Backend, HostWeights};
 
 /// How much longer a deleted split counts: a tool that replaces one deletes it first.
 const DELETION_GRACE: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ struct Entry {
     /// The time of creation in RFC 3339, which sorts as text.
     created: String,
     /// The weights to merge; `None` for a split that cannot be applied.
-    split: Option<Split>,
+    split: Option<HostWeights>,
     /// When the split stops counting, if it has been deleted.
     expires_at: Option<Instant>,
 }
@@ -72,7 +72,7 @@ impl TrafficSplitStore {
     }
 
     /// Returns the splits that can be applied, the oldest first.
-    pub fn usable(&self) -> Vec<&Split> {
+    pub fn usable(&self) -> Vec<&HostWeights> {
         // Equally old ones are sorted by name.
         let aged = self
             .entries
@@ -240,7 +240,7 @@ impl fmt::Display for Unusable {
 }
 
 /// Checks a split and brings its weights to whole numbers.
-pub fn to_split(name: ObjectName, spec: &TrafficSplitSpec) -> Result<Split, Unusable> {
+pub fn to_split(name: ObjectName, spec: &TrafficSplitSpec) -> Result<HostWeights, Unusable> {
     if spec.matches.as_ref().is_some_and(|m| !m.is_empty()) {
         return Err(Unusable::HasMatches);
     }
@@ -263,15 +263,8 @@ pub fn to_split(name: ObjectName, spec: &TrafficSplitSpec) -> Result<Split, Unus
         // A service that is listed twice gets both shares.
         match backends.iter_mut().find(|b| &b.service == service) {
             Some(backend) => backend.weight = backend.weight.saturating_add(weight),
-            None => backends.push(Backend {
-                service: service.clone(),
-                weight,
-            }),
+            None => backends.push(Backend::bare(service.clone(), weight)),
         }
     }
-    Ok(Split {
-        name,
-        service: spec.service.clone(),
-        backends,
-    })
+    Ok(HostWeights::of_split(name, spec.service.clone(), backends))
 }

@@ -1,4 +1,4 @@
-//! Merges weights into a set of files. Pure. Owns: which splits count, which text a file
+//! Merges weights into a set of files. Pure. Owns: which objects count, which text a file
 //! goes out with where weights cannot be merged into all of it, and the warnings about that.
 
 mod changes;
@@ -7,13 +7,13 @@ mod tried;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::snapshot::{Bytes, File, FileName, ObjectName, Snapshot};
-use crate::xds::weights::{Split, SplitMatches, resolve_conflicts};
+use crate::xds::weights::{HostWeights, Matches, WeightSource, resolve_conflicts};
 pub use changes::{WeightTable, describe};
 use tried::Tried;
 
-/// Merges splits into a set of files, and collects what is found on the way.
+/// Merges weights into a set of files, and collects what is found on the way.
 pub struct Merge<'s> {
-    splits: Vec<&'s Split>,
+    inputs: Vec<&'s HostWeights>,
     /// The cluster's domain.
     domain: &'s str,
     done: Done,
@@ -30,12 +30,12 @@ pub struct Done {
     pub good: Snapshot,
     /// ConfigMaps that have a newer text of some file than the one that goes out.
     pub behind: Vec<ObjectName>,
-    /// The routes that follow a split.
+    /// The routes that follow an object.
     pub changes: WeightTable,
     /// The warnings about it.
     pub warnings: Warnings,
-    /// The matches of each split in all files so far.
-    applied: Vec<SplitMatches>,
+    /// The matches of each object in all files so far.
+    applied: Vec<Matches>,
 }
 
 /// The warnings about a merge.
@@ -43,8 +43,8 @@ pub struct Done {
 pub struct Warnings {
     /// The texts, by what they are about.
     pub texts: BTreeMap<Subject, BTreeSet<String>>,
-    /// True if it is known what each split found: no file goes out without weights.
-    pub are_splits_judged: bool,
+    /// True if it is known what each object found: no file goes out without weights.
+    pub are_inputs_judged: bool,
 }
 
 /// The subject of a warning.
@@ -52,8 +52,8 @@ pub struct Warnings {
 pub enum Subject {
     /// A file of a ConfigMap.
     File { object: ObjectName, file: FileName },
-    /// A TrafficSplit.
-    Split(ObjectName),
+    /// An object that holds weights.
+    Weights(WeightSource),
 }
 
 impl Subject {
@@ -72,40 +72,38 @@ impl Warnings {
 }
 
 impl<'s> Merge<'s> {
-    /// Merges the splits' weights into `set`, as far as that can be done without knowing what was
-    /// published before. Of several splits for one service, the first in `splits` counts.
-    pub fn new(splits: &[&'s Split], domain: &'s str, set: Snapshot) -> Merge<'s> {
-        let (first, later) = resolve_conflicts(splits, domain);
+    /// Merges the weights of `inputs` into `set`, as far as that can be done without knowing what was
+    /// published before. Of several TrafficSplits for one service, the first counts.
+    pub fn new(inputs: &[&'s HostWeights], domain: &'s str, set: Snapshot) -> Merge<'s> {
+        let (first, later) = resolve_conflicts(inputs, domain);
         let mut warnings = Warnings {
             texts: BTreeMap::new(),
-            are_splits_judged: true,
+            are_inputs_judged: true,
         };
         for (loser, winner) in later {
-            let Split { name, service, .. } = splits[loser];
-            let winner = &splits[winner].name;
-            let text = format!("TrafficSplit {name} is not applied: {winner} is for {service} too");
-            warnings.add(Subject::Split(name.clone()), text);
+            let HostWeights { source, hosts, .. } = inputs[loser];
+            let service = hosts.first().map_or("", |host| &host.name);
+            let winner = &inputs[winner].source.name;
+            let text = format!("{source} is not applied: {winner} is for {service} too");
+            warnings.add(Subject::Weights(source.clone()), text);
         }
         let done = Done {
-            applied: first
-                .iter()
-                .map(|split| SplitMatches::none(split))
-                .collect(),
+            applied: first.iter().map(|input| Matches::none(input)).collect(),
             warnings,
             ..Done::default()
         };
         let mut merge = Merge {
-            splits: first,
+            inputs: first,
             domain,
             done,
             undecided: Vec::new(),
         };
-        if merge.splits.is_empty() {
+        if merge.inputs.is_empty() {
             merge.done.set = set;
             return merge;
         }
         for (name, file) in set {
-            let tried = Tried::new(&name, file, &merge.splits, domain);
+            let tried = Tried::new(&name, file, &merge.inputs, domain);
             if tried.is_whole() {
                 merge.done.take(name, tried);
             } else {
@@ -126,10 +124,10 @@ impl<'s> Merge<'s> {
         for (name, tried) in std::mem::take(&mut self.undecided) {
             self.decide(name, tried, good, on_disk);
         }
-        if self.done.warnings.are_splits_judged {
-            for (split, applied) in self.splits.iter().zip(&self.done.applied) {
-                for warning in applied.warnings(split) {
-                    let subject = Subject::Split(split.name.clone());
+        if self.done.warnings.are_inputs_judged {
+            for (input, applied) in self.inputs.iter().zip(&self.done.applied) {
+                for warning in applied.warnings(input) {
+                    let subject = Subject::Weights(input.source.clone());
                     self.done.warnings.add(subject, warning.to_string());
                 }
             }
@@ -139,7 +137,7 @@ impl<'s> Merge<'s> {
 
     /// Decides about a file with routes that cannot be edited. Their weights stay what they are on
     /// disk: the file's new text goes out if it has the same ones, else the last known good text
-    /// stays, and follows the splits.
+    /// stays, and follows the objects.
     fn decide(
         &mut self,
         name: FileName,
@@ -165,7 +163,7 @@ impl<'s> Merge<'s> {
             return self.done.take(name, tried);
         }
         let earlier = |file: Option<File>| {
-            let earlier = Tried::new(&name, file?, &self.splits, self.domain);
+            let earlier = Tried::new(&name, file?, &self.inputs, self.domain);
             earlier.merged.is_ok().then_some(earlier)
         };
         let last =
@@ -193,8 +191,8 @@ impl<'s> Merge<'s> {
             "the file goes out with its own weights",
         );
         self.done.behind.push(object);
-        // What a split found is not all there is for it.
-        self.done.warnings.are_splits_judged = false;
+        // What an object found is not all there is for it.
+        self.done.warnings.are_inputs_judged = false;
         self.done.set.insert(name, tried.file);
     }
 

@@ -228,7 +228,7 @@ fn a_split_that_finds_no_route_and_a_backend_without_a_cluster_are_told_once() {
     setup.until_found(&[(FILE, &format!("{}# more\n", routes([1, 0])))]);
     let stderr = process.stop().stderr;
     for said in [
-        "split default/stray applies to no route",
+        "TrafficSplit default/stray applies to no route",
         "no route has a cluster for other",
     ] {
         assert_eq!(count(&stderr, said), 1, "{stderr}");

@@ -1,9 +1,9 @@
-//! The routes that follow a split, and a change of their weights in words for a log line.
+//! The routes that follow an object, and a change of their weights in words for a log line.
 
-use crate::snapshot::{FileName, ObjectName};
-use crate::xds::weights::{ClusterWeight, RouteWeights};
+use crate::snapshot::FileName;
+use crate::xds::weights::{ClusterWeight, RouteWeights, WeightSource};
 
-/// The routes that follow a split.
+/// The routes that follow an object.
 #[derive(Debug, Default)]
 pub struct WeightTable {
     /// The first of each file.
@@ -23,10 +23,10 @@ impl WeightTable {
 
 /// Describes what changed from one set of weights to the next, for a log line; empty if nothing
 /// did.
-/// `splits` are those that count now.
+/// `inputs` are the objects that count now.
 ///
-/// `default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25 (2 routes)`
-pub fn describe(before: &WeightTable, after: &WeightTable, splits: &[ObjectName]) -> String {
+/// `TrafficSplit default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25 (2 routes)`
+pub fn describe(before: &WeightTable, after: &WeightTable, inputs: &[WeightSource]) -> String {
     let mut texts: Vec<(String, usize)> = Vec::new();
     let mut add = |text: String| match texts.iter_mut().find(|(known, _)| *known == text) {
         Some((_, count)) => *count += 1,
@@ -44,7 +44,7 @@ pub fn describe(before: &WeightTable, after: &WeightTable, splits: &[ObjectName]
             }
         }
         if change.clusters.iter().any(moved) {
-            add(format!("{} in {file}, {change}", change.split));
+            add(format!("{} in {file}, {change}", change.source));
         }
     }
     for (file, known) in left {
@@ -53,14 +53,14 @@ pub fn describe(before: &WeightTable, after: &WeightTable, splits: &[ObjectName]
             let new = cluster.old.unwrap_or(cluster.new);
             (cluster.old, cluster.new) = (Some(cluster.new), new);
         }
-        if splits.contains(&known.split) {
+        if inputs.contains(&known.source) {
             let host = &known.virtual_host;
             add(format!(
                 "{} in {file}, {host}: no such route any more",
-                known.split
+                known.source
             ));
         } else if change.clusters.iter().any(moved) {
-            add(format!("{} no longer in {file}, {change}", change.split));
+            add(format!("{} no longer in {file}, {change}", change.source));
         }
     }
     let counted = |(text, count): (String, usize)| match count {
@@ -69,7 +69,7 @@ pub fn describe(before: &WeightTable, after: &WeightTable, splits: &[ObjectName]
     };
     let mut all: Vec<String> = texts.into_iter().map(counted).collect();
     if after.more > 0 && !all.is_empty() {
-        all.push(format!("{} more routes follow a split", after.more));
+        all.push(format!("{} more routes follow an object", after.more));
     }
     all.join("; ")
 }
@@ -81,7 +81,7 @@ fn is_same(
     change: &RouteWeights,
 ) -> bool {
     let mut clusters = known.clusters.iter().zip(&change.clusters);
-    (known_file, &known.split, &known.virtual_host) == (file, &change.split, &change.virtual_host)
+    (known_file, &known.source, &known.virtual_host) == (file, &change.source, &change.virtual_host)
         && known.clusters.len() == change.clusters.len()
         && clusters.all(|(known, cluster)| known.cluster == cluster.cluster)
 }

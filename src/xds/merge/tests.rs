@@ -15,16 +15,10 @@ fn object(name: &str) -> ObjectName {
     }
 }
 
-fn split(service: &str, [primary, canary]: [u64; 2]) -> Split {
-    let backend = |name: &str, weight| Backend {
-        service: name.to_owned(),
-        weight,
-    };
-    Split {
-        name: object(service),
-        service: service.to_owned(),
-        backends: vec![backend("a", primary), backend("b", canary)],
-    }
+fn split(service: &str, [primary, canary]: [u64; 2]) -> HostWeights {
+    let backend = |name: &str, weight| Backend::bare(name.to_owned(), weight);
+    let backends = vec![backend("a", primary), backend("b", canary)];
+    HostWeights::of_split(object(service), service.to_owned(), backends)
 }
 
 fn texts(warnings: Warnings) -> String {
@@ -70,7 +64,7 @@ fn merged(
     on_disk: Option<&Snapshot>,
 ) -> (Snapshot, Snapshot, String) {
     let splits = [split("shop", splits[0]), split("blog", splits[1])];
-    let splits: Vec<&Split> = splits.iter().collect();
+    let splits: Vec<&HostWeights> = splits.iter().collect();
     let done = Merge::new(&splits, "cluster.local", set_of("envoy", text)).finish(good, on_disk);
     (done.set, done.good, texts(done.warnings))
 }

@@ -2,7 +2,7 @@
 //! whether they have the same weights in another text.
 
 use crate::snapshot::{File, FileName};
-use crate::xds::weights::{self, Refused, Split, Weighted};
+use crate::xds::weights::{self, HostWeights, Refused, Weighted};
 use crate::xds::yaml::{self, Encoding, Form};
 
 /// The number of routes of a file that are named one by one if they cannot be edited.
@@ -17,9 +17,9 @@ pub struct Tried {
 }
 
 impl Tried {
-    pub fn new(name: &FileName, file: File, splits: &[&Split], domain: &str) -> Tried {
+    pub fn new(name: &FileName, file: File, inputs: &[&HostWeights], domain: &str) -> Tried {
         let (text, encoding) = yaml::decode(&file.bytes);
-        let mut merged = weights::merge(name, &text, splits, domain);
+        let mut merged = weights::merge(name, &text, inputs, domain);
         let is_edited = merged.as_ref().is_ok_and(|merged| merged.text.is_some());
         // Only yaml-cpp takes what is not UTF-8.
         let is_sound = match (Form::of(name), encoding) {
@@ -38,7 +38,7 @@ impl Tried {
         }
     }
 
-    /// Returns whether every route follows the split that applies to it.
+    /// Returns whether every route follows the object that applies to it.
     pub fn is_whole(&self) -> bool {
         let merged = self.merged.as_ref();
         merged.is_ok_and(|merged| merged.left_out.is_empty())

@@ -4,18 +4,21 @@
 use std::borrow::Cow;
 
 use super::outcome::Refused;
+use super::route_match::RouteMatch;
 use super::schema::Field;
 
 /// A virtual host, as far as it has been read.
 #[derive(Default)]
 pub(super) struct Host<'a> {
     pub(super) name: Option<Cow<'a, str>>,
-    /// The indexes of the splits that one of its `domains` names.
+    /// The indexes of the inputs that one of its `domains` names.
     pub(super) domains: Vec<usize>,
     /// Its routes with weighted clusters.
     pub(super) routes: Vec<Route>,
     /// The clusters of all of them.
     pub(super) clusters: Vec<Cluster<'a>>,
+    /// The conditions of Envoy's routes, where they are asked for.
+    pub(super) matches: Vec<RouteMatch>,
     /// The reason why not all of it could be read, if so.
     pub(super) cut: Option<Refused>,
 }
@@ -26,6 +29,8 @@ pub(super) struct Route {
     /// The index of its first cluster; they end where the next route's begin.
     first: usize,
     pub(super) total: WeightSite,
+    /// The index of its conditions, where they are asked for.
+    pub(super) matching: Option<u32>,
 }
 
 /// A weighted cluster.
@@ -108,13 +113,15 @@ impl Host<'_> {
         self.domains.clear();
         self.routes.clear();
         self.clusters.clear();
+        self.matches.clear();
         self.cut = None;
     }
 
-    pub(super) fn add_route(&mut self) {
+    pub(super) fn add_route(&mut self, matching: Option<u32>) {
         self.routes.push(Route {
             first: self.clusters.len(),
             total: WeightSite::Missing,
+            matching,
         });
     }
 

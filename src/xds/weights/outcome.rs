@@ -1,17 +1,21 @@
-//! The outcome of a merge, for the log and for the caller. Owns: the words of each warning. Must
+//! The outcome of a merge, for the caller. Owns: what is said of an object that found nothing. Must
 //! not: decide anything, or log.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use super::split::{Backend, Split};
-use crate::snapshot::ObjectName;
+use super::host_weights::{HostWeights, Rule, Unmet, WeightSource};
+use super::matching::Match;
+use super::warning::Warning;
 
 /// The number of routes described in full in [`Merged::changes`]; a log line holds no more.
 pub const CHANGES_KEPT: usize = 16;
 
 /// The number of warnings kept for one file. A file of thousands of routes repeats itself.
 pub const WARNINGS_KEPT: usize = 32;
+
+/// The number of virtual hosts that are named where none follows an HTTPRoute: enough to see what they have in common.
+const HOSTS_BESIDE_KEPT: usize = 4;
 
 /// The place and the reason of a weight that cannot be edited without risk to what else the file
 /// says.
@@ -46,9 +50,9 @@ impl fmt::Display for Refused {
 pub struct Merged {
     /// The file with its new weights; `None` where no byte changes.
     pub text: Option<String>,
-    /// The matches of each split, in the order given.
-    pub applied: Vec<SplitMatches>,
-    /// The first routes that follow a split.
+    /// The matches of each object, in the order given.
+    pub applied: Vec<Matches>,
+    /// The first routes that follow one.
     pub changes: Vec<RouteWeights>,
     /// The number of routes beyond [`CHANGES_KEPT`].
     pub more_changes: usize,
@@ -56,7 +60,7 @@ pub struct Merged {
     pub warnings: Vec<Warning>,
     /// The number of warnings beyond [`WARNINGS_KEPT`].
     pub more_warnings: usize,
-    /// The routes that should follow a split and cannot be edited: they have the text's own weights.
+    /// The routes that should follow an object and cannot be edited: they have the text's own weights.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -79,53 +83,123 @@ pub struct Weighted {
     pub weights: Option<Vec<u32>>,
 }
 
-/// The matches of one split in a file. Add them up over all files to see what it found nowhere.
+/// The matches of one object in a file. Add them up over all files to see what it found nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SplitMatches {
+pub struct Matches {
     /// The number of routes that follow it.
     pub routes: usize,
-    /// True, for each backend, if a route that follows the split has a cluster for it.
+    /// The matches of each rule.
+    pub rules: Vec<RuleMatches>,
+    /// The first virtual hosts that do not follow an HTTPRoute and have clusters of its backends.
+    pub hosts_beside: Vec<String>,
+}
+
+/// The matches of one rule in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleMatches {
+    /// True if a route of its hosts has equal conditions, whatever its path.
+    pub has_conditions: bool,
+    /// True, for each backend, if a route of its hosts has a cluster for it.
     pub has_cluster: Vec<bool>,
 }
 
-impl SplitMatches {
-    /// Makes the matches of a split that has found nothing.
-    pub fn none(split: &Split) -> SplitMatches {
-        SplitMatches {
+impl Matches {
+    /// Makes the matches of an object that has found nothing.
+    pub fn none(weights: &HostWeights) -> Matches {
+        let rule = |rule: &Rule| RuleMatches {
+            has_conditions: false,
+            has_cluster: vec![false; rule.backends.len()],
+        };
+        Matches {
             routes: 0,
-            has_cluster: vec![false; split.backends.len()],
+            rules: weights.rules.iter().map(rule).collect(),
+            hosts_beside: Vec::new(),
         }
     }
 
-    /// Adds what the same split found in another file.
-    pub fn add(&mut self, other: &SplitMatches) {
+    /// Adds what the same object found in another file.
+    pub fn add(&mut self, other: &Matches) {
         self.routes += other.routes;
-        for (has, other) in self.has_cluster.iter_mut().zip(&other.has_cluster) {
-            *has |= other;
+        for (rule, other) in self.rules.iter_mut().zip(&other.rules) {
+            rule.has_conditions |= other.has_conditions;
+            for (has, other) in rule.has_cluster.iter_mut().zip(&other.has_cluster) {
+                *has |= other;
+            }
+        }
+        for host in &other.hosts_beside {
+            self.note_beside(host);
+        }
+    }
+
+    /// Notes a virtual host that has clusters of its backends and does not follow it.
+    pub(super) fn note_beside(&mut self, host: &str) {
+        let is_known = self.hosts_beside.iter().any(|known| known == host);
+        if self.hosts_beside.len() < HOSTS_BESIDE_KEPT && !is_known {
+            self.hosts_beside.push(host.to_owned());
         }
     }
 
     /// Returns the warnings about what was found in no file.
-    pub fn warnings(&self, split: &Split) -> Vec<Warning> {
-        let name = || split.name.clone();
-        if self.routes == 0 {
-            return vec![Warning::NoRoute { split: name() }];
+    pub fn warnings(&self, weights: &HostWeights) -> Vec<Warning> {
+        let source = || weights.source.clone();
+        let found = |rule: &RuleMatches| rule.has_cluster.iter().any(|has| *has);
+        if self.routes == 0 && !self.rules.iter().any(found) {
+            let hosts_beside = self.hosts_beside.clone();
+            return vec![Warning::NoRoute {
+                source: source(),
+                hosts_beside,
+            }];
         }
-        let backends = split.backends.iter().zip(&self.has_cluster);
-        let missing = backends.filter(|(_, has)| !**has);
-        let warning = |(backend, _): (&Backend, _)| Warning::NoCluster {
-            split: name(),
-            backend: backend.service.clone(),
-        };
-        missing.map(warning).collect()
+        let mut warnings = Vec::new();
+        let Unmet {
+            sets_cookie,
+            mirrors_to,
+        } = &weights.unmet;
+        if *sets_cookie {
+            warnings.push(Warning::NoAffinity { source: source() });
+        }
+        for backend in mirrors_to {
+            warnings.push(Warning::NotMirrored {
+                source: source(),
+                backend: backend.clone(),
+            });
+        }
+        for (index, (rule, matches)) in weights.rules.iter().zip(&self.rules).enumerate() {
+            let is_missed = found(matches) && !rule.is_general() && !matches.has_conditions;
+            // A value of affinity's cookie is in no configuration.
+            let is_affinity = *sets_cookie && rule.matches.iter().all(Match::wants_cookie);
+            if is_missed && !is_affinity {
+                warnings.push(Warning::NoConditions {
+                    source: source(),
+                    rule: index,
+                });
+            }
+        }
+        let backends = weights.rules.iter().flat_map(|rule| &rule.backends);
+        let has_cluster = self.rules.iter().flat_map(|rule| &rule.has_cluster);
+        let all: Vec<(String, bool)> = backends
+            .zip(has_cluster)
+            .map(|(backend, has)| (backend.label(), *has))
+            .collect();
+        for (backend, _) in &all {
+            let warning = Warning::NoCluster {
+                source: source(),
+                backend: backend.clone(),
+            };
+            let has = all.iter().any(|(other, has)| *has && other == backend);
+            if !has && !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
     }
 }
 
-/// A route with a split's weights.
+/// A route with the weights of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteWeights {
-    /// The split that it follows.
-    pub split: ObjectName,
+    /// The object that it follows.
+    pub source: WeightSource,
     /// The name of its virtual host.
     pub virtual_host: String,
     /// All its clusters, in order.
@@ -139,7 +213,7 @@ pub struct ClusterWeight {
     pub cluster: String,
     /// The ConfigMap's weight; `None` unless there is one that is a whole number.
     pub old: Option<u32>,
-    /// The weight that the split gives it.
+    /// The weight that the object gives it.
     pub new: u32,
 }
 
@@ -154,91 +228,5 @@ impl fmt::Display for RouteWeights {
             }
         }
         Ok(())
-    }
-}
-
-/// A warning about a split. The caller adds the name of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// A cluster that had traffic gets none, as the split does not list it.
-    Unlisted {
-        split: ObjectName,
-        virtual_host: String,
-        /// The cluster: `cluster NAME`, or `cluster_header NAME`.
-        cluster: String,
-    },
-    /// A route keeps the ConfigMap's weights: the split's add up to 0, or to more than Envoy takes.
-    KeepsOwn {
-        split: ObjectName,
-        virtual_host: String,
-        /// The sum of the split's weights there.
-        sum: u64,
-        /// The backends that have no cluster in that route.
-        without_cluster: Vec<String>,
-    },
-    /// A route follows another split, which was named before this one.
-    Overruled {
-        split: ObjectName,
-        /// The split that it follows.
-        by: ObjectName,
-        virtual_host: String,
-    },
-    /// No route in any file follows the split.
-    NoRoute { split: ObjectName },
-    /// No route in any file has a cluster for this backend.
-    NoCluster {
-        split: ObjectName,
-        /// The backend without a cluster.
-        backend: String,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Warning::Unlisted {
-                split,
-                virtual_host,
-                cluster,
-            } => write!(
-                f,
-                "{cluster} of virtual host {virtual_host} gets no more traffic: split \
-                 {split} does not list it"
-            ),
-            Warning::KeepsOwn {
-                split,
-                virtual_host,
-                sum,
-                without_cluster,
-            } => {
-                write!(
-                    f,
-                    "a route of virtual host {virtual_host} keeps its own weights: those of split \
-                     {split} add up to {sum}"
-                )?;
-                for (i, backend) in without_cluster.iter().enumerate() {
-                    let lead = if i == 0 {
-                        "; no cluster there for"
-                    } else {
-                        ","
-                    };
-                    write!(f, "{lead} {backend}")?;
-                }
-                Ok(())
-            }
-            Warning::Overruled {
-                split,
-                by,
-                virtual_host,
-            } => write!(
-                f,
-                "split {split} is not applied to virtual host {virtual_host}: split {by} comes \
-                 first"
-            ),
-            Warning::NoRoute { split } => write!(f, "split {split} applies to no route"),
-            Warning::NoCluster { split, backend } => {
-                write!(f, "split {split}: no route has a cluster for {backend}")
-            }
-        }
     }
 }

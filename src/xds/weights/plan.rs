@@ -1,22 +1,28 @@
-//! Plans the weights of a virtual host's routes. Owns: which split a route follows, the sums, the
+//! Plans the weights of a virtual host's routes. Owns: which object a route follows, the sums, the
 //! warnings, and which weights are edited. Must not: parse.
 
+mod follow;
+
+use super::choice::backend;
 use super::edit::Edit;
 use super::host::{Cluster, Host, Route, WeightSite};
+use super::host_weights::HostWeights;
 use super::insert;
 use super::outcome::{
-    CHANGES_KEPT, ClusterWeight, LeftOut, Merged, Refused, RouteWeights, SplitMatches,
-    WARNINGS_KEPT, Warning, Weighted,
+    CHANGES_KEPT, ClusterWeight, LeftOut, Matches, Merged, Refused, RouteWeights, WARNINGS_KEPT,
+    Weighted,
 };
 use super::service;
 use super::share::{Member, divide};
-use super::split::Split;
+use super::warning::{Obstacle, Warning};
 
 /// The edits of a text, and the warnings about it.
 pub(super) struct Plan<'s> {
-    splits: &'s [&'s Split],
+    inputs: &'s [&'s HostWeights],
     /// The cluster's domain.
     domain: &'s str,
+    /// True if it can depend on a route's conditions or path which rule it follows.
+    pub(super) reads_matches: bool,
     /// The routes that must not be edited, sorted by ordinal.
     pub(super) barred: Vec<(u32, Refused)>,
     /// Every route, if that is what is asked for.
@@ -24,7 +30,7 @@ pub(super) struct Plan<'s> {
     /// The ordinal of the next route.
     next_route: u32,
     pub(super) edits: Vec<Edit>,
-    pub(super) applied: Vec<SplitMatches>,
+    pub(super) applied: Vec<Matches>,
     pub(super) changes: Vec<RouteWeights>,
     pub(super) more_changes: usize,
     pub(super) warnings: Vec<Warning>,
@@ -35,18 +41,20 @@ pub(super) struct Plan<'s> {
 }
 
 impl<'s> Plan<'s> {
-    pub(super) fn new(splits: &'s [&'s Split], domain: &'s str) -> Plan<'s> {
+    pub(super) fn new(inputs: &'s [&'s HostWeights], domain: &'s str) -> Plan<'s> {
+        let rules = || {
+            let routes = inputs.iter().filter(|input| !input.is_split());
+            routes.flat_map(|route| &route.rules)
+        };
         Plan {
-            splits,
+            inputs,
             domain,
+            reads_matches: rules().nth(1).is_some() || rules().any(|rule| !rule.is_general()),
             barred: Vec::new(),
             seen: None,
             next_route: 0,
             edits: Vec::new(),
-            applied: splits
-                .iter()
-                .map(|split| SplitMatches::none(split))
-                .collect(),
+            applied: inputs.iter().map(|input| Matches::none(input)).collect(),
             changes: Vec::new(),
             more_changes: 0,
             warnings: Vec::new(),
@@ -84,8 +92,8 @@ impl<'s> Plan<'s> {
 
     pub(super) fn note_domain(&self, host: &mut Host<'_>, domain: &str) {
         let name = service::bare(domain);
-        for (index, split) in self.splits.iter().enumerate() {
-            if split.has_host(name, self.domain) && !host.domains.contains(&index) {
+        for (index, input) in self.inputs.iter().enumerate() {
+            if input.has_host(name, self.domain) && !host.domains.contains(&index) {
                 host.domains.push(index);
             }
         }
@@ -94,7 +102,6 @@ impl<'s> Plan<'s> {
     /// Plans all routes of a virtual host that has been read.
     pub(super) fn decide(&mut self, text: &str, host: &Host<'_>) {
         let name = host.name.as_deref().unwrap_or("");
-        let splits = self.splits;
         for (index, route) in host.routes.iter().enumerate() {
             let clusters = host.clusters_of(index);
             let ordinal = self.next_route;
@@ -106,63 +113,62 @@ impl<'s> Plan<'s> {
             if let Some(cut) = &host.cut {
                 self.bar(ordinal, cut.clone());
             }
-            let mut follows = splits.iter().enumerate().filter(|(i, split)| {
-                let is_name = name == split.service || name == split.root(self.domain);
-                (is_name || host.domains.contains(i))
-                    && clusters.iter().any(|c| backend(split, c).is_some())
-            });
-            let Some((first, split)) = follows.next() else {
-                continue;
-            };
-            for (_, later) in follows {
-                self.warn(Warning::Overruled {
-                    split: later.name.clone(),
-                    by: split.name.clone(),
-                    virtual_host: name.to_owned(),
-                });
+            if let Some(rule) = self.rule_of(name, host, index) {
+                self.weigh(text, rule, name, (ordinal, route), clusters);
             }
-            self.weigh(text, first, name, (ordinal, route), clusters);
         }
     }
 
-    /// Plans one route.
+    fn warn_kept(&mut self, index: usize, host: &str, why: Obstacle) {
+        self.warn(Warning::KeepsOwn {
+            source: self.inputs[index].source.clone(),
+            virtual_host: host.to_owned(),
+            why,
+        });
+    }
+
+    /// Plans one route by a rule of an input.
     fn weigh(
         &mut self,
         text: &str,
-        index: usize,
+        (index, rule): (usize, usize),
         host: &str,
         (ordinal, route): (u32, &Route),
         clusters: &[Cluster<'_>],
     ) {
-        let split = self.splits[index];
+        let input = self.inputs[index];
+        let backends = &input.rules[rule].backends;
+        let stands_for = |cluster: &Cluster<'_>| backend(input, rule, cluster, self.domain);
         let applied = &mut self.applied[index];
         applied.routes += 1;
-        let mut absent = vec![true; split.backends.len()];
-        for found in clusters.iter().filter_map(|c| backend(split, c)) {
-            applied.has_cluster[found] = true;
+        let mut absent = vec![true; backends.len()];
+        for found in clusters.iter().filter_map(stands_for) {
+            applied.rules[rule].has_cluster[found] = true;
             absent[found] = false;
         }
+        let is_unclear = |c: &&Cluster<'_>| {
+            let found = stands_for(c);
+            found.is_some_and(|i| backends[i].is_ambiguous)
+        };
+        if let Some(cluster) = clusters.iter().find(is_unclear) {
+            return self.warn_kept(index, host, Obstacle::OneName(cluster.label()));
+        }
         let members = clusters.iter().map(|cluster| Member {
-            backend: backend(split, cluster),
+            backend: stands_for(cluster),
             // Without a weight, or without a number for one, Envoy would not load the file.
             own: cluster.weight.was().unwrap_or(0),
         });
-        let shares: Vec<u64> = split.backends.iter().map(|b| b.weight).collect();
+        let shares: Vec<u64> = backends.iter().map(|b| b.weight).collect();
         let weights = match divide(&members.collect::<Vec<_>>(), &shares) {
             Ok(weights) => weights,
             Err(sum) => {
-                let missing = split
-                    .backends
-                    .iter()
-                    .zip(absent)
-                    .filter(|(_, absent)| *absent);
-                self.warn(Warning::KeepsOwn {
-                    split: split.name.clone(),
-                    virtual_host: host.to_owned(),
+                let missing = backends.iter().zip(absent).filter(|(_, absent)| *absent);
+                let without_cluster = missing.map(|(b, _)| b.label()).collect();
+                let why = Obstacle::Sum {
                     sum,
-                    without_cluster: missing.map(|(b, _)| b.service.clone()).collect(),
-                });
-                return;
+                    without_cluster,
+                };
+                return self.warn_kept(index, host, why);
             }
         };
 
@@ -180,11 +186,11 @@ impl<'s> Plan<'s> {
             return;
         }
         for cluster in clusters {
-            let unlisted = backend(split, cluster).is_none();
+            let unlisted = backend(input, rule, cluster, self.domain).is_none();
             if unlisted && cluster.weight.was() != Some(0) {
                 let kind = if cluster.is_header { "" } else { "cluster " };
                 self.warn(Warning::Unlisted {
-                    split: split.name.clone(),
+                    source: input.source.clone(),
                     virtual_host: host.to_owned(),
                     cluster: format!("{kind}{}", cluster.label()),
                 });
@@ -227,7 +233,7 @@ impl<'s> Plan<'s> {
                     new: *new,
                 });
             self.changes.push(RouteWeights {
-                split: self.splits[index].name.clone(),
+                source: self.inputs[index].source.clone(),
                 virtual_host: host.to_owned(),
                 clusters: clusters.collect(),
             });
@@ -308,9 +314,4 @@ fn weighted(virtual_host: &str, clusters: &[Cluster<'_>]) -> Weighted {
             .map(|cluster| cluster.weight.was())
             .collect(),
     }
-}
-
-fn backend(split: &Split, cluster: &Cluster<'_>) -> Option<usize> {
-    let name = cluster.name.as_deref().filter(|_| !cluster.is_header);
-    split.backend_of(name?)
 }

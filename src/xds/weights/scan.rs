@@ -1,8 +1,10 @@
-//! Reads a text's events in one pass. Owns: finding the virtual hosts that splits apply to, the
+//! Reads a text's events in one pass. Owns: finding the virtual hosts that weights are for, the
 //! clusters of their routes, and where each weight stands. Must not: change the text, or decide
 //! which weight is right (`plan.rs` does).
 //!
 //! It holds one virtual host's clusters in memory, and one edit for each weight that changes.
+
+mod conditions;
 
 use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
 
@@ -12,6 +14,7 @@ use super::host::{Cluster, Host, Number, WeightSite};
 use super::number::{as_written, number_in};
 use super::outcome::Refused;
 use super::plan::Plan;
+use super::route_match::MatchField;
 use super::schema::Field;
 use crate::xds::yaml::{self, Form};
 
@@ -26,7 +29,7 @@ const NO_VALUE: &str = "the weight has no value";
 
 /// The reason why a pass ended early.
 pub(super) enum Stop {
-    /// A split applies, and an edit cannot be made safely.
+    /// An object applies, and an edit cannot be made safely.
     Refused(Refused),
     /// The parser cannot read on.
     Unreadable(Refused),
@@ -44,6 +47,8 @@ struct Frame {
     key_at: u32,
     /// Its index into the anchors.
     anchored: Option<usize>,
+    /// A route's index among the conditions of its virtual host, where they are asked for.
+    matching: Option<u32>,
 }
 
 /// The state of a pass.
@@ -60,6 +65,8 @@ pub(super) struct Scanner<'a, 's> {
     via_alias: usize,
     /// The number of bytes that have been read again through aliases.
     reread_bytes: usize,
+    /// The index of the conditions that are being read.
+    matching: u32,
 }
 
 impl<'a, 's> Scanner<'a, 's> {
@@ -74,6 +81,7 @@ impl<'a, 's> Scanner<'a, 's> {
             event: 0,
             via_alias: 0,
             reread_bytes: 0,
+            matching: 0,
         }
     }
 
@@ -97,8 +105,8 @@ impl<'a, 's> Scanner<'a, 's> {
         Ok(self.plan)
     }
 
-    /// Handles that the text cannot be read on, which matters only if a split applies to what has been
-    /// read.
+    /// Handles that the text cannot be read on, which matters only if an object applies to what has
+    /// been read.
     fn stop(&self, refused: Refused) -> Stop {
         if self.plan.applied.iter().any(|applied| applied.routes > 0) {
             Stop::Refused(refused)
@@ -152,7 +160,13 @@ impl<'a, 's> Scanner<'a, 's> {
         }
         self.remember(event, span);
         if let Some(frame) = self.stack.last_mut() {
-            let value = name.map_or(Field::Opaque, |name| frame.field.value_of(&name));
+            let mut value = name.map_or(Field::Opaque, |name| frame.field.value_of(&name));
+            if value == Field::Match(MatchField::All) {
+                match frame.matching.filter(|_| self.plan.reads_matches) {
+                    Some(index) => self.matching = index,
+                    None => value = Field::Opaque,
+                }
+            }
             frame.value = Some(value);
             frame.key_at = start(span);
             // protobuf's JSON reader takes both of two lists.
@@ -224,7 +238,11 @@ impl<'a, 's> Scanner<'a, 's> {
     ) {
         match field {
             Field::VirtualHost if mapping => self.host.reset(),
-            Field::WeightedClusters if mapping => self.host.add_route(),
+            Field::WeightedClusters if mapping => {
+                let matching = self.matching_of_route();
+                self.host.add_route(matching);
+            }
+            Field::Match(field) => self.open_match(field, mapping),
             Field::Cluster if mapping => self.host.clusters.push(Cluster {
                 line: line(span),
                 flow: style == StructureStyle::Flow,
@@ -236,11 +254,16 @@ impl<'a, 's> Scanner<'a, 's> {
             }
             _ => {}
         }
+        let is_route = field == Field::Route && mapping && self.plan.reads_matches;
+        let matching = is_route.then(|| self.begin_route());
         let field = match field.takes(mapping) {
             true => field,
             false => Field::Opaque,
         };
         self.push(field, mapping, anchor, span, false);
+        if let (Some(_), Some(frame)) = (matching, self.stack.last_mut()) {
+            frame.matching = matching;
+        }
     }
 
     fn push(&mut self, field: Field, mapping: bool, anchor: usize, span: Span, is_key: bool) {
@@ -253,6 +276,7 @@ impl<'a, 's> Scanner<'a, 's> {
             value: None,
             key_at: 0,
             anchored,
+            matching: None,
         });
     }
 
@@ -282,6 +306,7 @@ impl<'a, 's> Scanner<'a, 's> {
         match field {
             Field::HostName => self.host.name = Some(value),
             Field::Domain => self.plan.note_domain(&mut self.host, &value),
+            Field::Match(field) => self.scalar_of_match(field, &value),
             // Envoy takes an empty name beside a header for none.
             Field::ClusterName if value.is_empty() => {}
             Field::ClusterName | Field::ClusterHeader => {

@@ -4,6 +4,8 @@
 //! Only typed messages are on that way, so nothing below a free-form Struct (an access log's
 //! `json_format`, `filter_metadata`) is ever taken for a route.
 
+use super::route_match::MatchField;
+
 /// The meaning of a node, by the keys above it. Envoy takes one item for a list of it, and a list
 /// within a list for its items: so a list is the field of what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(super) enum Field {
     MatchAction,
     /// One of a virtual host's `routes`, or a matcher's Route or RouteList.
     Route,
+    /// A route's `match`, and what is in it.
+    Match(MatchField),
     /// A route's `route`.
     Action,
     /// `weighted_clusters`.
@@ -89,6 +93,8 @@ impl Field {
             // Of a RouteList, and of a Route in a TypedStruct.
             (Field::Route, "routes" | "value") => Field::Route,
             (Field::Route, "route") => Field::Action,
+            (Field::Route, "match") => Field::Match(MatchField::All),
+            (Field::Match(field), key) => Field::Match(field.value_of(key)),
             (Field::Action, "weighted_clusters" | "weightedClusters") => Field::WeightedClusters,
             (Field::WeightedClusters, "clusters") => Field::Cluster,
             (Field::WeightedClusters, "total_weight" | "totalWeight") => Field::TotalWeight,
@@ -108,6 +114,7 @@ impl Field {
             Field::Way | Field::VirtualHost | Field::Matcher | Field::Route | Field::Cluster => {
                 true
             }
+            Field::Match(field) => field.takes(mapping),
             Field::Root
             | Field::MatchMap
             | Field::MatchAction

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod http_routes;
 mod properties;
 
 use std::fs;
@@ -12,7 +13,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::outcome::Warning;
+use super::warning::Warning;
 use super::*;
 use crate::kube::object::TrafficSplitSpec;
 use crate::snapshot::ObjectName;
@@ -40,7 +41,7 @@ enum Objects {
 }
 
 /// Splits that can be applied, and a warning for each that cannot.
-fn splits(json: &str) -> (Vec<Split>, Vec<String>) {
+fn splits(json: &str) -> (Vec<HostWeights>, Vec<String>) {
     // Not by way of `untagged`, which would buffer the numbers.
     let objects = match json.trim_start().starts_with('[') {
         true => Objects::Many(serde_json::from_str(json).unwrap()),
@@ -56,7 +57,7 @@ fn splits(json: &str) -> (Vec<Split>, Vec<String>) {
         let name = ObjectName { namespace, name };
         match to_split(name.clone(), &spec) {
             Ok(split) => splits.push(split),
-            Err(why) => warnings.push(format!("split {name} is not applied: {why}")),
+            Err(why) => warnings.push(format!("TrafficSplit {name} is not applied: {why}")),
         }
     }
     (splits, warnings)
@@ -71,14 +72,14 @@ fn check(case: &Path) -> Result<(), String> {
         .unwrap();
     let name = FileName::new(&format!("config.{extension}")).unwrap();
     let (all, mut warnings) = splits(&read("split.json").unwrap());
-    let all: Vec<&Split> = all.iter().collect();
+    let all: Vec<&HostWeights> = all.iter().collect();
     let domain = read("domain.txt").unwrap_or_default();
     let domain = domain.lines().next().unwrap_or("cluster.local");
     let (splits, later) = resolve_conflicts(&all, domain);
     for (loser, winner) in later {
-        let (loser, winner) = (&all[loser].name, &all[winner].name);
+        let (loser, winner) = (&all[loser].source, &all[winner].source);
         warnings.push(format!(
-            "split {loser} is not applied: split {winner} is for the same service"
+            "{loser} is not applied: {winner} is for the same service"
         ));
     }
 

@@ -4,7 +4,7 @@ use granit_parser::{Event, Parser};
 use serde::Deserialize;
 
 use super::oracle::{DOMAIN, compare};
-use super::{FileName, SECRET, Split, merge, name, usual_splits};
+use super::{FileName, HostWeights, SECRET, merge, name, usual_splits};
 use crossover::testing::validate::{self, Fault, Verdict};
 use crossover::testing::{TrafficSplitSpec, resolve_conflicts, to_split};
 
@@ -53,7 +53,7 @@ pub fn check(bytes: &[u8]) {
     check_merge(file, text, &splits, &before);
 }
 
-fn usable(objects: &[Object]) -> Vec<Split> {
+fn usable(objects: &[Object]) -> Vec<HostWeights> {
     let split = |object: &Object| to_split(name(&object.metadata.name), &object.spec).ok();
     objects.iter().filter_map(split).collect()
 }
@@ -85,7 +85,7 @@ fn is_bad(verdict: &Verdict) -> bool {
 }
 
 /// Merges into a text, and holds the result against the oracle, the bytes and the verdict.
-fn check_merge(file: &str, text: &str, splits: &[&Split], before: &Verdict) {
+fn check_merge(file: &str, text: &str, splits: &[&HostWeights], before: &Verdict) {
     let name = FileName::new(file).unwrap();
     if is_bad(before) {
         // It is never merged; and the oracle's time is quadratic in the depth.

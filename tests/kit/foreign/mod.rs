@@ -8,7 +8,7 @@ pub mod observation;
 pub mod oracle;
 
 use base64::Engine;
-use crossover::testing::{Backend, FileName, ObjectName, Refused, Split, merge};
+use crossover::testing::{Backend, FileName, HostWeights, ObjectName, Refused, merge};
 
 /// Stands for a ConfigMap's value: no error text may cite it.
 pub const SECRET: &str = "hunter2";
@@ -26,16 +26,10 @@ fn name(text: &str) -> ObjectName {
 }
 
 /// Those that fit the seeds.
-fn usual_splits() -> Vec<Split> {
-    let split = |service: &str, backends: [(&str, u64); 2]| Split {
-        name: name(service),
-        service: service.to_owned(),
-        backends: backends
-            .map(|(service, weight)| Backend {
-                service: service.to_owned(),
-                weight,
-            })
-            .into(),
+fn usual_splits() -> Vec<HostWeights> {
+    let split = |service: &str, backends: [(&str, u64); 2]| {
+        let backends = backends.map(|(service, weight)| Backend::bare(service.to_owned(), weight));
+        HostWeights::of_split(name(service), service.to_owned(), backends.into())
     };
     vec![
         split("podinfo", [("podinfo-primary", 60), ("podinfo-canary", 40)]),

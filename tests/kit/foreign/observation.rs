@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::oracle::{DOMAIN, compare};
-use super::{FileName, SECRET, Split, base64, merge, name, usual_splits};
+use super::{FileName, HostWeights, SECRET, base64, merge, name, usual_splits};
 use crossover::testing::api::{self, WatchEvent};
 use crossover::testing::{
     Body, Bytes, ConfigMapFiles, ConfigMapSource, Done, Event, Merge, Object, ObjectKind, Observed,
@@ -163,7 +163,7 @@ fn entries<'t>(tree: &'t Value, key: &str) -> impl Iterator<Item = (&'t str, &'t
 
 fn merged(source: &ConfigMapSource) -> Done {
     let splits = usual_splits();
-    let splits: Vec<&Split> = splits.iter().collect();
+    let splits: Vec<&HostWeights> = splits.iter().collect();
     let desired = desired(&[source.known()], false);
     let desired = desired.expect("the one source is known and has content");
     Merge::new(&splits, DOMAIN, desired.set).finish(&Snapshot::new(), None)
@@ -172,7 +172,7 @@ fn merged(source: &ConfigMapSource) -> Done {
 /// Every file with the weights that a merge of it alone gives; one that is refused is as it was.
 fn check_weights(content: &ConfigMapFiles, set: &Snapshot) {
     let splits = usual_splits();
-    let splits: Vec<&Split> = splits.iter().collect();
+    let splits: Vec<&HostWeights> = splits.iter().collect();
     let merged = |(name, bytes): (&FileName, &Bytes)| {
         let text = std::str::from_utf8(bytes).unwrap_or("");
         let merged = merge(name, text, &splits, DOMAIN)
@@ -240,19 +240,15 @@ fn check_splits(first: Vec<Object>, again: Vec<Object>) {
     let now = Instant::now();
     let mut splits = TrafficSplitStore::new("test".to_owned(), None);
     splits.take(Event::Replaced(first), now);
-    let usable: Vec<Split> = splits.usable().into_iter().cloned().collect();
+    let usable: Vec<HostWeights> = splits.usable().into_iter().cloned().collect();
     for split in &usable {
-        assert!(!split.service.is_empty() && !split.backends.is_empty());
-        assert!(
-            split
-                .backends
-                .iter()
-                .all(|backend| !backend.service.is_empty())
-        );
+        let backends = &split.rules[0].backends;
+        assert!(!split.hosts[0].name.is_empty() && !backends.is_empty());
+        assert!(backends.iter().all(|backend| !backend.service.is_empty()));
     }
     splits.take(Event::Replaced(again), now);
     assert!(usable.iter().eq(splits.usable()));
-    let usable: Vec<&Split> = usable.iter().collect();
+    let usable: Vec<&HostWeights> = usable.iter().collect();
     let merged = compare("a.yaml", ROUTES, &usable);
     assert!(merged.is_ok(), "{merged:?}");
 }

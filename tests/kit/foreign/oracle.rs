@@ -5,13 +5,13 @@
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
-use super::{FileName, Refused, Split, merge};
+use super::{FileName, HostWeights, Refused, merge};
 
 /// The cluster's.
 pub const DOMAIN: &str = "cluster.local";
 
 /// Merges, and panics where the result is not what the oracle says. Gives whether weights changed.
-pub fn compare(file: &str, text: &str, splits: &[&Split]) -> Result<bool, Refused> {
+pub fn compare(file: &str, text: &str, splits: &[&HostWeights]) -> Result<bool, Refused> {
     let name = FileName::new(file).unwrap();
     let merged = merge(&name, text, splits, DOMAIN)?;
     let first_document = |text: &str| first_document(&name, text);
@@ -101,7 +101,7 @@ struct Wanted {
 }
 
 /// What every weight should be, in order; takes all of them out of the tree.
-fn oracle(tree: &mut Value, splits: &[&Split]) -> Vec<Wanted> {
+fn oracle(tree: &mut Value, splits: &[&HostWeights]) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for (key, value) in tree.as_mapping_mut().into_iter().flatten() {
         if is_any(key, &["resources", "static_resources"]) {
@@ -130,7 +130,7 @@ const WAY: [&str; 15] = [
     "default_config",
 ];
 
-fn way(value: &mut Value, splits: &[&Split], wanted: &mut Vec<Wanted>) {
+fn way(value: &mut Value, splits: &[&HostWeights], wanted: &mut Vec<Wanted>) {
     for fields in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in fields.iter_mut() {
             if is_any(key, &["virtual_hosts"]) {
@@ -171,7 +171,7 @@ fn all_of(value: &mut Value) -> Vec<&mut Value> {
     }
 }
 
-fn host_weights(host: &mut Mapping, splits: &[&Split], wanted: &mut Vec<Wanted>) {
+fn host_weights(host: &mut Mapping, splits: &[&HostWeights], wanted: &mut Vec<Wanted>) {
     let name = host.get("name").and_then(Value::as_str);
     let name = name.unwrap_or("").to_owned();
     let domains = host.get_mut("domains").map(all_of).unwrap_or_default();
@@ -179,15 +179,17 @@ fn host_weights(host: &mut Mapping, splits: &[&Split], wanted: &mut Vec<Wanted>)
         .into_iter()
         .filter_map(|domain| domain.as_str().map(str::to_owned))
         .collect();
-    let meant: Vec<&Split> = splits
+    let meant: Vec<&HostWeights> = splits
         .iter()
         .copied()
         .filter(|split| {
-            let root = root(&split.service, &split.name.namespace);
+            let service = &split.hosts[0].name;
+            let root = root(service, &split.source.name.namespace);
             let same = |domain: &String| {
-                root.to_lowercase() == self::root(domain, &split.name.namespace).to_lowercase()
+                root.to_lowercase()
+                    == self::root(domain, &split.source.name.namespace).to_lowercase()
             };
-            name == split.service || name == root || domains.iter().any(same)
+            name == *service || name == root || domains.iter().any(same)
         })
         .collect();
     for (key, value) in host.iter_mut() {
@@ -234,7 +236,7 @@ const MATCHER: [&str; 12] = [
     "domain_matchers",
 ];
 
-fn matcher_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) {
+fn matcher_weights(value: &mut Value, meant: &[&HostWeights], wanted: &mut Vec<Wanted>) {
     for fields in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in fields.iter_mut() {
             if is_any(key, &["action"]) {
@@ -253,7 +255,7 @@ fn matcher_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>
     }
 }
 
-fn route_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) {
+fn route_weights(value: &mut Value, meant: &[&HostWeights], wanted: &mut Vec<Wanted>) {
     for route in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in route.iter_mut() {
             // Of a RouteList, and of a Route in a TypedStruct.
@@ -272,7 +274,7 @@ fn route_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) 
     }
 }
 
-fn group_weights(group: &mut Mapping, meant: &[&Split], wanted: &mut Vec<Wanted>) {
+fn group_weights(group: &mut Mapping, meant: &[&HostWeights], wanted: &mut Vec<Wanted>) {
     let name_of = |cluster: &mut Value| {
         let name = mapping(cluster)?.get("name")?;
         name.as_str().map(str::to_owned)
@@ -280,21 +282,21 @@ fn group_weights(group: &mut Mapping, meant: &[&Split], wanted: &mut Vec<Wanted>
     let clusters = group.get_mut("clusters").map(all_of).unwrap_or_default();
     let mut clusters: Vec<&mut Value> = clusters.into_iter().filter(|c| c.is_mapping()).collect();
     let names: Vec<Option<String>> = clusters.iter_mut().map(|c| name_of(c)).collect();
-    let backend = |split: &Split, name: &Option<String>| {
+    let backend = |split: &HostWeights, name: &Option<String>| {
         let name = name.as_ref()?;
-        let mut places = split.backends.iter();
+        let mut places = split.rules[0].backends.iter();
         let exact = places.position(|b| &b.service == name);
-        let mut places = split.backends.iter();
+        let mut places = split.rules[0].backends.iter();
         exact.or_else(|| places.position(|b| b.service.replace('.', "_") == *name))
     };
-    let is_meant = |split: &&&Split| names.iter().any(|name| backend(split, name).is_some());
+    let is_meant = |split: &&&HostWeights| names.iter().any(|name| backend(split, name).is_some());
     let Some(split) = meant.iter().find(is_meant) else {
         return;
     };
     let backends: Vec<Option<usize>> = names.iter().map(|n| backend(split, n)).collect();
-    let present: Vec<u64> = (0..split.backends.len())
+    let present: Vec<u64> = (0..split.rules[0].backends.len())
         .filter(|i| backends.contains(&Some(*i)))
-        .map(|i| split.backends[i].weight)
+        .map(|i| split.rules[0].backends[i].weight)
         .collect();
     let sum = present.iter().fold(0_u64, |sum, w| sum.saturating_add(*w));
     if sum == 0 || sum > u64::from(u32::MAX) {
@@ -331,7 +333,7 @@ fn group_weights(group: &mut Mapping, meant: &[&Split], wanted: &mut Vec<Wanted>
 fn divided(
     backends: &[Option<usize>],
     own: &[Option<u64>],
-    split: &Split,
+    split: &HostWeights,
     sum: u64,
 ) -> Option<Vec<u64>> {
     let count = |i: usize| backends.iter().filter(|b| **b == Some(i)).count();
@@ -339,9 +341,9 @@ fn divided(
     for (backend, weight) in backends.iter().zip(own) {
         parts.push(match *backend {
             None => (0, 0, 1),
-            Some(i) if count(i) == 1 => (u128::from(split.backends[i].weight), 1, 1),
+            Some(i) if count(i) == 1 => (u128::from(split.rules[0].backends[i].weight), 1, 1),
             Some(i) => {
-                let share = split.backends[i].weight.into();
+                let share = split.rules[0].backends[i].weight.into();
                 let of_it = backends.iter().zip(own).filter(|(b, _)| **b == Some(i));
                 let all = of_it.map(|(_, own)| own.map(u128::from));
                 match all.sum::<Option<u128>>()? {

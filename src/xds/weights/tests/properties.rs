@@ -16,7 +16,7 @@ mod oracle;
 /// Runs in a few seconds without optimization.
 const CASES: u32 = 5_000;
 
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = CASES;
@@ -96,7 +96,7 @@ const NAMES: [&str; 8] = [
     "'web.a'",
 ];
 
-fn splits_of_two() -> impl Strategy<Value = Vec<Split>> {
+fn splits_of_two() -> impl Strategy<Value = Vec<HostWeights>> {
     let weight = || {
         prop_oneof![
             0_u64..3,
@@ -105,19 +105,14 @@ fn splits_of_two() -> impl Strategy<Value = Vec<Split>> {
             Just(u64::MAX)
         ]
     };
-    let split = |service: &str, backends: Vec<(&'static str, u64)>| Split {
-        name: ObjectName {
+    let split = |service: &str, backends: Vec<(&'static str, u64)>| {
+        let name = ObjectName {
             namespace: "test".to_owned(),
             name: service.to_owned(),
-        },
-        service: service.to_owned(),
-        backends: backends
-            .into_iter()
-            .map(|(service, weight)| Backend {
-                service: service.to_owned(),
-                weight,
-            })
-            .collect(),
+        };
+        let backends = backends.into_iter();
+        let backends = backends.map(|(service, weight)| Backend::bare(service.to_owned(), weight));
+        HostWeights::of_split(name, service.to_owned(), backends.collect())
     };
     (weight(), weight(), weight(), any::<bool>()).prop_map(move |(a, b, c, both)| {
         let mut splits = vec![split(
