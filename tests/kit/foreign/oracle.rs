@@ -77,6 +77,10 @@ fn first_document(name: &FileName, text: &str) -> Option<Value> {
     if text.trim_start_matches('\u{feff}').contains('\u{feff}') {
         return None;
     }
+    // Line breaks to libyaml, and characters as all others to yaml-cpp, and so to Envoy.
+    if text.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
+        return None;
+    }
     let document = serde_yaml::Deserializer::from_str(text).next()?;
     Some(untagged(Value::deserialize(document).ok()?))
 }
