@@ -1,7 +1,9 @@
 //! The program under test, as a process: started, listened to, measured, ended.
 
+use super::stopwatch::{self, Stopwatch};
 use super::{PATIENCE, nap, processes, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -43,6 +45,8 @@ pub struct Measured {
     pub threads: u64,
     /// Context switches so far, of both sorts.
     pub context_switches: u64,
+    /// Those of them with which it waited for something; its end is one.
+    pub waits: u64,
     /// Open descriptors now.
     pub descriptors: usize,
     /// Time on a processor so far.
@@ -109,6 +113,7 @@ impl Crossover {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}; run: make build", program().display()));
+        stopwatch::count_program(child.id());
         let (stdout, stderr) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
         let readers = vec![
             read(child.stdout.take().expect("it is piped"), stdout.clone()),
@@ -173,6 +178,39 @@ impl Crossover {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Waits for its end; returns also how long that took since the watch was started, on which the
+    /// test has not waited yet.
+    #[track_caller]
+    pub fn finish_timed(self, watch: &Stopwatch) -> (Finished, Duration) {
+        self.wait_for_end();
+        let took = watch.took_at_once();
+        (self.finish(), took)
+    }
+
+    /// Waits for its end; returns also what it took of the machine in its life.
+    #[track_caller]
+    pub fn finish_measured(self) -> (Finished, Measured) {
+        self.wait_for_end();
+        let measured = self.measure();
+        (self.finish(), measured)
+    }
+
+    /// Waits until it has ended, in one wait, and leaves it to be reaped.
+    #[track_caller]
+    fn wait_for_end(&self) {
+        let pid = Pid::from_child(&self.child);
+        let process = pidfd_open(pid, PidfdFlags::empty()).expect("it is ours, and not waited for");
+        let patience = Timespec::try_from(PATIENCE).expect("a minute");
+        let mut ended = [PollFd::new(&process, PollFlags::IN)];
+        let ended = poll(&mut ended, Some(&patience));
+        assert_eq!(
+            ended,
+            Ok(1),
+            "waited for its end; stderr:\n{}",
+            text(&self.lines())
+        );
     }
 
     /// Waits for its end.
@@ -242,16 +280,26 @@ pub fn measure(pid: u32) -> Measured {
         rss_kib: number(&status, "VmRSS"),
         peak_rss_kib: number(&status, "VmHWM"),
         threads: number(&status, "Threads"),
-        context_switches: tasks.iter().map(|task| context_switches(task)).sum(),
+        context_switches: tasks
+            .iter()
+            .map(|task| waits(task) + interruptions(task))
+            .sum(),
+        waits: tasks.iter().map(|task| waits(task)).sum(),
         descriptors: fs::read_dir(proc.join("fd")).map_or(0, Iterator::count),
         cpu_ns: tasks.iter().map(|task| cpu_ns(task)).sum(),
     }
 }
 
 /// Of a thread.
-fn context_switches(task: &Path) -> u64 {
+fn waits(task: &Path) -> u64 {
     let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-    number(&status, "voluntary_ctxt_switches") + number(&status, "nonvoluntary_ctxt_switches")
+    number(&status, "voluntary_ctxt_switches")
+}
+
+/// Of a thread.
+fn interruptions(task: &Path) -> u64 {
+    let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+    number(&status, "nonvoluntary_ctxt_switches")
 }
 
 /// Of a thread.
@@ -310,7 +358,7 @@ impl Lines {
 }
 
 fn read(pipe: impl Read + Send + 'static, lines: Arc<Lines>) -> JoinHandle<()> {
-    thread::spawn(move || {
+    stopwatch::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             lines.lines.lock().expect("no panic").push(line);

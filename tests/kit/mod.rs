@@ -26,6 +26,7 @@ pub mod proxy;
 pub mod replay;
 pub mod sightings;
 pub mod site;
+pub mod stopwatch;
 pub mod tear;
 pub mod terminal;
 pub mod throttle;

@@ -1,6 +1,7 @@
 //! A name server on port 53 of a network of the test's own: it knows one address, for any name.
 
 use super::namespace::Namespace;
+use super::stopwatch;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,7 @@ impl NameServer {
         let state = Arc::new(Mutex::new((reply, 0)));
         let stop = Arc::new(AtomicBool::new(false));
         let (served, stopped) = (state.clone(), stop.clone());
-        let thread = thread::spawn(move || serve(&socket, &served, &stopped));
+        let thread = stopwatch::spawn(move || serve(&socket, &served, &stopped));
         NameServer {
             state,
             stop,

@@ -14,6 +14,16 @@ pub fn group(id: u32) -> Vec<u32> {
     all().filter(|pid| field(*pid, 2) == Some(id)).collect()
 }
 
+/// The threads of a process; none where it is gone.
+pub fn threads(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let entries = entries.flatten();
+    let threads = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    threads.collect()
+}
+
 fn all() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").expect("proc is mounted").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

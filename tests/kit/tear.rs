@@ -1,11 +1,11 @@
 //! A TCP proxy that stops one connection in the middle of what the server sends on it, and lets
 //! that on byte by byte, while all others run: which is what one watch looks like beside the rest.
 
-use super::PATIENCE;
+use super::{PATIENCE, stopwatch};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 /// A proxy in front of one server.
 pub struct Tear {
@@ -37,7 +37,7 @@ impl Tear {
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared::default());
         let of_all = shared.clone();
-        let acceptor = thread::spawn(move || {
+        let acceptor = stopwatch::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if of_all.lock().over {
                     return;
@@ -154,12 +154,12 @@ fn join(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let (mut from, mut to) = (copy(client), copy(server));
-    thread::spawn(move || {
+    stopwatch::spawn(move || {
         let _ = std::io::copy(&mut from, &mut to);
         let _ = to.shutdown(Shutdown::Write);
     });
     let (mut from, mut to, shared) = (copy(server), copy(client), shared.clone());
-    thread::spawn(move || {
+    stopwatch::spawn(move || {
         let _ = pass(&shared, &mut from, &mut to);
         let _ = to.shutdown(Shutdown::Both);
         let _ = from.shutdown(Shutdown::Both);

@@ -1,12 +1,13 @@
 //! A thread with a runtime, and ports on it that can be closed and opened again. Every server of
 //! the kit runs on one; nothing of it is left when it is dropped.
 
-use super::until;
+use super::{PATIENCE, stopwatch};
 use std::future::{Future, pending};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Handle};
@@ -24,7 +25,7 @@ impl Worker {
     pub fn start() -> Worker {
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
-        let thread = thread::spawn(move || {
+        let thread = stopwatch::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime can be made");
             ready
@@ -72,9 +73,17 @@ pub struct Port {
     address: SocketAddr,
     bind: Bind,
     runtime: Handle,
-    listener: watch::Sender<Option<Arc<TcpListener>>>,
+    listener: watch::Sender<Option<Arc<Listener>>>,
+    /// Hangs up once the listener's socket is closed.
+    closed: Mutex<Option<Receiver<()>>>,
     /// Keeps the number for us while nobody listens.
     kept: Mutex<Option<TcpSocket>>,
+}
+
+/// Fields are dropped in this order: when the other end hangs up, the socket is closed.
+struct Listener {
+    socket: TcpListener,
+    _open: Sender<()>,
 }
 
 impl Port {
@@ -101,12 +110,13 @@ impl Port {
     where
         Task: Future<Output = ()> + Send + 'static,
     {
-        let (listener, mut current) = watch::channel(None::<Arc<TcpListener>>);
+        let (listener, mut current) = watch::channel(None::<Arc<Listener>>);
         let mut port = Port {
             address,
             bind,
             runtime: worker.runtime.clone(),
             listener,
+            closed: Mutex::new(None),
             kept: Mutex::new(None),
         };
         port.address = port.reopen();
@@ -115,7 +125,7 @@ impl Port {
                 let listener = current.borrow_and_update().clone();
                 let accepted = async {
                     match &listener {
-                        Some(listener) => listener.accept().await,
+                        Some(listener) => listener.socket.accept().await,
                         None => pending().await,
                     }
                 };
@@ -138,28 +148,41 @@ impl Port {
 
     /// Refuses connections from now on.
     pub fn close(&self) {
-        let listener = self.listener.send_replace(None);
-        let listener = listener.map(|listener| Arc::downgrade(&listener));
-        until("the port to refuse", || {
-            let is_open = listener.as_ref().is_some_and(|l| l.upgrade().is_some());
-            (!is_open).then_some(())
-        });
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = refuse(self.address).ok();
+        drop(self.listener.send_replace(None));
+        if let Some(closed) = lock(&self.closed).take() {
+            let closed = closed.recv_timeout(PATIENCE);
+            assert_eq!(
+                closed,
+                Err(RecvTimeoutError::Disconnected),
+                "it still listens"
+            );
+        }
+        *lock(&self.kept) = refuse(self.address).ok();
     }
 
     /// Takes connections again, on the same port.
     pub fn reopen(&self) -> SocketAddr {
         let bound = (self.bind)(self.address);
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.kept) = None;
         bound
             .set_nonblocking(true)
             .expect("a socket can be made non-blocking");
         let address = bound.local_addr().expect("a bound socket has an address");
         let _runtime = self.runtime.enter();
-        let listener = TcpListener::from_std(bound).expect("the runtime takes the socket");
+        let socket = TcpListener::from_std(bound).expect("the runtime takes the socket");
+        let (open, closed) = mpsc::channel();
+        *lock(&self.closed) = Some(closed);
+        let listener = Listener {
+            socket,
+            _open: open,
+        };
         self.listener.send_replace(Some(Arc::new(listener)));
         address
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A socket that does not listen: while it is there, connections are refused, and no other test
