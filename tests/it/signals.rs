@@ -7,6 +7,7 @@ use crate::kit::exchange::Recording;
 use crate::kit::objects::config_map;
 use crate::kit::proxy::{Mode, Proxy};
 use crate::kit::replay::{Pace, Replay, Served};
+use crate::kit::stopwatch::Stopwatch;
 use crate::kit::until;
 use crate::scene::Scene;
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,24 +24,16 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// A program in the state that is to be left, and what must live as long.
 type Reached = (Crossover, Box<dyn Any>);
 
-/// Reaches a state, sends a signal and measures the time to the end. A busy machine may take its
-/// time over that, so the best of a few tries counts; the exit code counts each time.
+/// Reaches a state, sends a signal and measures the time to the end.
 #[track_caller]
 fn ends_at_once(reach: impl Fn() -> Reached) {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut best = Duration::MAX;
-        for _ in 0..5 {
-            let (program, _held) = reach();
-            let began = Instant::now();
-            program.signal(signal);
-            let finished = program.finish();
-            best = best.min(began.elapsed());
-            assert_eq!(finished.code, Some(0), "{signal:?}: {}", finished.stderr);
-            if best <= AT_ONCE {
-                break;
-            }
-        }
-        assert!(best <= AT_ONCE, "{signal:?}: {best:?}");
+        let (program, _held) = reach();
+        let watch = Stopwatch::start();
+        program.signal(signal);
+        let (finished, took) = program.finish_timed(&watch);
+        assert_eq!(finished.code, Some(0), "{signal:?}: {}", finished.stderr);
+        assert!(took <= AT_ONCE, "{signal:?}: {took:?}");
     }
 }
 
@@ -267,11 +260,10 @@ fn ends_at_once_as_process_1(signal: Signal) {
         .unwrap();
     assert_eq!(line.split_whitespace().last(), Some("1"), "{line}");
 
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
-    let finished = shell.finish();
+    let (finished, took) = shell.finish_timed(&watch);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    let took = began.elapsed();
     // Not the finest measure, as unshare ends after it; a signal that is lost never ends it.
     assert!(took < Duration::from_secs(2), "{took:?}");
 }

@@ -5,10 +5,11 @@ use crate::kit::apiserver::request::Request;
 use crate::kit::apiserver::watches::Watch;
 use crate::kit::crossover::Crossover;
 use crate::kit::objects::config_map;
+use crate::kit::stopwatch::Stopwatch;
 use crate::kit::tear::Tear;
 use crate::scene::Scene;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn object(name: &str, number: u32) -> Value {
     config_map(
@@ -51,11 +52,11 @@ impl Pair {
     #[track_caller]
     fn change_b(&mut self) -> Duration {
         self.number += 1;
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         self.scene.server.replace(object("b", self.number));
         self.scene
             .until_file_says("b.yaml", &format!("a: {}\n", self.number));
-        began.elapsed()
+        watch.took()
     }
 
     #[track_caller]

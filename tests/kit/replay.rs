@@ -5,7 +5,7 @@ use super::exchange::Recording;
 use super::worker::{self, Port, Worker};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -76,6 +76,8 @@ pub struct Replay {
 struct Script {
     left: Vec<Served>,
     heads: Vec<String>,
+    /// When each came.
+    times: Vec<Instant>,
     unexpected: Vec<String>,
 }
 
@@ -85,6 +87,7 @@ impl Replay {
         let script = Script {
             left: answers,
             heads: Vec::new(),
+            times: Vec::new(),
             unexpected: Vec::new(),
         };
         let script = Arc::new(Mutex::new(script));
@@ -113,6 +116,11 @@ impl Replay {
         self.script.lock().expect("no panic").heads.clone()
     }
 
+    /// When request `number` came, before it was answered; 0 is the first.
+    pub fn asked_at(&self, number: usize) -> Instant {
+        self.script.lock().expect("no panic").times[number]
+    }
+
     /// The heads of requests that no answer was left for; their connections were closed.
     pub fn unexpected(&self) -> Vec<String> {
         self.script.lock().expect("no panic").unexpected.clone()
@@ -124,6 +132,7 @@ async fn converse(script: Arc<Mutex<Script>>, mut socket: TcpStream) {
         let answer = {
             let mut script = script.lock().expect("no panic");
             script.heads.push(head.clone());
+            script.times.push(Instant::now());
             let answer = script.answer(&head);
             if answer.is_none() {
                 script.unexpected.push(head);
