@@ -31,9 +31,10 @@ fn three_idle_tls_watches_take_one_thread_and_little_memory() {
 #[test]
 fn nothing_runs_while_nothing_changes() {
     let (_bench, crossover) = figures::three_tls_watches();
+    figures::until_at_rest(&crossover);
     let idle = figures::idle_for(Duration::from_secs(5), &crossover);
-    assert!(idle.context_switches <= 5, "{idle:?}");
-    assert!(idle.cpu_ns <= 1_000_000, "{idle:?}");
+    // Who does not run has neither, on however busy a machine.
+    assert_eq!((idle.context_switches, idle.cpu_ns), (0, 0), "{idle:?}");
 }
 
 #[test]

@@ -28,11 +28,20 @@ pub fn follow_small(bench: &Bench, who: &Contender, count: u32) -> Crossover {
     bench.follow(who, &names, None)
 }
 
-/// The release binary with three TLS watches.
+/// The release binary with three TLS watches, of which the server tells nothing of its own accord.
 pub fn three_tls_watches() -> (Bench, Crossover) {
-    let bench = Bench::start();
+    let bench = Bench::with_bookmarks(Duration::from_secs(3600));
     let crossover = follow_small(&bench, &Contender::ours(), 3);
     (bench, crossover)
+}
+
+/// Waits until a process has done what it had put off: a second passes in which it does not run.
+#[track_caller]
+pub fn until_at_rest(crossover: &Crossover) {
+    until("a second of rest", || {
+        let second = idle_for(Duration::from_secs(1), crossover);
+        (second.cpu_ns == 0).then_some(())
+    });
 }
 
 /// What a process took of the machine while `time` passed and nobody asked anything of it. The time
@@ -48,6 +57,7 @@ pub fn since(before: Measured, crossover: &Crossover) -> Measured {
     let after = crossover.measure();
     Measured {
         context_switches: after.context_switches - before.context_switches,
+        waits: after.waits - before.waits,
         cpu_ns: after.cpu_ns - before.cpu_ns,
         ..after
     }
