@@ -3,7 +3,7 @@
 //! tells of the wall clock is moved. The machine's own clock, and the monotonic one, stay.
 
 use super::crossover::{self, Crossover};
-use super::until;
+use super::{stopwatch, until};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
@@ -14,8 +14,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
 /// Of x86-64 Linux.
 const CLOCK_GETTIME: u64 = 228;
@@ -34,6 +33,7 @@ struct Shared {
 
 /// The wall clock of one program; drop it before that ends.
 pub struct Clock {
+    pid: Pid,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -50,14 +50,22 @@ impl Clock {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
         });
+        let pid = Pid::from_raw(pid as i32);
         let shared = Arc::new(Shared::default());
         let traced = shared.clone();
-        let thread = thread::spawn(move || {
-            let traced = trace(Pid::from_raw(pid as i32), &traced);
+        let thread = stopwatch::spawn(move || {
+            let traced = trace(pid, &traced);
             traced.expect("the program can be traced: run this as root");
         });
         let thread = Some(thread);
-        (program, Clock { shared, thread })
+        (
+            program,
+            Clock {
+                pid,
+                shared,
+                thread,
+            },
+        )
     }
 
     /// From now on it is so many seconds ahead, or behind.
@@ -74,29 +82,23 @@ impl Clock {
 impl Drop for Clock {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
+        // It stops for a signal even where it ignores it, and that ends the tracer's wait.
+        let _ = kill(self.pid, Signal::SIGWINCH);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// Follows a stopped process from one system call to the next; all on one thread, as it must be.
+/// Follows a stopped process from one system call to the next; all on one thread, as it must be. It
+/// sleeps until there is a stop to see, so that a busy machine does not make each call a slow one.
 fn trace(pid: Pid, shared: &Shared) -> Result<(), Errno> {
     let options =
         Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL;
     ptrace::seize(pid, options)?;
     kill(pid, Signal::SIGCONT)?;
-    let mut is_leaving = false;
     loop {
-        let signal = match waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL))? {
-            WaitStatus::StillAlive => {
-                if shared.stop.load(Relaxed) && !is_leaving {
-                    ptrace::interrupt(pid)?;
-                    is_leaving = true;
-                }
-                thread::sleep(Duration::from_micros(50));
-                continue;
-            }
+        let signal = match waitpid(pid, Some(WaitPidFlag::__WALL))? {
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Ok(()),
             WaitStatus::PtraceSyscall(_) => {
                 move_time(pid, shared)?;
@@ -109,9 +111,9 @@ fn trace(pid: Pid, shared: &Shared) -> Result<(), Errno> {
                 None
             }
             WaitStatus::Stopped(_, signal) => Some(signal),
-            WaitStatus::Continued(_) => continue,
+            WaitStatus::Continued(_) | WaitStatus::StillAlive => continue,
         };
-        if is_leaving {
+        if shared.stop.load(Relaxed) {
             return ptrace::detach(pid, signal);
         }
         ptrace::syscall(pid, signal)?;
