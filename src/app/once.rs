@@ -1,5 +1,6 @@
 //! `-onetime`: decides when all is done, and when to give up.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -76,15 +77,15 @@ impl App {
             .inputs_mut()
             .find_map(|input| input.reflector.take_trouble());
         let denied = self.tasks.sources_mut().find_map(|s| s.denied.take());
-        Err(away
+        let failure = away
             .flatten()
             .or(trouble)
             .or_else(|| Some(denied?.1))
-            .or_else(|| self.output.take_failure())
-            .unwrap_or(Error::System {
-                what: "publish in time",
-                source: std::io::ErrorKind::TimedOut.into(),
-            }))
+            .or_else(|| self.output.take_failure());
+        Err(failure.unwrap_or_else(|| Error::System {
+            what: "publish in time",
+            source: io::Error::new(io::ErrorKind::TimedOut, self.obstacle()),
+        }))
     }
 
     /// Restarts the grace of missing and forbidden ConfigMaps while another failure is in the way.

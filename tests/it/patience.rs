@@ -2,6 +2,8 @@
 //! life are good enough for it.
 
 use crate::kit::apiserver::access::Account;
+use crate::kit::apiserver::faults::{Fault, Then};
+use crate::kit::stopwatch::Stopwatch;
 use crate::setup::Setup;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -58,6 +60,14 @@ fn without_a_limit_it_tries_until_what_was_missing_forbidden_or_bad_is_not() {
     });
 }
 
+/// An answer that does not go on.
+fn stalled() -> Fault {
+    Fault::After {
+        body_bytes: 9,
+        then: Then::Stall,
+    }
+}
+
 #[test]
 fn a_limit_holds_whatever_is_amiss() {
     let away: fn(&Setup) = |setup| setup.server.go_away();
@@ -68,17 +78,25 @@ fn a_limit_holds_whatever_is_amiss() {
             |setup| drop(setup.put("a", &[BAD])),
             "invalid ConfigMap default/a: a.yaml",
         ),
+        (
+            |setup| setup.fail_next(usize::MAX, Fault::json("no JSON"), |_| true),
+            "failed to list configmaps default/a: ",
+        ),
+        (
+            // It has begun to answer, and nothing has failed so far.
+            |setup| setup.fail_next(usize::MAX, stalled(), |_| true),
+            "failed to publish in time: ConfigMap default/a has not been read yet",
+        ),
     ] {
         let setup = Setup::new();
         mishap(&setup);
-        let started = Instant::now();
-        let line = setup.fail(&["-onetime", "-onetime-timeout=1500ms", "-configmap=a"]);
-        let took = started.elapsed();
-        assert!(line.contains(said), "{line}");
-        assert!(
-            took >= Duration::from_millis(1500) && took < FIVE,
-            "{took:?}"
-        );
+        let watch = Stopwatch::start();
+        let process = setup.start(&["-onetime", "-onetime-timeout=1500ms", "-configmap=a"]);
+        let (finished, took) = process.finish_timed(&watch);
+        let line = finished.stderr.lines().last().unwrap();
+        assert!(finished.code == Some(1) && line.contains(said), "{line}");
+        assert!(watch.elapsed() >= Duration::from_millis(1500));
+        assert!(took < FIVE, "{took:?}");
     }
 }
 
