@@ -28,9 +28,10 @@ fn envoy_starts_on_its_first_files_serves_drains_and_ends_without_a_failed_reque
     let admin = SocketAddr::from(([127, 1 + pid[1], pid[2], pid[3]], 9901));
     let dir = TempDir::new().unwrap();
     let bootstrap = site.watching.bootstrap(site.dir());
-    let words = envoy::words(dir.path(), &bootstrap, admin, 600);
+    // While it drains, Envoy sends away a growing part of its clients, and in the end all of them.
+    let words = envoy::words(dir.path(), &bootstrap, admin, 21);
     let mut arguments = site.arguments();
-    let drain = format!("-drain=5s -envoy-admin=http://{admin} --");
+    let drain = format!("-drain=20s -envoy-admin=http://{admin} --");
     arguments.extend(drain.split(' ').map(String::from).chain(words));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let process = Crossover::start(&arguments);

@@ -95,6 +95,7 @@ struct Answer {
 /// A load that runs until this is dropped.
 pub struct Load {
     shared: Arc<Shared>,
+    per_second: u32,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -117,6 +118,7 @@ impl Load {
         let thread = thread::spawn(move || run(&mine, &url, Duration::from_secs(1) / per_second));
         Load {
             shared,
+            per_second,
             thread: Some(thread),
         }
     }
@@ -126,15 +128,21 @@ impl Load {
         self.shared.tally.lock().expect("no panic").clone()
     }
 
-    /// Waits until the tally since an earlier one is such as is wanted.
+    /// Waits until the tally since an earlier one is such as is wanted: as long as answers come, for as
+    /// many as there are in [`PATIENCE`] where nothing is slow.
     #[track_caller]
     pub fn wait_for(&self, what: &str, since: &Tally, want: impl Fn(&Tally) -> bool) -> Tally {
-        let deadline = Instant::now() + PATIENCE;
+        let enough = u64::from(self.per_second) * PATIENCE.as_secs();
+        let (mut deadline, mut known) = (Instant::now() + PATIENCE, 0);
         let mut tally = self.shared.tally.lock().expect("no panic");
         loop {
             let new = tally.since(since);
             if want(&new) {
                 return new;
+            }
+            let count = new.total() + new.failures.len() as u64;
+            if count > known && count < enough {
+                (deadline, known) = (Instant::now() + PATIENCE, count);
             }
             let Some(nap) = nap(deadline) else {
                 drop(tally);
