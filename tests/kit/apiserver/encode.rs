@@ -255,6 +255,11 @@ impl Formatter for Go {
         fragment: &str,
     ) -> io::Result<()> {
         let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+        // Nearly all have none, and without optimization this search is fast and the other one slow.
+        let may_be = |first| fragment.as_bytes().contains(&first);
+        if ![b'<', b'>', b'&', 0xe2].into_iter().any(may_be) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some(at) = rest.find(special) {
             let (plain, tail) = rest.split_at(at);
