@@ -87,12 +87,12 @@ impl App {
                 None => {}
                 Some(Wakeup::DrainRequested) => self.drain(),
                 Some(Wakeup::Shutdown) => {
-                    self.output.make_durable();
+                    self.output.shut_down();
                     info!("stopped by a signal");
                     return Ok(0);
                 }
                 Some(Wakeup::ChildExited(code)) => {
-                    self.output.make_durable();
+                    self.output.shut_down();
                     info!(code; "command exited");
                     return Ok(code);
                 }

@@ -13,7 +13,7 @@ use super::task::{ConfigMap, ConfigMapInput};
 use crate::error::Error;
 use crate::gather;
 use crate::output::Written;
-use crate::output::directory::Published;
+use crate::output::directory::{Published, Synced};
 use crate::output::step::Step;
 use crate::snapshot::{ObjectName, Origin, Snapshot};
 use crate::source::config_map::{ConfigMapSource, Outcome};
@@ -177,9 +177,9 @@ impl App {
 
     /// Syncs what is published to stable storage.
     pub(super) fn sync(&mut self, now: Instant) {
-        let is_durable = self.output.make_durable();
-        self.deferred.synced(is_durable, now);
-        if is_durable && self.once.is_none() {
+        let synced = self.output.make_durable();
+        self.deferred.synced(synced != Synced::Failed, now);
+        if synced == Synced::Done && self.once.is_none() {
             self.output.prepare();
         }
     }

@@ -8,6 +8,7 @@
 //! to a running Envoy before it is rewritten.
 
 mod active;
+mod compare;
 mod layout;
 mod migrate;
 mod provenance;
@@ -16,25 +17,27 @@ mod recover;
 mod sets;
 mod stage;
 mod standing;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::output::disk::{Fs, Inode};
 use crate::output::heartbeat::{Beaten, Heartbeat};
+use crate::output::reads::Reads;
 use crate::snapshot::FileName;
 use active::ActiveSet;
+pub use compare::{Compared, Found};
 use layout::Layout;
-pub use stage::Plan;
+pub use publish::Synced;
 pub use standing::Standing;
-
-/// Sets kept beside the active one: an Envoy may still be reading the last two.
-const OLDER: usize = 3;
+use sweep::OlderSets;
 
 /// The only writer of an output directory.
 #[derive(Debug)]
@@ -50,8 +53,10 @@ pub struct OutputDirectory {
     visible: Option<u64>,
     /// Where the link `done` leads.
     last_durable: Option<u64>,
-    /// The other sets on disk, and what is known to be in them.
-    older: BTreeMap<u64, Vec<FileName>>,
+    /// The other sets on disk.
+    older: OlderSets,
+    /// The watch of who reads the last step's files. Nothing here opens those until it has ended.
+    reads: Option<Reads>,
     /// Files stand where our links should: they become a set before anything is published.
     has_foreign_files: bool,
     /// The set that is visible gave way to an older one, and Envoy was not told: nothing may be
@@ -92,7 +97,7 @@ pub struct Published {
     pub committed: Instant,
     /// Why the changed files are not watched, though they were to be. The set is published all the
     /// same.
-    #[expect(dead_code, reason = "the sequence is not wired yet")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the sequence is not wired yet"))]
     pub unwatched: Option<Error>,
     /// Old sets could not be removed. The set is published all the same, and the next call tries
     /// again.
@@ -124,11 +129,27 @@ impl OutputDirectory {
         let made = self.ensure_layout()?;
         self.scan()?;
         self.watch()?;
+        self.sweep_leftovers();
         self.needs_recheck = false;
         let owed = owed.unwrap_or_default();
         let is_news = |active: &ActiveSet| !active.spoiled.is_subset(&owed);
         let spoiled = self.active.as_ref().is_some_and(is_news);
         Ok(!held || made || spoiled || (was_announced && !self.is_announced()))
+    }
+
+    /// Returns what becomes readable when somebody has read a watched file, if any is watched.
+    pub fn reads(&self) -> Option<BorrowedFd<'_>> {
+        self.reads.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes the names of the watched files that somebody has read since the last call.
+    pub fn take_read(&mut self) -> BTreeSet<FileName> {
+        self.reads.as_mut().map(Reads::take).unwrap_or_default()
+    }
+
+    /// Ends the watch of who reads the last step's files.
+    pub fn end_watch(&mut self) {
+        self.reads = None;
     }
 
     fn is_announced(&self) -> bool {

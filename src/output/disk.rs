@@ -5,6 +5,7 @@ mod contents;
 mod fault;
 mod modes;
 mod stamp;
+mod watch;
 
 use std::cell::Cell;
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
@@ -144,14 +145,16 @@ impl Fs {
         self.call("set the mode of", path, || fs::set_permissions(path, mode))
     }
 
-    /// A new file with our mode, as a directory. It must not exist, not even as a link.
-    pub fn create(&self, path: &Path) -> Result<File, Error> {
+    /// A new file with our mode, as a directory, and which one it is. It must not exist, not even as a
+    /// link.
+    pub fn create(&self, path: &Path) -> Result<(File, Inode), Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = self.open_with("create", path, flags)?;
-        if let Some(mode) = self.amended(&self.stat(&file, path)?) {
+        let found = self.stat(&file, path)?;
+        if let Some(mode) = self.amended(&found) {
             self.call("set the mode of", path, || file.set_permissions(mode))?;
         }
-        Ok(file)
+        Ok((file, inode_of(&found)))
     }
 
     /// For reading; never a link's target, and never waits, whatever stands there.

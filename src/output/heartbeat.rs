@@ -92,7 +92,7 @@ impl BeatFile {
     /// Replaces what an earlier run, or somebody else, has left at `path`.
     fn create(disk: &Fs, path: &Path) -> Result<BeatFile, Error> {
         disk.remove_all(path)?;
-        let file = disk.create(path)?;
+        let (file, _) = disk.create(path)?;
         Ok(BeatFile {
             inode: disk.lock_record(&file, path)?,
             file,

@@ -7,7 +7,7 @@ mod dry_run;
 pub mod heartbeat;
 pub mod manifest;
 pub mod mirror;
-#[expect(dead_code, reason = "the sequence is not wired yet")]
+mod reads;
 pub mod step;
 mod warnings;
 
@@ -21,10 +21,10 @@ use fastrand::Rng;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::snapshot::{File, FileName, Snapshot};
-use directory::{OutputDirectory, Published, Standing};
+use directory::{Compared, Found, OutputDirectory, Published, Standing, Synced};
 use dry_run::DryRun;
 use heartbeat::{Beaten, READY};
-use step::{Compared, Found, Step, Transient};
+use step::{Step, Transient};
 use warnings::Warnings;
 
 /// A loop that has not turned for this long, or for three layout checks if that is longer, is dead.
@@ -174,18 +174,29 @@ impl Output {
     /// Returns what becomes readable when somebody has read a watched file; `None` if none is watched.
     #[expect(dead_code, reason = "the sequence is not wired yet")]
     pub fn reads(&self) -> Option<BorrowedFd<'_>> {
-        None
+        match &self.sink {
+            Sink::DryRun(_) | Sink::Directory { open: None, .. } => None,
+            Sink::Directory {
+                open: Some(open), ..
+            } => open.reads(),
+        }
     }
 
     /// Takes the names of the watched files that somebody has read since the last call.
     #[expect(dead_code, reason = "the sequence is not wired yet")]
     pub fn take_read(&mut self) -> BTreeSet<FileName> {
-        BTreeSet::new()
+        let directory = self.opened();
+        directory
+            .map(OutputDirectory::take_read)
+            .unwrap_or_default()
     }
 
     /// Ends the watch. Until then no watched file is read or synced by crossover itself.
-    #[expect(dead_code, reason = "the sequence is not wired yet")]
-    pub fn end_watch(&mut self) {}
+    pub fn end_watch(&mut self) {
+        if let Some(directory) = self.opened() {
+            directory.end_watch();
+        }
+    }
 
     /// Opens the destination, unless it is open or has just failed to. Returns whether it was opened.
     /// A failure is an error only if no attempt follows.
@@ -227,7 +238,8 @@ impl Output {
     /// Makes the set of a step what stands at the destination. A failure is an error only if no attempt
     /// follows.
     pub fn write(&mut self, compared: Compared, now: Instant) -> Result<Written, Error> {
-        let is_waiting = self.retry.is_waiting(now);
+        let is_nothing = matches!(compared.found, Found::Nothing);
+        let is_waiting = is_nothing || self.retry.is_waiting(now);
         let directory = match &mut self.sink {
             Sink::DryRun(dry_run) => {
                 return dry_run
@@ -253,13 +265,19 @@ impl Output {
         }
     }
 
-    /// Puts what was written last on stable storage. Returns false if that failed: call again.
-    pub fn make_durable(&mut self) -> bool {
+    /// Puts what was written last on stable storage, unless its readers are still watched.
+    pub fn make_durable(&mut self) -> Synced {
         let Some(directory) = self.opened() else {
-            return true;
+            return Synced::Done;
         };
         let synced = directory.make_durable();
         self.warnings.synced(synced)
+    }
+
+    /// Ends the watch, and puts what was written last on stable storage, for a process that ends.
+    pub fn shut_down(&mut self) {
+        self.end_watch();
+        self.make_durable();
     }
 
     /// Tells probes that the loop turns, and how far it is.

@@ -1,10 +1,8 @@
-//! One whole set of a sequence: what it holds beyond its target, and how it differs from the set
-//! that is visible. Pure.
+//! One whole set of a sequence, as a value: what it holds, and what of it the target does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::directory::Plan;
 use crate::snapshot::{FileName, Snapshot};
 
 const NO_FILES: &BTreeSet<FileName> = &BTreeSet::new();
@@ -51,37 +49,6 @@ pub enum Stage {
     Clusters,
     /// The target is visible, beside what vanishes.
     Routes,
-}
-
-/// A step, compared with the visible set.
-#[must_use]
-#[derive(Debug)]
-pub struct Compared<'a> {
-    pub(super) step: Step<'a>,
-    pub(super) found: Found,
-}
-
-/// The outcome of a comparison.
-#[derive(Debug)]
-pub enum Found {
-    /// Nothing is visible that could be compared with, as far as is known.
-    Nothing,
-    /// The step's set is visible already, and announced.
-    Equal,
-    /// There is something to write or to announce.
-    Different(Plan),
-}
-
-impl Compared<'_> {
-    /// Returns how the step's files differ from the visible ones. `None` if nothing may be compared
-    /// with: the target is to be published as one set then.
-    pub fn difference(&self) -> Option<Difference> {
-        match &self.found {
-            Found::Nothing => None,
-            Found::Equal => Some(Difference::default()),
-            Found::Different(plan) => plan.difference(),
-        }
-    }
 }
 
 /// How the files of a step differ from the visible ones.

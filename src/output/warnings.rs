@@ -9,6 +9,7 @@ use log::{info, warn};
 
 use crate::error::{Chain, Error};
 use crate::logging::WarnOnce;
+use crate::output::directory::Synced;
 
 /// The troubles of one output directory. Each is reported for itself, even if they have one cause.
 pub struct Warnings {
@@ -40,20 +41,21 @@ impl Warnings {
         self.over(|warnings| &mut warnings.write, message, now);
     }
 
-    /// Returns whether it was synced.
-    pub fn synced(&mut self, synced: Result<(), Error>) -> bool {
+    pub fn synced(&mut self, synced: Result<Synced, Error>) -> Synced {
         let now = Instant::now();
-        match &synced {
-            Ok(()) => {
+        match synced {
+            Ok(Synced::Done) => {
                 let message = "published files are synced again";
                 self.over(|warnings| &mut warnings.sync, message, now);
+                Synced::Done
             }
+            Ok(synced) => synced,
             Err(error) => {
                 let message = "published files cannot be synced; retrying";
-                warn_of(&mut self.sync, message, error, now);
+                warn_of(&mut self.sync, message, &error, now);
+                Synced::Failed
             }
         }
-        synced.is_ok()
     }
 
     /// Returns what was read, if anything.
@@ -128,7 +130,7 @@ mod tests {
     #[test]
     fn one_cause_of_two_troubles_is_reported_for_each_of_them() {
         let mut warnings = Warnings::new(PathBuf::new());
-        assert!(!warnings.synced(Err(full())));
+        assert_eq!(warnings.synced(Err(full())), Synced::Failed);
         warnings.not_beaten(&full());
         let now = Instant::now();
         assert_eq!(warnings.heartbeat.ended(now), Some(0));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::provenance::Sources;
+use crate::gather;
 use crate::snapshot::FileName;
 
 /// A set that this run has committed, or found whole.
@@ -41,6 +42,20 @@ impl ActiveSet {
         }
     }
 
+    /// A set that an earlier run has written and perhaps not announced.
+    pub fn unannounced(number: u64, files: Sources) -> ActiveSet {
+        let left = gather(files.keys().cloned());
+        ActiveSet {
+            number,
+            files,
+            spoiled: BTreeSet::new(),
+            state: State::Announcing {
+                left,
+                current: true,
+            },
+        }
+    }
+
     /// Returns whether its files may be carried over into the next set, as long as the machine runs.
     pub fn is_announced(&self) -> bool {
         !matches!(self.state, State::Announcing { .. })
@@ -50,10 +65,14 @@ impl ActiveSet {
         matches!(self.state, State::Durable)
     }
 
-    /// Returns whether `name` has to be written and announced even if its content is not new.
-    pub fn owes(&self, name: &FileName) -> bool {
-        self.spoiled.contains(name)
-            || matches!(&self.state, State::Announcing { left, .. } if left.contains(name))
+    /// Returns whether it has `name`, as it was written.
+    pub fn is_intact(&self, name: &FileName) -> bool {
+        self.files.contains_key(name) && !self.spoiled.contains(name)
+    }
+
+    /// Returns whether Envoy has yet to be told of `name`.
+    pub fn is_untold(&self, name: &FileName) -> bool {
+        matches!(&self.state, State::Announcing { left, .. } if left.contains(name))
     }
 
     /// The files that have to be written or announced even if their content is not new.

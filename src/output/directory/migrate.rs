@@ -25,6 +25,8 @@ impl OutputDirectory {
     ///    Where the file system has no exchange, [`OutputDirectory::displace`] does what it can.
     /// 4. Replace file after file by a link to the same content.
     pub(super) fn adopt(&mut self) -> Result<(), Error> {
+        // The files that Envoy reads may be among those that are copied.
+        self.end_watch();
         if self.end_takeover()? {
             self.has_foreign_files = false;
             return self.watch();
@@ -81,7 +83,7 @@ impl OutputDirectory {
         }
         self.watch()?;
         self.has_foreign_files = false;
-        self.older.remove(&staged.number);
+        self.older.remove(staged.number);
         let files = std::mem::take(&mut staged.files);
         self.active = Some(ActiveSet::durable(staged.number, files, Default::default()));
         Ok(())
@@ -128,7 +130,7 @@ impl OutputDirectory {
         }
         let Some(active) = self
             .visible_set(None)?
-            .filter(|active| active.spoiled.is_empty())
+            .filter(|active| active.is_durable() && active.spoiled.is_empty())
         else {
             return Ok(false);
         };
@@ -186,10 +188,8 @@ impl OutputDirectory {
                 continue;
             };
             let path = dir.join(&name);
-            let origin = known
-                .get(&key)
-                .map_or(&unknown, |source| &source.origin)
-                .clone();
+            let known = known.get(&key);
+            let origin = known.map_or(&unknown, |source| &source.origin).clone();
             let (copy, size, hash) = self.disk.copy(&file, &source, &path)?;
             self.disk.sync(&copy, &path)?;
             let copied = Source {
@@ -198,6 +198,8 @@ impl OutputDirectory {
                 hash: Some(hash),
                 seen: None,
                 intact: None,
+                inode: None,
+                mark: None,
             };
             staged.files.insert(key, copied);
         }

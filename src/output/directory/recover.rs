@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use super::active::ActiveSet;
 use super::layout::{CURRENT, Layout, number, target};
 use super::sets::FoundSet;
-use super::{Held, OLDER, OutputDirectory};
+use super::sweep::OlderSets;
+use super::{Held, OutputDirectory};
 use crate::error::Error;
 use crate::gather;
 use crate::output::disk::{Fs, inode_of};
@@ -52,7 +53,8 @@ impl OutputDirectory {
             active: None,
             visible: None,
             last_durable: None,
-            older: Default::default(),
+            older: OlderSets::default(),
+            reads: None,
             has_foreign_files: false,
             rolled_back: false,
             watched: None,
@@ -70,6 +72,7 @@ impl OutputDirectory {
         let _ = publisher.roll_back_torn_set();
         let _ = publisher.end_takeover();
         publisher.watch()?;
+        publisher.sweep_leftovers();
         Ok(publisher)
     }
 
@@ -157,17 +160,14 @@ impl OutputDirectory {
                 continue;
             }
             if Some(number) > self.visible.max(self.last_durable) {
-                self.remove_set(number, &[])?;
+                self.remove_set(number, [])?;
             } else {
-                let names = known.remove(&number).unwrap_or_default();
-                self.older.insert(number, names);
+                self.older.add(number, &mut known);
             }
             self.next_set = self.next_set.max(number + 1);
         }
         let last = self.visible.max(self.last_durable).unwrap_or(0);
         self.next_set = self.next_set.max(last + 1);
-        // Every failed publish may have left one more. What cannot go now, a publish will report.
-        let _ = self.sweep(OLDER);
         // 3. Links that Envoy follows.
         let Links {
             ours: links,
@@ -203,7 +203,7 @@ impl OutputDirectory {
                 }
             }
         }
-        self.older.remove(&active.number);
+        self.older.remove(active.number);
         self.active = Some(active);
         Ok(())
     }
@@ -243,16 +243,15 @@ impl OutputDirectory {
         Ok(found.as_deref() == Some(Path::new(&target(name))))
     }
 
-    /// Returns the active set, if it is done or this run published it: then it was `before`. Files
-    /// of it that are not what was written are owed.
+    /// Returns the active set, if it is done, or this run published it (then it was `before`), or its
+    /// hashes vouch for it. Files of it that are not what was written are owed.
     pub(super) fn visible_set(
         &self,
         before: Option<ActiveSet>,
     ) -> Result<Option<ActiveSet>, Error> {
         let ours = |active: &ActiveSet| self.visible == Some(active.number);
         let before = before.filter(ours);
-        let known = self.visible == self.last_durable || before.is_some();
-        let Some(number) = self.visible.filter(|_| known && !self.rolled_back) else {
+        let Some(number) = self.visible.filter(|_| !self.rolled_back) else {
             return Ok(None);
         };
         let Some(FoundSet { files, spoiled }) = self.files_of(number, before.as_ref())? else {
@@ -266,6 +265,10 @@ impl OutputDirectory {
             }
             _ if self.visible == self.last_durable => {
                 Some(ActiveSet::durable(number, files, spoiled))
+            }
+            // It was killed before it was synced. Envoy may have read it, and may not.
+            _ if spoiled.is_empty() && files.values().all(|source| source.hash.is_some()) => {
+                Some(ActiveSet::unannounced(number, files))
             }
             _ => None,
         })

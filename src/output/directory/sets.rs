@@ -10,7 +10,8 @@ use super::OutputDirectory;
 use super::active::ActiveSet;
 use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use crate::error::Error;
-use crate::output::disk::{full_stamp_of, hash_of, is_world_readable, reason};
+use crate::output::disk::{full_stamp_of, hash_of, inode_of, is_world_readable, reason};
+use crate::output::reads::Recalled;
 use crate::output::step::Transient;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
 
@@ -64,17 +65,21 @@ impl OutputDirectory {
 
     /// What the visible set holds beyond its target.
     pub fn visible_transient(&self) -> Option<Transient> {
-        None
+        provenance::transient(&self.active.as_ref()?.files)
     }
 
-    // The files of a set, if they are what was written.
+    // The target of a set, if its files are what was written.
     fn read_set(&self, number: u64) -> Result<Option<Snapshot>, Error> {
         let Some(files) = self.sources_of(number)? else {
             return Ok(None);
         };
         let mut set = Snapshot::new();
         for (name, source) in files {
-            let Some(bytes) = self.intact(number, &name, &source)? else {
+            if source.is_extra() {
+                continue;
+            }
+            let bytes = self.intact(number, &name, &source)?;
+            let Some(bytes) = bytes.and_then(|bytes| source.cut(bytes)) else {
                 return Ok(None);
             };
             let origin = source.origin;
@@ -133,15 +138,22 @@ impl OutputDirectory {
             Some(found)
                 if found.is_file() && found.len() == source.size && is_world_readable(&found) =>
             {
-                full_stamp_of(&found)
+                found
             }
             _ => return Ok(false),
         };
-        let same = source.intact == Some(found)
-            || source
-                .hash
-                .is_none_or(|hash| self.disk.hash(path) == Some(hash));
-        source.intact = same.then_some(found);
+        source.inode = Some(inode_of(&found));
+        let now = full_stamp_of(&found);
+        let recalled = self.reads.as_ref().and_then(|reads| reads.recall(&found));
+        let same = match recalled {
+            Some(recalled) => matches!(recalled, Recalled::Content(_)),
+            None if source.intact == Some(now) => true,
+            None => match source.hash {
+                Some(hash) => self.disk.hash(path) == Some(hash),
+                None => true,
+            },
+        };
+        source.intact = same.then_some(now);
         Ok(same)
     }
 
@@ -161,11 +173,17 @@ impl OutputDirectory {
         Ok(text.and_then(|text| provenance::decode(&text)))
     }
 
-    /// Reads a file of exactly `size` bytes, in one allocation.
+    /// Reads a file of exactly `size` bytes, in one allocation. A file whose readers are watched is known
+    /// already.
     pub(super) fn content(&self, path: &Path, size: u64) -> Result<Option<Bytes>, Error> {
-        match self.disk.lstat(path)? {
-            Some(found) if found.is_file() && found.len() == size => {}
+        let found = match self.disk.lstat(path)? {
+            Some(found) if found.is_file() && found.len() == size => found,
             _ => return Ok(None),
+        };
+        match self.reads.as_ref().and_then(|reads| reads.recall(&found)) {
+            Some(Recalled::Content(bytes)) => return Ok(Some(bytes.clone())),
+            Some(Recalled::Edited) => return Ok(None),
+            None => {}
         }
         let mut bytes: Bytes = std::iter::repeat_n(0, size as usize).collect();
         let whole = match Rc::get_mut(&mut bytes) {
@@ -176,7 +194,11 @@ impl OutputDirectory {
     }
 
     /// Removes a set; `names` are the files known to be in it.
-    pub(super) fn remove_set(&self, number: u64, names: &[FileName]) -> Result<(), Error> {
+    pub(super) fn remove_set<'n>(
+        &self,
+        number: u64,
+        names: impl IntoIterator<Item = &'n FileName>,
+    ) -> Result<(), Error> {
         let dir = self.at.set(number);
         // What a foreign link leads to is not ours.
         if !self.is_dir(&dir)? {

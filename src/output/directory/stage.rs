@@ -2,51 +2,21 @@
 //! taking back what was not committed, and what is made ahead. Must not: change what Envoy sees.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::OutputDirectory;
-use super::active::ActiveSet;
+use super::compare::Plan;
 use super::layout::{CURRENT, LAST_RANK, rank, target};
-use super::provenance::{self, Source, Sources};
+use super::provenance::{self, Mark, Source, Sources};
 use crate::error::Error;
-use crate::gather;
-use crate::output::disk::{failed, hash_of, reason};
-use crate::output::step::Difference;
-use crate::snapshot::{File, FileName, Snapshot};
+use crate::output::disk::{Inode, failed, hash_of, reason};
+use crate::output::reads::Reads;
+use crate::output::step::Step;
+use crate::snapshot::{File, FileName};
 
 /// So many keys get a link ahead: a first set has them all, later ones change few.
 const LIKELY: usize = 4;
-
-/// What a publish has to do.
-#[derive(Debug)]
-pub struct Plan {
-    /// Whether there is a set to compare with, so that `changed` and `removed` tell of all its files.
-    pub is_compared: bool,
-    /// The files to be written and announced, by name.
-    pub changed: Vec<FileName>,
-    /// Those of them that the set to compare with does not have.
-    pub added: Vec<FileName>,
-    /// The files to be removed.
-    pub removed: Vec<FileName>,
-    /// Whether `.live` may have links of which the active set does not tell, as it does after an error
-    /// or in the run after a kill.
-    pub strays: bool,
-    /// Whether `current` is announced: not if the same contents only came from elsewhere.
-    pub current: bool,
-}
-
-impl Plan {
-    /// Returns how the desired files differ from the active set's, if they were compared.
-    pub fn difference(&self) -> Option<Difference> {
-        let is_known = |name: &&FileName| !self.added.contains(*name);
-        self.is_compared.then(|| Difference {
-            added: gather(self.added.iter().cloned()),
-            changed: gather(self.changed.iter().filter(is_known).cloned()),
-            removed: gather(self.removed.iter().cloned()),
-        })
-    }
-}
 
 /// What a publish has made so far.
 #[derive(Default)]
@@ -57,6 +27,8 @@ pub struct Staged {
     pub unsynced: BTreeSet<FileName>,
     /// The links made for new keys.
     links: Vec<PathBuf>,
+    /// Why the changed files are not watched, though they were to be.
+    pub unwatched: Option<Error>,
     /// Temporary links and what each replaces: `active`, the changed keys, `current`.
     renames: VecDeque<(PathBuf, PathBuf)>,
 }
@@ -73,6 +45,7 @@ impl OutputDirectory {
             let committed = steps(directory, &mut staged);
             if committed.is_err() {
                 directory.discard_staged(&staged);
+                directory.forget_replaced();
             }
             committed.map(|()| staged)
         };
@@ -105,43 +78,130 @@ impl OutputDirectory {
     }
 
     /// Writes the files of a set, and where they came from. Unchanged ones are linked; where linking
-    /// fails, the desired bytes are written, which are the same.
+    /// fails, the same bytes are written.
     pub(super) fn write_set(
         &mut self,
-        desired: &Snapshot,
+        step: &Step,
         plan: &Plan,
         staged: &mut Staged,
     ) -> Result<(), Error> {
         let dir = self.make_set(staged.number)?;
-        let active = self.active.as_ref().filter(|active| active.is_announced());
-        let old = active.map(|active| self.at.set(active.number));
-        let unsynced = active.and_then(ActiveSet::unsynced);
-        for (name, File { bytes, origin }) in desired {
+        let given = step.files.iter().map(|(name, file)| (name, Some(file)));
+        let standing = step.standing.iter().map(|name| (name, None));
+        for (name, file) in given.chain(standing) {
             let path = dir.join(name.as_str());
-            let kept = old
-                .as_ref()
-                .filter(|_| plan.changed.binary_search(name).is_err());
-            let linked =
-                kept.is_some_and(|old| self.disk.link(&old.join(name.as_str()), &path).is_ok());
-            if !linked {
-                self.write_file(&path, bytes)?;
+            let carried = self.carry_over(name, &path, plan);
+            let is_synced = carried.as_ref().is_some_and(|(_, is_synced)| *is_synced);
+            let mut source = match (carried, file) {
+                (Some((source, _)), _) => source,
+                (None, Some(file)) => self.write_new(&path, file)?,
+                (None, None) => self.write_new(&path, &self.standing_file(name)?)?,
+            };
+            if let Some(file) = file {
+                source.origin = file.origin.clone();
             }
-            if !linked || unsynced.is_some_and(|unsynced| unsynced.contains(name)) {
+            source.mark = Mark::of(name, step.transient);
+            if !is_synced {
                 staged.unsynced.insert(name.clone());
             }
-            let carried = active.and_then(|active| active.files.get(name));
-            let carried = carried.filter(|_| linked);
-            let source = Source {
-                origin: origin.clone(),
-                size: bytes.len() as u64,
-                hash: carried.map_or_else(|| Some(hash_of(bytes)), |source| source.hash),
-                seen: carried.and_then(|source| source.seen.clone()),
-                // The new link has changed the file's ctime.
-                intact: None,
-            };
             staged.files.insert(name.clone(), source);
         }
         self.write_sources(staged)
+    }
+
+    /// Links an unchanged file of the active set to `path`. Returns what is known of it, and whether it
+    /// is synced; `None` if it has to be written.
+    fn carry_over(&self, name: &FileName, path: &Path, plan: &Plan) -> Option<(Source, bool)> {
+        let active = self
+            .active
+            .as_ref()
+            .filter(|active| active.is_announced())?;
+        if plan.changed.binary_search(name).is_ok() {
+            return None;
+        }
+        let source = active.files.get(name)?;
+        let old = self.at.set(active.number).join(name.as_str());
+        self.disk.link(&old, path).ok()?;
+        let is_synced = active
+            .unsynced()
+            .is_none_or(|unsynced| !unsynced.contains(name));
+        // The new link has changed the file's ctime.
+        let intact = None;
+        Some((
+            Source {
+                intact,
+                ..source.clone()
+            },
+            is_synced,
+        ))
+    }
+
+    fn write_new(&self, path: &Path, file: &File) -> Result<Source, Error> {
+        let File { bytes, origin } = file;
+        Ok(Source {
+            origin: origin.clone(),
+            size: bytes.len() as u64,
+            hash: Some(hash_of(bytes)),
+            seen: None,
+            intact: None,
+            inode: Some(self.write_file(path, bytes)?),
+            mark: None,
+        })
+    }
+
+    /// Reads a file that stands, where it cannot be linked.
+    fn standing_file(&self, name: &FileName) -> Result<File, Error> {
+        let edited = || {
+            let path = self.at.active.join(name.as_str());
+            failed(
+                "carry over",
+                &path,
+                io::Error::other("it is not what was written"),
+            )
+        };
+        self.visible_file(name)?.ok_or_else(edited)
+    }
+
+    /// Watches who reads the files that change. Where that cannot be had, the set is published all the
+    /// same.
+    pub(super) fn watch_reads(&mut self, step: &Step, plan: &Plan, staged: &mut Staged) {
+        if step.watch {
+            staged.unwatched = self.try_watch_reads(step, plan, staged).err();
+        }
+    }
+
+    fn try_watch_reads(&mut self, step: &Step, plan: &Plan, staged: &Staged) -> Result<(), Error> {
+        let dir = self.at.set(staged.number);
+        for name in &plan.changed {
+            let path = dir.join(name.as_str());
+            // It is not watched yet, so one that stands may still be read.
+            let bytes = match (step.files.get(name), staged.files.get(name)) {
+                (Some(file), _) => Some(file.bytes.clone()),
+                (None, Some(source)) => self.content(&path, source.size)?,
+                (None, None) => None,
+            };
+            let reads = match &mut self.reads {
+                Some(reads) => reads,
+                None => self.reads.insert(Reads::open(&self.disk, &dir)?),
+            };
+            if let Some(bytes) = bytes {
+                reads.add(&self.disk, &path, name, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the watch of files that the active set does not have.
+    pub(super) fn forget_replaced(&mut self) {
+        let files = self.active.as_ref().map(|active| &active.files);
+        let is_active = |inode| {
+            let mut sources = files.into_iter().flat_map(|files| files.values());
+            sources.any(|source| source.inode == Some(inode))
+        };
+        if let Some(reads) = &mut self.reads {
+            reads.retain(is_active);
+        }
+        self.reads.take_if(|reads| reads.is_empty());
     }
 
     /// Makes the links of new keys, which lead nowhere yet, and the temporary ones of all renames.
@@ -179,16 +239,18 @@ impl OutputDirectory {
         }
     }
 
-    pub(super) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let file = self.disk.create(path)?;
-        self.disk.write(&file, path, bytes)
+    /// Writes a new file. Returns which one it is.
+    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<Inode, Error> {
+        let (file, inode) = self.disk.create(path)?;
+        self.disk.write(&file, path, bytes)?;
+        Ok(inode)
     }
 
     /// Writes `N.sources` of what is staged.
     pub(super) fn write_sources(&self, staged: &Staged) -> Result<(), Error> {
         let path = self.at.sources(staged.number);
         match provenance::encode(&staged.files) {
-            Ok(text) => self.write_file(&path, &text),
+            Ok(text) => self.write_file(&path, &text).map(drop),
             Err(error) => Err(failed("write", &path, error.into())),
         }
     }

@@ -39,7 +39,7 @@ impl OutputDirectory {
             return Ok(None);
         };
         let (mut set, mut complete) = (Snapshot::new(), true);
-        for name in names.keys() {
+        for (name, _) in names.iter().filter(|(_, source)| !source.is_extra()) {
             let mut found = None;
             for (number, files) in &sets {
                 if let Some(source) = files.get(name) {
@@ -75,10 +75,15 @@ impl OutputDirectory {
             origin: source.origin.clone(),
         };
         if let Some(bytes) = self.intact(number, name, source)? {
-            return Ok(Some(file(bytes)));
+            return Ok(source.cut(bytes).map(file));
         }
         match self.disk.lstat(&path)? {
-            Some(found) if found.is_file() && self.last_durable == Some(number) => {
+            // Where the target's part of an edited union is, nobody knows.
+            Some(found)
+                if found.is_file()
+                    && self.last_durable == Some(number)
+                    && source.extra().is_none() =>
+            {
                 Ok(self.content(&path, found.len())?.map(file))
             }
             _ => Ok(None),

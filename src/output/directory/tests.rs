@@ -5,6 +5,7 @@ mod crashes;
 mod healing;
 mod migration;
 mod publishing;
+mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,6 +15,7 @@ use std::process::Command;
 use std::rc::Rc;
 
 use super::stage::is_full;
+use super::sweep::OLDER;
 use super::*;
 use crate::output::disk::{Fault, How};
 use crate::output::step::Step;

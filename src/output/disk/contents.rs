@@ -74,7 +74,7 @@ impl Fs {
 
     /// A new file with the bytes of an open one; gives its length and its hash.
     pub fn copy(&self, from: &File, source: &Path, to: &Path) -> Result<(File, u64, u64), Error> {
-        let file = self.create(to)?;
+        let (file, _) = self.create(to)?;
         let mut hasher = SipHasher13::new();
         let mut buffer = [0; CHUNK];
         let mut size = 0;

@@ -233,7 +233,7 @@ fn what_stands_beside_a_directory_current_is_an_error_and_not_removed() {
 }
 
 /// A copy of a directory that a version has left, with the modes that it gave.
-fn recorded(version: &str) -> (tempfile::TempDir, PathBuf) {
+pub fn recorded(version: &str) -> (tempfile::TempDir, PathBuf) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/directory");
     let temp = tempdir();
     let dir = temp.path().join("x");
