@@ -1,0 +1,106 @@
+//! One Envoy as far as it is known: what it counted last, and when it is asked next.
+
+use std::time::{Duration, Instant};
+
+use crate::envoy::stats::Stats;
+use crate::envoy::verdict::Refusal;
+
+/// The time between questions to an Envoy that is away.
+pub const AWAY: Duration = Duration::from_secs(1);
+/// The time between questions to one that has not finished its start.
+pub const STARTING: Duration = Duration::from_millis(100);
+/// The time for which an Envoy's state may be missing before it counts as hidden.
+pub const STARTS_WITHIN: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It was never asked.
+    Unknown,
+    /// It answers, but has not finished its start: since then.
+    Starting(Instant),
+    Up,
+    Away,
+}
+
+/// What an Envoy has told of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Accepted,
+    Refused(Vec<Refusal>),
+    NotRead,
+    Unknown,
+}
+
+#[derive(Debug)]
+pub struct Envoy {
+    pub presence: Presence,
+    /// What it counted at the last verdict; `None` if what it did since is not known.
+    pub baseline: Option<Stats>,
+    /// When it is asked next.
+    pub ask_at: Option<Instant>,
+    /// A question is on its way; true if its answer tells nothing, as something was done meanwhile.
+    pub asked: Option<bool>,
+    pub told: Option<Told>,
+    /// How often it was asked about this step.
+    pub looks: u32,
+    /// What is on disk is to be announced, as it is not known what it made of it.
+    pub needs_poke: bool,
+    /// It has taken a whole set since it started.
+    pub taken: bool,
+    /// The reason why nothing is known.
+    pub unclear: Option<(String, Instant)>,
+    /// When its gauges of draining were read last, and whether they were 0.
+    pub calm: Option<(Instant, bool)>,
+}
+
+impl Envoy {
+    pub fn new(now: Instant) -> Envoy {
+        Envoy {
+            presence: Presence::Unknown,
+            baseline: None,
+            ask_at: Some(now),
+            asked: None,
+            told: None,
+            looks: 0,
+            needs_poke: false,
+            taken: false,
+            unclear: None,
+            calm: None,
+        }
+    }
+
+    /// Returns whether it cannot be given anything yet.
+    pub fn is_away(&self) -> bool {
+        matches!(self.presence, Presence::Away | Presence::Starting(_))
+    }
+
+    /// Returns whether it has answered, so that what follows may be its death.
+    pub fn is_there(&self) -> bool {
+        matches!(self.presence, Presence::Up | Presence::Starting(_))
+    }
+
+    /// Forgets what is known of a process that is gone, or may be.
+    pub fn lose(&mut self) {
+        self.baseline = None;
+        self.taken = false;
+        self.needs_poke = false;
+        self.calm = None;
+    }
+
+    /// Makes an answer that is on its way tell nothing.
+    pub fn spoil(&mut self) {
+        if let Some(spoilt) = &mut self.asked {
+            *spoilt = true;
+        }
+    }
+
+    /// Notes why nothing is known. Returns whether that is new.
+    pub fn is_unclear(&mut self, why: &str, now: Instant) -> bool {
+        let is_new = self.unclear.as_ref().is_none_or(|(known, _)| known != why);
+        if is_new {
+            let since = self.unclear.take().map_or(now, |(_, since)| since);
+            self.unclear = Some((why.into(), since));
+        }
+        is_new
+    }
+}

@@ -1,0 +1,302 @@
+//! Random lives: two owners change what they have, well and badly, and Envoy takes, refuses, dies, is
+//! slow and hides.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+/// Each hash is also what Envoy makes of the content.
+fn kills(hash: u64) -> bool {
+    hash % 17 == 16
+}
+
+fn is_bad(hash: u64) -> bool {
+    hash % 5 == 4 && !kills(hash)
+}
+
+/// An Envoy that reads one file of each owner.
+#[derive(Default)]
+struct Process {
+    attempts: [u64; 2],
+    rejected: [u64; 2],
+    runs: [Option<u64>; 2],
+    is_dead: bool,
+    is_starting: bool,
+}
+
+impl Process {
+    fn read(&mut self, owner: usize, hash: u64) {
+        if self.is_dead {
+            return;
+        }
+        self.attempts[owner] += 1;
+        match hash {
+            _ if kills(hash) => self.is_dead = true,
+            _ if is_bad(hash) => self.rejected[owner] += 1,
+            _ => self.runs[owner] = Some(hash),
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let all = self.attempts.iter().sum::<u64>();
+        let mut text = format!("cluster_manager.cds.update_attempt: {all}\nserver.state: 0\n");
+        for (name, owner) in NAMES.into_iter().zip(0..) {
+            let [attempts, rejected] = [self.attempts[owner], self.rejected[owner]];
+            text += &format!("http.in.rds.{name}.update_attempt: {attempts}\n");
+            text += &format!("http.in.rds.{name}.update_rejected: {rejected}\n");
+        }
+        Stats::parse(text.as_bytes())
+    }
+}
+
+struct World {
+    scene: Scene,
+    rng: Rng,
+    process: Process,
+    hides: bool,
+    source: [u64; 2],
+    sets: BTreeMap<SetId, [u64; 2]>,
+    visible: SetId,
+    accepted: [u64; 2],
+    /// What is read only after the next answer.
+    slow: Vec<(usize, u64)>,
+    log: Vec<String>,
+}
+
+impl World {
+    fn start(seed: u64) -> World {
+        let mut process = Process::default();
+        (0..2).for_each(|owner| process.read(owner, 0));
+        World {
+            scene: Scene::start(true, "", (Some(1), Some(1))),
+            rng: Rng::with_seed(seed),
+            process,
+            hides: false,
+            source: [0; 2],
+            sets: BTreeMap::from([(1, [0; 2])]),
+            visible: 1,
+            accepted: [0; 2],
+            slow: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    fn disk(&self) -> [u64; 2] {
+        self.sets[&self.visible]
+    }
+
+    /// Commits a set, or announces the one that is there, and has Envoy read it.
+    fn publish(&mut self, stage: Stage, target: [u64; 2]) {
+        let before = self.disk();
+        let poke = stage == Stage::Poke;
+        let owners: Vec<usize> = (0..2)
+            .filter(|it| poke || before[*it] != target[*it])
+            .collect();
+        let contents: Vec<Content> = owners
+            .iter()
+            .map(|it| content(NAMES[*it], target[*it]))
+            .collect();
+        let set = if poke { self.visible } else { self.visible + 1 };
+        self.log.push(format!("{stage:?} {set} {target:?}"));
+        self.scene.it.commits(step(stage, set, &contents));
+        if !poke && self.rng.u8(0..20) == 0 {
+            self.log.push("commit failed".into());
+            return self.scene.it.commit_failed();
+        }
+        self.sets.insert(set, target);
+        self.visible = set;
+        let reads = owners.into_iter().map(|owner| (owner, target[owner]));
+        if self.rng.u8(0..4) == 0 {
+            self.slow.extend(reads);
+        } else {
+            reads.for_each(|(owner, hash)| self.process.read(owner, hash));
+        }
+        self.scene.it.acknowledged(self.scene.now);
+        let keeps = self.scene.it.keeps();
+        let good = self.scene.it.good();
+        self.sets
+            .retain(|it, _| *it == set || keeps.contains(&Some(*it)) || good == Some(*it));
+    }
+
+    /// Does what there is to do, until only time brings more.
+    fn settle(&mut self) {
+        for _ in 0..300 {
+            let now = self.scene.now;
+            self.scene.it.tick(now);
+            let asks = self.scene.it.asks(now);
+            for place in &asks {
+                let answer = match (self.process.is_dead, self.hides) {
+                    _ if std::mem::take(&mut self.process.is_starting) => {
+                        Ok(Stats::parse(b"server.state: 2"))
+                    }
+                    (true, _) => Err(away()),
+                    (_, true) => Err(AdminError::Status(403)),
+                    _ => Ok(self.process.stats()),
+                };
+                self.log.push(format!("answer {:?}", answer.as_ref().err()));
+                self.scene.it.answer(*place, answer, now);
+                let slow = std::mem::take(&mut self.slow);
+                slow.into_iter()
+                    .for_each(|(owner, hash)| self.process.read(owner, hash));
+            }
+            let events = self.scene.it.take_events();
+            for event in events {
+                self.log.push(format!("{event:?}"));
+                self.check(&event);
+            }
+            let replan = self.scene.it.take_replan();
+            match self.scene.it.wants() {
+                Want::Nothing if self.plan() || replan => {}
+                Want::Nothing | Want::Wait if asks.is_empty() => return,
+                Want::Nothing | Want::Wait => {}
+                Want::Poke => self.publish(Stage::Poke, self.disk()),
+                Want::Reason(..) => self.scene.it.reason(None),
+                Want::Back(set) => {
+                    let target = self.sets.get(&set).copied();
+                    let target =
+                        target.unwrap_or_else(|| panic!("set {set} is gone: {:#?}", self.log));
+                    self.publish(Stage::Back, target);
+                }
+            }
+        }
+        panic!(
+            "it goes round in circles: {:#?}",
+            &self.log[self.log.len() - 40..]
+        );
+    }
+
+    fn check(&mut self, event: &Event) {
+        match event {
+            Event::Accepted(set) => self.accepted = self.sets[set],
+            Event::Refused { what, .. } => {
+                for object in what.iter().flat_map(|it| &it.objects) {
+                    let owner = NAMES.iter().position(|name| *name == object.name).unwrap();
+                    assert!(
+                        is_bad(self.disk()[owner]),
+                        "{object} is good: {:#?}",
+                        self.log
+                    );
+                }
+            }
+            Event::NotTheCause => panic!("what was accepted is refused: {:#?}", self.log),
+            _ => {}
+        }
+    }
+
+    /// Publishes what there is to publish. Returns whether there was anything.
+    fn plan(&mut self) -> bool {
+        let now = self.scene.now;
+        let current = [0, 1].map(|owner| content(NAMES[owner], self.source[owner]));
+        let held = current
+            .clone()
+            .map(|it| self.scene.it.holds(&it, now) != Hold::No);
+        let target = [0, 1].map(|owner| match held[owner] {
+            true => self.accepted[owner],
+            false => self.source[owner],
+        });
+        let disk = self.disk();
+        if disk == target {
+            self.scene.it.in_sync(&current, now);
+            return false;
+        }
+        let both = disk[0] != target[0] && disk[1] != target[1];
+        match both && !self.scene.it.is_down() {
+            true => self.publish(Stage::Clusters, [disk[0], target[1]]),
+            false => self.publish(Stage::Routes, target),
+        }
+        true
+    }
+
+    fn live(&mut self) {
+        match self.rng.u8(0..10) {
+            0..=3 => {
+                let owner = self.rng.usize(0..2);
+                self.source[owner] = self.rng.u64(0..60);
+                self.log
+                    .push(format!("{} becomes {}", NAMES[owner], self.source[owner]));
+            }
+            4 => {
+                self.process.is_dead = true;
+                self.log.push("killed".into());
+                if self.rng.bool() {
+                    self.scene.it.went(0, self.scene.now);
+                }
+            }
+            5 => self.revive(),
+            6 => self.hides = self.rng.u8(0..4) == 0,
+            _ => {}
+        }
+        self.settle();
+        let most = [100, 5_000, 100_000][self.rng.usize(0..3)];
+        self.scene.now += Duration::from_millis(self.rng.u64(0..most));
+        self.settle();
+    }
+
+    /// Starts Envoy anew if it is dead, on what is on disk.
+    fn revive(&mut self) {
+        if self.process.is_dead {
+            self.log.push(format!("starts on {:?}", self.disk()));
+            self.process = Process::default();
+            self.slow.clear();
+            let disk = self.disk();
+            (0..2).for_each(|owner| self.process.read(owner, disk[owner]));
+            // Some that die at once are seen before.
+            self.process.is_starting = self.process.is_dead && self.rng.bool();
+            self.scene.it.went(0, self.scene.now);
+        }
+    }
+}
+
+#[test]
+fn what_is_good_is_live_in_the_end_and_what_is_bad_is_not_on_disk() {
+    for seed in 0..200 {
+        let mut world = World::start(seed);
+        for _ in 0..world.rng.u8(1..40) {
+            world.live();
+        }
+        // All is well from now on, and one owner changes something, so that Envoy is asked.
+        world.hides = false;
+        world.source[1] = 60 + 3 * (seed % 2);
+        for _ in 0..400 {
+            world.revive();
+            world.settle();
+            let next = world
+                .scene
+                .it
+                .deadline()
+                .map_or(SECOND, |at| at - world.scene.now);
+            world.scene.now += next.max(Duration::from_millis(1));
+        }
+        world.revive();
+        world.settle();
+        let (source, disk) = (world.source, world.disk());
+        for owner in 0..2 {
+            let is_good = !is_bad(source[owner]) && !kills(source[owner]);
+            let told = format!(
+                "seed {seed}: {source:?}, on disk {disk:?}: {:#?}",
+                world.log
+            );
+            assert!(
+                !is_good || disk[owner] == source[owner],
+                "held for ever: {told}"
+            );
+            assert!(
+                !is_bad(disk[owner]) && !kills(disk[owner]),
+                "bad on disk: {told}"
+            );
+            assert_eq!(
+                world.process.runs[owner],
+                Some(disk[owner]),
+                "not live: {told}"
+            );
+        }
+        assert_eq!(
+            world.scene.it.status(),
+            Status::Taken,
+            "seed {seed}: {:#?}",
+            world.log
+        );
+    }
+}
