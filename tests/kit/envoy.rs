@@ -141,6 +141,11 @@ impl Envoy {
         child.0.id()
     }
 
+    /// SIGKILL, then its end.
+    pub fn kill(&mut self) {
+        self.child = None;
+    }
+
     /// A GET on the admin port.
     #[track_caller]
     pub fn get(&self, path: &str) -> String {
