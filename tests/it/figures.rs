@@ -8,7 +8,7 @@ use std::time::Duration;
 #[test]
 fn the_release_binary_is_small() {
     let size = Elf::read(&release("crossover")).size;
-    assert!(size <= 2_040_000, "{size} bytes");
+    assert!(size <= 2_085_000, "{size} bytes");
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn three_idle_tls_watches_take_one_thread_and_little_memory() {
     let (_bench, crossover) = figures::three_tls_watches();
     let measured = crossover.measure();
     assert_eq!(measured.threads, 1);
-    assert!(measured.rss_kib <= 2300, "{measured:?}");
+    assert!(measured.rss_kib <= 2330, "{measured:?}");
 }
 
 #[test]

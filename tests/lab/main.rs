@@ -6,6 +6,7 @@ mod demo;
 mod hands;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod order;
 mod screen;
 mod serve;
 mod soak;
