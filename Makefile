@@ -77,8 +77,8 @@ test-container: package tools ## The same in real containers; needs a Docker eng
 	$(MAKE) --no-print-directory image TAGS=test
 	$(CARGO) test --test container
 
-properties: target ## The merge on many more random documents: make properties CASES=1000000.
-	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib xds::weights::tests::properties
+properties: target ## Merge and union on many more random documents: make properties CASES=1000000.
+	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib tests::properties
 
 fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each target (needs g++).
 	@command -v g++ >/dev/null || { echo "g++ is missing: apt-get install g++"; exit 1; }

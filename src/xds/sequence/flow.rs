@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
             Event::Alias(id) => self.alias(*id, span, out)?,
             Event::Scalar(value, style, _, tag) => {
                 mark_tag(tag.as_deref(), span, out);
-                self.check_escapes(value, *style, span, out);
+                self.check_reading(value, *style, span, out);
                 self.scalar(value, *style, out);
             }
             Event::SequenceStart(_, _, tag) => {
@@ -231,8 +231,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// yaml-cpp makes half a character of `\N` and of `\_`, and Envoy something else of that.
-    fn check_escapes(&self, value: &str, style: ScalarStyle, span: Span, out: &mut Line) {
+    /// Notes where yaml-cpp does not read what our parser does. Of `\N` and `\_` it makes half a
+    /// character, and Envoy something else of that; of `>+` it drops a line end.
+    fn check_reading(&self, value: &str, style: ScalarStyle, span: Span, out: &mut Line) {
+        if style == ScalarStyle::Folded && (value.ends_with("\n\n") || value == "\n") {
+            out.note_flaw(span, "a folded text ends with empty lines");
+        }
         let is_quoted = self.form == Form::Yaml && style == ScalarStyle::DoubleQuoted;
         if !is_quoted || !value.contains(['\u{85}', '\u{a0}']) {
             return;
@@ -309,7 +313,7 @@ impl<'a> Reader<'a> {
         match &event {
             Event::Scalar(_, style, anchor, tag) => {
                 mark_tag(tag.as_deref(), span, out);
-                self.check_escapes(&key, *style, span, out);
+                self.check_reading(&key, *style, span, out);
                 if *style == ScalarStyle::Plain && self.form == Form::Yaml && is_null(&key) {
                     key = "null".into();
                 }

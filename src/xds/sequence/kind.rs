@@ -118,7 +118,7 @@ pub fn resources_of(name: &FileName, text: &[u8]) -> Vec<(Kind, String)> {
 }
 
 /// Reads up to the first resource of a kind. Returns `None` for a text that cannot be read so far.
-fn read(form: Form, text: &[u8]) -> Option<Kind> {
+pub(super) fn read(form: Form, text: &[u8]) -> Option<Kind> {
     let text = Text::new(form, text).ok()?;
     let mut found = Kind::Untyped;
     let read = resources::read(&text, Line::unwritten(), |resource| {

@@ -1,6 +1,8 @@
 //! Every case under `tests/data/union`: the clusters of `old.*` that `new.*` does not have are put
 //! into it, which gives `want.*`, or is declined as `declined.txt` says.
 
+mod properties;
+
 use std::fs;
 use std::path::Path;
 
@@ -30,7 +32,7 @@ fn unite(name: &FileName, old: &[u8], new: &Bytes) -> Result<Union, Declined> {
     assert_eq!([&union.bytes[..from], &union.bytes[to..]].concat(), **new);
     let olds = olds.iter().filter(vanish);
     let all: Vec<_> = olds.chain(&news).map(told).collect();
-    let united = clusters_of(name, &union.bytes)?;
+    let united = clusters_of(name, &union.bytes).unwrap();
     assert_eq!(united.iter().map(told).collect::<Vec<_>>(), all);
     Ok(union)
 }
