@@ -30,6 +30,7 @@
 //! puts it off only if the last one sent something, and where no stream can be opened, or none
 //! lives, a list replaces it.
 
+mod checks;
 #[cfg(test)]
 mod herd;
 mod interface;
@@ -38,15 +39,14 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+use checks::Checks;
 pub use interface::{Failure, Input, ObjectVersions, Request, Stream, SyncMode};
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
 use crate::backoff::{Backoff, jitter};
-use crate::gather;
 use crate::snapshot::ResourceVersion;
 
 /// The time after which a watch is asked to end; up to half as much again is added, so that the
@@ -60,12 +60,6 @@ const WATCH_GRACE: Duration = Duration::from_secs(10);
 const MIN_WATCH_LIFETIME: Duration = Duration::from_secs(5);
 /// The longest wait after such a stream: the next one brings what has changed within five seconds.
 const REOPENED_WITHIN: Duration = Duration::from_secs(4);
-/// The time that a stream has to deliver what a check has found.
-const CHECK_GRACE: Duration = Duration::from_secs(2);
-/// The interval at which a real API server sends bookmarks, and a bound for it: 62 seconds were
-/// seen.
-const BOOKMARKS_EVERY: Duration = Duration::from_secs(60);
-const BOOKMARKED_WITHIN: Duration = Duration::from_secs(65);
 /// The retry interval of `-onetime` for objects that are missing or forbidden: it has five seconds
 /// for them, and the third wait of a back-off may be as long.
 pub const RETRY_DENIED: Duration = Duration::from_millis(500);
@@ -100,7 +94,7 @@ enum State {
     Resting,
 }
 
-/// A list-watch: its state, and the times of its consistency checks.
+/// A list-watch: its state, and what is known.
 #[derive(Debug)]
 pub struct ListWatch {
     rng: Rng,
@@ -111,46 +105,20 @@ pub struct ListWatch {
     backoff: Backoff,
     /// The back-off of streams that end at once.
     reopens: Backoff,
-    next_check: Instant,
-    /// The middle of a stream's time, the latest time of a check whatever streams report; `None`
-    /// once that check is made.
-    middle: Option<Instant>,
-    /// True if the last stream has sent nothing.
-    mute: bool,
-    /// True if bookmarks arrive, as far as is known, so that a live stream is never silent for
-    /// long.
-    bookmarks_expected: bool,
-    /// True if the last check failed.
-    check_failed: bool,
-    /// Objects that the stream reported after the last check was sent. The check's answer may be
-    /// older, so it proves nothing about them.
-    changed_since_check: BTreeSet<String>,
-    /// Objects in which a check differs from the stream, and the time by which it must report them.
-    missed_changes: Option<(Instant, BTreeSet<String>)>,
+    checks: Checks,
 }
 
 impl ListWatch {
     /// Makes a list-watch that wants a list at once.
     pub fn new(mode: SyncMode, mut rng: Rng, now: Instant) -> ListWatch {
-        let next_check = match mode {
-            // A stream sets its own time.
-            SyncMode::Once | SyncMode::Watch(_) => now,
-            SyncMode::Poll(interval) => now + interval,
-        };
         ListWatch {
             mode,
             state: State::List { due: now },
             found: ObjectVersions::new(),
             backoff: Backoff::new(rng.fork()),
             reopens: Backoff::up_to(REOPENED_WITHIN, rng.fork()),
+            checks: Checks::new(mode, rng.fork(), now),
             rng,
-            next_check,
-            middle: None,
-            mute: false,
-            bookmarks_expected: true,
-            check_failed: false,
-            changed_since_check: BTreeSet::new(),
-            missed_changes: None,
         }
     }
 
@@ -158,67 +126,17 @@ impl ListWatch {
     pub fn next_request(&mut self, now: Instant) -> Option<Request> {
         match &self.state {
             State::List { due } if *due <= now => Some(Request::List),
-            // If this list fails, too, the next one is made when a check would have been.
-            State::Open { due, failed, .. } if *failed && *due <= now && self.next_check <= now => {
-                self.check_failed = false;
-                self.put_off_check(now);
-                Some(Request::List)
+            State::Open { at, due, failed } if *due <= now => {
+                if *failed && self.checks.take_list_instead(now) {
+                    return Some(Request::List);
+                }
+                let lasts = WATCH_TIMEOUT + jitter(&mut self.rng, WATCH_TIMEOUT_JITTER);
+                Some(Request::Watch(at.clone(), lasts))
             }
-            State::Open { at, due, .. } if *due <= now => Some(Request::Watch(
-                at.clone(),
-                WATCH_TIMEOUT + jitter(&mut self.rng, WATCH_TIMEOUT_JITTER),
-            )),
             State::List { .. } | State::Open { .. } => None,
             State::Streaming { .. } | State::Resting => {
-                self.check_is_due(now).then_some(Request::Check)
+                self.checks.take_due(now).then_some(Request::Check)
             }
-        }
-    }
-
-    /// Returns whether a check is due, and if so sets the time of the next one.
-    fn check_is_due(&mut self, now: Instant) -> bool {
-        if self.check_due().is_none_or(|at| now < at) {
-            return false;
-        }
-        self.check_failed = false;
-        self.changed_since_check.clear();
-        match self.mode {
-            SyncMode::Poll(interval) => {
-                // Checks keep their phase, however late one is.
-                let late = now.saturating_duration_since(self.next_check).as_nanos();
-                let missed = late / interval.as_nanos().max(1);
-                self.next_check += interval * (1 + u32::try_from(missed).unwrap_or(0));
-                self.next_check = self.next_check.max(now);
-            }
-            SyncMode::Watch(interval) => {
-                // This is the middle, or the bookmarks have stopped.
-                self.bookmarks_expected &= self.middle.is_some_and(|at| at <= now);
-                // A check shortly before the middle replaces that in the middle.
-                let _ = self.middle.take_if(|at| *at <= now + interval);
-                self.put_off_check(now);
-            }
-            SyncMode::Once => {}
-        }
-        true
-    }
-
-    /// Returns the time of the next check if the stream sends nothing more. There is none while
-    /// changes are missed, which has a deadline of its own.
-    fn check_due(&self) -> Option<Instant> {
-        let looks = self.mode != SyncMode::Once && self.missed_changes.is_none();
-        looks.then_some(self.next_check)
-    }
-
-    /// Puts off the next check after a list, a check or an event of the stream.
-    fn put_off_check(&mut self, now: Instant) {
-        if let (SyncMode::Watch(interval), false) = (self.mode, self.check_failed) {
-            // Pods that have heard the same do not check together. What a check finds is fetched
-            // within an interval of half a minute or more.
-            let mut silent = interval - interval / 16 - jitter(&mut self.rng, interval / 16 * 3);
-            if self.bookmarks_expected && interval >= BOOKMARKS_EVERY {
-                silent = silent.max(BOOKMARKED_WITHIN);
-            }
-            self.next_check = self.middle.map_or(now + silent, |at| at.min(now + silent));
         }
     }
 
@@ -236,7 +154,7 @@ impl ListWatch {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::List { due } | State::Open { due, .. } => Some(*due),
-            State::Streaming { .. } | State::Resting => self.check_due(),
+            State::Streaming { .. } | State::Resting => self.checks.due(),
         }
     }
 
@@ -244,7 +162,7 @@ impl ListWatch {
     pub fn expires(&self) -> Option<Instant> {
         match &self.state {
             State::Streaming { until, .. } => {
-                let by = self.missed_changes.as_ref().map(|(by, _)| *by);
+                let by = self.checks.missed_by();
                 Some(by.map_or(*until, |by| by.min(*until)))
             }
             State::List { .. } | State::Open { .. } | State::Resting => None,
@@ -258,17 +176,17 @@ impl ListWatch {
             Input::Opened(lasts) => self.opened(lasts, now),
             Input::Changed(name, version) => {
                 let at = version.resource_version.clone();
-                self.mark_reported(&name);
+                self.checks.on_reported(&name);
                 self.found.insert(name, version);
                 self.advance_to(at, now);
             }
             Input::Deleted(name, at) => {
-                self.mark_reported(&name);
+                self.checks.on_reported(&name);
                 self.found.remove(&name);
                 self.advance_to(at, now);
             }
             Input::Bookmark(at) => {
-                self.bookmarks_expected = true;
+                self.checks.on_bookmark();
                 self.advance_to(at, now);
             }
             Input::Checked(found) => self.on_checked(found, now),
@@ -282,10 +200,7 @@ impl ListWatch {
 
     fn listed(&mut self, at: ResourceVersion, found: ObjectVersions, now: Instant) {
         self.found = found;
-        self.check_failed = false;
-        self.missed_changes = None;
-        self.middle = None;
-        self.put_off_check(now);
+        self.checks.on_listed(now);
         self.state = match self.mode {
             SyncMode::Watch(_) => State::Open {
                 at,
@@ -306,10 +221,7 @@ impl ListWatch {
                 since: now,
                 until: now + lasts + WATCH_GRACE,
             };
-            self.middle.get_or_insert(now + lasts / 2);
-            if !std::mem::replace(&mut self.mute, true) {
-                self.put_off_check(now);
-            }
+            self.checks.on_opened(lasts, now);
         }
     }
 
@@ -318,30 +230,13 @@ impl ListWatch {
         if let State::Streaming { at, .. } = &mut self.state {
             *at = to;
         }
-        self.mute = false;
-        self.put_off_check(now);
-    }
-
-    /// Notes that the stream has reported an object. A bookmark names no object, so it does not
-    /// clear a suspicion.
-    fn mark_reported(&mut self, name: &str) {
-        self.changed_since_check.insert(name.to_owned());
-        self.missed_changes.take_if(|(_, names)| {
-            names.remove(name);
-            names.is_empty()
-        });
+        self.checks.on_event(now);
     }
 
     fn on_checked(&mut self, found: ObjectVersions, now: Instant) {
-        let names = self.found.keys().chain(found.keys());
-        let differs = |name: &&String| {
-            !self.changed_since_check.contains(*name) && self.found.get(*name) != found.get(*name)
-        };
-        let differ: BTreeSet<String> = gather(names.filter(differs).cloned());
+        let differ = self.checks.differing(&self.found, &found);
         match self.state {
-            State::Streaming { .. } => {
-                self.missed_changes = (!differ.is_empty()).then(|| (now + CHECK_GRACE, differ));
-            }
+            State::Streaming { .. } => self.checks.expect(differ, now),
             // No stream may live for long enough to be suspected.
             State::Resting | State::Open { .. } if !differ.is_empty() => self.relist(now),
             State::Resting | State::List { .. } | State::Open { .. } => {}
@@ -361,15 +256,14 @@ impl ListWatch {
             // The next check will tell.
             Failure::Gone | Failure::Object => return,
         };
-        self.next_check = now + wait;
-        self.check_failed = true;
+        self.checks.on_failed(now + wait);
     }
 
     fn ended(&mut self, now: Instant) {
         let State::Streaming { at, since, .. } = &self.state else {
             return;
         };
-        if self.missed_changes.is_some() {
+        if self.checks.missed_by().is_some() {
             // It had no time left to deliver them.
             let wait = self.backoff.immediate_retry_once(now);
             return self.relist(now + wait);
@@ -431,16 +325,12 @@ impl ListWatch {
 
     /// Asks for a list by then, whatever is under way.
     pub fn relist(&mut self, due: Instant) {
-        self.missed_changes = None;
+        self.checks.forget_missed();
         self.state = State::List { due };
     }
 
     fn tick(&mut self, now: Instant) -> Stream {
-        if self
-            .missed_changes
-            .as_ref()
-            .is_some_and(|(by, _)| *by <= now)
-        {
+        if self.checks.missed_by().is_some_and(|by| by <= now) {
             let wait = self.backoff.immediate_retry_once(now);
             self.relist(now + wait);
             return Stream::Closes;

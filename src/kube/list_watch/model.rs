@@ -3,6 +3,7 @@
 //! The invariant: once the server is well again and quiet, what the state machine knows is what the
 //! cluster holds.
 
+use super::checks::BOOKMARKED_WITHIN;
 use super::tests::{FOLLOW, INTERVAL, POLL, rv};
 use super::*;
 use crate::kube::circuit_breaker::CircuitBreaker;

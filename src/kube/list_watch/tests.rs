@@ -1,5 +1,6 @@
 //! The state machine, row by row.
 
+use super::checks::BOOKMARKED_WITHIN;
 use super::*;
 use crate::snapshot::Version;
 
@@ -51,7 +52,7 @@ fn check(mode: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
         State::Streaming { at, .. } => format!("Streaming {at}"),
         State::Resting => "Resting".to_owned(),
     };
-    let missed_changes = if watch.missed_changes.is_some() {
+    let missed_changes = if watch.checks.missed_by().is_some() {
         " suspect"
     } else {
         ""
@@ -528,11 +529,11 @@ fn what_a_stream_has_told_since_a_look_was_asked_for_is_newer_than_the_look() {
         assert_eq!(watch.next_request(now), Some(Request::Check));
         watch.step(changed_since_check, now);
         watch.step(Input::Checked(found("7")), now);
-        assert!(watch.missed_changes.is_none());
+        assert!(watch.checks.missed_by().is_none());
         // The next look says the same: that is the server's word against the stream's.
         let now = now + INTERVAL;
         assert_eq!(watch.next_request(now), Some(Request::Check));
         watch.step(Input::Checked(found("7")), now);
-        assert!(watch.missed_changes.is_some());
+        assert!(watch.checks.missed_by().is_some());
     }
 }
