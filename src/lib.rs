@@ -55,7 +55,7 @@ pub use process::signals::Signals;
 pub mod testing {
     pub use crate::error::{Target, Verb};
     pub use crate::kube::auth::Roots;
-    pub use crate::kube::client::{Client, Method};
+    pub use crate::kube::client::{Call, Client, Method};
     pub use crate::kube::http_route::HttpRouteSpec;
     pub use crate::kube::object::{Body, Object, ObjectKind, Projection, TrafficSplitSpec};
     pub use crate::kube::reflector::Event;

@@ -27,8 +27,10 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Room for a header's name, and for what ends it and the head.
 const HEADER_NAME: usize = 64;
-fn accept(extent: Projection) -> HeaderValue {
-    HeaderValue::from_static(match extent {
+
+/// Returns the media type in which an answer should come.
+fn accept(projection: Projection) -> HeaderValue {
+    HeaderValue::from_static(match projection {
         Projection::Full => "application/json",
         Projection::MetadataOnly => {
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -45,6 +47,19 @@ pub enum Method<'a> {
     Post(&'a [u8]),
     /// Replaces an object by this body.
     Put(&'a [u8]),
+}
+
+/// A request to the API server.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The method, with the body.
+    pub method: Method<'a>,
+    /// The name of the request in errors.
+    pub target: &'a Target,
+    /// The path, with its query.
+    pub path: &'a str,
+    /// The part of the objects that the answer should hold.
+    pub projection: Projection,
 }
 
 /// The client of the one API server.
@@ -92,20 +107,14 @@ impl Client {
         })
     }
 
-    /// Sends a request for `path` (with its query). Takes up to 5 s; up to 30 s where the server
-    /// has been slow, and nothing else is to be done. A signal that ends the program ends it at
+    /// Sends a request, and waits for its answer's headers: up to 5 s, or up to 30 s if the server
+    /// has been slow and nothing else is to be done. A signal that ends the program ends the wait at
     /// once.
-    pub fn ask(
-        &mut self,
-        method: Method,
-        target: &Target,
-        path: &str,
-        extent: Projection,
-    ) -> Result<Head, Error> {
-        let answer = self.send(method, target, path, extent)?;
+    pub fn ask(&mut self, call: &Call) -> Result<Head, Error> {
+        let answer = self.send(call)?;
         // The token may have been rotated between our read and the server's check.
         if answer.status == 401 && self.token.is_some() {
-            return self.send(method, target, path, extent);
+            return self.send(call);
         }
         Ok(answer)
     }
@@ -125,26 +134,20 @@ impl Client {
         self.connections.waiter.return_by(at);
     }
 
-    fn send(
-        &mut self,
-        method: Method,
-        target: &Target,
-        path: &str,
-        extent: Projection,
-    ) -> Result<Head, Error> {
+    fn send(&mut self, call: &Call) -> Result<Head, Error> {
         self.refresh_trust();
         let now = Instant::now();
         let longer = self.patience.within(HEADERS_WITHIN, now) - HEADERS_WITHIN;
         self.connections
             .waiter
             .set_deadline(now + HEADERS_WITHIN, longer);
-        let mut result = self.try_send(method, path, extent);
+        let mut result = self.try_send(call);
         let mut socket = self.connections.take_latest();
         // The server had closed it before it saw the request; it saw no request, so ask again.
         let reused = socket.as_ref().is_some_and(|socket| socket.is_reused());
         if matches!(result, Err(ureq::Error::Io(_))) && reused && !self.connections.waiter.is_late()
         {
-            result = self.try_send(method, path, extent);
+            result = self.try_send(call);
             socket = self.connections.take_latest();
         }
         match (result, socket) {
@@ -164,29 +167,24 @@ impl Client {
                 if matches!(&error, ureq::Error::Io(e) if e.kind() == io::ErrorKind::TimedOut) {
                     self.late(Instant::now());
                 }
-                Err(unanswered(target, error))
+                Err(unanswered(call.target, error))
             }
         }
     }
 
-    fn try_send(
-        &mut self,
-        method: Method,
-        path: &str,
-        extent: Projection,
-    ) -> Result<Response<ureq::Body>, ureq::Error> {
-        let (verb, body) = match method {
+    fn try_send(&mut self, call: &Call) -> Result<Response<ureq::Body>, ureq::Error> {
+        let (verb, body) = match call.method {
             Method::Get => ("GET", None),
             Method::Post(body) => ("POST", Some(body)),
             Method::Put(body) => ("PUT", Some(body)),
         };
-        let uri = format!("{}{path}", self.apiserver);
+        let uri = format!("{}{}", self.apiserver, call.path);
         let mut request = Request::builder()
             .method(verb)
             .uri(uri)
-            .header(ACCEPT, accept(extent));
-        if extent == Projection::MetadataOnly {
-            // Nothing follows a look for a while: its connection would only take memory.
+            .header(ACCEPT, accept(call.projection));
+        if call.projection == Projection::MetadataOnly {
+            // No request follows a check for a while: its connection would only take memory.
             request = request.header(CONNECTION, "close");
         }
         if let Some(token) = &mut self.token {

@@ -7,10 +7,9 @@ use fastrand::Rng;
 
 use log::{debug, info, warn};
 
-use crate::error::{Chain, Error, Kind, Target};
+use crate::error::{Chain, Error, Kind};
 use crate::kube::circuit_breaker::{CircuitBreaker, OutageEvent};
-use crate::kube::client::{Client, Method};
-use crate::kube::object::Projection;
+use crate::kube::client::{Call, Client};
 use crate::net::response::Head;
 use crate::net::wait::is_interrupted;
 
@@ -88,15 +87,10 @@ impl ApiServer {
         self.failure.take()
     }
 
-    /// Sends a request. Returns an answer of any kind, or `None` if there is none, which concerns
-    /// all requests. An error is an answer that cannot be read.
-    pub fn ask(
-        &mut self,
-        target: &Target,
-        path: &str,
-        extent: Projection,
-    ) -> Result<Option<Head>, String> {
-        match self.try_ask(Method::Get, target, path, extent) {
+    /// Sends a request. Returns its answer of any kind, or `None` if none came, which concerns all
+    /// requests. The error describes an answer that cannot be read.
+    pub fn ask(&mut self, call: &Call) -> Result<Option<Head>, String> {
+        match self.try_ask(call) {
             Ok(answer) => Ok(Some(answer)),
             Err(Error::Answer { what, .. }) => {
                 self.is_there(Instant::now());
@@ -110,15 +104,9 @@ impl ApiServer {
     }
 
     /// Sends a request. A missing answer concerns the caller alone.
-    pub fn try_ask(
-        &mut self,
-        method: Method,
-        target: &Target,
-        path: &str,
-        extent: Projection,
-    ) -> Result<Head, Error> {
-        debug!(path; "asking");
-        let answer = self.client.ask(method, target, path, extent)?;
+    pub fn try_ask(&mut self, call: &Call) -> Result<Head, Error> {
+        debug!(path = call.path; "asking");
+        let answer = self.client.ask(call)?;
         self.answered(answer.status, Instant::now());
         Ok(answer)
     }

@@ -1,25 +1,23 @@
 //! A reflector makes the requests of a list-watch, reads their answers, and hands on what they say
-//! about its objects. Owns: what is under way, and what the operator hears of it. Must not: know
-//! what an object means.
+//! about its objects. Must not: know what an object means.
 
 mod answers;
 mod pending;
+mod reports;
 
 use std::io;
 use std::time::Instant;
 
 use fastrand::Rng;
-use log::warn;
 
-use crate::backoff::Repeats;
-use crate::error::{Error, Kind, Target, Verb};
+use crate::error::{Error, Kind};
+use crate::kube::client::{Call, Method};
 use crate::kube::health::ApiServer;
 use crate::kube::list_watch::{Failure, Input, ListWatch, Request, Stream, SyncMode};
 use crate::kube::object::{Object, ObjectKind};
-use crate::kube::{list_path, watch_path};
-use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
-use pending::{Pending, Purpose, Track};
+use pending::{Pending, Purpose, Requests};
+use reports::Reports;
 
 /// A change of the objects, or of what is known of them.
 #[derive(Debug)]
@@ -46,19 +44,11 @@ enum Answer {
 /// A list-watch and everything that is under way for it.
 pub struct Reflector {
     kind: ObjectKind,
-    /// The objects that it covers.
-    target: Target,
-    /// The version of the API group, without which nothing can be asked.
-    version: Option<String>,
     watch: ListWatch,
-    /// The requests that are under way; see [`Purpose::track`].
-    tracks: [Track; 2],
+    requests: Requests,
     /// The reason why the last request has to be made again, if that concerns these objects alone.
     trouble: Option<Error>,
-    /// Ends of streams.
-    cuts: Repeats,
-    failing: WarnOnce,
-    skipping: WarnOnce,
+    reports: Reports,
 }
 
 impl Reflector {
@@ -71,34 +61,20 @@ impl Reflector {
         rng: Rng,
         now: Instant,
     ) -> Reflector {
-        let (resource, group) = (kind.plural(), kind.group());
         Reflector {
             kind,
-            target: Target {
-                verb: Verb::List,
-                resource,
-                group,
-                namespace,
-                name,
-            },
-            version: (kind == ObjectKind::ConfigMap).then(|| "v1".to_owned()),
             watch: ListWatch::new(mode, rng, now),
-            tracks: Default::default(),
+            requests: Requests::new(kind, namespace, name),
             trouble: None,
-            cuts: Repeats::default(),
-            failing: WarnOnce::default(),
-            skipping: WarnOnce::default(),
+            reports: Reports::default(),
         }
     }
 
     /// Sets the version of the API group for requests from now on; without one none are made.
     pub fn set_api_version(&mut self, version: Option<&str>, now: Instant) {
-        if self.version.as_deref() != version {
-            self.version = version.map(str::to_owned);
-            // An open stream of another version goes on reporting the same objects.
-            if !self.watch.is_settled() {
-                self.relist(now);
-            }
+        // An open stream of another version goes on reporting the same objects.
+        if self.requests.set_version(version) && !self.watch.is_settled() {
+            self.relist(now);
         }
     }
 
@@ -109,9 +85,8 @@ impl Reflector {
 
     /// Lists by then, whatever is under way.
     pub fn relist(&mut self, due: Instant) {
-        let track = self.track(Purpose::List);
-        track.pending = None;
-        track.pages.restart();
+        self.requests.cancel(Purpose::List);
+        self.requests.pages_mut(Purpose::List).restart();
         self.watch.relist(due);
     }
 
@@ -127,37 +102,25 @@ impl Reflector {
     }
 
     /// Returns the answers that are under way, for poll(2).
-    pub fn responses(&self) -> impl Iterator<Item = &Response> {
-        let pending = self
-            .tracks
-            .iter()
-            .filter_map(|track| track.pending.as_ref());
-        pending.map(|pending| &pending.response)
-    }
-
-    /// Returns the same, to be marked as readable.
     pub fn responses_mut(&mut self) -> impl Iterator<Item = &mut Response> {
-        let pending = self
-            .tracks
-            .iter_mut()
-            .filter_map(|track| track.pending.as_mut());
-        pending.map(|pending| &mut pending.response)
+        self.requests.responses_mut()
     }
 
     /// Returns whether something has arrived that is not read yet.
     pub fn has_input(&self) -> bool {
-        self.responses().any(Response::has_input)
+        self.requests.responses().any(Response::has_input)
     }
 
     /// Returns when something is to be done without input. Requests may go out from `permitted` on.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        let patience = self.responses().filter_map(|response| response.deadline);
-        let asks = self.version.is_some() && !self.is_asking();
+        let responses = self.requests.responses();
+        let late = responses.filter_map(|response| response.deadline);
+        let asks = self.requests.are_possible() && !self.is_asking();
         let at_once = self.check_goes_on().then(Instant::now);
         let own = at_once.or(self.watch.deadline()).filter(|_| asks);
         // What is due waits for the server; what times out does not.
         let own = own.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
-        patience.chain(own).chain(self.watch.expires()).min()
+        late.chain(own).chain(self.watch.expires()).min()
     }
 
     /// Returns whether the answer to the list-watch's last request is under way.
@@ -167,49 +130,37 @@ impl Reflector {
         } else {
             Purpose::List
         };
-        self.tracks[purpose.track()].pending.is_some()
+        self.requests.is_pending(purpose)
     }
 
     /// Returns whether the next page of a consistency check is to be asked for.
     fn check_goes_on(&self) -> bool {
-        self.watch.is_settled() && self.tracks[Purpose::Check.track()].pages.goes_on()
-    }
-
-    fn track(&mut self, purpose: Purpose) -> &mut Track {
-        &mut self.tracks[purpose.track()]
-    }
-
-    /// Names a request in errors and logs.
-    fn target(&self, purpose: Purpose) -> Target {
-        Target {
-            verb: purpose.verb(),
-            ..self.target.clone()
-        }
+        self.watch.is_settled() && self.requests.pages(Purpose::Check).goes_on()
     }
 
     /// Makes the request that is due, if any. Returns whether one was made.
     pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
-        if self.is_asking() {
+        if self.is_asking() || !self.requests.are_possible() {
             return false;
         }
-        let Some(version) = &self.version else {
+        let request = if self.check_goes_on() {
+            Some(Request::Check)
+        } else {
+            self.watch.next_request(now)
+        };
+        let Some(request) = request else {
             return false;
         };
-        let request = if self.check_goes_on() {
-            Request::Check
-        } else if let Some(request) = self.watch.next_request(now) {
-            request
-        } else {
+        let Some(path) = self.requests.path(&request) else {
             return false;
         };
         let purpose = Purpose::of(&request);
-        let path = match &request {
-            Request::List | Request::Check => {
-                list_path(&self.target, version, &self.tracks[purpose.track()].pages)
-            }
-            Request::Watch(from, lasts) => watch_path(&self.target, version, from, *lasts),
-        };
-        let answer = server.ask(&self.target(purpose), &path, purpose.projection());
+        let answer = server.ask(&Call {
+            method: Method::Get,
+            target: &self.requests.target(purpose),
+            path: &path,
+            projection: purpose.projection(),
+        });
         let now = Instant::now();
         match answer {
             Ok(Some(answer)) => {
@@ -221,7 +172,7 @@ impl Reflector {
                     Purpose::Watch => Response::streamed(answer, now),
                     Purpose::List | Purpose::Check => Response::whole(answer, now),
                 };
-                self.track(purpose).pending = Some(Pending { purpose, response });
+                self.requests.add(Pending { purpose, response });
             }
             Ok(None) => self.fail(purpose, Failure::Server, now),
             Err(what) => self.take_nonsense(purpose, what, now),
@@ -231,19 +182,15 @@ impl Reflector {
 
     /// Passes a failed request on to the list-watch.
     fn fail(&mut self, purpose: Purpose, failure: Failure, now: Instant) {
-        self.track(purpose).pages.restart();
+        self.requests.pages_mut(purpose).restart();
         self.step(purpose.failed(failure), now);
     }
 
     /// Reads what has arrived into `events`.
     pub fn read(&mut self, server: &mut ApiServer, events: &mut Vec<Event>) {
-        for i in 0..self.tracks.len() {
-            let readable = |pending: &mut Pending| pending.response.readable;
-            let Some(mut pending) = self.tracks[i].pending.take_if(readable) else {
-                continue;
-            };
+        for mut pending in self.requests.take_readable() {
             if self.read_answer(&mut pending, server, events) == Answer::Continues {
-                self.tracks[i].pending = Some(pending);
+                self.requests.add(pending);
             }
         }
     }
@@ -285,22 +232,12 @@ impl Reflector {
         Answer::Over
     }
 
-    fn covers(&self, name: &str) -> bool {
-        self.target.name.as_deref().is_none_or(|mine| mine == name)
-    }
-
     /// Lets time pass, and gives up answers that take too long.
     pub fn tick(&mut self, server: &mut ApiServer, now: Instant) {
-        for i in 0..self.tracks.len() {
-            let is_late = |pending: &mut Pending| {
-                let deadline = pending.response.deadline;
-                deadline.is_some_and(|at| at <= now)
-            };
-            if let Some(Pending { purpose, response }) = self.tracks[i].pending.take_if(is_late) {
-                server.late(now);
-                let error = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
-                self.take_break(purpose, response.status, error, now);
-            }
+        for Pending { purpose, response } in self.requests.take_late(now) {
+            server.late(now);
+            let error = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
+            self.take_break(purpose, response.status, error, now);
         }
         self.step(Input::Tick, now);
     }
@@ -310,27 +247,9 @@ impl Reflector {
         match self.watch.step(input, now) {
             Stream::Stays => Answer::Continues,
             Stream::Closes => {
-                self.track(Purpose::Watch).pending = None;
+                self.requests.cancel(Purpose::Watch);
                 Answer::Over
             }
-        }
-    }
-
-    fn warn(&mut self, purpose: Purpose, message: &'static str, error: &str, now: Instant) {
-        let target = self.target(purpose);
-        self.failing.warn(("request", &target), message, error, now);
-    }
-
-    /// Gives the all-clear of whatever failed before.
-    fn clear(&mut self, now: Instant) {
-        let message = "requests succeed again";
-        self.failing.clear(("request", &self.target), message, now);
-    }
-
-    /// Reports what the watch should not have sent.
-    fn skip(&mut self, message: &'static str, what: &str, now: Instant) {
-        if self.skipping.is_news(message, what, now) {
-            warn!(request:% = self.target(Purpose::Watch), what; "{message}");
         }
     }
 }

@@ -11,7 +11,7 @@ use log::{info, warn};
 use crate::backoff::{Backoff, jitter};
 use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::api::{self, Mirrored};
-use crate::kube::client::Method;
+use crate::kube::client::{Call, Method};
 use crate::kube::collection_path;
 use crate::kube::health::ApiServer;
 use crate::kube::hint::{self, Purpose};
@@ -182,7 +182,13 @@ impl Mirror {
     fn look(&mut self, server: &mut ApiServer) {
         self.target.verb = Verb::Get;
         let path = self.path();
-        match server.try_ask(Method::Get, &self.target, &path, Projection::Full) {
+        let call = Call {
+            method: Method::Get,
+            target: &self.target,
+            path: &path,
+            projection: Projection::Full,
+        };
+        match server.try_ask(&call) {
             Ok(answer) => {
                 self.step = Step::Reading(Response::whole(answer, Instant::now()));
             }
@@ -246,7 +252,12 @@ impl Mirror {
         self.target.verb = verb;
         // One that seems to fail may have arrived.
         self.wrote(Instant::now());
-        let answer = server.try_ask(method, &self.target, &path, Projection::Full)?;
+        let answer = server.try_ask(&Call {
+            method,
+            target: &self.target,
+            path: &path,
+            projection: Projection::Full,
+        })?;
         let now = Instant::now();
         if matches!(answer.status, 200 | 201) {
             // The rest of the answer repeats what we sent.

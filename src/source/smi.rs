@@ -11,6 +11,7 @@ use log::info;
 use crate::backoff::Backoff;
 use crate::error::{Chain, Error, Kind, Target, Verb};
 use crate::kube::api;
+use crate::kube::client::{Call, Method};
 use crate::kube::discovery::{Discovery, RETRY_IN_USE};
 use crate::kube::health::ApiServer;
 use crate::kube::hint::{self, Purpose};
@@ -170,7 +171,13 @@ impl Smi {
     pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
         if self.asks().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
-            match server.ask(&self.target, &path, Projection::Full) {
+            let call = Call {
+                method: Method::Get,
+                target: &self.target,
+                path: &path,
+                projection: Projection::Full,
+            };
+            match server.ask(&call) {
                 Ok(answer) => {
                     let response = |answer| Response::whole(answer, Instant::now());
                     self.group = answer.map(response);

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Instant;
 
-use log::{debug, info};
+use log::debug;
 
 use super::pending::Purpose;
 use super::{Answer, Event, Reflector};
@@ -26,7 +26,7 @@ impl Reflector {
         now: Instant,
     ) -> Option<Vec<Object>> {
         let page = api::list(body, self.kind, purpose.projection());
-        let taken = page.and_then(|page| self.track(purpose).pages.take(page));
+        let taken = page.and_then(|page| self.requests.pages_mut(purpose).take(page));
         let (at, mut items) = match taken {
             Ok(Some(whole)) => whole,
             Ok(None) => return None,
@@ -36,7 +36,7 @@ impl Reflector {
             }
         };
         self.trouble = None;
-        items.retain(|item| self.covers(&item.name));
+        items.retain(|item| self.requests.cover(&item.name));
         let versions = items
             .iter()
             .map(|item| (item.name.clone(), item.version.clone()));
@@ -44,13 +44,13 @@ impl Reflector {
         if purpose == Purpose::Check {
             self.step(Input::Checked(found), now);
         } else {
-            // A check that began before tells of an older state.
-            self.track(Purpose::Check).pages.restart();
+            // The answer to a check that was sent before would be older.
+            self.requests.pages_mut(Purpose::Check).restart();
             self.step(Input::Listed(at, found), now);
         }
         // The list before a watch that fails does not end a failure.
         if self.watch.is_settled() {
-            self.clear(now);
+            self.reports.succeeded(self.requests.objects(), now);
         }
         (purpose == Purpose::List).then_some(items)
     }
@@ -71,38 +71,36 @@ impl Reflector {
         };
         match event {
             WatchEvent::Changed(Object { name, .. }) | WatchEvent::Deleted(name, _)
-                if !self.covers(&name) =>
+                if !self.requests.cover(&name) =>
             {
-                self.skip("the watch sent another object; skipping it", &name, now);
+                let request = self.requests.target(Purpose::Watch);
+                self.reports.skipped_object(&request, &name, now);
             }
             WatchEvent::Changed(object) => {
-                self.clear(now);
+                self.reports.succeeded(self.requests.objects(), now);
                 let (name, version) = (object.name.clone(), object.version.clone());
                 self.step(Input::Changed(name, version), now);
                 events.push(Event::Applied(object));
             }
             WatchEvent::Deleted(name, at) => {
-                self.clear(now);
+                self.reports.succeeded(self.requests.objects(), now);
                 self.step(Input::Deleted(name.clone(), at), now);
                 events.push(Event::Deleted(name));
             }
             WatchEvent::Bookmark(at) => {
-                self.clear(now);
+                self.reports.succeeded(self.requests.objects(), now);
                 self.step(Input::Bookmark(at), now);
             }
             WatchEvent::Unknown(kind) => {
-                self.skip(
-                    "the watch sent an event of unknown type; skipping it",
-                    &kind,
-                    now,
-                );
+                let request = self.requests.target(Purpose::Watch);
+                self.reports.skipped_event(&request, &kind, now);
             }
             WatchEvent::Failed(status) => {
                 let failure = if status.code == 410 {
                     Failure::Gone
                 } else {
-                    let message = "the API server ended the watch; listing again";
-                    self.warn(Purpose::Watch, message, &status.message, now);
+                    let request = self.requests.target(Purpose::Watch);
+                    self.reports.ended(&request, &status.message, now);
                     Failure::Object
                 };
                 return self.step(Input::Failed(failure), now);
@@ -121,7 +119,7 @@ impl Reflector {
         now: Instant,
     ) -> Option<Error> {
         let (code, retry_after) = (response.status, response.retry_after);
-        let target = self.target(purpose);
+        let target = self.requests.target(purpose);
         let error = hint::refusal(hint::Purpose::Read, &target, code, body, retry_after);
         if error.kind() == Kind::Transient {
             self.put_off(purpose, error, now);
@@ -133,20 +131,19 @@ impl Reflector {
                 server.failed(error, now);
                 (Failure::Server, None)
             }
-            Kind::Gone if self.track(purpose).pages.expire() => return None,
+            Kind::Gone if self.requests.pages_mut(purpose).expire() => return None,
             Kind::Gone => (Failure::Gone, None),
             // A CRD comes and goes: a kind that is not served is not a fault.
             Kind::NotFound if self.kind == ObjectKind::TrafficSplit => {
                 (Failure::Object, Some(error))
             }
             _ => {
-                let message = "the API server refuses a request; asking again";
-                self.warn(purpose, message, &error.to_string(), now);
+                self.reports.refused(&target, &error, now);
                 (Failure::Object, Some(error))
             }
         };
         let refusal = match purpose {
-            // An open stream knows better, unless its kind is not served.
+            // An open stream is proof that the objects can be read, unless their kind is not served.
             Purpose::Check if self.is_streaming() => {
                 refusal.filter(|error| error.kind() == Kind::NotFound)
             }
@@ -158,8 +155,8 @@ impl Reflector {
 
     /// Puts a request off that the server cannot answer now; others go on.
     pub(super) fn put_off(&mut self, purpose: Purpose, error: Error, now: Instant) {
-        let message = "the API server cannot answer now; trying again";
-        self.warn(purpose, message, &Chain(&error).to_string(), now);
+        let request = self.requests.target(purpose);
+        self.reports.busy(&request, &Chain(&error), now);
         let wish = error.retry_after().unwrap_or_default();
         self.trouble = Some(error);
         self.fail(purpose, Failure::Busy(wish), now);
@@ -173,18 +170,18 @@ impl Reflector {
         error: io::Error,
         now: Instant,
     ) {
-        debug!(request:% = self.target(purpose), error:% = error; "an answer broke");
+        debug!(request:% = self.requests.target(purpose), error:% = error; "an answer broke");
         let too_large = error.kind() == io::ErrorKind::FileTooLarge;
-        let pages = purpose != Purpose::Watch && self.target.name.is_none();
-        if too_large && pages && self.track(purpose).pages.shrink() {
-            // Asked again at once, for less.
+        let pages = purpose != Purpose::Watch && !self.requests.is_single();
+        if too_large && pages && self.requests.pages_mut(purpose).shrink() {
+            // The page is asked for again at once, with fewer objects.
         } else if too_large || error.kind() == io::ErrorKind::InvalidData {
             self.take_nonsense(purpose, error.to_string(), now);
         } else if purpose == Purpose::Watch && status == 200 {
             self.take_cut(&error.to_string(), now);
         } else {
             let error = Error::Request {
-                target: Box::new(self.target(purpose)),
+                target: Box::new(self.requests.target(purpose)),
                 source: error.into(),
             };
             self.put_off(purpose, error, now);
@@ -193,21 +190,19 @@ impl Reflector {
 
     /// Takes in the end of the stream.
     pub(super) fn take_cut(&mut self, reason: &str, now: Instant) {
-        if self.cuts.count(now) {
-            info!(request:% = self.target(Purpose::Watch), error = reason;
-                "the watch is cut again and again; resuming it where it was");
-        }
+        let request = self.requests.target(Purpose::Watch);
+        self.reports.cut(&request, reason, now);
         self.step(Input::Ended, now);
     }
 
     /// Takes in an answer that cannot be understood: nothing of it is used, and a list follows.
     pub(super) fn take_nonsense(&mut self, purpose: Purpose, what: String, now: Instant) {
+        let target = self.requests.target(purpose);
         let error = Error::Answer {
-            target: Box::new(self.target(purpose)),
+            target: Box::new(target.clone()),
             what,
         };
-        let message = "the API server's answer cannot be used; asking again";
-        self.warn(purpose, message, &error.to_string(), now);
+        self.reports.unusable(&target, &error, now);
         self.trouble = Some(error);
         self.fail(purpose, Failure::Object, now);
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossover::Signals;
 use crossover::testing::{
-    Client, Method, ObjectKind, Progress, Projection, Response, Roots, Target, Verb, api, poll,
+    Call, Client, Method, ObjectKind, Progress, Projection, Response, Roots, Target, Verb, api,
+    poll,
 };
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags};
@@ -181,7 +182,12 @@ impl Wire {
             name: None,
         };
         let began = Instant::now();
-        let asked = client.ask(Method::Get, &target, "/", Projection::Full);
+        let asked = client.ask(&Call {
+            method: Method::Get,
+            target: &target,
+            path: "/",
+            projection: Projection::Full,
+        });
         assert!(began.elapsed() < HANG, "no headers in time");
         let answered = asked.ok().map(|answer| {
             let response = match expected {
