@@ -1,11 +1,10 @@
-//! One named ConfigMap: what the cluster said of it last, its last valid version, and the log lines
-//! about it.
+//! A source is one named ConfigMap: the cluster's last answer, and the last valid version.
 
+mod reports;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -14,21 +13,21 @@ use log::debug;
 use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
-use crate::logging::WarnOnce;
 use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
 use crate::source::doubts::Doubts;
 use crate::xds::content::{ConfigMapFiles, Examination, Examined, Finding};
 use crate::xds::desired::{Observed, SourceView};
 use crate::xds::validate::{self, Check, Progress, Text};
 use crate::xds::yaml::Form;
+use reports::Reports;
 
 /// The size from which a state may be skipped for a newer one: examining 64 KiB takes 2 ms.
 const LARGE: usize = 64 << 10;
-/// How many states in a row may be skipped for a newer one, so that something is published even if
-/// they never stop coming.
+/// The number of states in a row that may be skipped for a newer one, so that something is published
+/// even if they never stop coming.
 const MAX_SKIPS_IN_A_ROW: u32 = 3;
-/// How many events of a text are read before the kernel is asked for a newer state, which is a third
-/// of a millisecond.
+/// The number of a text's events that are read before the kernel is asked for a newer state. They
+/// take a third of a millisecond.
 const STEPS: usize = 1024;
 
 /// The outcome of examining the state that came last.
@@ -41,15 +40,6 @@ pub enum Outcome {
     Skipped,
 }
 
-const MISSING: [&str; 2] = [
-    "ConfigMap not found; waiting for it to be created",
-    "ConfigMap not found; keeping its published files",
-];
-const INVALID: [&str; 2] = [
-    "ConfigMap is invalid; waiting for a valid version",
-    "ConfigMap is invalid; keeping its published files",
-];
-
 /// A named ConfigMap.
 #[derive(Debug)]
 pub struct ConfigMapSource {
@@ -59,25 +49,23 @@ pub struct ConfigMapSource {
     pub observed: Observed,
     /// The last valid state, of this run or of a previous one.
     pub content: Option<ConfigMapFiles>,
-    /// Since when and why the ConfigMap cannot be read: it is missing or forbidden.
+    /// The time since which the ConfigMap cannot be read, and why: it is missing or forbidden.
     pub denied: Option<(Instant, Error)>,
     /// The faults of the last state, if it was invalid.
     pub refused: Option<String>,
     /// The last event, and when it came, until it has been examined.
     unread: Option<(Event, Instant)>,
-    /// How many states in a row were skipped.
+    /// The number of states in a row that were skipped.
     skips: u32,
     /// Valid files that the second reader has not been asked about.
     unchecked: BTreeSet<FileName>,
-    /// Files that are not a configuration. They are invalid if a previous run published a configuration
-    /// of their name, which is not known yet.
+    /// Files that are not a configuration. They are invalid if a previous run published a
+    /// configuration of their name, which is not known yet.
     foreign: BTreeMap<FileName, Finding>,
     /// The published files that Envoy may not accept.
     doubts: Doubts,
-    warned: WarnOnce,
-    /// A warning that has not been given yet: what it says depends on what stands on disk.
-    warning: Option<([&'static str; 2], String)>,
-    /// What a previous run published of it has been asked for.
+    reports: Reports,
+    /// True if the files that a previous run published of it are known.
     is_restored: bool,
 }
 
@@ -95,8 +83,7 @@ impl ConfigMapSource {
             unchecked: BTreeSet::new(),
             foreign: BTreeMap::new(),
             doubts: Doubts::default(),
-            warned: WarnOnce::default(),
-            warning: None,
+            reports: Reports::default(),
             is_restored: false,
         }
     }
@@ -110,7 +97,7 @@ impl ConfigMapSource {
         }
     }
 
-    /// Says why its last state cannot be published.
+    /// Returns why its last state cannot be published.
     pub fn trouble(&self) -> Option<String> {
         let denied = self.denied.as_ref();
         let denied = denied.map(|(_, denied)| Chain(denied).to_string());
@@ -119,13 +106,13 @@ impl ConfigMapSource {
     }
 
     /// Takes in an event. Of large states that come together, only the last may be examined.
-    pub fn take(&mut self, observation: Event, now: Instant) {
-        let is_large = is_large(&observation);
+    pub fn take(&mut self, event: Event, now: Instant) {
+        let is_large = is_large(&event);
         if !is_large {
             // Only a newer large state may replace a large one that waits.
             let _ = self.examine(&mut || false);
         }
-        self.unread = Some((observation, now));
+        self.unread = Some((event, now));
         if !is_large {
             let _ = self.examine(&mut || false);
         }
@@ -133,10 +120,10 @@ impl ConfigMapSource {
 
     /// Judges the state that came last, unless `is_newer_pending` reports another one early enough.
     pub fn examine(&mut self, is_newer_pending: &mut dyn FnMut() -> bool) -> Outcome {
-        let Some((observation, now)) = self.unread.take() else {
+        let Some((event, now)) = self.unread.take() else {
             return Outcome::Judged;
         };
-        match observation {
+        match event {
             Event::Applied(object) => {
                 let may = self.skips < MAX_SKIPS_IN_A_ROW;
                 let outcome = self.observe(&object, now, &mut || may && is_newer_pending());
@@ -173,8 +160,8 @@ impl ConfigMapSource {
         is_lost && self.content.is_none()
     }
 
-    /// Takes in the files of this ConfigMap that a previous run published. They stay while the cluster
-    /// has no valid version, until this run has published something.
+    /// Takes in the files of this ConfigMap that a previous run published. They stay while the
+    /// cluster has no valid version, until this run has published something.
     pub fn restore(&mut self, last_run: Option<ConfigMapFiles>, now: Instant) {
         self.is_restored = true;
         let foreign = std::mem::take(&mut self.foreign);
@@ -187,7 +174,7 @@ impl ConfigMapSource {
         let is_held_back = !refusals.is_empty();
         if let Some(content) = self.content.take_if(|_| is_held_back) {
             self.content = last_run;
-            // Otherwise it has been told what has become of it since.
+            // Otherwise a later state has been reported already.
             if self.observed == Observed::Valid {
                 let findings = refusals.into_iter().map(|(_, finding)| finding).collect();
                 self.reject(findings, &content.origin.resource_version, now);
@@ -257,14 +244,14 @@ impl ConfigMapSource {
 
     /// Takes in the result of an examination.
     fn settle(&mut self, object: &Object, examined: Examined, now: Instant) {
-        let (name, version) = (self.object.clone(), &object.version);
+        let version = &object.version;
         let resource_version = &version.resource_version;
         self.denied = None;
         self.refused = None;
-        self.warning = None;
+        self.reports.withdraw();
         match examined.content {
             Ok(files) => {
-                debug!(configmap:% = name, resource_version:% = resource_version; "observed");
+                debug!(configmap:% = self.object, resource_version:% = resource_version; "observed");
                 let before = self.content.as_ref();
                 let is_same = |name: &FileName| {
                     before.is_some_and(|before| before.files.get(name) == files.get(name))
@@ -272,7 +259,7 @@ impl ConfigMapSource {
                 self.foreign.retain(|name, _| is_same(name));
                 self.foreign.extend(examined.foreign);
                 let origin = Rc::new(Origin {
-                    object: name,
+                    object: self.object.clone(),
                     uid: version.uid.clone(),
                     resource_version: resource_version.clone(),
                 });
@@ -285,8 +272,7 @@ impl ConfigMapSource {
                 self.unchecked.extend(examined.unchecked);
                 self.content = Some(ConfigMapFiles { origin, files });
                 self.observed = Observed::Valid;
-                let subject = ("configmap", &self.object as &dyn Display);
-                self.warned.clear(subject, "ConfigMap is valid now", now);
+                self.reports.valid(&self.object, now);
             }
             Err(findings) => self.reject(findings, resource_version, now),
         }
@@ -297,8 +283,8 @@ impl ConfigMapSource {
         let reasons: Vec<String> = findings.iter().map(Finding::to_string).collect();
         let reasons = reasons.join("; ");
         self.observed = Observed::Invalid;
-        let what = format!("{reasons} (resourceVersion {resource_version})");
-        self.warn(INVALID, &what, now);
+        self.reports.invalid(&reasons, resource_version);
+        self.warn_if_known(now);
         self.refused = Some(reasons);
     }
 
@@ -317,7 +303,8 @@ impl ConfigMapSource {
         let error = Error::Missing {
             target: Box::new(target),
         };
-        self.warn(MISSING, &error.to_string(), now);
+        self.reports.missing(&error);
+        self.warn_if_known(now);
         self.deny(error, now);
     }
 
@@ -333,32 +320,26 @@ impl ConfigMapSource {
         self.denied = Some((since, error));
     }
 
-    /// Warns with the first message if nothing of it is published, else with the second: as soon as
-    /// that is known.
-    fn warn(&mut self, messages: [&'static str; 2], error: &str, now: Instant) {
-        self.warning = Some((messages, error.to_owned()));
+    /// Gives the warning that is owed, if it is known whether anything of the ConfigMap is
+    /// published.
+    fn warn_if_known(&mut self, now: Instant) {
         if self.content.is_some() || self.is_restored {
             self.tell_warning(now);
         }
     }
 
-    /// Gives the warning that waited for what a previous run published, if there is one.
+    /// Gives the warning that is owed, if there is one.
     pub fn tell_warning(&mut self, now: Instant) {
-        let Some(([waits, stays], error)) = self.warning.take() else {
-            return;
-        };
-        let message = if self.content.is_none() { waits } else { stays };
-        let subject = ("configmap", &self.object as &dyn Display);
-        self.warned.warn(subject, message, &error, now);
+        self.reports.give(&self.object, self.content.is_some(), now);
     }
 }
 
-/// Returns whether examining it takes so long that a newer state may arrive meanwhile.
-fn is_large(observation: &Event) -> bool {
+/// Returns whether the event's state takes so long to examine that a newer one may arrive meanwhile.
+fn is_large(event: &Event) -> bool {
     let Event::Applied(Object {
         body: Body::ConfigMap(Ok(files)),
         ..
-    }) = observation
+    }) = event
     else {
         return false;
     };
