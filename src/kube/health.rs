@@ -1,5 +1,5 @@
-//! The API server, shared by everything that asks it. Owns: whether it may be asked now, and what
-//! the operator hears of its outages.
+//! The API server, shared by everything that sends it requests. Owns: whether one may be sent now,
+//! and what the operator hears of outages.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ impl ApiServer {
         self.breaker.next_try()
     }
 
-    /// Returns when `tick` has something to report.
+    /// Returns when `tick` has a reminder to give.
     pub fn next_notice(&self) -> Option<Instant> {
         self.breaker.next_reminder()
     }
@@ -123,9 +123,14 @@ impl ApiServer {
     }
 
     fn is_there(&mut self, now: Instant) {
-        self.unauthorized = None;
+        let refused = self.unauthorized.take().is_some();
         if let Some(OutageEvent::Ended(lasted)) = self.breaker.on_success(now) {
-            info!(lasted_s = lasted.as_secs(); "the API server answers again");
+            let message = if refused {
+                "the API server accepts the token again"
+            } else {
+                "the API server answers again"
+            };
+            info!(lasted_s = lasted.as_secs(); "{message}");
         }
     }
 
@@ -144,13 +149,13 @@ impl ApiServer {
         }
         if event == Some(OutageEvent::Began) {
             let message = if unauthorized {
-                "the API server refuses the token; trying again"
+                "the API server refuses the token; retrying"
             } else {
-                "the API server is away; trying again"
+                "the API server is away; retrying"
             };
             warn!(error:% = Chain(&error); "{message}");
         } else {
-            debug!(error:% = Chain(&error); "the API server is still away");
+            debug!(error:% = Chain(&error); "{}", self.still());
         }
         self.failure = Some(error);
     }
@@ -163,7 +168,16 @@ impl ApiServer {
                 .as_ref()
                 .map(|e| Chain(e).to_string())
                 .unwrap_or_default();
-            warn!(lasts_s = lasts.as_secs(), error; "the API server is still away; trying again");
+            warn!(lasts_s = lasts.as_secs(), error; "{}", self.still());
+        }
+    }
+
+    /// Says what lasts.
+    fn still(&self) -> &'static str {
+        if self.unauthorized.is_some() {
+            "the API server still refuses the token; retrying"
+        } else {
+            "the API server is still away; retrying"
         }
     }
 }

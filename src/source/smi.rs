@@ -326,7 +326,7 @@ impl Smi {
         let wish = error.retry_after().unwrap_or_default();
         self.discovery.on_busy(now + wait.max(wish));
         let subject = ("request", &self.target as &dyn Display);
-        let message = "the API server cannot answer now; trying again";
+        let message = "the API server cannot answer now; retrying";
         let error = Chain(error).to_string();
         self.failing.warn(subject, message, &error, now);
     }

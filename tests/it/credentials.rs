@@ -213,6 +213,8 @@ fn a_401_does_not_end_a_sidecar_that_gets_a_better_token() {
     process.wait_for_line("check that the token has not expired and was issued by this cluster");
     fs::write(setup.path("token"), "LATER").unwrap();
     setup.until_found(&GOOD);
+    let over = process.wait_for_line("INFO  the API server accepts the token again");
+    assert!(over.contains("lasted_s="), "{over}");
     assert_eq!(process.stop().code, Some(0));
 }
 

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
-const AWAY: &str = "the API server is away; trying again";
+const AWAY: &str = "the API server is away; retrying";
 const BACK: &str = "the API server answers again";
 const HERE: Reply = Reply::Address(Ipv4Addr::LOCALHOST);
 

@@ -12,7 +12,7 @@ use crate::scene::Scene;
 use std::fs;
 use std::time::{Duration, Instant};
 
-const AWAY: &str = "the API server is away; trying again";
+const AWAY: &str = "the API server is away; retrying";
 const BACK: &str = "the API server answers again";
 
 fn object(number: u32) -> serde_json::Value {

@@ -13,9 +13,9 @@ use crate::scene::Scene;
 use std::fs;
 use std::time::{Duration, Instant};
 
-const AWAY: &str = "the API server is away; trying again";
+const AWAY: &str = "the API server is away; retrying";
 const BACK: &str = "the API server answers again";
-const NOT_NOW: &str = "the API server cannot answer now; trying again";
+const NOT_NOW: &str = "the API server cannot answer now; retrying";
 /// A request has so long.
 const FIVE: Duration = Duration::from_secs(5);
 /// The same, and the time that all else takes.

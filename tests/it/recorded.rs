@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const PUBLISHED: &str = "INFO  published ";
 const ABSENT: &str = "ConfigMap not found";
 const REFUSED: &str = "the API server refuses";
-const UNUSABLE: &str = "answer cannot be used; asking again";
+const UNUSABLE: &str = "answer cannot be used; retrying";
 const AWAY: &str = "the API server is away";
 const NOT_NOW: &str = "the API server cannot answer now";
 const NO_TOKEN: &str = "the API server refuses the token";

@@ -163,7 +163,7 @@ fn a_group_that_wants_to_be_left_alone_holds_up_no_configmap() {
     setup.fail_next(usize::MAX, wish, |r: &Request| r.path() == GROUP);
     let flags = ["-watch", "-configmap=a", "-smi", "-publish=false"];
     let process = setup.start(&flags);
-    let refusal = process.wait_for_line("the API server cannot answer now; trying again");
+    let refusal = process.wait_for_line("the API server cannot answer now; retrying");
     assert!(refusal.contains(" request=") && refusal.contains(" error="));
     setup.server.wait_for_watches(1);
     setup.server.end_watches();

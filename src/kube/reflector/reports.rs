@@ -23,19 +23,19 @@ pub struct Reports {
 impl Reports {
     /// Reports that the API server refuses a request.
     pub fn refused(&mut self, request: &Target, error: &dyn Display, now: Instant) {
-        let message = "the API server refuses a request; asking again";
+        let message = "the API server refuses a request; retrying";
         self.failed(request, message, error, now);
     }
 
     /// Reports that the API server cannot answer, or does not do so in time.
     pub fn busy(&mut self, request: &Target, error: &dyn Display, now: Instant) {
-        let message = "the API server cannot answer now; trying again";
+        let message = "the API server cannot answer now; retrying";
         self.failed(request, message, error, now);
     }
 
     /// Reports an answer that cannot be understood.
     pub fn unusable(&mut self, request: &Target, error: &dyn Display, now: Instant) {
-        let message = "the API server's answer cannot be used; asking again";
+        let message = "the API server's answer cannot be used; retrying";
         self.failed(request, message, error, now);
     }
 
