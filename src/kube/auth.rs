@@ -1,5 +1,5 @@
 //! Credentials and trust for the API server: the token and the CA file. Owns: reading both again
-//! when they change. Secrets leave this file only as a request's header.
+//! when they change. A secret leaves this file only as a request's header.
 
 use std::fs;
 use std::io::{self, Read};
@@ -84,7 +84,7 @@ pub enum Roots {
     File(PathBuf),
     /// The public roots.
     Public,
-    /// Anyone.
+    /// None: any certificate is accepted.
     Insecure,
 }
 

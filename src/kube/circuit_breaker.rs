@@ -178,21 +178,21 @@ mod tests {
     use crate::backoff::INITIAL_DELAY;
 
     #[test]
-    fn an_outage_is_told_of_at_its_begin_then_less_and_less_often_then_at_its_end() {
+    fn an_outage_is_reported_when_it_begins_then_less_and_less_often_then_when_it_ends() {
         let start = Instant::now();
         let mut breaker = CircuitBreaker::new(Rng::with_seed(1));
         assert_eq!(breaker.on_failure(start), Some(OutageEvent::Began));
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for second in 0..3 * 3600 {
             let now = start + Duration::from_secs(second);
             if breaker.allows(now) {
                 assert_eq!(breaker.on_failure(now), None);
             }
             if let Some(OutageEvent::Continues(lasts)) = breaker.reminder(now) {
-                told.push(lasts.as_secs());
+                reported.push(lasts.as_secs());
             }
         }
-        assert_eq!(told, [60, 300, 900, 3600, 7200]);
+        assert_eq!(reported, [60, 300, 900, 3600, 7200]);
         let end = start + Duration::from_secs(3 * 3600);
         assert_eq!(
             breaker.on_success(end),

@@ -28,9 +28,9 @@ pub enum Event {
     Applied(Object),
     /// The object of this name is gone.
     Deleted(String),
-    /// The API server refuses to tell, for a reason that concerns these objects alone.
+    /// The API server refuses the request, for a reason that concerns these objects alone.
     Unavailable(Error),
-    /// Its answer cannot be used, as it is too long or cannot be read.
+    /// The API server's answer cannot be used, as it is too long or cannot be read.
     Unusable,
 }
 
@@ -83,7 +83,7 @@ impl Reflector {
         self.watch.is_streaming()
     }
 
-    /// Lists by then, whatever is under way.
+    /// Lists by `due`, whatever is under way.
     pub fn relist(&mut self, due: Instant) {
         self.requests.cancel(Purpose::List);
         self.requests.pages_mut(Purpose::List).restart();

@@ -102,9 +102,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// The result of one read.
 #[derive(Debug)]
 pub enum Progress {
-    /// All that has arrived is read: poll.
+    /// Everything that has arrived is read: poll before the next read.
     Waiting,
-    /// More may be there: read again before polling.
+    /// There may be more: read again before polling.
     More,
     /// The response is complete. Of a watch this is what follows its last line.
     Ended(Vec<u8>),
@@ -116,7 +116,7 @@ pub enum Progress {
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    /// The time for which the server asks not to be asked again.
+    /// The time for which the server asks for no further request.
     pub retry_after: Option<Duration>,
     /// Bytes may be there, some of which poll(2) cannot see: read before polling.
     pub readable: bool,

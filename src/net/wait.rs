@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_signal_ends_a_wait_and_is_found_among_the_causes_of_a_failed_request() {
-        // It is held back for this thread alone, and sent to it alone.
+        // The signal is blocked in this thread alone, and sent to it alone.
         let waiter = Waiter::new(Signals::install(false, None).unwrap());
         waiter.set_deadline(Instant::now() + Duration::from_secs(60), Duration::ZERO);
         let (quiet, _other) = UnixStream::pair().unwrap();

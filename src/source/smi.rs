@@ -54,7 +54,7 @@ pub struct Smi {
     backoff: Backoff,
     /// Reports that requests for the group fail.
     failing: WarnOnce,
-    /// The part that may ask first next time, so that none is starved.
+    /// The index of the part that may ask first next time, so that none is starved.
     first: usize,
 }
 
@@ -133,19 +133,19 @@ impl Smi {
 
     /// Returns when something is due without input. Requests may go out from `permitted` on.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        let asks = self.asks();
-        let asks = asks.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
+        let group = self.group_due();
+        let group = group.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
         let late = self.group.as_ref().and_then(|response| response.deadline);
         let parts = self.parts.iter().flat_map(|part| {
             [part.reflector.deadline(permitted), part.splits.deadline()]
                 .into_iter()
                 .flatten()
         });
-        parts.chain(asks).chain(late).min()
+        parts.chain(group).chain(late).min()
     }
 
     /// Returns when to ask for the group.
-    fn asks(&self) -> Option<Instant> {
+    fn group_due(&self) -> Option<Instant> {
         let is_in_use = |part: &Part| part.splits.has_splits() && !part.reflector.is_streaming();
         let due = self.discovery.due(self.parts.iter().any(is_in_use));
         due.filter(|_| self.group.is_none())
@@ -169,7 +169,7 @@ impl Smi {
 
     /// Makes the request that is due, if any. Returns whether one was made.
     pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
-        if self.asks().is_some_and(|at| at <= now) {
+        if self.group_due().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
             let call = Call {
                 method: Method::Get,

@@ -1,5 +1,5 @@
-//! The TrafficSplits of one list-watch: a named one, or all of a namespace. Owns: which of them
-//! count, for how long one that is gone still does, and what the operator hears of them.
+//! A store holds the TrafficSplits of one list-watch: a named one, or all of a namespace. Owns: which
+//! of them count, for how long a deleted one still does, and what the operator hears of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::logging::WarnOnce;
 use crate::snapshot::ObjectName;
 use crate::xds::weights::{Backend, HostWeights};
 
-/// How much longer a deleted split counts: a tool that replaces one deletes it first.
+/// The time for which a deleted split still counts: a tool that replaces one deletes it first.
 const DELETION_GRACE: Duration = Duration::from_secs(10);
-/// How long no server may serve splits that count before they are taken as deleted.
+/// The time after which splits that no server serves any more are taken as deleted.
 const BELIEVED_AFTER: Duration = Duration::from_secs(2);
 
 const NOT_FOUND: &str = "TrafficSplit not found; using the weights in the ConfigMaps";
@@ -29,12 +29,12 @@ pub struct TrafficSplitStore {
     namespace: String,
     /// The one to follow; `None` for all of the namespace.
     name: Option<String>,
-    /// Whether they have been read, or are known to be absent.
+    /// True if they have been read, or are known to be absent.
     known: bool,
     entries: BTreeMap<String, Entry>,
-    /// Since when no server has served them.
+    /// The time since which no server has served them.
     unserved_since: Option<Instant>,
-    /// What was reported of a split, by name, until it is valid.
+    /// The reports of a split, by name, until it is valid.
     warned: BTreeMap<String, WarnOnce>,
 }
 
@@ -44,7 +44,7 @@ struct Entry {
     created: String,
     /// The weights to merge; `None` for a split that cannot be applied.
     split: Option<HostWeights>,
-    /// When the split stops counting, if it has been deleted.
+    /// The time at which the split stops counting, if it has been deleted.
     expires_at: Option<Instant>,
 }
 
@@ -86,8 +86,8 @@ impl TrafficSplitStore {
     }
 
     /// Takes in an event of the reflector.
-    pub fn take(&mut self, observation: Event, now: Instant) {
-        match observation {
+    pub fn take(&mut self, event: Event, now: Instant) {
+        match event {
             Event::Applied(object) => self.apply(object, now),
             Event::Deleted(name) => self.mark_deleted(|known| known == name, now),
             Event::Replaced(objects) => {

@@ -1,7 +1,8 @@
 use super::*;
 use serde_json::json;
 
-/// `value` with `with` in one place, for each place in it; and the place, as `/metadata/name`.
+/// Returns `value` with `with` in one place, for each place in it, and the place, as
+/// `/metadata/name`.
 fn variants(value: &Value, with: &Value) -> Vec<(String, Value)> {
     let mut found = vec![(String::new(), with.clone())];
     if let Value::Object(fields) = value {
@@ -91,7 +92,7 @@ fn null_is_the_same_as_absent() {
 }
 
 #[test]
-fn an_event_of_nulls_is_told_apart() {
+fn an_event_of_nulls_is_recognized() {
     let kind = ObjectKind::ConfigMap;
     let failed = event(br#"{"type":"ERROR","object":null}"#, kind);
     assert!(matches!(

@@ -1,5 +1,5 @@
-//! Many sidecars and one API server that goes away and comes back, in virtual time: how often it is
-//! asked meanwhile, how many connections it is asked for when it is back, and how long that takes.
+//! Many sidecars share one API server that goes away and comes back, in virtual time. Counts the
+//! requests meanwhile, and the connections once it is back, and measures how long that takes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -12,9 +12,9 @@ use crate::kube::circuit_breaker::CircuitBreaker;
 const OBJECTS: usize = 4;
 /// The time for which the server is away.
 const AWAY: Duration = Duration::from_secs(180);
-/// A connection that nobody answers is given up after this.
+/// The time after which a connection that nobody answers is given up.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A handshake and an answer.
+/// The time of a handshake and an answer.
 const ROUND: Duration = Duration::from_millis(20);
 
 /// The behaviour of a server that is away towards a connection.
@@ -32,12 +32,12 @@ struct Sidecar {
     breaker: CircuitBreaker,
     watches: Vec<ListWatch>,
     first: usize,
-    /// It has just listed: the request that follows takes the same connection.
+    /// True if it has just listed: the request that follows takes the same connection.
     listed: bool,
 }
 
 impl Sidecar {
-    /// With all its watches open.
+    /// Makes a sidecar with all its watches open.
     fn new(seed: u64, now: Instant) -> Sidecar {
         let mut rng = Rng::with_seed(seed);
         let watches = (0..OBJECTS).map(|_| {

@@ -20,7 +20,7 @@ enum Mood {
     Unwatchable,
     /// Requests are answered with 403, or with nonsense.
     Refuses,
-    /// Lists tell what was, watches are gone.
+    /// Lists are of an older state, and watches are answered with 410.
     Forgetful,
 }
 
@@ -38,24 +38,24 @@ enum Flow {
 struct OpenStream {
     /// The part of the history that it has sent, or lost.
     reported: usize,
-    /// It was opened at a version that the server does not know: it stays silent.
+    /// True if it was opened at a version that the server does not know, so that it stays silent.
     deaf: bool,
-    /// The server ends it then.
+    /// The time at which the server ends it.
     until: Instant,
-    /// It has a bookmark then, if all is well.
+    /// The time of its next bookmark, if all is well.
     bookmark: Instant,
 }
 
 /// The changes on the server, beside its failures.
 #[derive(Clone, Copy, Debug, Default)]
 struct Manners {
-    /// It sends bookmarks, about once a minute.
+    /// True if it sends bookmarks, about once a minute.
     bookmarks: bool,
-    /// It sends them past changes that it has lost: the worst lie.
+    /// True if it sends them past changes that it has lost, the worst lie.
     lies: bool,
-    /// No stream lives longer, by its own fault or a proxy's.
+    /// The longest life of a stream, by its own fault or a proxy's.
     lives: Option<Duration>,
-    /// Once all is well, watches are still answered with 503.
+    /// True if watches are answered with 503 even when all is well.
     unwatchable: bool,
 }
 
@@ -79,8 +79,8 @@ struct World {
     mood: Mood,
     flow: Flow,
     stream: Option<OpenStream>,
-    /// A look's answer on its way.
-    look: Option<(Instant, ObjectVersions)>,
+    /// The answer to a check, on its way.
+    check: Option<(Instant, ObjectVersions)>,
     lists: usize,
     log: Vec<String>,
 }
@@ -104,7 +104,7 @@ impl World {
             mood: Mood::Well,
             flow: Flow::Runs,
             stream: None,
-            look: None,
+            check: None,
             lists: 0,
             log: Vec::new(),
         };
@@ -149,7 +149,7 @@ impl World {
         self.flow();
     }
 
-    /// Events that can run, run.
+    /// Delivers the events that can run.
     fn flow(&mut self) {
         while let Some(stream) = self
             .stream
@@ -258,7 +258,7 @@ impl World {
                 self.end(Input::Ended);
             }
             self.bookmark();
-            if let Some((_, found)) = self.look.take_if(|(at, _)| *at <= self.now) {
+            if let Some((_, found)) = self.check.take_if(|(at, _)| *at <= self.now) {
                 self.step(Input::Checked(found));
             }
             if self.watch.expires().is_some_and(|at| at <= self.now) {
@@ -267,12 +267,12 @@ impl World {
             self.request();
             let own = self.watch.deadline().filter(|_| !self.is_asking());
             let own = own.map(|at| at.max(self.breaker.next_try().unwrap_or(at)));
-            let look = self.look.as_ref().map(|(at, _)| *at);
+            let check = self.check.as_ref().map(|(at, _)| *at);
             let ends = self.stream.as_ref().map(|stream| stream.until);
             let ends = ends.filter(|at| *at > self.now);
             let bookmark = self.stream.as_ref().map(|stream| stream.bookmark);
             let bookmark = bookmark.filter(|at| *at > self.now);
-            let next = [own, look, ends, bookmark, self.watch.expires()];
+            let next = [own, check, ends, bookmark, self.watch.expires()];
             let next = next.into_iter().flatten().min();
             match next.filter(|next| *next < end) {
                 Some(next) => self.now = next.max(self.now),
@@ -294,7 +294,7 @@ impl World {
     }
 
     fn is_asking(&self) -> bool {
-        self.watch.is_settled() && self.look.is_some()
+        self.watch.is_settled() && self.check.is_some()
     }
 
     fn request(&mut self) {
@@ -332,7 +332,7 @@ impl World {
             }
             (None, Request::Check) => {
                 let late = jitter(&mut self.rng, Duration::from_secs(3));
-                self.look = Some((self.now + late, self.objects.clone()));
+                self.check = Some((self.now + late, self.objects.clone()));
             }
             (None, Request::List) => {
                 self.lists += 1;
@@ -401,16 +401,16 @@ impl World {
 
 /// Back-offs that earlier faults have left, before a stream and after a check that ends it.
 const BACKED_OFF: Duration = Duration::from_secs(2 * 30);
-/// A look's answer takes its time, too, and then the stream has its own.
+/// The answer to a check takes its time, too, and then the stream has its own.
 const ANSWERED: Duration = Duration::from_secs(5);
-/// No stream is older.
+/// The greatest age of a stream.
 const STREAM: Duration = Duration::from_secs(720 + 10);
 
 /// Whatever the server did: it knows what the cluster holds `within` this of its being well.
 #[track_caller]
 fn catches_up(mode: SyncMode, manners: Manners, within: Duration, runs: u64) {
     let within = within + BACKED_OFF + ANSWERED;
-    // Lists take the place of looks where no stream can be opened, or lives.
+    // Lists take the place of checks where no stream can be opened, or lives.
     let lists = manners.unwatchable
         || manners
             .lives
@@ -423,7 +423,7 @@ fn catches_up(mode: SyncMode, manners: Manners, within: Duration, runs: u64) {
         world.heal();
         world.pass(within);
         world.assert_in_step(seed);
-        // A stream that is deaf by the server's fault is told so when it is reopened.
+        // A stream that is deaf by the server's fault gets a 410 when it is reopened.
         let before = world.lists;
         world.pass(20 * INTERVAL);
         assert!(
@@ -482,6 +482,6 @@ fn a_watch_that_cannot_be_opened_catches_up_in_the_same_time_and_what_it_is_put_
 }
 
 #[test]
-fn looks_alone_catch_up_within_an_interval_whatever_the_server_did() {
+fn checks_alone_catch_up_within_an_interval_whatever_the_server_did() {
     catches_up(POLL, Manners::default(), INTERVAL, 1000);
 }

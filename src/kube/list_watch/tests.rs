@@ -52,7 +52,7 @@ fn check(mode: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
         State::Streaming { at, .. } => format!("Streaming {at}"),
         State::Resting => "Resting".to_owned(),
     };
-    let missed_changes = if watch.checks.missed_by().is_some() {
+    let suspect = if watch.checks.missed_by().is_some() {
         " suspect"
     } else {
         ""
@@ -61,7 +61,7 @@ fn check(mode: SyncMode, inputs: Vec<(u64, Input)>, request: &str) {
         Stream::Stays => "",
         Stream::Closes => ", close",
     };
-    assert_eq!(format!("{state}{missed_changes}{stream}"), request);
+    assert_eq!(format!("{state}{suspect}{stream}"), request);
 }
 
 fn wait(due: Instant, now: Instant) -> &'static str {
@@ -144,8 +144,8 @@ fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
     assert!((28..=30).contains(&longest.as_secs()), "{longest:?}");
 }
 
-/// From a list at second 0 on: the seconds at which it lists again or looks, if each watch it asks
-/// for meets `watches`, and what it asked for in all.
+/// Returns the seconds after a first list at which it lists again or checks, if each watch that it
+/// asks for meets `watches`, and the number of watches.
 fn checks(
     interval: u64,
     until: u64,
@@ -180,7 +180,7 @@ fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
             watch.step(Input::Failed(failure), now);
         });
         let gaps = lists.windows(2).map(|two| two[1] - two[0]);
-        // A look would have been made within 65 s; the request before it may wait for 30 s.
+        // A check would have been made within 65 s; the request before it may wait for 30 s.
         assert!(lists[0] <= 65 + 30, "{failure:?}: {lists:?}");
         assert!(gaps.clone().all(|gap| gap <= 65 + 30), "{lists:?}");
         assert!(gaps.clone().all(|gap| gap >= 45), "{lists:?}");
@@ -236,7 +236,7 @@ fn streams_that_only_bookmark_and_never_reach_their_middle_are_looked_at_within_
     let (start, rng) = (Instant::now(), Rng::with_seed(5));
     let mut watch = ListWatch::new(FOLLOW, rng, start);
     watch.step(listed("7"), start);
-    let mut looks = Vec::new();
+    let mut times = Vec::new();
     for second in 0..1800 {
         let now = start + Duration::from_secs(second);
         match second % 100 {
@@ -253,18 +253,18 @@ fn streams_that_only_bookmark_and_never_reach_their_middle_are_looked_at_within_
                 watch.step(Input::Opened(lasts), now);
             }
             Some(Request::Check) => {
-                looks.push(second);
+                times.push(second);
                 watch.step(Input::Checked(found("7")), now);
             }
             Some(Request::List) => panic!("nothing has failed"),
             None => {}
         }
     }
-    assert!(looks[0] <= 360, "{looks:?}");
-    let gaps: Vec<u64> = looks.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(times[0] <= 360, "{times:?}");
+    let gaps: Vec<u64> = times.windows(2).map(|two| two[1] - two[0]).collect();
     assert!(
         gaps.iter().all(|gap| (240..=470).contains(gap)),
-        "{looks:?}"
+        "{times:?}"
     );
 }
 
@@ -284,7 +284,7 @@ fn a_stream_that_ends_while_it_is_suspected_is_listed() {
 }
 
 #[test]
-fn a_look_that_is_told_not_now_waits_as_long_as_the_server_wishes() {
+fn a_check_that_is_answered_with_not_now_waits_as_long_as_the_server_wishes() {
     let start = Instant::now();
     let mut watch = ListWatch::new(POLL, Rng::with_seed(1), start);
     watch.step(listed("7"), start);
@@ -369,23 +369,27 @@ fn a_stream_that_outlives_its_time_is_closed_and_reopened() {
 
 #[test]
 fn a_look_that_differs_condemns_a_stream_that_stays_silent() {
-    let looked = |at| Input::Checked(found(at));
+    let checked = |at| Input::Checked(found(at));
     let begin = || vec![(0, listed("7")), (0, opened())];
     let then = |more| begin().into_iter().chain(more).collect();
-    check(FOLLOW, then(vec![(70, looked("7"))]), "Streaming 9");
-    check(FOLLOW, then(vec![(70, looked("8"))]), "Streaming 9 suspect");
+    check(FOLLOW, then(vec![(70, checked("7"))]), "Streaming 9");
+    check(
+        FOLLOW,
+        then(vec![(70, checked("8"))]),
+        "Streaming 9 suspect",
+    );
     check(
         FOLLOW,
         then(vec![(70, Input::Checked(ObjectVersions::new()))]),
         "Streaming 9 suspect",
     );
-    let silent = vec![(70, looked("8")), (71, Input::Tick)];
+    let silent = vec![(70, checked("8")), (71, Input::Tick)];
     check(FOLLOW, then(silent), "Streaming 9 suspect");
-    let silent = vec![(70, looked("8")), (72, Input::Tick)];
+    let silent = vec![(70, checked("8")), (72, Input::Tick)];
     check(FOLLOW, then(silent), "List now, close");
-    let late = vec![(70, looked("8")), (71, changed("8")), (72, Input::Tick)];
+    let late = vec![(70, checked("8")), (71, changed("8")), (72, Input::Tick)];
     check(FOLLOW, then(late), "Streaming 8");
-    let late = vec![(70, looked("8")), (71, changed("10")), (72, Input::Tick)];
+    let late = vec![(70, checked("8")), (71, changed("10")), (72, Input::Tick)];
     check(FOLLOW, then(late), "Streaming 10");
     let anew = ObjectVersions::from([("a".to_owned(), version("u2", "7"))]);
     check(
@@ -412,33 +416,34 @@ fn a_bookmark_is_no_excuse_for_a_change_that_a_look_has_seen() {
 
 #[test]
 fn a_look_that_differs_lists_again_where_there_is_no_stream() {
-    let looked = |found| vec![(0, listed("7")), (60, Input::Checked(found))];
-    check(POLL, looked(found("7")), "Resting");
-    check(POLL, looked(found("8")), "List now");
-    check(POLL, looked(ObjectVersions::new()), "List now");
-    check(FOLLOW, looked(found("7")), "Open 9 now");
-    check(FOLLOW, looked(found("8")), "List now");
+    let checked = |found| vec![(0, listed("7")), (60, Input::Checked(found))];
+    check(POLL, checked(found("7")), "Resting");
+    check(POLL, checked(found("8")), "List now");
+    check(POLL, checked(ObjectVersions::new()), "List now");
+    check(FOLLOW, checked(found("7")), "Open 9 now");
+    check(FOLLOW, checked(found("8")), "List now");
 }
 
-/// The seconds at which a stream of ten minutes is looked at, if it speaks at those given.
-fn looks(seed: u64, speaks: impl Fn(u64) -> Option<Input>) -> Vec<u64> {
+/// Returns the seconds at which a stream of ten minutes is checked, if it reports something at those
+/// given.
+fn check_times(seed: u64, speaks: impl Fn(u64) -> Option<Input>) -> Vec<u64> {
     let (start, rng) = (Instant::now(), Rng::with_seed(seed));
     let mut watch = ListWatch::new(FOLLOW, rng, start);
     for input in [listed("7"), Input::Opened(Duration::from_secs(600))] {
         watch.step(input, start);
     }
-    let mut looks = Vec::new();
+    let mut times = Vec::new();
     for second in 0..600 {
         let now = start + Duration::from_secs(second);
         if let Some(input) = speaks(second) {
             watch.step(input, now);
         }
         if watch.next_request(now) == Some(Request::Check) {
-            looks.push(second);
+            times.push(second);
             watch.step(Input::Checked(watch.found.clone()), now);
         }
     }
-    looks
+    times
 }
 
 fn every(gap: u64) -> impl Fn(u64) -> Option<Input> {
@@ -449,10 +454,10 @@ fn every(gap: u64) -> impl Fn(u64) -> Option<Input> {
 fn a_silent_stream_is_looked_at_within_each_interval_and_not_by_all_at_once() {
     let mut firsts = Vec::new();
     for seed in 0..20 {
-        let looks = looks(seed, |_| None);
+        let times = check_times(seed, |_| None);
         // A bookmark could have come.
-        assert_eq!(looks[0], 65, "{looks:?}");
-        let gaps: Vec<u64> = looks.windows(2).map(|two| two[1] - two[0]).collect();
+        assert_eq!(times[0], 65, "{times:?}");
+        let gaps: Vec<u64> = times.windows(2).map(|two| two[1] - two[0]).collect();
         assert!(gaps.iter().all(|gap| (45..=57).contains(gap)), "{gaps:?}");
         firsts.push(gaps[0]);
     }
@@ -464,24 +469,24 @@ fn a_silent_stream_is_looked_at_within_each_interval_and_not_by_all_at_once() {
 #[test]
 fn a_stream_that_speaks_is_looked_at_in_the_middle_of_its_time_alone() {
     let news = |second| (second % 40 == 0).then(|| changed("8"));
-    assert_eq!(looks(1, news), [300]);
-    assert_eq!(looks(1, every(40)), [300]);
+    assert_eq!(check_times(1, news), [300]);
+    assert_eq!(check_times(1, every(40)), [300]);
 }
 
 #[test]
 fn bookmarks_may_come_a_little_late() {
     for seed in 0..20 {
-        assert_eq!(looks(seed, every(62)), [300]);
+        assert_eq!(check_times(seed, every(62)), [300]);
     }
 }
 
 #[test]
 fn bookmarks_that_stop_coming_are_waited_for_no_longer_than_five_seconds_more() {
     let until_200 = |second| every(62)(second).filter(|_| second < 200);
-    let looks = looks(1, until_200);
+    let times = check_times(1, until_200);
     // 185 is the last one's second.
-    assert_eq!(looks[0], 185 + 65, "{looks:?}");
-    assert!((45..=57).contains(&(looks[1] - looks[0])), "{looks:?}");
+    assert_eq!(times[0], 185 + 65, "{times:?}");
+    assert!((45..=57).contains(&(times[1] - times[0])), "{times:?}");
 }
 
 #[test]
@@ -518,19 +523,19 @@ fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_say
 }
 
 #[test]
-fn what_a_stream_has_told_since_a_look_was_asked_for_is_newer_than_the_look() {
+fn what_a_stream_has_reported_since_a_check_was_sent_is_newer_than_the_check() {
     let start = Instant::now();
-    for changed_since_check in [changed("8"), Input::Deleted("a".to_owned(), rv("8"))] {
+    for report in [changed("8"), Input::Deleted("a".to_owned(), rv("8"))] {
         let mut watch = ListWatch::new(FOLLOW, Rng::with_seed(1), start);
         for input in [listed("7"), opened()] {
             watch.step(input, start);
         }
         let now = start + BOOKMARKED_WITHIN;
         assert_eq!(watch.next_request(now), Some(Request::Check));
-        watch.step(changed_since_check, now);
+        watch.step(report, now);
         watch.step(Input::Checked(found("7")), now);
         assert!(watch.checks.missed_by().is_none());
-        // The next look says the same: that is the server's word against the stream's.
+        // The next check says the same, so the stream has missed a change.
         let now = now + INTERVAL;
         assert_eq!(watch.next_request(now), Some(Request::Check));
         watch.step(Input::Checked(found("7")), now);

@@ -23,19 +23,19 @@ fn large(at: &str, text: &str) -> Event {
 }
 
 fn refusal() -> Event {
-    Event::Unavailable(Error::Usage("as good as any".to_owned()))
+    Event::Unavailable(Error::Usage("any".to_owned()))
 }
 
 /// Asserts what is known after these events have come together.
 #[track_caller]
-fn check(observations: Vec<Event>, observed: Observed, at: Option<&str>, denied: bool) {
+fn check(events: Vec<Event>, observed: Observed, at: Option<&str>, denied: bool) {
     let object = ObjectName {
         namespace: "default".to_owned(),
         name: "a".to_owned(),
     };
     let (mut source, now) = (ConfigMapSource::new(object), Instant::now());
-    for observation in observations {
-        source.take(observation, now);
+    for event in events {
+        source.take(event, now);
     }
     assert_eq!(source.examine(&mut || false), Outcome::Judged);
     let content = source.content.as_ref();
@@ -53,7 +53,7 @@ fn of_large_states_that_come_together_the_last_one_counts() {
 }
 
 #[test]
-fn an_examination_is_left_off_for_a_later_state_but_not_for_ever() {
+fn an_examination_is_given_up_for_a_later_state_but_not_for_ever() {
     let object = ObjectName {
         namespace: "default".to_owned(),
         name: "a".to_owned(),
@@ -182,12 +182,12 @@ fn only_another_configuration_takes_the_place_of_one() {
         ("a.YML", "- a", "", Observed::Invalid),
         ("a.JSON", "[1]", "[", Observed::Invalid),
     ] {
-        let observations = vec![file(name, "1", first), file(name, "2", then)];
+        let events = vec![file(name, "1", first), file(name, "2", then)];
         let at = if observed == Observed::Valid {
             "2"
         } else {
             "1"
         };
-        check(observations, observed, Some(at), false);
+        check(events, observed, Some(at), false);
     }
 }
