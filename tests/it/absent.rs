@@ -1,4 +1,4 @@
-//! TrafficSplits that are not there, or of which there is no word; ConfigMaps that are held while
+//! TrafficSplits that are missing or not known yet; ConfigMaps that are held while
 //! splits move on.
 
 use crate::kit::apiserver::Options;
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 const OWN: &str = "TrafficSplits not available yet; publishing the weights in the ConfigMaps";
 const STAYS: &str = "TrafficSplits not available yet; keeping the published files";
 const GONE: &str = "TrafficSplit still deleted; restoring the weights in the ConfigMaps";
-/// A deleted split counts so long, and nothing goes out so long for want of a word.
+/// The time for which a deleted split counts, and for which the first publish waits for splits.
 const TEN: Duration = Duration::from_secs(10);
 
-/// With 60 and 40 published, and nothing to do.
+/// Makes a set-up with 60 and 40 published, and nothing to do.
 fn weighed() -> (Setup, Crossover) {
     let setup = Setup::template();
     setup.split([60, 40]);
@@ -243,7 +243,7 @@ fn a_deleted_configmap_still_follows_its_split() {
     still_follows_its_split(spoil, "ConfigMap not found; keeping its published files");
 }
 
-/// Where no weight can be written without touching what else the text says.
+/// Makes routes in which no weight can be written without changing something else.
 fn unsafe_routes() -> String {
     routes([100, 0]).replace("weight: 100", "weight: &all 100") + "all: *all\n"
 }
@@ -287,7 +287,7 @@ fn an_unsafe_edit_with_no_last_good_publishes_the_routes_own_weights() {
     }
 }
 
-/// One route that cannot be edited is no reason to undo what another's split has come to.
+/// A route that cannot be edited does not undo what another's split has come to.
 #[test]
 fn a_split_that_cannot_be_merged_leaves_all_others_where_they_are() {
     let blog = routes_of("blog", [100, 0]).replace("weight: 100", "weight: &all 100");

@@ -8,7 +8,7 @@ use crate::kit::objects::{config_map, traffic_split};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// What to make of a server before an exchange, and while its watch is open.
+/// An exchange, with what is done to the server before it and while its watch is open.
 struct Case {
     name: &'static str,
     /// The resourceVersion before the first change.
@@ -179,7 +179,7 @@ fn answers_every_recorded_exchange_as_the_real_server_did() {
     cases.for_each(|case| check(case, Dialect::V1_34));
 }
 
-/// What only the older recordings have, or have otherwise.
+/// The cases that only the older recordings have, or that differ in them.
 const OLD_CASES: [Case; 4] = [
     case("curl-list-metadata-empty", 203, |_| {}),
     Case {
@@ -196,7 +196,7 @@ const OLD_CASES: [Case; 4] = [
     },
 ];
 
-/// What was recorded with other objects there, or at another moment: these tell nothing of a dialect.
+/// Recordings with other objects, or of another moment, which say nothing about a dialect.
 const OTHERWISE: [&str; 4] = [
     "configmap-watch-too-old",
     "named-role-watch",

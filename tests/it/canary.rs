@@ -40,7 +40,7 @@ fn start(weights: [u64; 2]) -> (Site, Crossover, Envoy, Load) {
     (site, crossover, envoy, load)
 }
 
-/// How often Envoy has taken routes.
+/// Counts the route updates that Envoy has taken.
 fn taken(envoy: &Envoy) -> u64 {
     envoy.stat(&format!("{}.update_success", STATS[0]))
 }
@@ -55,7 +55,7 @@ fn step(site: &Site, envoy: &Envoy, weights: [u64; 2]) {
     });
 }
 
-/// From now on, the second backend's share is its weight's, within 5 sigma.
+/// Asserts that the second backend's share from now on is that of its weight, within 5 sigma.
 #[track_caller]
 fn check_share(load: &Load, canary: u64) {
     // What is under way was routed before: one request, on the load's one connection.

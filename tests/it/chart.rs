@@ -1,5 +1,5 @@
-//! What the chart renders, by real Helm: valid on every Kubernetes that it is for, and changed by a
-//! weight in one place only.
+//! The chart, as real Helm renders it, is valid on every Kubernetes that it is for, and a weight
+//! changes it in one place only.
 
 use crate::kit::helm::{Job, Rendering, ask, render, render_all};
 use serde_json::{Map, Value, json};
@@ -61,7 +61,7 @@ fn everything() -> Value {
     })
 }
 
-/// What is looked at of every pod.
+/// The renderings of which every pod is checked.
 pub static MATRIX: LazyLock<Vec<Rendering>> = LazyLock::new(|| {
     let mut jobs: Vec<Job> = EXAMPLES.map(Job::example).into();
     jobs.push(Job {
@@ -84,7 +84,7 @@ pub static MATRIX: LazyLock<Vec<Rendering>> = LazyLock::new(|| {
         .collect()
 });
 
-/// A list's items; none of what is no list.
+/// Returns a list's items, or none if it is not a list.
 pub fn items(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
 }

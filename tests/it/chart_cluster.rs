@@ -1,5 +1,5 @@
-//! The chart installed by Helm's own programs, 3 and 4, in a cluster that holds what others have put
-//! there: what is the release's, what is left alone, and what goes.
+//! The chart installed by Helm's own programs, 3 and 4, in a cluster that holds what others have
+//! put there: what is the release's, what is left alone, and what goes.
 
 use crate::kit::apiserver::{Options, Server};
 use crate::kit::examples::{self, DEFINITION};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const CRD: &str = "CustomResourceDefinition";
 const SPLITS: &str = "trafficsplits.split.smi-spec.io";
 const CREATE: &str = "--set=crd.create=true";
-/// What the mirror of the release `envoy` takes.
+/// The arguments for the mirror of the release `envoy`.
 const PUBLISH: [&str; 3] = [
     "--set=crossover.publish=true",
     "--set=upstreams.podinfo.smi.enabled=true",
@@ -40,7 +40,7 @@ impl Cluster {
         })
     }
 
-    /// What Helm says; an error is what it refuses with.
+    /// Runs Helm. Returns its output, or the error with which it refuses.
     fn helm(&self, arguments: &[&str]) -> Result<String, String> {
         let output = helm::program(self.version)
             .args(["--kube-apiserver", &self.server.url()])

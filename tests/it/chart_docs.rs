@@ -1,4 +1,4 @@
-//! What the documents say of the chart is so: the values' table is the values, the plain manifests and
+//! The documents are true of the chart: the values' table is the values, the plain manifests and
 //! the package are the chart's, and every Helm renders the same.
 
 use crate::chart::MODES;

@@ -24,13 +24,13 @@ struct Example {
 }
 
 impl Example {
-    /// Of values files.
+    /// Renders the chart with values files.
     #[track_caller]
     fn start(files: &[&str]) -> Example {
         Example::start_with(files, |_| json!({}))
     }
 
-    /// Of values files, under more values.
+    /// Renders the chart with values files, and more values over them.
     #[track_caller]
     fn start_with(files: &[&str], more: impl Fn(&Pod) -> Value) -> Example {
         let values = files.iter().fold(json!({}), |all, name| {

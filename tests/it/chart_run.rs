@@ -1,5 +1,5 @@
-//! What the chart renders, run: the real Envoy on the rendered bootstrap, crossover with the rendered
-//! arguments, an API server that lets it do what the rendered Role says and no more.
+//! The rendered chart is run: the real Envoy on the rendered bootstrap, crossover with the rendered
+//! arguments, and an API server that allows exactly what the rendered Role says.
 
 use crate::chart::mode;
 use crate::kit::envoy::Envoy;

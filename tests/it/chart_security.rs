@@ -1,4 +1,4 @@
-//! What the rendered pod may do, and what Kubernetes may do to it: Pod Security "restricted", the Role,
+//! The rendered pod's rights, and its exposure to Kubernetes: Pod Security "restricted", the Role,
 //! the token, the probes and the ports.
 
 use crate::chart::{MATRIX, MODES, items, mode};

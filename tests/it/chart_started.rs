@@ -1,5 +1,5 @@
-//! "Install it" and "Getting started" of the README: each command is run as it stands there, and what it
-//! promises is seen.
+//! "Install it" and "Getting started" of the README: each command is run as it stands there, and
+//! what it promises is seen.
 
 use crate::kit::apiserver::{Options, Server};
 use crate::kit::crossover::Crossover;
@@ -77,7 +77,7 @@ impl Reader {
         });
     }
 
-    /// No request failed, and nothing was asked for that the Role does not allow.
+    /// Asserts that no request failed, and that none was made which the Role does not allow.
     #[track_caller]
     fn finish(self) {
         let (_, _, load) = self.running.as_ref().expect("it is installed");

@@ -1,5 +1,5 @@
-//! What becomes of values that YAML or Helm would change: numbers, durations, names that look like
-//! something else; and `helm test`, run.
+//! Values that YAML or Helm would change arrive as they are: numbers, durations, names that look
+//! like something else. `helm test` is run, too.
 
 use crate::chart::{MODES, mode};
 use crate::chart_run::{ask, chart, wait_until_loaded};
@@ -13,7 +13,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-/// What a reader of YAML 1.1, as kubectl is one, or of YAML 1.2 takes for something else.
+/// Texts that a reader of YAML 1.1, such as kubectl, or of YAML 1.2 takes for something else.
 const ODD: [&str; 10] = [
     "no",
     "on",

@@ -52,7 +52,7 @@ fn a_wall_clock_that_jumps_by_hours_changes_nothing_but_the_times_in_the_log() {
         let span = looks[2].at - looks[0].at + watch.held_up();
         assert!(span > Duration::from_millis(500), "{span:?}");
     }
-    // Back-off is no wall clock's either.
+    // Back-off does not follow the wall clock either.
     scene.server.go_away();
     program.wait_for_line("the API server is away");
     clock.set(-72 * HOUR);

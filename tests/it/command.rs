@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const WRAP: [&str; 2] = ["-configmap=a", "--"];
-/// As long as the API server has before an earlier life's files do.
+/// The time that the API server has before files of a previous run are used.
 const FRESH: Duration = Duration::from_secs(5);
 /// The longest that passing on a signal, or ending, may take.
 const AT_ONCE: Duration = Duration::from_millis(100);

@@ -98,7 +98,7 @@ fn random_numbers_that_a_signal_cuts_short_are_asked_for_again() {
     publishes_under("getrandom:error=EINTR:when=1+2");
 }
 
-/// As in a sandbox that knows none of them.
+/// Connects as in a sandbox that knows none of the options.
 #[test]
 fn a_socket_without_options_is_as_good() {
     publishes_under("setsockopt:error=ENOPROTOOPT");

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use tempfile::TempDir;
 
-/// What can change a file system, under all names that a libc may use.
+/// The calls that can change a file system, under all names that a libc may use.
 const CALLS: &str = "open,openat,creat,mkdir,mkdirat,symlink,symlinkat,link,linkat,rename,renameat,\
     renameat2,unlink,unlinkat,rmdir,write,pwrite64,writev,fsync,fdatasync,sync_file_range,\
     ftruncate,fallocate,chmod,fchmod,fchmodat,flock";
-/// As many as are of use on two processors.
+/// The number of workers that is of use on two processors.
 const WORKERS: usize = 3;
 
 /// Readable files by name.
@@ -179,7 +179,7 @@ impl Lab {
     }
 }
 
-/// What Envoy can open through `current`.
+/// Returns the files that Envoy can open through `current`.
 fn visible(out: &Path) -> Set {
     let entries = fs::read_dir(out.join("current")).into_iter().flatten();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

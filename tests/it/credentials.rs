@@ -74,7 +74,7 @@ fn a_missing_token_is_fatal_for_https() {
     }
 }
 
-/// Where the tests run in a pod, the default token would be that pod's.
+/// This cannot run in a pod, whose own token would be the default.
 #[test]
 fn the_default_token_file_is_the_service_accounts() {
     let default = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -272,7 +272,7 @@ fn a_ca_file_that_was_rotated_is_trusted_at_the_next_connection() {
     let line = process.wait_for_line("the API server is away");
     assert!(line.contains("(is -ca-file the CA of this"), "{line}");
     setup.put("a", &[("a.yaml", "a: 2\n")]);
-    // What cannot be used is no reason to forget what is trusted, nor to trust another.
+    // A file that cannot be used changes nothing about what is trusted.
     for text in ["", "no certificate\n"] {
         fs::write(&ours, text).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What ConfigMaps become on disk: the layout, whose file wins, which keys are names, and when
+//! ConfigMaps become files on disk: the layout, which file wins, which keys are names, and when
 //! nothing is done at all.
 
 use crate::kit::crossover::{Crossover, until_asleep};

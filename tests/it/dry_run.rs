@@ -30,7 +30,7 @@ const TEXTS: &[&str] = &[
     "a\n---\nb\n", "- a\n- b", "\u{4e2d}\n\u{6587}\n", "a: \"b\"  \n",
 ];
 
-/// Keys that are no strings to a reader of YAML where they are not quoted.
+/// Keys that a reader of YAML takes for something other than strings if they are not quoted.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
     "on", "off", "y", "n", "yes", "NO", "true", "null", "Null", "-", "--", "---", "1", "0777",
@@ -116,7 +116,7 @@ fn check(data: &BTreeMap<String, Vec<u8>>, binary: &BTreeMap<String, Vec<u8>>) {
 fn contents(server: &Server, name: &str) -> BTreeMap<String, Vec<u8>> {
     let object = server.get("ConfigMap", name).unwrap();
     let field = |name: &str| object[name].as_object().cloned().unwrap_or_default();
-    // What is no text is not what was printed, whatever it is.
+    // A value that is not a text is not what was printed.
     let text = |value: &Value| match value {
         Value::String(text) => text.as_bytes().to_vec(),
         other => format!("{other} (no text)").into_bytes(),

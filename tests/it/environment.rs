@@ -1,4 +1,4 @@
-//! What the environment says where the command line does not: the namespace and the API server.
+//! The environment supplies what the command line leaves out: the namespace and the API server.
 
 use crate::kit::crossover::{self, Crossover};
 use crate::setup::{Setup, events};

@@ -1,4 +1,4 @@
-//! What a running Envoy sees of a ConfigMap: every way to watch, sets, and what is not touched.
+//! A running Envoy sees a ConfigMap's changes: by every way to watch, set by set, and only those.
 
 use crate::kit::crossover::Crossover;
 use crate::kit::envoy::Envoy;
@@ -34,7 +34,7 @@ impl Scene {
         }
     }
 
-    /// How often Envoy has read the routes, the clusters and the listeners.
+    /// Counts how often Envoy has read the routes, the clusters and the listeners.
     fn attempts(&self) -> [u64; 3] {
         STATS.map(|name| self.envoy.stat(&format!("{name}.update_attempt")))
     }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const README: &str = include_str!("../../README.md");
 const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];
 
-/// What the chart's tests run, and those of the containers.
+/// The examples that the chart's tests run, and those of the containers.
 const OTHERS: [&str; 11] = [
     "embedded.Dockerfile",
     "envoy.metrictemplates.yaml",

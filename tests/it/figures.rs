@@ -1,4 +1,4 @@
-//! What the release binary may take of a machine. `make bench` measures the same, and more.
+//! The release binary stays within its budgets. `make bench` measures the same, and more.
 
 use crate::kit::contender::{Contender, release};
 use crate::kit::elf::Elf;

@@ -1,5 +1,5 @@
-//! What fuzzing has found, and the most telling of what it has grown, checked again. `make fuzz`
-//! looks for more.
+//! The inputs that fuzzing has found, and the most telling that it has grown, are checked again.
+//! `make fuzz` looks for more.
 
 use crate::kit::foreign::{edits, framing, observation};
 use std::fs;

@@ -14,12 +14,12 @@ type Clusters = Vec<(String, u64)>;
 
 #[derive(Deserialize)]
 struct Said {
-    /// Nothing where it refuses that.
+    /// The clusters, or `None` if Envoy refuses the text.
     before: Option<Vec<Clusters>>,
     after: Vec<Clusters>,
 }
 
-/// In the order of Envoy's dump, where maps are sorted by key.
+/// Finds the weighted clusters in the order of Envoy's dump, which sorts maps by key.
 fn weighted(dump: &Value, found: &mut Vec<Clusters>) {
     if let Some(clusters) = dump["weighted_clusters"]["clusters"].as_array() {
         let cluster = |cluster: &Value| {
@@ -113,7 +113,7 @@ fn envoy_has_the_weights_of_the_configmap_before_and_of_the_split_after() {
     assert!(count > 5, "{count}");
 }
 
-/// So a split's service is looked for without case, too.
+/// Envoy ignores case in domains, so a split's service is found without regard to case, too.
 #[test]
 fn envoy_compares_domains_without_case() {
     let judge = Judge::start();

@@ -1,5 +1,5 @@
-//! What is published while a ConfigMap is not there or not fit: its last good files, also across a
-//! restart, and all that changes elsewhere.
+//! While a ConfigMap is missing or invalid, its last good files stay published, also across a
+//! restart, and other ConfigMaps go on.
 
 use crate::kit::apiserver::access::{Account, Rule};
 use crate::kit::apiserver::faults::Fault;
@@ -28,10 +28,10 @@ const GONE: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code
 /// A line of its own, not part of a warning.
 const PUBLISHED: &str = "\"message\":\"published\"";
 
-/// What is said once nothing could be published for a while.
+/// The warning after some time in which nothing could be published.
 const HELD_UP: &str = "nothing can be published; waiting";
 
-/// What may happen to ConfigMap `a`, and what is said of it.
+/// A mishap of ConfigMap `a`, and the warning about it.
 type Mishap = (fn(&Setup), &'static str);
 
 const DELETED: Mishap = (
@@ -93,7 +93,7 @@ fn keeps_its_files_until_it_is_good_again(mishap: Mishap, flags: &[&str]) {
     );
 }
 
-/// How many warnings give this as a reason.
+/// Counts the warnings that give this as a reason.
 fn events_with_reason(stderr: &str, reason: &str) -> usize {
     let gives = |event: &&serde_json::Value| {
         event["level"] == "warn"
@@ -239,7 +239,7 @@ fn a_configmap_that_is_no_longer_named_loses_its_files() {
     );
 }
 
-/// Whose only file is hidden by another's, so that nothing on disk is its own.
+/// Checks a ConfigMap whose only file is shadowed by another's, so that nothing on disk is its own.
 #[track_caller]
 fn has_no_files_there_and_holds_up_nobody(mishap: fn(&Setup)) {
     let setup = Setup::new();

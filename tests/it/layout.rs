@@ -1,5 +1,5 @@
-//! What others do to the layout while the program runs: at the next look it is as it was, with one
-//! warning, and meanwhile Envoy finds what was done to it, nothing, or what was published.
+//! Others harm the layout while the program runs: its next check repairs it, with one warning, and
+//! meanwhile Envoy finds what was done to it, nothing, or what was published.
 
 use crate::kit::crossover::Crossover;
 use crate::kit::until;
@@ -27,7 +27,7 @@ const PARTS: [&str; 10] = [
     ".sets/SET.sources",
 ];
 
-/// What is made in the place of a part; `other` is not ours.
+/// A harm, by name, which replaces a part of the layout; `other` is not ours.
 type Harm = (&'static str, fn(&Path, other: &Path));
 
 const HARMS: [Harm; 4] = [
@@ -43,7 +43,7 @@ const HARMS: [Harm; 4] = [
     }),
 ];
 
-/// What Envoy finds of each file.
+/// Returns what Envoy finds of each file.
 fn seen(setup: &Setup) -> [Option<Vec<u8>>; 2] {
     FILES.map(|name| fs::read(setup.output().join("current").join(name)).ok())
 }

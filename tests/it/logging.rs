@@ -132,7 +132,7 @@ fn nothing_is_said_at_info_while_nothing_changes() {
     }
 }
 
-/// What is said with this in `RUST_LOG`.
+/// Checks which lines are logged with this in `RUST_LOG`.
 #[track_caller]
 fn said(setup: &Setup, rust_log: &str, flags: &[&str]) -> String {
     let mut command = setup.command(flags);

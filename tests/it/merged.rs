@@ -11,8 +11,8 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/route");
 
 /// Envoy has an `api_listener` in its bootstrap only, and does not show any other.
 const UNSHOWN: &str = "api_listener";
-/// Envoy refuses these as it refuses the texts before the merge: they are no routes, are no YAML, or
-/// leave a route without any weight.
+/// Texts that Envoy refuses before the merge, too: they are not routes or not YAML, or leave a route
+/// without any weight.
 const REFUSED: [&str; 7] = [
     "json_escapes",
     "left_out_beside_others",
@@ -22,14 +22,14 @@ const REFUSED: [&str; 7] = [
     "unreadable_other_names",
     "unreadable_untouched",
 ];
-/// What the listeners' routes lead to.
+/// The clusters to which the listeners' routes lead.
 const CLUSTERS: &str = "\
 resources:
 - {\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: podinfo-primary}
 - {\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: podinfo-canary}
 ";
 
-/// Of each route with weights, the clusters and theirs.
+/// The clusters of each route with weights, with their weights.
 type Weights = Vec<Vec<(String, u64)>>;
 
 fn number(value: &Value) -> u64 {
@@ -40,7 +40,8 @@ fn number(value: &Value) -> u64 {
     }
 }
 
-/// The items of a list, and of lists in it; what is no list is a list of it.
+/// Returns the items of a list, and of lists in it. A value that is not a list counts as a list of
+/// one.
 fn all_of(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(items) => items.iter().flat_map(all_of).collect(),
@@ -79,7 +80,7 @@ fn sorted(value: &Value) -> Weights {
     found
 }
 
-/// What is wrong with a case, if anything.
+/// Checks a case. The error says what is wrong with it.
 fn check(judge: &Judge, text: &str, file: &Path) -> Result<(), String> {
     let is_json = file.extension().is_some_and(|e| e == "json");
     let offered = match (is_json, text.contains("config.listener.v3.Listener")) {

@@ -26,7 +26,7 @@ pub fn is_mirror(request: &Request) -> bool {
     request.is_write() || of("a-gen") || of("b-gen")
 }
 
-/// With a split of 60 and 40.
+/// Makes a set-up with a split of 60 and 40.
 pub fn weighed() -> Setup {
     let setup = Setup::template();
     setup.split([60, 40]);
@@ -247,7 +247,7 @@ fn dry_run_prints_mirrors_that_kubectl_applies() {
     for name in ["a-gen", "b-gen"] {
         let (printed, written) = (other.mirror(name), setup.mirror(name));
         for field in ["data", "binaryData"] {
-            // Nothing is as good as an empty mapping.
+            // A missing mapping is the same as an empty one.
             let entries = |mirror: &Value| mirror[field].as_object().cloned().unwrap_or_default();
             assert_eq!(entries(&printed), entries(&written), "{name} {field}");
         }

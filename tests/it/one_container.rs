@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use tempfile::TempDir;
 
-/// What Envoy answers on a connection of its own.
+/// Returns Envoy's answer on a connection of its own.
 fn answer(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = "GET / HTTP/1.1\r\nhost: podinfo\r\n\r\n";

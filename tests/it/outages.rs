@@ -73,7 +73,7 @@ fn a_handshake_that_is_stuck_holds_up_an_open_watch_for_five_seconds_at_most() {
     program.wait_for_line(BACK);
 }
 
-/// What holds up nobody else takes its full time: ten seconds.
+/// A request that delays no other has its full time of ten seconds.
 #[test]
 fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
     let scene = Scene::http();
@@ -126,7 +126,7 @@ fn a_server_that_is_slower_than_usual_is_used() {
     assert!((2..=3).contains(&scene.server.count_requests(Request::is_list)));
 }
 
-/// What has been late once has longer, but not at the cost of what is in time.
+/// A request that was late has more time, but not at the cost of those that are in time.
 #[test]
 fn a_slow_answer_does_not_hold_up_an_open_watch_for_longer_than_five_seconds() {
     let scene = Scene::http();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const FLAGS: [&str; 3] = ["-configmap=a", "-smi", "-publish=false"];
 
-/// With so many other splits, and the one that counts at the end: 60 and 40.
+/// Makes a set-up with so many other splits, and at the end the one that counts: 60 and 40.
 fn crowd(count: usize, note: &str) -> Setup {
     let setup = Setup::new();
     setup.put("a", &[(FILE, &routes([100, 0]))]);
@@ -92,7 +92,7 @@ fn a_page_of_over_8_mib_is_asked_for_in_smaller_ones() {
     assert!(!said.contains("cannot be used"), "{said}");
 }
 
-/// What the server says of a page that it cannot go on with.
+/// Makes the server's answer for a page that it cannot go on with.
 fn expired() -> Fault {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {"continue": "again"},
         "status": "Failure", "message": "The provided continue parameter is too old",

@@ -1,5 +1,5 @@
-//! `-onetime-timeout` and `-stale-ok`: how long an init container tries, and when files of an earlier
-//! life are good enough for it.
+//! `-onetime-timeout` and `-stale-ok`: how long an init container tries, and when files of an
+//! earlier life are good enough for it.
 
 use crate::kit::apiserver::access::Account;
 use crate::kit::apiserver::faults::{Fault, Then};
@@ -12,7 +12,7 @@ const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const B: (&str, &str) = ("b.yaml", "b: 1\n");
 const BAD: (&str, &str) = ("a.yaml", "a: ]\n");
 const STALE: &str = "the cluster's state cannot be published; exiting with files of a previous run";
-/// As an init container of the chart has it, but for the time.
+/// The arguments of the chart's init container, but for the time.
 const PATIENT: [&str; 4] = [
     "-onetime",
     "-onetime-timeout=0",

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=1h", "-configmap=a"];
-/// As long as the API server may be silent.
+/// The time for which the API server may be silent.
 const SILENT: Duration = Duration::from_secs(10);
 
 fn with_a() -> Setup {
@@ -177,7 +177,7 @@ fn ready_on_a_whole_set_of_an_earlier_life_where_a_source_is_absent_bad_or_forbi
         until_ready(&setup);
         setup.assert_found(&[A]);
     }
-    // One that no earlier life has published either.
+    // One that no previous run has published either.
     let setup = with_an_earlier_life();
     let _process = setup.start(&[&FOLLOW[..], &["-configmap=b"]].concat());
     until_ready(&setup);

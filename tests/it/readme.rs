@@ -1,4 +1,4 @@
-//! What the README says of the program is what the program says of itself.
+//! The README repeats what the program says of itself.
 
 use crate::kit::crossover::Crossover;
 

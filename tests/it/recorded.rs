@@ -1,4 +1,4 @@
-//! What a real API server said, byte for byte: each recording as the answer to a list and to a
+//! The answers of a real API server, byte for byte: each recording as the answer to a list and to a
 //! watch, and the watch's recording cut at every offset.
 
 use crate::kit::crossover::{Crossover, command};
@@ -19,7 +19,7 @@ const AWAY: &str = "the API server is away";
 const NOT_NOW: &str = "the API server cannot answer now";
 const NO_TOKEN: &str = "the API server refuses the token";
 const ENDED: &str = "the API server ended the watch";
-/// No warning.
+/// The line of an answer that leads to no warning.
 const NOTHING: &str = "";
 
 /// A row of the table: the recording; the releases that it is of; the line that it leads to as the
@@ -169,7 +169,7 @@ fn play(answers: Vec<Served>) -> Played {
     }
 }
 
-/// What a request's head asks for.
+/// Returns what a request's head asks for.
 fn request(head: &str) -> String {
     match head.split("resourceVersion=").nth(1) {
         Some(rest) => format!("watch {}", rest.split('&').next().unwrap()),
@@ -263,7 +263,7 @@ fn check_as_watches(release: &Release) {
 
 /// A watch is cut at so many places, far from each other, so that every offset has its turn soon.
 const CUTS: usize = 8;
-/// How many such watches one program has, each in a namespace of its own.
+/// The number of such watches that one program has, each in a namespace of its own.
 const AT_ONCE: usize = 100;
 
 #[test]

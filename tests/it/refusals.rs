@@ -1,4 +1,5 @@
-//! `<configmap>-gen` where it may not, or cannot, be written: files go on, and the operator hears it.
+//! `<configmap>-gen` where it may not, or cannot, be written: files go on, and the operator hears
+//! it.
 
 use crate::kit::apiserver::access::{Account, Rule};
 use crate::kit::apiserver::faults::{Fault, Then};
@@ -13,7 +14,7 @@ const REFUSED: &str = "mirror cannot be written; publishing files all the same";
 const FOREIGN: &str =
     "ConfigMap with the mirror's name is not managed by crossover; leaving it as it is";
 
-/// What may be done without writing.
+/// The rules of a service account that may read and not write.
 fn readers() -> Vec<Rule> {
     let verbs = ["list", "watch"];
     let splits = Rule::new("split.smi-spec.io", "trafficsplits", &verbs);
@@ -108,7 +109,8 @@ fn somebody_else_s_object_is_left_alone_with_one_warning() {
     assert_eq!(now, json!(version));
 }
 
-/// With these rules the mirror cannot be written; what is missing is said once, and that is all.
+/// Checks that the mirror cannot be written with these rules, and that one warning says what is
+/// missing.
 #[track_caller]
 fn goes_on_without(rules: &[Rule], verb: &str) {
     let setup = weighed();

@@ -12,7 +12,7 @@ fn about(name: &str) -> impl Fn(&Watch) -> bool {
     move |watch| watch.selection.name.as_deref() == Some(name)
 }
 
-/// How often an object was listed.
+/// Counts the lists of an object.
 fn lists_of(scene: &Scene, name: &str) -> usize {
     scene
         .server

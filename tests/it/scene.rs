@@ -20,8 +20,8 @@ impl Scene {
         Scene::with(Options::default())
     }
 
-    /// http, in the wire format that `module` is for: the tests of a file that is a module twice run
-    /// on both.
+    /// http, in the wire format that `module` is for: the tests of a file that is a module twice
+    /// run on both.
     pub fn http_for(module: &str) -> Scene {
         let dialect = match module.ends_with("_old") {
             true => Dialect::V1_20,
@@ -74,7 +74,7 @@ impl Scene {
         Crossover::spawn(self.command(names, more))
     }
 
-    /// Where a key is for Envoy.
+    /// Returns the path at which Envoy finds a key.
     pub fn file(&self, key: &str) -> PathBuf {
         self.dir.path().join("out/current").join(key)
     }

@@ -1,4 +1,4 @@
-//! What the in-memory API server does beyond the recorded exchanges.
+//! The in-memory API server behaves like a real one beyond the recorded exchanges, too.
 
 use crate::kit::apiserver::access::{Account, Rule};
 use crate::kit::apiserver::{Options, Server};

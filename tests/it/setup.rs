@@ -100,7 +100,7 @@ impl Setup {
         self.server.apply(config_map(name, data))
     }
 
-    /// What Envoy finds under `current/`; `None`: nothing is published.
+    /// Returns what Envoy finds under `current/`, or `None` if nothing is published.
     pub fn found(&self) -> Option<BTreeMap<String, Vec<u8>>> {
         found_in(&self.output())
     }
@@ -125,7 +125,7 @@ impl Setup {
     }
 }
 
-/// As [`Setup::found`], of any output directory.
+/// Does the same as [`Setup::found`], for any output directory.
 pub fn found_in(output: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
     let entries = fs::read_dir(output.join("current")).ok()?;
     let mut found = BTreeMap::new();
@@ -137,7 +137,7 @@ pub fn found_in(output: &Path) -> Option<BTreeMap<String, Vec<u8>>> {
     Some(found)
 }
 
-/// As [`Setup::until_found`], of any output directory.
+/// Does the same as [`Setup::until_found`], for any output directory.
 #[track_caller]
 pub fn until_found_in(output: &Path, want: &[(&str, &str)]) {
     let want: BTreeMap<String, Vec<u8>> = want
@@ -149,7 +149,7 @@ pub fn until_found_in(output: &Path, want: &[(&str, &str)]) {
     });
 }
 
-/// As [`Setup::assert_found`], of any output directory.
+/// Does the same as [`Setup::assert_found`], for any output directory.
 #[track_caller]
 pub fn assert_found_in(output: &Path, want: &[(&str, &str)]) {
     let found = found_in(output).expect("something is published");

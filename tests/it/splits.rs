@@ -1,4 +1,5 @@
-//! TrafficSplits merged into files: which ones count, and the way of a change from an event to Envoy.
+//! TrafficSplits merged into files: which ones count, and the way of a change from an event to
+//! Envoy.
 
 use crate::kit::apiserver::faults::Fault;
 use crate::kit::apiserver::request::Request;
@@ -10,7 +11,7 @@ use crate::weights::{FILE, FOLLOW, about_splits, routes, routes_of, split_of, wi
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Of two services, one in each of ConfigMaps `a` and `b`.
+/// Makes a set-up of two services, one in each of ConfigMaps `a` and `b`.
 fn two_services() -> Setup {
     let setup = Setup::new();
     setup.put("a", &[("a.yaml", &routes_of("one", [100, 0]))]);
@@ -18,7 +19,7 @@ fn two_services() -> Setup {
     setup
 }
 
-/// How many lines hold this.
+/// Counts the lines that hold this.
 fn count(stderr: &str, text: &str) -> usize {
     stderr.lines().filter(|line| line.contains(text)).count()
 }
@@ -166,7 +167,7 @@ fn is_not_applied(spoil: impl Fn(Value) -> Value, reason: &str) {
     assert!(all_clear(&stderr), "{stderr}");
 }
 
-/// Whether the all-clear of one split was given, once, with how long the state lasted.
+/// Returns whether the all-clear of one split was given once, with how long the state lasted.
 fn all_clear(stderr: &str) -> bool {
     let mut lines = stderr.lines().filter(|line| line.contains("is valid now"));
     let is_whole =

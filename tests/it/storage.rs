@@ -17,7 +17,7 @@ const REFUSED: &str = "output directory cannot be written; retrying";
 const AGAIN: &str = "output directory can be written again";
 const GOOD: [(&str, &str); 2] = [("a.yaml", "a: 1\n"), ("b.yaml", "a: 1\n")];
 const NEW: [(&str, &str); 2] = [("a.yaml", "a: 2\n"), ("b.yaml", "a: 2\n")];
-/// Nobody's uid, but by convention.
+/// The uid that belongs to nobody, by convention.
 const NOBODY: u32 = 65534;
 
 /// An output directory that is a file system of its own, which only the program can see.
@@ -58,7 +58,7 @@ impl Volume {
         Crossover::spawn(self.namespace.command(&self.setup.command(flags)))
     }
 
-    /// Where we see it.
+    /// Returns its path as this process sees it.
     fn path(&self) -> PathBuf {
         self.namespace.path(&self.setup.output())
     }

@@ -1,4 +1,5 @@
-//! What `-ca-file` may hold, and what is said where a certificate is not trusted: as kubectl has it.
+//! `-ca-file` may hold what kubectl's may, and a certificate that is not trusted gets a useful
+//! error.
 
 use crate::setup::Setup;
 use base64::Engine;
@@ -58,7 +59,7 @@ fn another() -> String {
     ca_of(&Setup::https(false))
 }
 
-/// What harms a certificate in PEM, line by line.
+/// A harm to a certificate in PEM, line by line.
 type Break<'a> = &'a dyn Fn(&mut Vec<String>);
 
 #[test]
@@ -242,8 +243,8 @@ fn replace(der: &[u8], [from, to]: [&[u8]; 2]) -> Vec<u8> {
     der
 }
 
-/// No certificate of that curve can be made here, but one that says so: which is all that is read of
-/// it.
+/// A certificate of that curve cannot be made here, but one that claims it can, and no more is
+/// read.
 #[test]
 fn a_curve_that_is_not_known_is_named() {
     let setup = https();
@@ -270,7 +271,8 @@ fn a_curve_that_is_not_known_is_named() {
     }
 }
 
-/// What a server says whose own key is of no curve that it was offered, and one that speaks no TLS.
+/// The errors of a server whose own key has a curve that it was not offered, and of one without
+/// TLS.
 #[test]
 fn a_handshake_that_comes_to_nothing_says_what_may_be_wrong() {
     let setup = https();

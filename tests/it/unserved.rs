@@ -29,7 +29,7 @@ fn both<'a>(more: &[&'a str]) -> Vec<&'a str> {
     flags.into_iter().chain(more.iter().copied()).collect()
 }
 
-/// With TrafficSplit `podinfo` at 60 and 40.
+/// Makes a set-up with TrafficSplit `podinfo` at 60 and 40.
 fn weighed() -> Setup {
     let setup = Setup::template();
     setup.split([60, 40]);
@@ -173,7 +173,7 @@ fn a_group_that_wants_to_be_left_alone_holds_up_no_configmap() {
     assert!(!said.contains("is away"), "{said}");
 }
 
-/// So many ConfigMaps are looked at so often that one request follows another.
+/// So many ConfigMaps are checked so often that one request follows another.
 #[test]
 fn configmaps_that_are_always_asked_for_starve_neither_splits_nor_mirrors() {
     let setup = Setup::new();

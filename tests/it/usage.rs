@@ -1,5 +1,5 @@
-//! What the command line may not be: each error is one line that says which and why, then the
-//! usage; exit 2, and nothing is done.
+//! Errors of the command line: each is one line that says what and why, then the usage; the exit
+//! code is 2, and nothing is done.
 
 use crate::kit::crossover::{self, Crossover};
 use crate::setup::Setup;
@@ -76,7 +76,7 @@ fn nothing_to_do() {
     refuses(&["-namespace=default"], "-configmap is required");
 }
 
-/// Where the tests run in a pod, that pod's own namespace would be known.
+/// This cannot run in a pod, whose own namespace would be known.
 #[test]
 fn no_namespace() {
     let mounted = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";

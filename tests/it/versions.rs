@@ -1,4 +1,4 @@
-//! Which version of split.smi-spec.io is spoken, and how it is found.
+//! The version of split.smi-spec.io that is used, and how it is found.
 
 use crate::kit::apiserver::Options;
 use crate::kit::apiserver::faults::Fault;

@@ -11,7 +11,7 @@ use std::fs;
 
 /// The file in each ConfigMap of [`Setup::template`].
 pub const FILE: &str = "rds.yaml";
-/// Who may do what is not the group's: the path of its discovery.
+/// The path of the group's discovery, which rights on its objects do not cover.
 pub const GROUP: &str = "/apis/split.smi-spec.io";
 /// Follows ConfigMap `a` and TrafficSplit `podinfo`, writes no mirror.
 pub const FOLLOW: [&str; 5] = [
@@ -66,7 +66,7 @@ pub fn about_splits(request: &Request) -> bool {
     request.path().starts_with(GROUP)
 }
 
-/// What an apiserver says of a path that it does not know.
+/// Makes a real API server's answer for a path that it does not know.
 pub fn unserved() -> Fault {
     Fault::Answer {
         status: 404,

@@ -174,7 +174,7 @@ fn events_that_come_together_are_one_set_with_the_last_state() {
     assert!(sets < 60, "{sets} sets for 300 events");
 }
 
-/// What a line that is no good event does: nothing is published of it, one warning says so, the
+/// Checks a line that is not a good event: nothing of it is published, one warning says so, the
 /// other watch goes on, and so does this one, after a list or without.
 #[track_caller]
 fn check_bad_line(line: &str, warning: &str, lists: usize) {

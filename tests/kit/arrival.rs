@@ -1,5 +1,5 @@
-//! When a file of an output directory changed, as Envoy is told of it: inotify on `current/`, on a
-//! thread that does nothing else.
+//! The times at which a file of an output directory changed, as Envoy learns of it: by inotify on
+//! `current/`, on a thread that does nothing else.
 
 use super::{PATIENCE, nap};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-/// What a file held after a change, and when it could be read.
+/// The content of a file after a change, and the time at which it could be read.
 struct Arrival {
     at: Instant,
     bytes: Vec<u8>,
@@ -82,7 +82,7 @@ impl Arrivals {
         None
     }
 
-    /// When the file first held such content, from some moment on, if it has by now.
+    /// Returns when the file first held such content, from some moment on, if it has by now.
     pub fn first(&mut self, since: Instant, want: impl Fn(&[u8]) -> bool) -> Option<Instant> {
         self.seen.extend(self.arrived.try_iter());
         self.seen.retain(|seen| seen.at >= since);

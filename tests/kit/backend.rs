@@ -46,12 +46,12 @@ impl Backend {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// How many requests it answered.
+    /// Returns how many requests it answered.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }

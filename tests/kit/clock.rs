@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
-/// Of x86-64 Linux.
+/// The number of the call on x86-64 Linux.
 const CLOCK_GETTIME: u64 = 228;
 const CLOCK_REALTIME: u64 = 0;
 const AT_NULL: i64 = 0;
@@ -68,12 +68,12 @@ impl Clock {
         )
     }
 
-    /// From now on it is so many seconds ahead, or behind.
+    /// Sets the clock so many seconds ahead, or behind, from now on.
     pub fn set(&self, seconds: i64) {
         self.shared.seconds.store(seconds, Relaxed);
     }
 
-    /// How often it was read.
+    /// Counts how often it was read.
     pub fn reads(&self) -> usize {
         self.shared.reads.load(Relaxed)
     }
@@ -120,7 +120,7 @@ fn trace(pid: Pid, shared: &Shared) -> Result<(), Errno> {
     }
 }
 
-/// As a call returns that has read the wall clock.
+/// Changes the time as a call returns that has read the wall clock.
 fn move_time(pid: Pid, shared: &Shared) -> Result<(), Errno> {
     let registers = ptrace::getregs(pid)?;
     // As it begins, there is an error in the place of the result.
@@ -134,7 +134,8 @@ fn move_time(pid: Pid, shared: &Shared) -> Result<(), Errno> {
     Ok(())
 }
 
-/// On a new program's stack: the arguments' count, arguments, 0, environment, 0, pairs.
+/// Hides the vDSO from a new program, whose stack holds the arguments' count, arguments, 0,
+/// environment, 0, pairs.
 fn hide_vdso(pid: Pid) -> Result<(), Errno> {
     let mut at = ptrace::getregs(pid)?.rsp;
     let count = ptrace::read(pid, address(at))?;

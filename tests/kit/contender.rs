@@ -21,7 +21,7 @@ pub fn release(name: &str) -> PathBuf {
     path
 }
 
-/// What a program understands.
+/// The command line that a program understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speaks {
     /// Crossover's flags. The first ones know neither `-ca-file` nor TrafficSplits.
@@ -40,12 +40,12 @@ pub struct Contender {
     speaks: Speaks,
 }
 
-/// What is asked of a program.
+/// The task of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// One publish.
     Once,
-    /// To follow changes.
+    /// Follows changes.
     Watch,
 }
 
@@ -87,12 +87,12 @@ impl Contender {
         }
     }
 
-    /// Whether it can be asked to follow TrafficSplits.
+    /// Returns whether it can follow TrafficSplits.
     pub fn knows_splits(&self) -> bool {
         self.speaks == Speaks::Paths || self.shows_splits()
     }
 
-    /// Whether it shows what it has merged, in the cluster.
+    /// Returns whether it shows in the cluster what it has merged.
     pub fn shows_splits(&self) -> bool {
         matches!(self.speaks, Speaks::Flags { splits: true, .. })
     }

@@ -21,12 +21,12 @@ pub struct Crossover {
     readers: Vec<JoinHandle<()>>,
 }
 
-/// What a finished crossover left.
+/// The output and exit code of a finished crossover.
 #[derive(Debug)]
 pub struct Finished {
     /// `None` where a signal ended it.
     pub code: Option<i32>,
-    /// As the kernel tells it.
+    /// The status as the kernel reports it.
     pub status: ExitStatus,
     /// All of it.
     pub stdout: String,
@@ -34,7 +34,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Of `/proc/PID/status` and its neighbours.
+/// The figures of a process, from `/proc/PID/status` and the files beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
     /// Resident memory now.
@@ -53,8 +53,8 @@ pub struct Measured {
     pub cpu_ns: u64,
 }
 
-/// Where the program is: the one cargo built for the tests; in the lab, `$CROSSOVER` or the
-/// release build.
+/// Returns the path of the program: cargo built it for the tests; in the lab it is `$CROSSOVER`, or
+/// the release build.
 pub fn program() -> PathBuf {
     let built = option_env!("CARGO_BIN_EXE_crossover").map(PathBuf::from);
     built
@@ -245,7 +245,7 @@ impl Crossover {
         self.finish()
     }
 
-    /// What it takes of the machine.
+    /// Returns what it takes of the machine.
     pub fn measure(&self) -> Measured {
         measure(self.pid())
     }
@@ -270,7 +270,7 @@ impl Drop for Crossover {
     }
 }
 
-/// What a process takes of the machine.
+/// Returns what a process takes of the machine.
 pub fn measure(pid: u32) -> Measured {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let status = fs::read_to_string(proc.join("status")).expect("the process runs");
@@ -290,26 +290,26 @@ pub fn measure(pid: u32) -> Measured {
     }
 }
 
-/// Of a thread.
+/// Returns how often a thread waited.
 fn waits(task: &Path) -> u64 {
     let status = fs::read_to_string(task.join("status")).unwrap_or_default();
     number(&status, "voluntary_ctxt_switches")
 }
 
-/// Of a thread.
+/// Returns how often a thread was interrupted.
 fn interruptions(task: &Path) -> u64 {
     let status = fs::read_to_string(task.join("status")).unwrap_or_default();
     number(&status, "nonvoluntary_ctxt_switches")
 }
 
-/// Of a thread.
+/// Returns the CPU time of a thread.
 fn cpu_ns(task: &Path) -> u64 {
     let schedule = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
     let ns = schedule.split(' ').next();
     ns.and_then(|ns| ns.parse().ok()).unwrap_or_default()
 }
 
-/// Of a line of `/proc/PID/status`.
+/// Returns the number in a line of `/proc/PID/status`.
 fn number(status: &str, key: &str) -> u64 {
     let line = status
         .lines()

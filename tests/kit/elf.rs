@@ -1,9 +1,9 @@
-//! What a program's file says of itself: as much of ELF as that takes.
+//! Reads a program's file, with as much of ELF as that takes.
 
 use std::fs;
 use std::path::Path;
 
-/// Of an ELF64 file, little-endian.
+/// The header of an ELF64 file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elf {
     /// Bytes.

@@ -229,7 +229,7 @@ impl Drop for Killed {
     }
 }
 
-/// What a text is offered as.
+/// The kind of resource as which a text is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
     /// RouteConfiguration named [`ROUTES`], in a `.yaml` file.
@@ -245,7 +245,7 @@ pub enum Offered {
 /// The name that a judge expects of a RouteConfiguration.
 pub const ROUTES: &str = "local_route";
 
-/// What Envoy made of a text.
+/// Envoy's verdict on a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// `update_success`

@@ -7,9 +7,9 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// What Envoy runs on.
+/// The ConfigMap that Envoy runs on.
 pub const CONFIG_MAP: &str = "envoy-xds.configmap.yaml";
-/// What TrafficSplits are.
+/// The definition of TrafficSplits.
 pub const DEFINITION: &str = "trafficsplit.crd.yaml";
 /// TrafficSplits, and the weights of [`BACKENDS`] in them.
 pub const SPLITS: [(&str, [u32; 2]); 5] = [
@@ -20,7 +20,7 @@ pub const SPLITS: [(&str, [u32; 2]); 5] = [
     ("podinfo-v4.trafficsplit.yaml", [0, 100]),
 ];
 
-/// Where a file stands.
+/// Returns the path of a file.
 pub fn path(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.join("example").join(name)

@@ -36,7 +36,7 @@ pub struct Answered {
 /// A recorded exchange.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// What was asked.
+    /// The request.
     pub asked: Asked,
     /// The response, byte for byte.
     pub raw: Vec<u8>,

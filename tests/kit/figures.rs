@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::thread;
 use std::time::Duration;
 
-/// What Kubernetes allows in one ConfigMap.
+/// The size that Kubernetes allows for one ConfigMap.
 pub const LARGEST: usize = 1 << 20;
 
 /// Has a program follow so many small ConfigMaps over TLS, the first with a `rds.yaml`: what is
@@ -44,15 +44,15 @@ pub fn until_at_rest(crossover: &Crossover) {
     });
 }
 
-/// What a process took of the machine while `time` passed and nobody asked anything of it. The time
-/// is the measure here; nothing is waited for.
+/// Returns what an idle process took of the machine while `time` passed. The time is the measure
+/// here, so that it is not a wait for a condition.
 pub fn idle_for(time: Duration, crossover: &Crossover) -> Measured {
     let before = crossover.measure();
     thread::sleep(time);
     since(before, crossover)
 }
 
-/// What a process took of the machine since it was measured.
+/// Returns what a process took of the machine since it was measured.
 pub fn since(before: Measured, crossover: &Crossover) -> Measured {
     let after = crossover.measure();
     Measured {
@@ -63,12 +63,12 @@ pub fn since(before: Measured, crossover: &Crossover) -> Measured {
     }
 }
 
-/// Where a text of 1 MiB is broken.
+/// The place at which a text of 1 MiB is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// In its first line.
+    /// Its first line.
     AtItsBeginning,
-    /// In its last.
+    /// Its last line.
     AtItsEnd,
 }
 
@@ -129,7 +129,7 @@ pub fn merge_into(who: &Contender, bytes: usize, changes: u32) -> Option<Measure
     Some(process.measure())
 }
 
-/// Whether a text is somewhere in a file.
+/// Returns whether a text is somewhere in a file.
 pub fn holds(bytes: &[u8], mark: &str) -> bool {
     bytes
         .windows(mark.len())

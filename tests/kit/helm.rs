@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 /// The name that a release has where nothing else is said.
 pub const RELEASE: &str = "envoy";
 
-/// Of Helm's own programs.
+/// The versions of Helm's own programs.
 pub const VERSIONS: [&str; 2] = ["3", "4"];
 
 /// Helm's own program, in the repository, and without a cluster that it knows.
@@ -29,7 +29,7 @@ pub fn program(version: &str) -> Command {
 pub struct Job {
     /// Empty: [`RELEASE`].
     pub release: String,
-    /// Of this repository.
+    /// The values files, by their paths in this repository.
     pub files: Vec<String>,
     /// `--set`, over the files.
     pub set: Vec<String>,
@@ -38,7 +38,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Nothing but these values.
+    /// Makes a job of these values alone.
     pub fn of(values: Value) -> Job {
         Job {
             values,
@@ -62,10 +62,10 @@ impl Job {
     }
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Clone, Debug)]
 pub struct Rendering {
-    /// By template.
+    /// The rendered files, by template.
     pub files: BTreeMap<String, String>,
 }
 
@@ -105,7 +105,7 @@ impl Rendering {
             .unwrap_or_else(|| panic!("the pod has no container {name}"))
     }
 
-    /// What the user is told.
+    /// Returns the notes that the user is shown.
     pub fn notes(&self) -> &str {
         self.files
             .get("envoy/templates/NOTES.txt")

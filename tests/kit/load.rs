@@ -12,21 +12,21 @@ use ureq::Agent;
 /// The body of a 200, and how often it came.
 pub type Answers = BTreeMap<String, u64>;
 
-/// What was answered so far.
+/// The answers so far.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Of all routes.
+    /// The answers of all routes.
     pub answers: Answers,
-    /// By the version of the routes that was in the answer.
+    /// The answers by the version of the routes that was in them.
     pub versions: BTreeMap<String, Version>,
-    /// What came instead of a 200.
+    /// The results that came instead of a 200.
     pub failures: Vec<String>,
 }
 
-/// What was answered by one version of the routes.
+/// The answers of one version of the routes.
 #[derive(Clone, Debug)]
 pub struct Version {
-    /// When the first answer was there.
+    /// The time of the first answer.
     pub first: Instant,
     /// All of them.
     pub answers: Answers,
@@ -49,7 +49,7 @@ impl Tally {
         total(&self.answers)
     }
 
-    /// What came after an earlier tally.
+    /// Returns what came after an earlier tally.
     pub fn since(&self, earlier: &Tally) -> Tally {
         let nothing = Answers::new();
         let answers = difference(&self.answers, &earlier.answers);
@@ -123,7 +123,7 @@ impl Load {
         }
     }
 
-    /// What was answered so far.
+    /// Returns the answers so far.
     pub fn tally(&self) -> Tally {
         self.shared.tally.lock().expect("no panic").clone()
     }

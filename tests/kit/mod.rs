@@ -41,16 +41,16 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long any wait may last before the test fails: twice the longest wait between two requests of
-/// the program's own making, which is 30 s after an answer of 429, 403 or 5xx, so that a busy machine
-/// is no reason to fail.
+/// The time that any wait may last before the test fails: twice the longest wait between two
+/// requests of the program's own making, which is 30 s after an answer of 429, 403 or 5xx, so that
+/// a test does not fail because the machine is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// True from the moment when all waiting is to fail at once: the lab was told to stop.
+/// This is true once all waiting is to fail at once, as the lab was asked to stop.
 pub static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// How long a wait may sleep before it looks again: not past its end, and never long, as nothing
-/// wakes it when [`STOPPED`] is set. `None`: it has lasted long enough.
+/// Returns how long a wait may sleep before its next check: not past its end, and never long, as
+/// nothing wakes it when [`STOPPED`] is set. Returns `None` once it has lasted long enough.
 pub fn nap(deadline: Instant) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     let over = left.is_zero() || STOPPED.load(Ordering::Relaxed);

@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What becomes of a question.
+/// The reply to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The name has this address, and no IPv6 address.
     Address(Ipv4Addr),
     /// The same, after this time.
     Late(Ipv4Addr, Duration),
-    /// There is no such name.
+    /// The name does not exist.
     Unknown,
-    /// Nothing, ever.
+    /// There is never a reply.
     Silence,
 }
 
@@ -30,7 +30,7 @@ pub struct NameServer {
 
 /// The question of a query begins here, after the header.
 const QUESTION: usize = 12;
-/// What is asked for: IPv4 addresses.
+/// The type of question that is answered: for IPv4 addresses.
 const TYPE_A: [u8; 2] = [0, 1];
 
 impl NameServer {
@@ -49,12 +49,12 @@ impl NameServer {
         }
     }
 
-    /// What is answered from now on.
+    /// Sets the reply from now on.
     pub fn set(&self, reply: Reply) {
         self.state.lock().expect("no panic").0 = reply;
     }
 
-    /// How often an address was asked for.
+    /// Counts the questions for an address.
     pub fn count(&self) -> usize {
         self.state.lock().expect("no panic").1
     }

@@ -71,7 +71,7 @@ impl Namespace {
         assert!(output.status.success(), "{line}: {said}");
     }
 
-    /// Where we find a file as it stands in here.
+    /// Returns the path from outside of a file in the namespace.
     pub fn path(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
         root.join(path.strip_prefix("/").expect("an absolute path"))
@@ -83,7 +83,7 @@ impl Namespace {
         self.run(&format!("mount --bind {} {}", by.display(), file.display()));
     }
 
-    /// What makes sockets that listen in here.
+    /// Returns a maker of sockets that listen in the namespace.
     pub fn bind_by(&self) -> Bind {
         let pid = self.pid();
         Box::new(move |address| inside(pid, move || worker::bind(address)))
@@ -121,9 +121,9 @@ const FAR: &str = "10.0.0.2";
 
 /// Two networks with a cable between them that can be cut without anybody's notice.
 pub struct Cable {
-    /// Where the program runs.
+    /// The namespace in which the program runs.
     pub near: Namespace,
-    /// Where the server is.
+    /// The namespace in which the server is.
     pub far: Namespace,
 }
 
@@ -149,7 +149,8 @@ impl Cable {
         Proxy::start_in(&self.far, address, server)
     }
 
-    /// From now on every packet is lost, in both directions: it goes to a neighbour that nobody is.
+    /// Loses every packet from now on, in both directions: it goes to a neighbour that does not
+    /// exist.
     #[track_caller]
     pub fn cut(&self) {
         let to = |address: &str| {

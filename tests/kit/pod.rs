@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
 
-/// Where the chart mounts the bootstrap.
+/// The path at which the chart mounts the bootstrap.
 const MOUNTED: &str = "/etc/envoy";
 /// The token that the pod's service account has.
 const TOKEN: &str = "the-pods-token";
@@ -75,7 +75,8 @@ impl Pod {
         })
     }
 
-    /// For a backend of that name: where it is, as there is no DNS here.
+    /// Returns the cluster of a backend of that name, with its address, as DNS is not available
+    /// here.
     pub fn cluster(&self, service: &str) -> Value {
         let (_, backend) = self
             .backends
@@ -218,7 +219,7 @@ impl Pod {
         self.dir.path().join("bootstrap")
     }
 
-    /// With `$(NAME)` expanded and the mount where it is here.
+    /// Returns arguments with `$(NAME)` expanded and the mount's path as it is here.
     fn arguments(&self, list: &Value) -> Vec<String> {
         let mount = self.mount().display().to_string();
         let list = list.as_array().expect("it is a list");
@@ -256,7 +257,7 @@ impl Pod {
     }
 }
 
-/// What to merge into a cluster for an endpoint that needs no DNS.
+/// Returns what to merge into a cluster for an endpoint that needs no DNS.
 pub fn static_cluster(ip: &str, port: u16) -> Value {
     let address = json!({"socket_address": {"address": ip, "port_value": port}});
     let endpoint = json!({"endpoint": {"address": address}});

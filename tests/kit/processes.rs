@@ -29,8 +29,8 @@ fn all() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Of `/proc/PID/stat`: `pid (name) state parent group ...`; the state is 0, as a name may hold
-/// anything.
+/// Reads a field of `/proc/PID/stat`: `pid (name) state parent group ...`. The state is number 0,
+/// as a name may hold anything.
 fn field(pid: u32, number: usize) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let rest = stat.rsplit_once(") ")?.1;

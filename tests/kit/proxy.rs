@@ -1,4 +1,5 @@
-//! A TCP proxy, on loopback or in a network of a test's own: the network's own faults, switched while connections run.
+//! A TCP proxy, on loopback or in a network of a test's own: the network's own faults, switched
+//! while connections run.
 
 use super::namespace::Namespace;
 use super::until;
@@ -10,14 +11,14 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
-/// What happens to bytes.
+/// The fate of bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mode {
     /// They go through.
     Pass,
     /// Towards the client they go in pieces of these sizes, over and over, a gap after each.
     Torn {
-        /// None of them 0.
+        /// The sizes, none of them 0.
         sizes: Vec<usize>,
         /// Between two pieces.
         gap: Duration,
@@ -89,7 +90,7 @@ impl Proxy {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -99,7 +100,7 @@ impl Proxy {
         format!("{scheme}://{}", self.address())
     }
 
-    /// From now on, for open connections and new ones.
+    /// Sets the mode from now on, for open connections and new ones.
     pub fn set(&self, mode: Mode) {
         self.modes.send_replace(mode);
     }

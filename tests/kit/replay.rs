@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How a response crosses the wire.
+/// The way in which a response crosses the wire.
 #[derive(Clone, Debug)]
 pub enum Pace {
-    /// In one write.
+    /// It goes in one write.
     Whole,
     /// One byte at a time.
     Drip(Duration),
@@ -53,7 +53,7 @@ impl Served {
         self
     }
 
-    /// To so many requests.
+    /// Serves it to so many requests.
     pub fn times(mut self, times: usize) -> Served {
         self.times = times;
         self
@@ -101,7 +101,7 @@ impl Replay {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }

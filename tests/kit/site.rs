@@ -18,9 +18,9 @@ pub const BACKENDS: [&str; 2] = ["bold-olm-podinfo", "eerie-octopus-podinfo"];
 
 /// Everything but crossover and Envoy, which come and go.
 pub struct Site {
-    /// Where the ConfigMap is.
+    /// The API server that has the ConfigMap.
     pub server: Server,
-    /// How its Envoys learn of changes.
+    /// The way in which its Envoys learn of changes.
     pub watching: Watching,
     backends: Vec<Backend>,
     agent: Agent,
@@ -50,7 +50,7 @@ impl Site {
         self.dir().join("current").join(name)
     }
 
-    /// Where a backend listens.
+    /// Returns the address on which a backend listens.
     pub fn address(&self, backend: usize) -> SocketAddr {
         self.backends[backend].address()
     }
@@ -126,7 +126,7 @@ impl Site {
         Envoy::start(&self.watching.bootstrap(self.dir()))
     }
 
-    /// Where an Envoy takes requests.
+    /// Returns the address at which an Envoy takes requests.
     #[track_caller]
     pub fn url(&self, envoy: &Envoy) -> String {
         format!("http://{}/", envoy.listener(SERVICE))

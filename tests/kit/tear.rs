@@ -59,7 +59,7 @@ impl Tear {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -125,7 +125,7 @@ impl Shared {
         assert!(!timed_out, "waited for {what}");
     }
 
-    /// How many of these bytes may go at once.
+    /// Returns how many of these bytes may go at once.
     fn admit(&self, count: usize) -> usize {
         let mut state = self.lock();
         let admitted = state.armed.take().map_or(count, |after| after.min(count));

@@ -1,5 +1,5 @@
-//! Runs the commands of the README as they stand there, by a real shell, in the repository. `helm` is
-//! Helm's own program, but renders where it would install; `kubectl` talks to the test's server.
+//! Runs the commands of the README as they stand there, by a real shell, in the repository. `helm`
+//! is Helm's own program, but renders where it would install; `kubectl` talks to the test's server.
 
 use super::helm::{Rendering, documents};
 use super::pod::{ADMIN, Pod};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub enum Done {
     /// `helm upgrade --install` of the chart, and what it renders.

@@ -14,14 +14,14 @@ pub const CONFIG_MAP: &str = "envoy-xds";
 pub const SERVICE: &str = "podinfo";
 /// The response header that tells by which routes a request was answered.
 pub const VERSION_HEADER: &str = "x-version";
-/// Where Envoy counts what it made of the routes, the clusters and the listeners.
+/// The prefixes of Envoy's counters for the routes, the clusters and the listeners.
 pub const STATS: [&str; 3] = [
     "http.podinfo.rds.podinfo",
     "cluster_manager.cds",
     "listener_manager.lds",
 ];
 
-/// How an Envoy learns of a change.
+/// The way in which an Envoy learns of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watching {
     /// `path_config_source` with nothing but a path.

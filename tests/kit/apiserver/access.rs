@@ -1,4 +1,4 @@
-//! Who may do what: tokens, and RBAC rules with the real rule for `resourceNames`.
+//! Access control: tokens, and RBAC rules with the real rule for `resourceNames`.
 
 use super::failure::Failure;
 use super::request::{Place, Request};
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub struct Account {
     /// `None`: who sends no token.
     pub token: Option<String>,
-    /// As messages say it.
+    /// The name in messages.
     pub user: String,
     /// `None`: everything is allowed.
     pub rules: Option<Vec<Rule>>,
@@ -49,7 +49,7 @@ impl Account {
         }
     }
 
-    /// Who sends no token, with these rules.
+    /// Makes the account of requests without a token, with these rules.
     pub fn anonymous(rules: Vec<Rule>) -> Account {
         Account {
             token: None,
@@ -108,7 +108,7 @@ impl Rule {
     }
 }
 
-/// Without accounts everyone may do everything.
+/// Checks a request's rights. Without accounts everyone may do everything.
 pub fn check(accounts: &[Account], request: &Request) -> Result<(), Failure> {
     if accounts.is_empty() {
         return Ok(());

@@ -6,7 +6,7 @@ use super::store::Store;
 use super::write::{Patch, Target};
 use serde_json::Value;
 
-/// Who makes these changes, by managedFields: what a client gets that does not say who it is.
+/// The manager of these changes in managedFields, which a client gets that does not name itself.
 const MANAGER: &str = "unknown";
 
 /// The cluster's objects, during a change.

@@ -8,7 +8,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json, ser::Formatter};
 use std::io;
 
-/// Which keys come first, and how the values under a key are ordered in turn; all else is sorted.
+/// The order of keys: those that come first, and the order of the values under a key. All else is
+/// sorted.
 struct Shape {
     first: &'static [&'static str],
     inner: &'static [(&'static str, &'static Shape)],
@@ -89,16 +90,16 @@ static CUSTOM_EVENT: Shape = Shape {
     inner: &[],
 };
 
-/// How a client asked to see objects.
+/// The form in which a client asked for objects.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Of what type.
+    /// Their kind.
     pub kind: Kind,
-    /// In which of its versions.
+    /// The version of the kind.
     pub version: String,
-    /// Without anything but their metadata.
+    /// True if only their metadata is sent.
     pub metadata_only: bool,
-    /// In which wire format.
+    /// The wire format.
     pub dialect: Dialect,
 }
 

@@ -1,4 +1,4 @@
-//! What the server says when it refuses: Status objects, with the real messages.
+//! The server's refusals: Status objects, with the real messages.
 
 use super::kinds::Kind;
 use super::store::Continue;
@@ -114,7 +114,7 @@ impl Failure {
         Failure::new(400, "BadRequest", message.into(), None)
     }
 
-    /// No such verb here.
+    /// Makes the refusal of a verb that does not exist here.
     pub fn method_not_allowed() -> Failure {
         let message = "the server does not allow this method on the requested resource".into();
         Failure::new(405, "MethodNotAllowed", message, Some(json!({})))
@@ -126,12 +126,12 @@ impl Failure {
         Failure::new(415, "UnsupportedMediaType", message, Some(json!({})))
     }
 
-    /// No token, or a wrong one.
+    /// Makes the refusal of a missing or wrong token.
     pub fn unauthorized() -> Failure {
         Failure::new(401, "Unauthorized", "Unauthorized".into(), None)
     }
 
-    /// No role allows it.
+    /// Makes the refusal of a request that no role allows.
     pub fn forbidden(
         user: &str,
         verb: &str,
@@ -230,7 +230,7 @@ impl Failure {
     }
 }
 
-/// What DELETE answers.
+/// Makes the answer to DELETE.
 pub fn deleted(kind: &Kind, name: &str, uid: &Value) -> Value {
     let mut details = details(&kind.group, &kind.plural, name);
     details["uid"] = uid.clone();

@@ -4,7 +4,7 @@
 use super::request::Request;
 use std::time::Duration;
 
-/// What goes wrong.
+/// A fault of the server.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Another answer.
@@ -18,7 +18,7 @@ pub enum Fault {
     },
     /// These bytes instead of an answer, then the connection is closed.
     Raw(Vec<u8>),
-    /// No answer, ever; the connection stays open.
+    /// The request is never answered; the connection stays open.
     Freeze,
     /// The right answer, late.
     Delay(Duration),
@@ -26,17 +26,17 @@ pub enum Fault {
     After {
         /// 0: the headers alone.
         body_bytes: usize,
-        /// What comes instead of the rest.
+        /// The way in which the connection goes on instead of the rest.
         then: Then,
     },
     /// A watch is opened, and ends cleanly without a word.
     EndAtOnce,
 }
 
-/// How a connection goes on after a part of an answer.
+/// The way in which a connection goes on after a part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// Nothing more; it stays open.
+    /// It stays open and sends nothing more.
     Stall,
     /// It is closed (FIN; no close_notify on TLS).
     Close,

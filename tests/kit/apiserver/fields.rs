@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 /// A path of `f:` steps.
 type Path = Vec<String>;
 
-/// Who writes, how and when.
+/// A manager of fields: who writes, how and when.
 #[derive(Clone, Debug)]
 pub struct Writer {
     /// The `fieldManager`.
     pub manager: String,
     /// `Update` or `Apply`.
     pub operation: &'static str,
-    /// Of the object as sent.
+    /// The version of the object as sent.
     pub api_version: String,
     /// RFC 3339, seconds.
     pub time: String,
@@ -102,7 +102,8 @@ pub fn conflicts(old: &Value, applied: &Value, manager: &str) -> Vec<(String, St
     found
 }
 
-/// What `manager` applied before and does not apply any more, and nobody else owns.
+/// Returns the fields that `manager` applied before and does not apply any more, and nobody else
+/// owns.
 pub fn given_up(old: &Value, applied: &Value, manager: &str) -> Vec<Vec<String>> {
     let still = leaves(applied, false);
     let entries = read(Some(old));

@@ -1,5 +1,5 @@
-//! Which kinds the server knows, under which group and versions, and how discovery tells it. Must
-//! not hold objects.
+//! The kinds that the server knows, with their groups and versions, and their discovery. Must not
+//! hold objects.
 
 use serde_json::{Value, json};
 
@@ -10,15 +10,15 @@ pub struct Kind {
     pub group: String,
     /// The served versions, the preferred one first.
     pub versions: Vec<String>,
-    /// As in paths: `configmaps`.
+    /// The name in paths: `configmaps`.
     pub plural: String,
-    /// As in objects: `ConfigMap`.
+    /// The name in objects: `ConfigMap`.
     pub kind: String,
-    /// What kubectl also takes.
+    /// The names that kubectl also takes.
     pub short_names: Vec<String>,
     /// Lies in a namespace.
     pub namespaced: bool,
-    /// From a CustomResourceDefinition: keys come sorted, objects carry a generation.
+    /// True for a CustomResourceDefinition's kind: keys come sorted, objects carry a generation.
     pub custom: bool,
 }
 
@@ -77,7 +77,7 @@ impl Kind {
         kind
     }
 
-    /// What a CustomResourceDefinition defines; `None` where it serves nothing.
+    /// Returns the kind that a CustomResourceDefinition defines, or `None` if it serves nothing.
     pub fn from_definition(crd: &Value) -> Option<Kind> {
         let spec = &crd["spec"];
         let text = |value: &Value| value.as_str().map(str::to_string);

@@ -44,21 +44,21 @@ pub enum Dialect {
     V1_20,
 }
 
-/// How the server starts.
+/// The state in which the server starts.
 pub struct Options {
-    /// What it speaks at first.
+    /// The dialect at first.
     pub dialect: Dialect,
     /// 0: any free one.
     pub port: u16,
     /// `None`: http.
     pub tls: Option<Tls>,
-    /// The versions in which TrafficSplits are served; none: there is no such group.
+    /// The versions in which TrafficSplits are served. Without any, the group does not exist.
     pub splits: Vec<&'static str>,
-    /// None: everyone may do everything.
+    /// The accounts. Without any, everyone may do everything.
     pub accounts: Vec<Account>,
     /// A bookmark for each watch this often; the real server's is a minute.
     pub bookmark_interval: Duration,
-    /// So many events are kept for watches that begin in the past.
+    /// The number of events that are kept for watches that begin in the past.
     pub history: usize,
     /// The resourceVersion before the first change.
     pub first_version: u64,
@@ -66,9 +66,9 @@ pub struct Options {
 
 /// https.
 pub struct Tls {
-    /// Where `ca.crt` is written.
+    /// The directory into which `ca.crt` is written.
     pub dir: PathBuf,
-    /// No TLS 1.3.
+    /// True if TLS 1.3 is left out.
     pub only_tls12: bool,
 }
 

@@ -1,11 +1,11 @@
-//! ConfigMaps as Helm sends those that it keeps its releases in: Kubernetes's protobuf. No more of it
-//! than those have.
+//! ConfigMaps as Helm sends those that it keeps its releases in: Kubernetes's protobuf. No more of
+//! it than those have.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 
-/// What a body in protobuf begins with.
+/// The beginning of a body in protobuf.
 const MAGIC: &[u8] = b"k8s\0";
 /// Fields of `runtime.Unknown`, `ConfigMap` and `ObjectMeta`, as `generated.proto` numbers them.
 const RAW: u64 = 2;

@@ -1,4 +1,4 @@
-//! What a client asked: the log entry, and its path and query taken apart.
+//! A client's request: the log entry, and its path and query taken apart.
 
 use super::watches::Selection;
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub struct Request {
     pub number: usize,
     /// The connection it came on; counts from 1.
     pub connection: u64,
-    /// When it had been read whole.
+    /// The time at which it had been read whole.
     pub at: Instant,
     /// `GET`
     pub method: String,
@@ -30,7 +30,7 @@ pub struct Request {
     pub token: Option<String>,
     /// The body.
     pub body: Vec<u8>,
-    /// What was answered; 0 while, or where, nothing is.
+    /// The status of the answer; 0 without one.
     pub status: u16,
 }
 
@@ -55,7 +55,7 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// For messages: method, target and status.
+    /// Returns method, target and status for messages.
     pub fn line(&self) -> String {
         format!("{} {} -> {}", self.method, self.target, self.status)
     }
@@ -122,14 +122,14 @@ impl Request {
         }
     }
 
-    /// Whether an object has the labels of `labelSelector=a=b,c=d`.
+    /// Returns whether an object has the labels of `labelSelector=a=b,c=d`.
     pub fn selects(&self, object: &Value) -> bool {
         let wanted = self.query("labelSelector").unwrap_or_default();
         let mut pairs = wanted.split(',').filter_map(|pair| pair.split_once('='));
         pairs.all(|(key, value)| object["metadata"]["labels"][key] == *value)
     }
 
-    /// What it is about; `None` for discovery and the like.
+    /// Returns the place that it is about, or `None` for discovery and the like.
     pub fn place(&self) -> Option<Place> {
         let mut parts: Vec<String> = self
             .path()
@@ -172,7 +172,7 @@ impl Request {
 }
 
 impl Place {
-    /// What a list or watch at this place is about.
+    /// Returns the objects that a list or watch at this place is about.
     pub fn selection(&self, resource: String, selected: Option<String>) -> Selection {
         let name = if self.name.is_empty() {
             selected

@@ -1,5 +1,5 @@
-//! From a request to an answer: authentication, authorization, routing, reads and watches. Must
-//! not touch sockets.
+//! A request is routed to its answer: authentication, authorization, reads and watches. Must not
+//! touch sockets.
 
 use super::access;
 use super::encode::{self, View};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// What a watch without `timeoutSeconds` gets; the real server takes 30 to 60 minutes.
+/// The time of a watch without `timeoutSeconds`; the real server takes 30 to 60 minutes.
 const DEFAULT_WATCH_TIME: Duration = Duration::from_secs(45 * 60);
 
 /// The right answer to a request.
@@ -23,7 +23,7 @@ pub struct Answer {
     pub status: u16,
     /// JSON, or plain text for paths that nobody serves.
     pub content_type: &'static str,
-    /// What follows the headers.
+    /// The part that follows the headers.
     pub body: Reply,
 }
 
@@ -227,7 +227,7 @@ fn version(request: &Request) -> Result<u64, Failure> {
     parsed.map_err(|_| Failure::bad_request("invalid resource version"))
 }
 
-/// Without a fieldManager it is the program's name out of the User-Agent.
+/// Returns the fieldManager, or else the program's name out of the User-Agent.
 fn manager(request: &Request) -> String {
     let agent = request.user_agent.split('/').next().unwrap_or_default();
     let agent = if agent.is_empty() { "unknown" } else { agent };

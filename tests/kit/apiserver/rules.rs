@@ -1,4 +1,4 @@
-//! Which names and keys the real server takes, and what it says of the others.
+//! The rules for names and keys, with the real server's messages.
 
 use super::failure::{Cause, Failure};
 use super::kinds::Kind;
@@ -14,7 +14,7 @@ const KEY_RULE: &str = "a valid config key must consist of alphanumeric characte
 /// The most that `data` and `binaryData` may hold in all.
 const MAX_CONFIG_MAP_BYTES: usize = 1 << 20;
 
-/// Whether an object's name, and a ConfigMap's keys and size, are within the rules.
+/// Checks that an object's name, and a ConfigMap's keys and size, are within the rules.
 pub fn validate(kind: &Kind, name: &str, object: &Value) -> Result<(), Failure> {
     let mut causes: Vec<Cause> = Vec::new();
     let label = |label: &str| {

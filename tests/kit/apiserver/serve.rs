@@ -23,7 +23,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// What a connection is told to do besides answering.
+/// An order to a connection besides answering.
 pub enum Command {
     /// Send these bytes as they are, then close.
     Raw(Vec<u8>),

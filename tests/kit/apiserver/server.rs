@@ -1,5 +1,5 @@
-//! What tests hold of the server: changes, waiting, misbehaviour; its thread and its listener. All
-//! calls are synchronous.
+//! The tests' handle of the server: changes, waiting, misbehaviour; its thread and its listener.
+//! All calls are synchronous.
 
 use super::access::Account;
 use super::cluster::Cluster;
@@ -81,7 +81,7 @@ impl Server {
         format!("{scheme}://{}", self.port.address())
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -102,8 +102,8 @@ impl Server {
         self.shared.update(|state| state.acceptor = Some(acceptor));
     }
 
-    /// New connections get this certificate, of this key (PKCS #8): whose it is and what it says is the
-    /// caller's to know.
+    /// New connections get this certificate, of this key (PKCS #8): whose it is and what it says is
+    /// the caller's to know.
     pub fn serve_certificate(&self, certificate: &[u8], key: &[u8]) {
         let acceptor = tls::acceptor_of(certificate, key, false);
         self.shared.update(|state| state.acceptor = Some(acceptor));
@@ -170,13 +170,13 @@ impl Server {
         self.change(|cluster| cluster.get(kind, "default", name))
     }
 
-    /// Who may do what from now on.
+    /// Sets who may do what from now on.
     pub fn set_accounts(&self, accounts: Vec<Account>) {
         self.shared.update(|state| state.accounts = accounts);
     }
 
-    /// In which versions TrafficSplits are served from now on; none: the group goes away, with all
-    /// its objects and watches.
+    /// Serves TrafficSplits in these versions from now on. Without any, the group goes away, with
+    /// all its objects and watches.
     pub fn serve_splits(&self, versions: &[&str]) {
         let kind = Kind::traffic_split(versions);
         self.shared.update(|state| match versions {
@@ -230,7 +230,8 @@ impl Server {
         });
     }
 
-    /// What happens to events from now on; what was held goes out when delivery is normal again.
+    /// Sets the fate of events from now on. Those that were held go out when delivery is normal
+    /// again.
     pub fn deliver(&self, delivery: Delivery) {
         self.shared
             .update(|state| state.store.set_delivery(delivery));
@@ -292,7 +293,7 @@ impl Server {
         self.shared.lock().requests.clone()
     }
 
-    /// How many requests so far `take` takes.
+    /// Counts the requests so far that `take` takes.
     pub fn count_requests(&self, take: impl Fn(&Request) -> bool) -> usize {
         self.shared
             .lock()
@@ -302,7 +303,7 @@ impl Server {
             .count()
     }
 
-    /// How many requests at most were waiting for an answer's headers at one time.
+    /// Returns the greatest number of requests that waited for an answer's headers at one time.
     pub fn most_in_flight(&self) -> usize {
         self.shared.lock().most_in_flight
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Which object.
+/// The key of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// [`Kind::resource`].
@@ -22,15 +22,15 @@ pub struct Key {
 }
 
 impl Key {
-    /// Where it stands in a list.
+    /// Returns its place in the order of a list.
     fn place(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 }
 
-/// Where the next page of a list begins.
+/// The beginning of a list's next page.
 pub struct Continue {
-    /// Of the list; `None`: none is left, it goes on with what is there now.
+    /// The version of the list, or `None` if the rest is listed as it is now.
     pub version: Option<u64>,
     /// After this object.
     pub after: String,
@@ -42,14 +42,14 @@ pub struct Page {
     pub items: Vec<Value>,
     /// The list's resourceVersion.
     pub at: u64,
-    /// What more there is.
+    /// The next page, if there is one.
     pub next: Option<Continue>,
-    /// How much.
+    /// The number of objects that remain.
     pub remaining: Option<usize>,
 }
 
 impl Continue {
-    /// As the real server writes it.
+    /// Returns it as the real server writes it.
     pub fn token(&self) -> String {
         let version = self.version.map_or(json!(-1), |version| json!(version));
         let after = format!("{}\u{0}", self.after);
@@ -71,7 +71,7 @@ impl Continue {
 pub struct Store {
     /// The newest resourceVersion.
     pub version: u64,
-    /// What is served.
+    /// The kinds that are served.
     pub kinds: Vec<Kind>,
     /// The open watches.
     pub watches: Vec<Watch>,
@@ -212,7 +212,8 @@ impl Store {
         self.floor = self.version;
     }
 
-    /// What restoring an older etcd does: the counter goes back, objects stay as they are given.
+    /// Does what restoring an older etcd does: the counter goes back, objects stay as they are
+    /// given.
     pub fn rewind(&mut self, version: u64) {
         self.history.clear();
         self.snapshots.clear();

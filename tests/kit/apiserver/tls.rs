@@ -45,7 +45,7 @@ pub fn acceptor(dir: &Path, only_tls12: bool) -> TlsAcceptor {
     acceptor_of(certificate.der(), &key.serialize_der(), only_tls12)
 }
 
-/// What serves this certificate, in DER, of this key, in PKCS #8.
+/// Makes an acceptor with this certificate, in DER, and its key, in PKCS #8.
 pub fn acceptor_of(certificate: &[u8], key: &[u8], only_tls12: bool) -> TlsAcceptor {
     let versions = if only_tls12 {
         vec![&version::TLS12]

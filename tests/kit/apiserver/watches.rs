@@ -6,7 +6,7 @@ use super::store::Key;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// What a list or a watch is about.
+/// The objects of a list or a watch.
 #[derive(Clone, Debug)]
 pub struct Selection {
     /// [`Kind::resource`].
@@ -18,7 +18,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether an object is among what is asked for.
+    /// Returns whether an object is among these.
     pub fn takes(&self, key: &Key) -> bool {
         self.resource == key.resource
             && self
@@ -29,7 +29,7 @@ impl Selection {
     }
 }
 
-/// What goes into the body of a watch.
+/// A part of the body of a watch.
 pub enum Part {
     /// One chunk.
     Line(Vec<u8>),
@@ -37,7 +37,7 @@ pub enum Part {
     End,
 }
 
-/// What happens to events on their way into the open watches.
+/// The fate of events on their way into the open watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// They go out.
@@ -58,7 +58,7 @@ pub struct Watch {
     pub connection: u64,
     /// Path and query that opened it.
     pub target: String,
-    /// What it is about.
+    /// The objects that it is about.
     pub selection: Selection,
     view: View,
     /// Events after this.
@@ -69,15 +69,15 @@ pub struct Watch {
     held: Vec<Part>,
 }
 
-/// What a client asks of a watch.
+/// A client's request for a watch.
 pub struct WatchRequest {
     /// Path and query.
     pub target: String,
     /// The connection it came on.
     pub connection: u64,
-    /// What it is about.
+    /// The objects that it is about.
     pub selection: Selection,
-    /// How events look.
+    /// The form of its events.
     pub view: View,
     /// `resourceVersion`; 0 or none: what exists comes first, as ADDED.
     pub from: u64,
@@ -91,7 +91,7 @@ pub struct Change {
     pub version: u64,
     /// `ADDED`, `MODIFIED`, `DELETED`
     pub event: &'static str,
-    /// Of which object.
+    /// The object.
     pub key: Key,
     /// Its state after, or the last one.
     pub object: Value,
@@ -167,7 +167,7 @@ impl Watch {
     }
 }
 
-/// What a watch that is too old says before it ends, by the rule that an error is an event.
+/// Returns the body of a watch that is too old: the error comes as an event, and then the end.
 pub fn refusal(failure: &Failure) -> UnboundedReceiver<Part> {
     let (sender, receiver) = unbounded_channel();
     let _ = sender.send(Part::Line(encode::error_event(&failure.status)));

@@ -33,7 +33,7 @@ impl Stream for TlsStream<TcpStream> {
 pub struct Limit {
     /// Bytes of the body that may still go.
     pub body_bytes: usize,
-    /// What comes then.
+    /// The way in which the connection goes on then.
     pub then: Then,
     /// The answer's head has gone.
     pub in_body: bool,
@@ -53,7 +53,7 @@ pub struct Metered<S> {
 }
 
 impl Limit {
-    /// How many of these bytes may go.
+    /// Returns how many of these bytes may go.
     fn allowed(&self, bytes: &[u8]) -> usize {
         let body_at = if self.in_body {
             0
@@ -64,7 +64,7 @@ impl Limit {
         bytes.len().min(body_at.saturating_add(self.body_bytes))
     }
 
-    /// So many of these bytes went. True where none may follow.
+    /// Counts bytes that went. Returns true if none may follow.
     fn went(&mut self, bytes: &[u8], count: usize) -> bool {
         let head = bytes[..count]
             .windows(4)

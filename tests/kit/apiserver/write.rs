@@ -1,5 +1,5 @@
-//! What a write does to an object: create, replace, patch, apply, delete, as the real server does
-//! it. Must not know HTTP.
+//! Writes change objects as in the real server: create, replace, patch, apply, delete. Must not
+//! know HTTP.
 
 use super::failure::{Failure, deleted};
 use super::fields::{self, Writer};
@@ -9,7 +9,7 @@ use super::store::{Key, Store};
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, RandomState};
 
-/// Where a write goes and who makes it.
+/// The object of a write, and who makes it.
 pub struct Target<'a> {
     /// The kind, as served.
     pub kind: &'a Kind,
@@ -21,7 +21,7 @@ pub struct Target<'a> {
     pub manager: &'a str,
 }
 
-/// How a PATCH body is meant.
+/// The kind of a PATCH body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patch {
     /// RFC 7386; a strategic merge differs from it only for lists that our kinds do not have.
@@ -154,7 +154,8 @@ impl Target<'_> {
         Ok(deleted(self.kind, name, &object["metadata"]["uid"]))
     }
 
-    /// Stores `object` over `old`. What the server owns stays; a write that changes nothing is none.
+    /// Stores `object` over `old`. What the server owns stays; a write that changes nothing is
+    /// none.
     fn update(
         &self,
         store: &mut Store,

@@ -19,7 +19,7 @@ struct Metadata {
     name: String,
 }
 
-/// What a text may be called: Envoy reads it by its name. The first stands for all that name none.
+/// The names that a text may have: Envoy reads it by its name. The first stands for unnamed texts.
 pub const NAMES: [&str; 8] = [
     "a.yaml",
     "a.json",
@@ -58,7 +58,7 @@ fn usable(objects: &[Object]) -> Vec<HostWeights> {
     objects.iter().filter_map(split).collect()
 }
 
-/// What is said of a text: the same each time, and never a value.
+/// Returns the verdict on a text, which is the same each time and never cites a value.
 fn verdict(file: &str, text: &[u8]) -> Verdict {
     let file = FileName::new(file).unwrap();
     let check = || validate::check(&file, text);

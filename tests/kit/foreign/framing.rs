@@ -31,8 +31,8 @@ enum Expected {
     Streamed,
 }
 
-/// Checks an answer. Four bytes are before it: whether it is to a watch (1) and of TrafficSplits (2),
-/// where the first cut is (two bytes, the low one first), and how far apart all others.
+/// Checks an answer. Four bytes are before it: whether it is to a watch (1) and of TrafficSplits
+/// (2), where the first cut is (two bytes, the low one first), and how far apart all others.
 pub fn check(bytes: &[u8]) {
     let Some((&[flags, low, high, apart], answer)) = bytes.split_first_chunk() else {
         return;
@@ -77,8 +77,9 @@ pub fn check(bytes: &[u8]) {
     api::status(&rest);
 }
 
-/// What breaks may do so before what came with the break is handed out: the watch is opened again
-/// from what was handed out, so nothing is lost.
+/// Asserts that both say the same. An answer that breaks may do so before the bytes that came with
+/// the break are handed out: the watch is opened again from what was handed out, so nothing is
+/// lost.
 fn assert_same(whole: Option<&Answered>, torn: Option<&Answered>) {
     if let (Some(whole), Some(torn)) = (whole, torn)
         && (&whole.rest, &torn.rest) == (&None, &None)
@@ -107,13 +108,13 @@ fn cut(answer: &[u8], first: usize, apart: usize) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// What was read of an answer whose headers came.
+/// The part that was read of an answer whose headers came.
 #[derive(Debug, PartialEq, Eq)]
 struct Answered {
     status: u16,
     retry_after: Option<Duration>,
     lines: Vec<Vec<u8>>,
-    /// What is no line; `None`: the answer broke.
+    /// The bytes after the last line, or `None` if the answer broke.
     rest: Option<Vec<u8>>,
 }
 
@@ -255,8 +256,8 @@ fn serve(listener: &TcpListener, Job { pieces, words }: Job) {
     }
 }
 
-/// The body of an answer that is plainly right: 200, one header that says how long it is, and all of
-/// it there.
+/// The body of an answer that is plainly right: 200, one header that says how long it is, and all
+/// of it there.
 fn plain_body(answer: &[u8]) -> Option<Vec<u8>> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;

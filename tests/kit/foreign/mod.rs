@@ -1,6 +1,6 @@
-//! What must hold for foreign bytes, whatever they are, at the three places where they come in. The
-//! fuzz targets (`tests/fuzz`) look for bytes for which it does not; those that were found are
-//! checked again by the tests. Shared by path with both.
+//! These checks must hold for foreign bytes, whatever they are, at the three places where they come
+//! in. The fuzz targets (`tests/fuzz`) look for bytes for which they do not; those that were found
+//! are checked again by the tests. Shared by path with both.
 
 pub mod edits;
 pub mod framing;
@@ -13,7 +13,7 @@ use crossover::testing::{Backend, FileName, HostWeights, ObjectName, Refused, me
 /// Stands for a ConfigMap's value: no error text may cite it.
 pub const SECRET: &str = "hunter2";
 
-/// As `binaryData` has it.
+/// Encodes bytes as in `binaryData`.
 pub fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }

@@ -53,7 +53,7 @@ pub fn check(bytes: &[u8]) {
     api::status(bytes);
 }
 
-/// Whether the secret stands where it may be cited.
+/// Returns whether the secret stands in a place that may be cited.
 fn cites(tree: &Value, key: Option<&str>) -> bool {
     match tree {
         Value::Object(fields) => fields
@@ -184,7 +184,7 @@ fn check_weights(content: &ConfigMapFiles, set: &Snapshot) {
     assert!(set.values().map(|file| file.bytes.to_vec()).eq(want));
 }
 
-/// What stands on disk: only plain names, and what `kubectl` and we read of its mirror is the same.
+/// Checks what stands on disk: only plain names, and `kubectl` and we read the same of its mirror.
 fn check_set(content: &ConfigMapFiles, set: &Snapshot) {
     assert!(set.keys().eq(content.files.keys()));
     for name in set.keys().map(FileName::as_str) {

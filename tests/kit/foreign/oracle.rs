@@ -1,6 +1,6 @@
-//! What a merge should do, told by an oracle that knows nothing of bytes and events: it walks the tree
-//! that serde_yaml or serde_json makes of the same text. Shared by path: whoever has it as a module has the names
-//! that it uses.
+//! An oracle says what a merge should do. It knows nothing of bytes and events: it walks the tree
+//! that serde_yaml or serde_json makes of the same text. Shared by path: a module that includes it
+//! must have the names that it uses.
 
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
@@ -53,8 +53,8 @@ pub fn compare(file: &str, text: &str, splits: &[&HostWeights]) -> Result<bool, 
     Ok(true)
 }
 
-/// Whether a file of this name is merged at all: of one that Envoy takes for JSON only because it has
-/// no other ending, only what it could have asked for.
+/// Returns whether a file of this name is merged at all. One that Envoy takes for JSON only because
+/// it has no other ending is merged only if it could have been meant for Envoy.
 fn is_merged(name: &FileName, tree: &Value) -> bool {
     let has_type = |resources: &Value| match resources {
         Value::Sequence(items) => items.iter().any(|item| item.get("@type").is_some()),
@@ -67,9 +67,9 @@ fn is_merged(name: &FileName, tree: &Value) -> bool {
     }
 }
 
-/// Without its tags, which mean nothing to Envoy, and the keys that are to be ignored; that they stay
-/// is for the merge itself to prove.
-/// `None` also for a byte-order mark inside: libyaml skips it, Envoy takes it as part of the key.
+/// Reads the first document without its tags, which mean nothing to Envoy, and the keys that are to
+/// be ignored; the merge itself has to prove that they stay. Returns `None` also for a byte-order
+/// mark inside: libyaml skips it, Envoy takes it as part of the key.
 fn first_document(name: &FileName, text: &str) -> Option<Value> {
     if !["yaml", "yml"].contains(&&*name.extension().to_ascii_lowercase()) {
         return serde_json::from_str(text).ok();
@@ -100,11 +100,11 @@ fn untagged(value: Value) -> Value {
 
 struct Wanted {
     old: Option<u64>,
-    /// Nothing where that is too much to find out here.
+    /// The weight, or `None` where the oracle cannot find it out.
     new: Option<u64>,
 }
 
-/// What every weight should be, in order; takes all of them out of the tree.
+/// Returns what every weight should be, in order, and takes all of them out of the tree.
 fn oracle(tree: &mut Value, splits: &[&HostWeights]) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for (key, value) in tree.as_mapping_mut().into_iter().flatten() {
@@ -149,7 +149,7 @@ fn way(value: &mut Value, splits: &[&HostWeights], wanted: &mut Vec<Wanted>) {
     }
 }
 
-/// Whether a key is one of these proto names, or one in lowerCamelCase.
+/// Returns whether a key is one of these proto names, or one in lowerCamelCase.
 fn is_any(key: &Value, names: &[&str]) -> bool {
     let camel = |name: &str| {
         let mut words = name.split('_');
@@ -166,7 +166,8 @@ fn is_any(key: &Value, names: &[&str]) -> bool {
         .any(|name| key == *name || could_be(name) && key == camel(name))
 }
 
-/// The items of a list, and of lists in it; what is no list is a list of it.
+/// Returns the items of a list, and of lists in it. A value that is not a list counts as a list of
+/// one.
 fn all_of(value: &mut Value) -> Vec<&mut Value> {
     match value {
         Value::Sequence(items) => items.iter_mut().flat_map(all_of).collect(),
