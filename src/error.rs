@@ -144,13 +144,13 @@ pub enum Kind {
     Fatal,
     /// The API server is not reachable or overloaded; a later retry may succeed.
     Transient,
-    /// 401.
+    /// The API server does not accept the token (401).
     Unauthorized,
-    /// 403.
+    /// The token's account may not do this (403).
     Forbidden,
-    /// 404.
+    /// The object, or its resource, does not exist (404).
     NotFound,
-    /// 410: the resourceVersion is too old.
+    /// The resourceVersion is too old (410).
     Gone,
     /// The object is invalid, or the answer about it cannot be used.
     Bad,

@@ -10,9 +10,9 @@ pub type Bytes = Rc<[u8]>;
 /// Namespace and name of an object, both valid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
-    /// A DNS label.
+    /// Its namespace, a DNS label.
     pub namespace: String,
-    /// A DNS subdomain.
+    /// Its name, a DNS subdomain.
     pub name: String,
 }
 
@@ -38,7 +38,7 @@ impl FileName {
         valid.then(|| FileName(key.into()))
     }
 
-    /// The name as it stands in the ConfigMap and on disk.
+    /// Returns the name as it stands in the ConfigMap and on disk.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -78,9 +78,9 @@ impl fmt::Display for ResourceVersion {
 /// Identifies an object of a name, and one state of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Changes when an object is deleted and made anew.
+    /// The `metadata.uid`, which changes when an object is deleted and made anew.
     pub uid: String,
-    /// Changes with every write.
+    /// The `metadata.resourceVersion`, which changes with every write.
     pub resource_version: ResourceVersion,
 }
 

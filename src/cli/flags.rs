@@ -1,4 +1,4 @@
-//! The table of flags: what each is called, takes and defaults to, and the usage text made of it.
+//! The table of flags: the name, the value and the default of each, and the usage text made of them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub struct Flag {
     pub name: &'static str,
     /// The name of its value in `-h`; `None` for a switch.
     pub value: Option<&'static str>,
-    /// The value that it has where it is not given, if that is a constant.
+    /// Its default, if that is a constant.
     pub default: Option<&'static str>,
     /// The explanation in `-h`.
     pub help: &'static str,
@@ -230,7 +230,7 @@ pub fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.into_iter().find(|flag| flag.bare() == name)
 }
 
-/// The text of `-h`.
+/// Returns the text of `-h`.
 pub fn usage() -> String {
     let mut text = String::from("Usage: crossover [flags] [-- command [arguments]]\n");
     for flag in FLAGS {

@@ -111,7 +111,7 @@ pub fn parse(
     }
 }
 
-/// The error for flags that end the program, or write nothing, while a command needs it.
+/// Returns the error for flags that end the program, or write nothing, while a command needs it.
 const NOT_WITH_A_COMMAND: &str =
     "-onetime, -dry-run, -ready and -live cannot be used with a command";
 
