@@ -62,8 +62,8 @@ pub mod testing {
     pub use crate::net::response::{Progress, Response};
     pub use crate::snapshot::{Bytes, FileName, ObjectName, ResourceVersion, Snapshot};
     pub use crate::source::config_map::ConfigMapSource;
-    pub use crate::source::http_route::{has_lost_weights, is_ours, to_weights};
-    pub use crate::source::traffic_splits::{TrafficSplitStore, to_split};
+    pub use crate::source::weight_store::WeightStore;
+    pub use crate::source::{http_route, traffic_split};
     pub use crate::xds::content::ConfigMapFiles;
     pub use crate::xds::desired::{Observed, desired};
     pub use crate::xds::merge::{Done, Merge};

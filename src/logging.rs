@@ -88,7 +88,7 @@ impl WarnOnce {
 }
 
 /// Logs an event whose message or keys are values, which the macros cannot take.
-fn event(level: Level, message: &'static str, fields: &[(&str, Value)]) {
+pub fn event(level: Level, message: &'static str, fields: &[(&str, Value)]) {
     if level <= log::max_level() {
         let mut record = Record::builder();
         record.level(level).target("crossover").key_values(&fields);

@@ -38,6 +38,9 @@ use task::{Changed, Ctx, Tasks};
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// The time for which the first publish waits for TrafficSplits to be listed.
 const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it waits for the right to read HTTPRoutes where nothing has been published: a Role is rolled
+/// out beside the pods, and the ConfigMaps' weights would undo what a canary has reached.
+const DENIED_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct App {
     /// The time to try before giving up; `Some` if one publish is all there is to do.
@@ -48,6 +51,8 @@ struct App {
     cluster_domain: String,
     tasks: Tasks,
     split_gate: SplitGate,
+    /// When the first publish stops waiting for objects with weights.
+    splits_until: Instant,
     output: Output,
     pending: Pending,
     deferred: Deferred,
@@ -149,9 +154,7 @@ impl App {
 
     /// Returns when something is due without input. Requests may go out from `permitted` on.
     fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        let splits = self
-            .waits_for_splits()
-            .then(|| self.started + SPLITS_TIMEOUT);
+        let splits = self.waits_for_splits().then_some(self.splits_until);
         // That requests are permitted is not a reason to turn where none is wanted.
         let tasks = self.tasks.deadline(permitted);
         let next = tasks
@@ -169,7 +172,8 @@ impl App {
     /// Returns whether the first publish waits for TrafficSplits. The output has to be open, as what is
     /// on disk decides what is published without them.
     fn waits_for_splits(&self) -> bool {
-        let is_waiting = self.split_gate == SplitGate::Waiting && !self.tasks.are_splits_known();
+        let is_waiting =
+            self.split_gate == SplitGate::Waiting && self.tasks.unknown_weights().is_some();
         is_waiting && self.output.is_open()
     }
 
@@ -185,8 +189,8 @@ impl App {
         if tasks.on_time(&mut ctx) == Changed::Yes {
             self.pending.mark(now);
         }
-        if now >= self.started + SPLITS_TIMEOUT && self.waits_for_splits() {
-            self.give_up_splits();
+        if now >= self.splits_until && self.waits_for_splits() {
+            self.give_up_splits(now);
             self.pending.mark(now);
         }
         if self.output.check(now) || self.output.take_due_retry(now) {

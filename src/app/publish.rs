@@ -7,21 +7,22 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use super::App;
 use super::notes::Found;
 use super::task::{ConfigMap, ConfigMapInput};
+use super::{App, DENIED_TIMEOUT};
 use crate::error::Error;
 use crate::gather;
+use crate::kube::object::ObjectKind;
 use crate::output::Written;
 use crate::output::directory::{Published, Synced};
 use crate::output::step::Step;
 use crate::snapshot::{ObjectName, Origin, Snapshot};
 use crate::source::config_map::{ConfigMapSource, Outcome};
-use crate::source::smi::Smi;
+use crate::source::weight_objects::WeightObjects;
 use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Merge, WeightTable};
-use crate::xds::weights::WeightSource;
+use crate::xds::weights::{HostWeights, WeightSource};
 
 /// The part that TrafficSplits have in the first publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct LastPublish {
     good: Snapshot,
     /// The versions of the ConfigMaps.
     origins: Vec<Rc<Origin>>,
-    /// The routes that follow a split.
+    /// The routes that follow an object.
     weights: WeightTable,
 }
 
@@ -55,8 +56,8 @@ struct Candidate {
     /// The ConfigMaps that are not published as the cluster has them.
     behind: Vec<ObjectName>,
     weights: WeightTable,
-    /// The splits that were merged.
-    splits: Vec<WeightSource>,
+    /// The objects whose weights were merged.
+    inputs: Vec<WeightSource>,
 }
 
 impl App {
@@ -68,7 +69,7 @@ impl App {
             return Ok(());
         }
         self.restore_last_known_good(now);
-        if self.tasks.are_splits_known() {
+        if self.tasks.unknown_weights().is_none() {
             self.open_split_gate(now);
         } else if self.split_gate != SplitGate::PublishWithout {
             return Ok(());
@@ -109,11 +110,11 @@ impl App {
     /// Makes the snapshot that should stand on disk, with weights. Returns `None` while a ConfigMap
     /// holds it up.
     fn collect(&mut self) -> Option<(Candidate, Found)> {
-        let smi = self.tasks.smi.as_ref();
-        let splits = smi.map(Smi::usable).unwrap_or_default();
+        let weights = self.tasks.weights.iter();
+        let inputs: Vec<&HostWeights> = weights.flat_map(WeightObjects::usable).collect();
         let known: Vec<SourceView> = self.tasks.sources().map(ConfigMapSource::known).collect();
         let Desired { set, overrides } = desired::desired(&known, self.readiness.has_files())?;
-        let merge = Merge::new(&splits, &self.cluster_domain, set);
+        let merge = Merge::new(&inputs, &self.cluster_domain, set);
         let on_disk = if merge.is_undecided() {
             self.output.standing().map(|standing| standing.set)
         } else {
@@ -129,7 +130,7 @@ impl App {
             good: merged.good,
             behind: merged.behind,
             weights: merged.changes,
-            splits: splits.iter().map(|split| split.source.clone()).collect(),
+            inputs: inputs.iter().map(|input| input.source.clone()).collect(),
         };
         Some((candidate, found))
     }
@@ -146,7 +147,7 @@ impl App {
         let origins: Vec<Rc<Origin>> = contents.map(|content| content.origin.clone()).collect();
         if let Written::New(published) = written {
             let is_news = |origin: &&Rc<Origin>| !self.last.origins.contains(origin);
-            let weights = merge::describe(&self.last.weights, &new.weights, &new.splits);
+            let weights = merge::describe(&self.last.weights, &new.weights, &new.inputs);
             let origins = origins.iter().filter(is_news);
             report(published, &new.set, origins, since, &weights);
             self.notes.tell_unswept(published.unswept.as_ref(), now);
@@ -156,7 +157,7 @@ impl App {
             origins,
             weights: new.weights,
         };
-        let is_known = self.tasks.smi.as_ref().is_some_and(Smi::is_known);
+        let is_known = self.tasks.unknown_weights().is_none();
         for ConfigMap { input, mirror } in &mut self.tasks.configmaps {
             let ConfigMapInput { source, .. } = input;
             let is_current =
@@ -184,15 +185,32 @@ impl App {
         }
     }
 
-    /// Ends the wait for TrafficSplits: files on disk stay, or else the weights in the ConfigMaps are
-    /// published.
-    pub(super) fn give_up_splits(&mut self) {
-        if self.output.standing().is_none() {
-            self.split_gate = SplitGate::PublishWithout;
-            warn!("TrafficSplits not available yet; publishing the weights in the ConfigMaps");
-        } else {
-            self.split_gate = SplitGate::KeepPublished;
-            warn!("TrafficSplits not available yet; keeping the published files");
+    /// Ends the wait for objects with weights: files on disk stay, or else the weights in the ConfigMaps
+    /// are published. For the right to read HTTPRoutes that takes longer.
+    pub(super) fn give_up_splits(&mut self, now: Instant) {
+        let has_files = self.output.standing().is_some();
+        let latest = self.started + DENIED_TIMEOUT;
+        let is_denied = self.tasks.weights.iter().any(|w| w.denied().is_some());
+        if is_denied && !has_files && now < latest {
+            self.splits_until = latest;
+            return;
+        }
+        self.split_gate = match has_files {
+            true => SplitGate::KeepPublished,
+            false => SplitGate::PublishWithout,
+        };
+        let unknown = self.tasks.unknown_weights().map(WeightObjects::kind);
+        match (unknown, has_files) {
+            (Some(ObjectKind::HttpRoute), true) => {
+                warn!("HTTPRoutes not available yet; keeping the published files");
+            }
+            (Some(ObjectKind::HttpRoute), false) => {
+                warn!("HTTPRoutes not available yet; publishing the weights in the ConfigMaps");
+            }
+            (_, true) => warn!("TrafficSplits not available yet; keeping the published files"),
+            (_, false) => {
+                warn!("TrafficSplits not available yet; publishing the weights in the ConfigMaps");
+            }
         }
     }
 
@@ -201,7 +219,12 @@ impl App {
         let before = std::mem::replace(&mut self.split_gate, SplitGate::Open);
         if matches!(before, SplitGate::KeepPublished | SplitGate::PublishWithout) {
             let lasted_s = now.saturating_duration_since(self.started).as_secs();
-            info!(lasted_s; "TrafficSplits are available now; merging their weights");
+            let http_routes = self.tasks.weights.first();
+            if http_routes.is_some_and(|first| first.kind() == ObjectKind::HttpRoute) {
+                info!(lasted_s; "HTTPRoutes are available now; merging their weights");
+            } else {
+                info!(lasted_s; "TrafficSplits are available now; merging their weights");
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::cli::Patience;
 use crate::error::{Chain, Error};
 use crate::output::heartbeat::READY;
 use crate::source::config_map::ConfigMapSource;
+use crate::source::weight_objects::WeightObjects;
 use crate::xds::desired::Observed;
 
 /// The time that the API server may take before files of a previous run are accepted.
@@ -189,8 +190,8 @@ impl App {
         let unread = |source: &&ConfigMapSource| source.observed == Observed::Pending;
         let source = self.tasks.sources().find(unread);
         let source = source.map(|source| format!("ConfigMap {}", source.object));
-        let unknown = !self.tasks.are_splits_known();
-        source.or_else(|| unknown.then(|| "a TrafficSplit".to_owned()))
+        let unknown = self.tasks.unknown_weights();
+        source.or_else(|| Some(unknown?.label().to_owned()))
     }
 
     /// Says why nothing is published yet: the first obstacle, and how many more there are.
@@ -206,7 +207,10 @@ impl App {
             .tasks
             .inputs()
             .find_map(|input| input.reflector.trouble());
-        let failure = failure.or(trouble).map(error);
+        // The first publish waits for the right to read HTTPRoutes.
+        let denied = self.tasks.weights.iter().find_map(WeightObjects::denied);
+        let denied = denied.filter(|_| !self.readiness.has_files());
+        let failure = failure.or(trouble).or(denied).map(error);
         let unread = || Some(format!("{} has not been read yet", self.unread()?));
         let obstacle = own.or(failure).or_else(unread);
         let obstacle = obstacle.unwrap_or_else(|| "what was read is being published".to_owned());

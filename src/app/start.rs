@@ -9,6 +9,7 @@ use fastrand::Rng;
 use log::{info, warn};
 
 use super::App;
+use super::SPLITS_TIMEOUT;
 use super::child::ChildState;
 use super::notes::Notes;
 use super::pending::{Deferred, Pending};
@@ -29,7 +30,7 @@ use crate::output::mirror::Mirror;
 use crate::process::signals::Signals;
 use crate::snapshot::ObjectName;
 use crate::source::config_map::ConfigMapSource;
-use crate::source::smi::Smi;
+use crate::source::weight_objects::{Sync, WeightObjects};
 
 /// The service account's CA, if there is a pod around us.
 const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -71,6 +72,7 @@ impl App {
             sync,
             sync_interval,
             dry_run,
+            http_routes,
             splits,
             split_version,
             publish,
@@ -87,10 +89,20 @@ impl App {
             _ => sync,
         };
         server.fixed_retry = (mode == SyncMode::Once).then_some(RETRY_DENIED);
-        let smi = Smi::new(splits, split_version, sync_interval, mode, rng.fork(), now);
-        let is_mirrored = smi.is_some() && publish && !dry_run;
+        let sync = Sync {
+            mode,
+            interval: sync_interval,
+        };
+        let mut objects = |kind, choice, version| {
+            let rng = rng.fork();
+            WeightObjects::new(kind, choice, version, &configmaps, sync, rng, now)
+        };
+        let http_routes = objects(ObjectKind::HttpRoute, http_routes, None);
+        let splits = objects(ObjectKind::TrafficSplit, splits, split_version);
+        let weights: Vec<WeightObjects> = http_routes.into_iter().chain(splits).collect();
+        let is_mirrored = !weights.is_empty() && publish && !dry_run;
         let output = if dry_run {
-            Output::stdout(smi.is_some())
+            Output::stdout(!weights.is_empty())
         } else {
             Output::directory(output_dir, sync_interval, once.is_some(), rng.fork(), now)
         };
@@ -109,11 +121,12 @@ impl App {
         App {
             once,
             output,
-            tasks: Tasks::new(configmaps.into_iter().map(configmap).collect(), smi),
+            tasks: Tasks::new(configmaps.into_iter().map(configmap).collect(), weights),
             signals,
             cluster_domain: resolv_conf::cluster_domain(),
             server,
             split_gate: SplitGate::Waiting,
+            splits_until: now + SPLITS_TIMEOUT,
             pending: Pending::new(now),
             deferred: Deferred::default(),
             last: LastPublish::default(),

@@ -9,7 +9,7 @@ use crate::net::response::Response;
 use crate::output::Output;
 use crate::output::mirror::Mirror;
 use crate::source::config_map::ConfigMapSource;
-use crate::source::smi::Smi;
+use crate::source::weight_objects::WeightObjects;
 
 /// The values that a task works with.
 pub struct Ctx<'a> {
@@ -81,26 +81,26 @@ pub struct ConfigMapInput {
 pub struct Tasks {
     /// The ConfigMaps, in the order of the command line.
     pub configmaps: Vec<ConfigMap>,
-    /// The TrafficSplits; `None` if the command line asks for none.
-    pub smi: Option<Smi>,
+    /// The objects with weights of each kind that the command line asks for.
+    pub weights: Vec<WeightObjects>,
     /// The task that may ask first next time, so that none is starved.
     next: usize,
 }
 
 impl Tasks {
-    pub fn new(configmaps: Vec<ConfigMap>, smi: Option<Smi>) -> Tasks {
+    pub fn new(configmaps: Vec<ConfigMap>, weights: Vec<WeightObjects>) -> Tasks {
         Tasks {
             configmaps,
-            smi,
+            weights,
             next: 0,
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = &dyn Task> {
         let inputs = self.configmaps.iter().map(|c| &c.input as &dyn Task);
-        let smi = self.smi.iter().map(|smi| smi as &dyn Task);
+        let weights = self.weights.iter().map(|weights| weights as &dyn Task);
         let mirrors = self.configmaps.iter().filter_map(|c| c.mirror.as_ref());
-        inputs.chain(smi).chain(mirrors.map(|m| m as &dyn Task))
+        inputs.chain(weights).chain(mirrors.map(|m| m as &dyn Task))
     }
 
     /// Returns all tasks, those that bring changes first.
@@ -111,7 +111,8 @@ impl Tasks {
             tasks.push(input);
             mirrors.extend(mirror.iter_mut().map(|mirror| mirror as &mut dyn Task));
         }
-        tasks.extend(self.smi.iter_mut().map(|smi| smi as &mut dyn Task));
+        let weights = self.weights.iter_mut();
+        tasks.extend(weights.map(|weights| weights as &mut dyn Task));
         tasks.append(&mut mirrors);
         tasks
     }
@@ -132,9 +133,9 @@ impl Tasks {
         self.configmaps.iter_mut().map(|c| &mut c.input)
     }
 
-    /// Returns whether all TrafficSplits that the command line asks for are known.
-    pub fn are_splits_known(&self) -> bool {
-        self.smi.as_ref().is_none_or(Smi::is_known)
+    /// Returns the first kind of objects with weights that is not known yet.
+    pub fn unknown_weights(&self) -> Option<&WeightObjects> {
+        self.weights.iter().find(|weights| !weights.is_known())
     }
 
     pub fn are_mirrors_settled(&self) -> bool {
@@ -209,13 +210,13 @@ impl Task for ConfigMapInput {
     }
 }
 
-impl Task for Smi {
+impl Task for WeightObjects {
     fn responses(&mut self) -> Vec<&mut Response> {
         self.responses_mut().collect()
     }
 
     fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        Smi::deadline(self, permitted)
+        WeightObjects::deadline(self, permitted)
     }
 
     fn on_time(&mut self, ctx: &mut Ctx) -> Changed {

@@ -74,6 +74,21 @@ pub const ENVOY_ADMIN: Flag = Flag {
     help: "URL of Envoy's admin interface, for -drain",
 };
 
+pub const GATEWAY_API: Flag = Flag {
+    name: "--gateway-api",
+    value: None,
+    default: None,
+    help: "merge the weights of the namespace's HTTPRoutes that have a Service\nor one of the \
+           ConfigMaps as a parent",
+};
+
+pub const HTTPROUTE: Flag = Flag {
+    name: "--httproute",
+    value: Some("[NS/]NAME"),
+    default: None,
+    help: "HTTPRoute whose weights are merged (repeatable); overrides -gateway-api",
+};
+
 pub const INSECURE: Flag = Flag {
     name: "--insecure",
     value: None,
@@ -130,7 +145,7 @@ pub const PUBLISH: Flag = Flag {
     name: "--publish",
     value: None,
     default: Some("true"),
-    help: "with TrafficSplits: show the merged ConfigMap in the cluster as NAME-gen",
+    help: "with TrafficSplits or HTTPRoutes: show the merged ConfigMap in the cluster as NAME-gen",
 };
 
 pub const READY: Flag = Flag {
@@ -199,13 +214,15 @@ pub const WATCH: Flag = Flag {
 };
 
 /// All flags, as `-h` lists them.
-const FLAGS: [&Flag; 23] = [
+const FLAGS: [&Flag; 25] = [
     &APISERVER,
     &CA_FILE,
     &CONFIGMAP,
     &DRAIN,
     &DRY_RUN,
     &ENVOY_ADMIN,
+    &GATEWAY_API,
+    &HTTPROUTE,
     &INSECURE,
     &LIVE,
     &LOG_FORMAT,

@@ -16,7 +16,7 @@ use crate::kube::list_watch::SyncMode;
 use crate::output::heartbeat::Probe;
 use crate::process::child::{ChildSpec, Drain};
 use crate::snapshot::ObjectName;
-use crate::source::smi::SplitChoice;
+use crate::source::weight_objects::WeightChoice;
 use flags::Flag;
 pub use flags::usage;
 use syntax::{Args, invalid};
@@ -59,8 +59,10 @@ pub struct Config {
     pub sync_interval: Duration,
     /// True if manifests are printed instead of files written.
     pub dry_run: bool,
+    /// The HTTPRoutes whose weights are merged.
+    pub http_routes: WeightChoice,
     /// The TrafficSplits whose weights are merged.
-    pub splits: SplitChoice,
+    pub splits: WeightChoice,
     /// The version of split.smi-spec.io to use; `None` to ask the API server.
     pub split_version: Option<String>,
     /// True if the mirrors `<configmap>-gen` are written.
@@ -137,7 +139,9 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
         return usage_error("-configmap is required");
     }
     refuse_mirrors(&configmaps)?;
-    let splits = splits(&mut args, &namespace)?;
+    let of_routes = (&flags::HTTPROUTE, &flags::GATEWAY_API);
+    let http_routes = weights(&mut args, of_routes, &namespace)?;
+    let splits = weights(&mut args, (&flags::TRAFFICSPLIT, &flags::SMI), &namespace)?;
     let split_version = args.given(&flags::TRAFFICSPLIT_API_VERSION);
     if let Some(version) = split_version.as_ref().filter(|text| !is_label(text)) {
         let why = "must be a version such as v1alpha2";
@@ -167,6 +171,7 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
         },
         sync_interval,
         dry_run,
+        http_routes,
         splits,
         split_version,
         publish: args.switch(&flags::PUBLISH),
@@ -240,15 +245,20 @@ fn limit(args: &mut Args, flag: &Flag) -> Result<Option<Duration>, Error> {
     given.map(|text| duration(flag, &text)).transpose()
 }
 
-fn splits(args: &mut Args, namespace: &NamespaceChoice) -> Result<SplitChoice, Error> {
-    let named = objects(args, &flags::TRAFFICSPLIT, namespace)?;
-    let all = args.switch(&flags::SMI);
+/// Reads the objects of one kind, which a repeatable flag names or a switch asks for.
+fn weights(
+    args: &mut Args,
+    (flag, switch): (&Flag, &Flag),
+    namespace: &NamespaceChoice,
+) -> Result<WeightChoice, Error> {
+    let named = objects(args, flag, namespace)?;
+    let all = args.switch(switch);
     if !named.is_empty() {
-        Ok(SplitChoice::Named(named))
+        Ok(WeightChoice::Named(named))
     } else if all {
-        Ok(SplitChoice::All(namespace.get()?))
+        Ok(WeightChoice::All(namespace.get()?))
     } else {
-        Ok(SplitChoice::None)
+        Ok(WeightChoice::None)
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::kube::http_route::HttpRouteSpec;
 use crate::kube::object::{Body, Object, ObjectKind, Projection, TrafficSplitSpec, nullable};
 use crate::snapshot::{Bytes, ResourceVersion, Version};
 
@@ -231,6 +232,10 @@ impl RawObject<'_> {
                 // A spec that is not one is this object's own fault, not the whole list's.
                 spec: spec(self.spec),
             },
+            ObjectKind::HttpRoute => Body::HttpRoute {
+                created: text(self.metadata.creation_timestamp.take()),
+                spec: http_route_spec(self.spec),
+            },
         };
         Ok(Object {
             name: text(self.metadata.name.take()),
@@ -238,6 +243,12 @@ impl RawObject<'_> {
             body,
         })
     }
+}
+
+fn http_route_spec(raw: Option<&RawValue>) -> Result<HttpRouteSpec, String> {
+    let text = raw.map_or("{}", |raw| raw.get());
+    let spec: Value = serde_json::from_slice(text.as_bytes()).map_err(unreadable)?;
+    HttpRouteSpec::read(&spec)
 }
 
 fn spec(raw: Option<&RawValue>) -> Result<TrafficSplitSpec, String> {

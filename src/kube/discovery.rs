@@ -1,5 +1,5 @@
-//! Discovery decides which version of split.smi-spec.io to use, and whether the group is served at
-//! all. Pure.
+//! Discovery decides which version of an API group to use for a kind, and whether the kind is served
+//! at all. Pure.
 //!
 //! | state   | what holds                                        | leaves on                           |
 //! |---------|---------------------------------------------------|-------------------------------------|
@@ -10,11 +10,13 @@
 
 use std::time::{Duration, Instant};
 
-/// The versions that we can read, newest first.
-pub const VERSIONS: [&str; 4] = ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
-/// The longest interval at which to ask for a group that is gone while splits of it still count, as
-/// they may be back.
+/// The longest interval at which to ask for a group that is gone while objects of it still count,
+/// as they may be back.
 pub const RETRY_IN_USE: Duration = Duration::from_secs(2);
+
+/// The longest interval at which to ask for a group that names versions in which the kind is not
+/// served: it may be of other kinds, or its server may not know the kind yet.
+const RETRY_CONTRADICTED: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 enum State {
@@ -35,13 +37,34 @@ pub struct Discovery {
     state: State,
     /// The interval at which to ask while no server serves the group.
     interval: Duration,
-    /// True if the group's last answer named a version that then gave a 404.
+    /// The versions that we can read, newest first.
+    readable: &'static [&'static str],
+    /// The versions that gave a 404 since the last list that worked: a group is served as soon as one
+    /// of its kinds is.
+    missing: Vec<String>,
+    /// True if each version that the group named has given a 404 since.
     contradicted: bool,
+}
+
+/// The meaning of the group's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupAnswer {
+    /// We can read a version of it.
+    Served,
+    /// It names versions that have just given a 404, and is asked once more.
+    Unclear,
+    /// The kind is not served in a version that we can read.
+    Missing,
 }
 
 impl Discovery {
     /// Makes a discovery that asks at once, or uses the `fixed` version whatever the group says.
-    pub fn new(fixed: Option<String>, interval: Duration, now: Instant) -> Discovery {
+    pub fn new(
+        readable: &'static [&'static str],
+        fixed: Option<String>,
+        interval: Duration,
+        now: Instant,
+    ) -> Discovery {
         let unknown = State::Unknown {
             since: now,
             wait: Duration::ZERO,
@@ -49,6 +72,8 @@ impl Discovery {
         Discovery {
             state: fixed.map_or(unknown, State::Fixed),
             interval,
+            readable,
+            missing: Vec::new(),
             contradicted: false,
         }
     }
@@ -57,7 +82,7 @@ impl Discovery {
     pub fn version(&self) -> Option<&str> {
         match &self.state {
             State::Unknown { .. } => None,
-            State::Probing(next) => VERSIONS.get(*next).copied(),
+            State::Probing(next) => self.readable.get(*next).copied(),
             State::Served(version) | State::Fixed(version) => Some(version),
         }
     }
@@ -67,7 +92,7 @@ impl Discovery {
         matches!(self.state, State::Fixed(_))
     }
 
-    /// Returns when to ask for the group: sooner while it is `in_use`, as splits count that no
+    /// Returns when to ask for the group: sooner while it is `in_use`, as objects count that no
     /// server may serve any more.
     pub fn due(&self, in_use: bool) -> Option<Instant> {
         match &self.state {
@@ -81,14 +106,30 @@ impl Discovery {
         self.state = State::Unknown { since, wait };
     }
 
-    /// Takes in the versions of the group that are served. Returns true if we can read one of them.
-    pub fn on_group(&mut self, versions: &[String], now: Instant) -> bool {
-        let mut known = VERSIONS.iter();
-        match known.find(|known| versions.iter().any(|v| v == *known)) {
-            Some(version) => self.state = State::Served((*version).to_owned()),
-            None => self.on_group_missing(now),
+    /// Takes in the versions of the group that are served.
+    pub fn on_group(&mut self, versions: &[String], now: Instant) -> GroupAnswer {
+        let named = self.readable.iter();
+        let mut named = named.filter(|known| versions.iter().any(|v| v == *known));
+        let is_missing = |version: &str| self.missing.iter().any(|missing| missing == version);
+        let is_named = named.clone().next().is_some();
+        if let Some(version) = named.find(|version| !is_missing(version)) {
+            self.state = State::Served((*version).to_owned());
+            return GroupAnswer::Served;
         }
-        self.version().is_some()
+        self.missing.clear();
+        if is_named && !self.contradicted {
+            // Servers may learn of a kind one after another.
+            self.contradicted = true;
+            self.ask_after(now, RETRY_IN_USE);
+            return GroupAnswer::Unclear;
+        }
+        self.contradicted = is_named;
+        let wait = match is_named {
+            true => self.interval.min(RETRY_CONTRADICTED),
+            false => self.interval,
+        };
+        self.ask_after(now, wait);
+        GroupAnswer::Missing
     }
 
     /// Takes in that the group is not served.
@@ -109,6 +150,7 @@ impl Discovery {
     /// Takes in that the version in use gave a list.
     pub fn on_list_ok(&mut self) {
         self.contradicted = false;
+        self.missing.clear();
         if let (State::Probing(_), Some(version)) = (&self.state, self.version()) {
             self.state = State::Served(version.to_owned());
         }
@@ -118,19 +160,12 @@ impl Discovery {
     /// that no server serves the group.
     pub fn on_resource_missing(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Served(_) => {
-                // The first time the group is asked for at once. One that contradicts itself again
-                // is asked later.
-                let wait = if self.contradicted {
-                    RETRY_IN_USE
-                } else {
-                    Duration::ZERO
-                };
-                self.contradicted = true;
-                self.ask_after(now, wait);
+            State::Served(ref version) => {
+                self.missing.push(version.clone());
+                self.ask_after(now, Duration::ZERO);
                 false
             }
-            State::Probing(next) if next + 1 < VERSIONS.len() => {
+            State::Probing(next) if next + 1 < self.readable.len() => {
                 self.state = State::Probing(next + 1);
                 false
             }
@@ -150,6 +185,7 @@ mod tests {
     use super::*;
 
     const EVERY: Duration = Duration::from_secs(60);
+    const VERSIONS: &[&str] = &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"];
 
     fn strings(versions: &[&str]) -> Vec<String> {
         versions.iter().map(ToString::to_string).collect()
@@ -158,13 +194,13 @@ mod tests {
     #[track_caller]
     fn check_chosen(served: &[&str], want: Option<&str>) {
         let now = Instant::now();
-        let mut discovery = Discovery::new(None, EVERY, now);
+        let mut discovery = Discovery::new(VERSIONS, None, EVERY, now);
         assert_eq!(
             (discovery.version(), discovery.due(false)),
             (None, Some(now))
         );
-        let known = discovery.on_group(&strings(served), now);
-        assert_eq!((discovery.version(), known), (want, want.is_some()));
+        let is_known = discovery.on_group(&strings(served), now) == GroupAnswer::Served;
+        assert_eq!((discovery.version(), is_known), (want, want.is_some()));
     }
 
     #[test]
@@ -178,11 +214,12 @@ mod tests {
     #[test]
     fn asks_again_while_nobody_serves_the_group_and_more_often_while_splits_count() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(None, EVERY, now);
+        let mut discovery = Discovery::new(VERSIONS, None, EVERY, now);
         discovery.on_group_missing(now);
         assert_eq!(discovery.due(false), Some(now + EVERY));
         assert_eq!(discovery.due(true), Some(now + RETRY_IN_USE));
-        assert!(discovery.on_group(&strings(&["v1alpha2"]), now));
+        let answer = discovery.on_group(&strings(&["v1alpha2"]), now);
+        assert_eq!(answer, GroupAnswer::Served);
         assert_eq!(
             (discovery.version(), discovery.due(true)),
             (Some("v1alpha2"), None)
@@ -192,7 +229,7 @@ mod tests {
     #[test]
     fn a_404_for_a_version_makes_it_ask_at_once() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(None, EVERY, now);
+        let mut discovery = Discovery::new(VERSIONS, None, EVERY, now);
         discovery.on_group(&strings(&["v1alpha2"]), now);
         assert!(!discovery.on_resource_missing(now));
         assert_eq!(discovery.due(false), Some(now));
@@ -202,7 +239,7 @@ mod tests {
     #[test]
     fn a_group_that_wants_to_be_left_alone_is_left_alone() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(None, EVERY, now);
+        let mut discovery = Discovery::new(VERSIONS, None, EVERY, now);
         discovery.on_busy(now + EVERY);
         assert_eq!(discovery.due(true), Some(now + EVERY));
         assert_eq!(discovery.due(false), Some(now + EVERY));
@@ -211,7 +248,7 @@ mod tests {
     #[test]
     fn tries_one_version_after_another_where_asking_is_refused() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(None, EVERY, now);
+        let mut discovery = Discovery::new(VERSIONS, None, EVERY, now);
         discovery.on_group_forbidden();
         for version in ["v1alpha4", "v1alpha3"] {
             assert_eq!(discovery.version(), Some(version));
@@ -227,24 +264,35 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_contradicts_itself_is_not_asked_in_a_circle() {
+    fn a_group_that_contradicts_itself_is_asked_once_more_and_then_believed_to_lack_the_kind() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(None, EVERY, now);
-        for wait in [Duration::ZERO, RETRY_IN_USE, RETRY_IN_USE] {
-            discovery.on_group(&strings(&["v1alpha4"]), now);
-            discovery.on_resource_missing(now);
+        let mut discovery = Discovery::new(VERSIONS, None, EVERY, now);
+        let served = strings(&["v1alpha4", "v1alpha2"]);
+        let mut round = |want, wait| {
+            for version in ["v1alpha4", "v1alpha2"] {
+                assert_eq!(discovery.on_group(&served, now), GroupAnswer::Served);
+                assert_eq!(discovery.version(), Some(version));
+                assert!(!discovery.on_resource_missing(now));
+                assert_eq!(discovery.due(false), Some(now));
+            }
+            assert_eq!(discovery.on_group(&served, now), want);
             assert_eq!(discovery.due(false), Some(now + wait));
-        }
-        discovery.on_group(&strings(&["v1alpha4"]), now);
+        };
+        round(GroupAnswer::Unclear, RETRY_IN_USE);
+        round(GroupAnswer::Missing, RETRY_CONTRADICTED);
+        round(GroupAnswer::Missing, RETRY_CONTRADICTED);
+        discovery.on_group(&served, now);
         discovery.on_list_ok();
-        discovery.on_resource_missing(now);
-        assert_eq!(discovery.due(false), Some(now), "it worked meanwhile");
+        assert!(!discovery.on_resource_missing(now));
+        assert_eq!(discovery.due(false), Some(now));
+        let answer = discovery.on_group(&strings(&["v1alpha4"]), now);
+        assert_eq!(answer, GroupAnswer::Unclear, "it worked meanwhile");
     }
 
     #[test]
     fn a_version_fixed_by_a_flag_stays() {
         let now = Instant::now();
-        let mut discovery = Discovery::new(Some("v1alpha2".into()), EVERY, now);
+        let mut discovery = Discovery::new(VERSIONS, Some("v1alpha2".into()), EVERY, now);
         assert!(discovery.is_fixed() && discovery.on_resource_missing(now));
         assert_eq!(
             (discovery.version(), discovery.due(true)),

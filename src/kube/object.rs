@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
+use crate::kube::http_route::HttpRouteSpec;
 use crate::kube::quantity::{self, Weight};
 use crate::snapshot::{Bytes, Version};
 
@@ -15,6 +16,8 @@ pub enum ObjectKind {
     ConfigMap,
     /// Holds weights for their routes.
     TrafficSplit,
+    /// Holds weights, too.
+    HttpRoute,
 }
 
 impl ObjectKind {
@@ -23,6 +26,7 @@ impl ObjectKind {
         match self {
             ObjectKind::ConfigMap => "ConfigMap",
             ObjectKind::TrafficSplit => "TrafficSplit",
+            ObjectKind::HttpRoute => "HTTPRoute",
         }
     }
 
@@ -31,6 +35,7 @@ impl ObjectKind {
         match self {
             ObjectKind::ConfigMap => "configmaps",
             ObjectKind::TrafficSplit => "trafficsplits",
+            ObjectKind::HttpRoute => "httproutes",
         }
     }
 
@@ -39,6 +44,16 @@ impl ObjectKind {
         match self {
             ObjectKind::ConfigMap => "",
             ObjectKind::TrafficSplit => "split.smi-spec.io",
+            ObjectKind::HttpRoute => "gateway.networking.k8s.io",
+        }
+    }
+
+    /// Returns the versions of the group that we can read, newest first.
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            ObjectKind::ConfigMap => &["v1"],
+            ObjectKind::TrafficSplit => &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"],
+            ObjectKind::HttpRoute => &["v1", "v1beta1"],
         }
     }
 }
@@ -66,6 +81,13 @@ pub enum Body {
         created: String,
         /// `spec`, or why it cannot be read.
         spec: Result<TrafficSplitSpec, String>,
+    },
+    /// The fields of an HTTPRoute.
+    HttpRoute {
+        /// The same.
+        created: String,
+        /// The same.
+        spec: Result<HttpRouteSpec, String>,
     },
 }
 

@@ -3,5 +3,6 @@
 pub mod config_map;
 mod doubts;
 pub mod http_route;
-pub mod smi;
-pub mod traffic_splits;
+pub mod traffic_split;
+pub mod weight_objects;
+pub mod weight_store;

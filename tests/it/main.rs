@@ -37,6 +37,7 @@ mod faults;
 mod figures;
 mod foreign;
 mod http_limits;
+mod http_routes;
 mod judged;
 mod keep;
 mod keys;

@@ -292,7 +292,7 @@ fn a_publish_names_the_split_with_old_and_new_weights_and_the_routes() {
         let stderr = process.lines().join("\n");
         events_with(&stderr, "published")[count - 1]["weights"].clone()
     };
-    let route = "default/podinfo in rds.yaml, podinfo:";
+    let route = "TrafficSplit default/podinfo in rds.yaml, podinfo:";
     let step = |a: &str, b: &str| json!(format!("{route} podinfo-primary {a} podinfo-canary {b}"));
     assert_eq!(weights(1), step("100->75", "0->25"));
     setup.split([50, 50]);
@@ -309,7 +309,7 @@ fn a_publish_names_the_split_with_old_and_new_weights_and_the_routes() {
         "matches",
         json!([{}]),
     ));
-    let gone = "default/podinfo no longer in rds.yaml, podinfo: podinfo-primary 90->100 \
+    let gone = "TrafficSplit default/podinfo no longer in rds.yaml, podinfo: podinfo-primary 90->100 \
                 podinfo-canary 10->0";
     assert_eq!(weights(6), gone);
 }

@@ -4,14 +4,18 @@
 {{- define "envoy.crossover.flags" -}}
 {{- $crossover := .Values.crossover -}}
 {{- $splits := include "envoy.trafficSplits" . | fromJsonArray -}}
+{{- $routes := include "envoy.httpRoutes" . | fromJsonArray -}}
 - {{ printf "-output-dir=%s" $crossover.outputDir | toYaml }}
 {{- range include "envoy.configMaps" . | fromJsonArray }}
 - -configmap={{ . }}
 {{- end }}
+{{- range $routes }}
+- -httproute={{ . }}
+{{- end }}
 {{- range $splits }}
 - -trafficsplit={{ . }}
 {{- end }}
-{{- if and $splits (not $crossover.publish) }}
+{{- if and (or $routes $splits) (not $crossover.publish) }}
 - -publish=false
 {{- end }}
 - -sync-interval={{ $crossover.syncInterval }}

@@ -1,4 +1,4 @@
-{{/* What the upstreams of the values come to: virtual hosts, clusters, TrafficSplits. */}}
+{{/* What the upstreams of the values come to: virtual hosts, clusters, HTTPRoutes, TrafficSplits. */}}
 
 {{/* The upstreams, by either name, as JSON. */}}
 {{- define "envoy.upstreams" -}}
@@ -22,15 +22,25 @@
 {{- concat $names .Values.crossover.trafficSplits | uniq | toJson -}}
 {{- end -}}
 
+{{/* The HTTPRoutes whose weights count, as a JSON list. */}}
+{{- define "envoy.httpRoutes" -}}
+{{- $names := list -}}
+{{- range $name, $upstream := include "envoy.upstreams" . | fromJson -}}
+{{- if dig "httpRoute" "enabled" false $upstream -}}{{- $names = append $names $name -}}{{- end -}}
+{{- end -}}
+{{- concat $names (.Values.crossover.httpRoutes | default list) | uniq | toJson -}}
+{{- end -}}
+
 {{/* The ConfigMaps that crossover reads, as a JSON list: the chart's own first. */}}
 {{- define "envoy.configMaps" -}}
 {{- prepend .Values.crossover.configMaps (printf "%s-xds" (include "envoy.fullname" .)) | uniq | toJson -}}
 {{- end -}}
 
-{{/* The ConfigMaps in which it shows what TrafficSplits made of them, as a JSON list. */}}
+{{/* The ConfigMaps in which it shows what weights made of them, as a JSON list. */}}
 {{- define "envoy.mirrors" -}}
 {{- $names := list -}}
-{{- if and .Values.crossover.publish (include "envoy.trafficSplits" . | fromJsonArray) -}}
+{{- $objects := concat (include "envoy.trafficSplits" . | fromJsonArray) (include "envoy.httpRoutes" . | fromJsonArray) -}}
+{{- if and .Values.crossover.publish $objects -}}
 {{- range include "envoy.configMaps" . | fromJsonArray -}}{{- $names = append $names (printf "%s-gen" .) -}}{{- end -}}
 {{- end -}}
 {{- toJson $names -}}
@@ -73,12 +83,14 @@ Upstreams with the same domains share a virtual host, and are told apart by pref
 {{- if and $without (gt (len $upstreams) 1) -}}
   {{- fail (printf "of several upstreams each needs its domains; without are: %s" (join ", " $without)) -}}
 {{- end -}}
-{{- /* A TrafficSplit finds its virtual host by name or by domain. */ -}}
+{{- /* A TrafficSplit or an HTTPRoute finds its virtual host by name or by domain. */ -}}
 {{- range $key, $host := $hosts -}}
   {{- range $name := without $host.upstreams $host.name -}}
-    {{- if and (dig "smi" "enabled" false (get $upstreams $name)) (not (has $name $host.domains)) -}}
+    {{- $upstream := get $upstreams $name -}}
+    {{- $split := dig "smi" "enabled" false $upstream -}}
+    {{- if and (or $split (dig "httpRoute" "enabled" false $upstream)) (not (has $name $host.domains)) -}}
       {{- if hasKey $owners $name -}}
-        {{- fail (printf "upstream %s has smi.enabled, but its name is a domain of upstream %s" $name (get $hosts (get $owners $name)).name) -}}
+        {{- fail (printf "upstream %s has %s.enabled, but its name is a domain of upstream %s" $name ($split | ternary "smi" "httpRoute") (get $hosts (get $owners $name)).name) -}}
       {{- end -}}
       {{- $_ := set $owners $name $key -}}
       {{- $_ := set $host "domains" (append $host.domains $name) -}}

@@ -33,6 +33,12 @@ fn every_field(kind: &str) -> Value {
     })
 }
 
+const KINDS: [ObjectKind; 3] = [
+    ObjectKind::ConfigMap,
+    ObjectKind::TrafficSplit,
+    ObjectKind::HttpRoute,
+];
+
 const ODD: [&str; 6] = ["null", "7", "true", "\"odd\"", "[null]", "{\"odd\": null}"];
 
 /// Returns whether an object can be done without what stands at `place`, if it is this.
@@ -47,7 +53,7 @@ fn is_optional(place: &str, odd: &Value) -> bool {
 
 #[test]
 fn no_optional_field_makes_an_object_or_a_list_unreadable_whatever_stands_in_it() {
-    for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+    for kind in KINDS {
         let object = every_field(kind.name());
         for odd in ODD.map(|text| serde_json::from_str::<Value>(text).unwrap()) {
             for (place, variant) in variants(&object, &odd) {
@@ -70,7 +76,7 @@ fn no_optional_field_makes_an_object_or_a_list_unreadable_whatever_stands_in_it(
 
 #[test]
 fn null_is_the_same_as_absent() {
-    for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+    for kind in KINDS {
         let object = every_field(kind.name());
         for (place, variant) in variants(&object, &Value::Null) {
             if !is_optional(&place, &Value::Null) || place.starts_with("/data/") {
@@ -125,7 +131,7 @@ fn a_config_map_whose_data_is_odd_says_so() {
         };
         match object.body {
             Body::ConfigMap(files) => assert_eq!(files.unwrap_err(), want),
-            Body::TrafficSplit { .. } => panic!("a ConfigMap"),
+            Body::TrafficSplit { .. } | Body::HttpRoute { .. } => panic!("a ConfigMap"),
         }
     }
 }

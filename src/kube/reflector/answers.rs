@@ -134,9 +134,7 @@ impl Reflector {
             Kind::Gone if self.requests.pages_mut(purpose).expire() => return None,
             Kind::Gone => (Failure::Gone, None),
             // A CRD comes and goes: a kind that is not served is not a fault.
-            Kind::NotFound if self.kind == ObjectKind::TrafficSplit => {
-                (Failure::Object, Some(error))
-            }
+            Kind::NotFound if self.kind != ObjectKind::ConfigMap => (Failure::Object, Some(error)),
             _ => {
                 self.reports.refused(&target, &error, now);
                 (Failure::Object, Some(error))

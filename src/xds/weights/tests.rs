@@ -17,7 +17,7 @@ use super::warning::Warning;
 use super::*;
 use crate::kube::object::TrafficSplitSpec;
 use crate::snapshot::ObjectName;
-use crate::source::traffic_splits::to_split;
+use crate::source::traffic_split::to_weights;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/route");
 
@@ -55,7 +55,7 @@ fn splits(json: &str) -> (Vec<HostWeights>, Vec<String>) {
     for Object { metadata, spec } in objects {
         let Metadata { namespace, name } = metadata;
         let name = ObjectName { namespace, name };
-        match to_split(name.clone(), &spec) {
+        match to_weights(name.clone(), &spec) {
             Ok(split) => splits.push(split),
             Err(why) => warnings.push(format!("TrafficSplit {name} is not applied: {why}")),
         }

@@ -75,6 +75,21 @@ fn observation() -> Vec<Vec<u8>> {
         });
         seeds.push(list.to_string().into_bytes());
     }
+    for path in files("httproute") {
+        let text = fs::read_to_string(path.join("objects.json")).expect("objects");
+        let mut objects: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        for object in &mut objects {
+            object["metadata"]["resourceVersion"] = "6".into();
+            seeds.push(
+                json!({"type": "ADDED", "object": object})
+                    .to_string()
+                    .into_bytes(),
+            );
+        }
+        let metadata = json!({"resourceVersion": "7"});
+        let list = json!({"kind": "HTTPRouteList", "metadata": metadata, "items": objects});
+        seeds.push(list.to_string().into_bytes());
+    }
     for path in files("document") {
         let bytes = fs::read(&path).expect("a readable file");
         let name = path

@@ -167,7 +167,15 @@ pub fn groups(kinds: &[Kind]) -> Value {
 pub fn group(kinds: &[Kind], name: &str) -> Option<Value> {
     let kind = kinds.iter().find(|k| k.group == name && !name.is_empty())?;
     let entry = |v: &String| json!({"groupVersion": kind.api_version(v), "version": v});
-    let versions: Vec<Value> = kind.versions.iter().map(entry).collect();
+    // Those of all its kinds.
+    let mut names: Vec<&String> = kinds
+        .iter()
+        .filter(|k| k.group == name)
+        .flat_map(|k| &k.versions)
+        .collect();
+    names.sort_by(|a, b| b.cmp(a));
+    names.dedup();
+    let versions: Vec<Value> = names.into_iter().map(entry).collect();
     Some(json!({
         "kind": "APIGroup",
         "apiVersion": "v1",

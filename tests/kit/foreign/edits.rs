@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::oracle::{DOMAIN, compare};
 use super::{FileName, HostWeights, SECRET, merge, name, usual_splits};
 use crossover::testing::validate::{self, Fault, Verdict};
-use crossover::testing::{TrafficSplitSpec, resolve_conflicts, to_split};
+use crossover::testing::{TrafficSplitSpec, resolve_conflicts, traffic_split};
 
 #[derive(Deserialize)]
 struct Object {
@@ -54,7 +54,8 @@ pub fn check(bytes: &[u8]) {
 }
 
 fn usable(objects: &[Object]) -> Vec<HostWeights> {
-    let split = |object: &Object| to_split(name(&object.metadata.name), &object.spec).ok();
+    let split =
+        |object: &Object| traffic_split::to_weights(name(&object.metadata.name), &object.spec).ok();
     objects.iter().filter_map(split).collect()
 }
 

@@ -11,7 +11,7 @@ use super::{FileName, HostWeights, SECRET, base64, merge, name, usual_splits};
 use crossover::testing::api::{self, WatchEvent};
 use crossover::testing::{
     Body, Bytes, ConfigMapFiles, ConfigMapSource, Done, Event, Merge, Object, ObjectKind, Observed,
-    Projection, ResourceVersion, Snapshot, TrafficSplitStore, desired, manifest,
+    Projection, ResourceVersion, Snapshot, WeightStore, desired, manifest,
 };
 
 /// SourceView before: it must outlive whatever is refused.
@@ -33,7 +33,11 @@ pub fn check(bytes: &[u8]) {
             assert!(cited, "{text}");
         }
     };
-    for kind in [ObjectKind::ConfigMap, ObjectKind::TrafficSplit] {
+    for kind in [
+        ObjectKind::ConfigMap,
+        ObjectKind::TrafficSplit,
+        ObjectKind::HttpRoute,
+    ] {
         for extent in [Projection::Full, Projection::MetadataOnly] {
             silent(api::list(bytes, kind, extent).map(|list| {
                 check_version(&list.at);
@@ -99,6 +103,7 @@ fn check_objects(bytes: &[u8], kind: ObjectKind, extent: Projection, tree: Optio
             }
         }
         ObjectKind::TrafficSplit => check_splits(read(), read()),
+        ObjectKind::HttpRoute => check_http_routes(read(), read()),
     }
 }
 
@@ -106,7 +111,9 @@ fn check_config_map(object: Object, again: Object, tree: Option<&Value>) {
     check_version(&object.version.resource_version);
     let files = match &object.body {
         Body::ConfigMap(files) => files.as_ref().ok().cloned(),
-        Body::TrafficSplit { .. } => unreachable!("a ConfigMap was asked for"),
+        Body::TrafficSplit { .. } | Body::HttpRoute { .. } => {
+            unreachable!("a ConfigMap was asked for")
+        }
     };
     if let (Some(files), Some(tree)) = (&files, tree) {
         for (key, text) in entries(tree, "data") {
@@ -238,17 +245,58 @@ struct Shown {
 
 fn check_splits(first: Vec<Object>, again: Vec<Object>) {
     let now = Instant::now();
-    let mut splits = TrafficSplitStore::new("test".to_owned(), None);
+    let mut splits = store(ObjectKind::TrafficSplit);
     splits.take(Event::Replaced(first), now);
-    let usable: Vec<HostWeights> = splits.usable().into_iter().cloned().collect();
+    let usable = usable(&splits);
     for split in &usable {
         let backends = &split.rules[0].backends;
         assert!(!split.hosts[0].name.is_empty() && !backends.is_empty());
         assert!(backends.iter().all(|backend| !backend.service.is_empty()));
     }
     splits.take(Event::Replaced(again), now);
-    assert!(usable.iter().eq(splits.usable()));
+    assert_eq!(usable, self::usable(&splits));
     let usable: Vec<&HostWeights> = usable.iter().collect();
     let merged = compare("a.yaml", ROUTES, &usable);
     assert!(merged.is_ok(), "{merged:?}");
+}
+
+fn store(kind: ObjectKind) -> WeightStore {
+    WeightStore::new(kind, "test".to_owned(), None, [name("envoy")].into())
+}
+
+fn usable(store: &WeightStore) -> Vec<HostWeights> {
+    let usable = store.usable().into_iter();
+    usable.map(|(_, weights)| weights.clone()).collect()
+}
+
+/// What is read of an HTTPRoute is the same each time, no event of it changes anything the second time,
+/// and a merge changes nothing but weights, at once.
+fn check_http_routes(first: Vec<Object>, again: Vec<Object>) {
+    let now = Instant::now();
+    let mut routes = store(ObjectKind::HttpRoute);
+    routes.take(Event::Replaced(first), now);
+    let usable = usable(&routes);
+    for route in &usable {
+        let mut backends = route.rules.iter().flat_map(|rule| &rule.backends);
+        assert!(backends.clone().next().is_some());
+        assert!(backends.all(|backend| !backend.service.is_empty()));
+        assert!(
+            route
+                .hosts
+                .iter()
+                .all(|host| !host.name.is_empty() || route.hosts.len() == 1)
+        );
+    }
+    let names: std::collections::BTreeSet<String> =
+        again.iter().map(|object| object.name.clone()).collect();
+    let is_unique = names.len() == again.len();
+    let changed = routes.take(Event::Replaced(again), now);
+    assert!(!changed || !is_unique, "nothing has changed");
+    assert_eq!(usable, self::usable(&routes));
+    let usable: Vec<&HostWeights> = usable.iter().collect();
+    let file = FileName::new("a.yaml").expect("a name");
+    if let Some(text) = merge(&file, ROUTES, &usable, DOMAIN).expect("YAML").text {
+        let again = merge(&file, &text, &usable, DOMAIN).expect("YAML");
+        assert_eq!(again.text, None, "{text}");
+    }
 }

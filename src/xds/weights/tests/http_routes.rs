@@ -14,7 +14,7 @@ use super::super::*;
 use crate::kube::http_route::HttpRouteSpec;
 use crate::snapshot::ObjectName;
 use crate::source::http_route::to_weights;
-use crate::source::traffic_splits::to_split;
+use crate::source::traffic_split::to_weights as to_split;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/httproute");
 const DOMAIN: &str = "cluster.local";

@@ -1,8 +1,9 @@
-//! All TrafficSplits that the command line asks for: the version of their group, their list-watches,
-//! and their weights. Owns: when they are known.
+//! All objects of one kind that hold weights and that the command line asks for: TrafficSplits, or
+//! HTTPRoutes. Owns: the version of their group, their list-watches, and when they are known.
 
 use std::fmt::Display;
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -12,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::error::{Chain, Error, Kind, Target, Verb};
 use crate::kube::api;
 use crate::kube::client::{Call, Method};
-use crate::kube::discovery::{Discovery, RETRY_IN_USE};
+use crate::kube::discovery::{Discovery, GroupAnswer, RETRY_IN_USE};
 use crate::kube::health::ApiServer;
 use crate::kube::hint::{self, Purpose};
 use crate::kube::list_watch::SyncMode;
@@ -21,12 +22,12 @@ use crate::kube::reflector::{Event, Reflector};
 use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
 use crate::snapshot::ObjectName;
-use crate::source::traffic_splits::TrafficSplitStore;
+use crate::source::weight_store::WeightStore;
 use crate::xds::weights::HostWeights;
 
-/// The TrafficSplits whose weights are merged.
+/// The objects of one kind whose weights are merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SplitChoice {
+pub enum WeightChoice {
     None,
     /// These, each once, in the order given.
     Named(Vec<ObjectName>),
@@ -34,18 +35,27 @@ pub enum SplitChoice {
     All(String),
 }
 
-/// A reflector, and the splits that it has reported.
-struct Part {
-    reflector: Reflector,
-    splits: TrafficSplitStore,
+/// The way in which changes are found.
+#[derive(Clone, Copy, Debug)]
+pub struct Sync {
+    pub mode: SyncMode,
+    /// The interval at which to ask for a group that is not served.
+    pub interval: Duration,
 }
 
-/// The TrafficSplits, in the order of the command line.
-pub struct Smi {
+/// A reflector, and the objects that it has reported.
+struct Part {
+    reflector: Reflector,
+    store: WeightStore,
+}
+
+/// The objects, in the order of the command line.
+pub struct WeightObjects {
+    kind: ObjectKind,
     discovery: Discovery,
     /// The group's answer to which versions it serves.
     group: Option<Response>,
-    /// One for each named split, or one for all of the namespace.
+    /// One for each named object, or one for all of the namespace.
     parts: Vec<Part>,
     target: Target,
     /// Reports that no server serves the group.
@@ -54,24 +64,28 @@ pub struct Smi {
     backoff: Backoff,
     /// Reports that requests for the group fail.
     failing: WarnOnce,
+    /// The refusal of what is not known yet, if it is forbidden.
+    denied: Option<Error>,
     /// The index of the part that may ask first next time, so that none is starved.
     first: usize,
 }
 
-impl Smi {
-    /// Makes the reflectors; returns `None` if no TrafficSplit is asked for.
+impl WeightObjects {
+    /// Makes the reflectors; returns `None` if no object is asked for. An HTTPRoute that is not named
+    /// counts if it is attached to one of the `configmaps`, or to a Service.
     pub fn new(
-        choice: SplitChoice,
+        kind: ObjectKind,
+        choice: WeightChoice,
         version: Option<String>,
-        every: Duration,
-        mode: SyncMode,
+        configmaps: &[ObjectName],
+        sync: Sync,
         mut rng: Rng,
         now: Instant,
-    ) -> Option<Smi> {
+    ) -> Option<WeightObjects> {
         let (namespace, names) = match choice {
-            SplitChoice::None => return None,
-            SplitChoice::All(namespace) => (namespace.clone(), vec![(namespace, None)]),
-            SplitChoice::Named(objects) => {
+            WeightChoice::None => return None,
+            WeightChoice::All(namespace) => (namespace.clone(), vec![(namespace, None)]),
+            WeightChoice::Named(objects) => {
                 let namespace = objects
                     .first()
                     .map(|o| o.namespace.clone())
@@ -80,14 +94,15 @@ impl Smi {
                 (namespace, objects.into_iter().map(name).collect())
             }
         };
-        let kind = ObjectKind::TrafficSplit;
-        let discovery = Discovery::new(version, every, now);
+        let configmaps = Rc::from(configmaps);
+        let discovery = Discovery::new(kind.versions(), version, sync.interval, now);
         let mut parts = Vec::new();
         for (namespace, name) in names {
-            let splits = TrafficSplitStore::new(namespace.clone(), name.clone());
-            let mut reflector = Reflector::new(kind, namespace, name, mode, rng.fork(), now);
+            let (of, named) = (namespace.clone(), name.clone());
+            let store = WeightStore::new(kind, of, named, Rc::clone(&configmaps));
+            let mut reflector = Reflector::new(kind, namespace, name, sync.mode, rng.fork(), now);
             reflector.set_api_version(discovery.version(), now);
-            parts.push(Part { reflector, splits });
+            parts.push(Part { reflector, store });
         }
         let (resource, group) = (kind.plural(), kind.group());
         let target = Target {
@@ -97,7 +112,8 @@ impl Smi {
             namespace,
             name: None,
         };
-        Some(Smi {
+        Some(WeightObjects {
+            kind,
             discovery,
             group: None,
             parts,
@@ -105,21 +121,44 @@ impl Smi {
             unserved: WarnOnce::default(),
             backoff: Backoff::new(rng),
             failing: WarnOnce::default(),
+            denied: None,
             first: 0,
         })
     }
 
-    /// Returns whether every split has been read, or is known to be absent.
-    pub fn is_known(&self) -> bool {
-        self.parts.iter().all(|part| part.splits.is_known())
+    /// Returns the kind of the objects.
+    pub fn kind(&self) -> ObjectKind {
+        self.kind
     }
 
-    /// Returns the splits that can be applied; of two for one service the earlier one counts.
+    /// Returns what one of the objects is called in a message.
+    pub fn label(&self) -> &'static str {
+        match self.kind {
+            ObjectKind::HttpRoute => "an HTTPRoute",
+            ObjectKind::ConfigMap | ObjectKind::TrafficSplit => "a TrafficSplit",
+        }
+    }
+
+    /// Returns why HTTPRoutes that are not known yet cannot be read, if they are forbidden.
+    pub fn denied(&self) -> Option<&Error> {
+        let waits = self.kind == ObjectKind::HttpRoute && !self.is_known();
+        self.denied.as_ref().filter(|_| waits)
+    }
+
+    /// Returns whether every object has been read, or is known to be absent.
+    pub fn is_known(&self) -> bool {
+        self.parts.iter().all(|part| part.store.is_known())
+    }
+
+    /// Returns the weights that can be applied, in the order in which they count: TrafficSplits as
+    /// they are named, and HTTPRoutes by age.
     pub fn usable(&self) -> Vec<&HostWeights> {
-        self.parts
-            .iter()
-            .flat_map(|part| part.splits.usable())
-            .collect()
+        let all = self.parts.iter().flat_map(|part| part.store.usable());
+        let mut all: Vec<(&str, &HostWeights)> = all.collect();
+        if self.kind == ObjectKind::HttpRoute {
+            all.sort_by_key(|(created, weights)| (*created, &weights.source.name));
+        }
+        all.into_iter().map(|(_, weights)| weights).collect()
     }
 
     /// Returns the answers that are on their way, for poll(2).
@@ -137,7 +176,7 @@ impl Smi {
         let group = group.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
         let late = self.group.as_ref().and_then(|response| response.deadline);
         let parts = self.parts.iter().flat_map(|part| {
-            [part.reflector.deadline(permitted), part.splits.deadline()]
+            [part.reflector.deadline(permitted), part.store.deadline()]
                 .into_iter()
                 .flatten()
         });
@@ -146,12 +185,12 @@ impl Smi {
 
     /// Returns when to ask for the group.
     fn group_due(&self) -> Option<Instant> {
-        let is_in_use = |part: &Part| part.splits.has_splits() && !part.reflector.is_streaming();
+        let is_in_use = |part: &Part| part.store.has_objects() && !part.reflector.is_streaming();
         let due = self.discovery.due(self.parts.iter().any(is_in_use));
         due.filter(|_| self.group.is_none())
     }
 
-    /// Does what is due without input. Returns whether the splits that count have changed.
+    /// Does what is due without input. Returns whether the weights that count have changed.
     pub fn tick(&mut self, server: &mut ApiServer, now: Instant) -> bool {
         let late = |response: &mut Response| response.deadline.is_some_and(|at| at <= now);
         if self.group.take_if(late).is_some() {
@@ -160,9 +199,9 @@ impl Smi {
             self.broken(late, now);
         }
         let mut changed = false;
-        for Part { reflector, splits } in &mut self.parts {
+        for Part { reflector, store } in &mut self.parts {
             reflector.tick(server, now);
-            changed |= splits.tick(now);
+            changed |= store.tick(now);
         }
         changed
     }
@@ -196,7 +235,7 @@ impl Smi {
         asked.is_some()
     }
 
-    /// Reads what has arrived. Returns whether the splits that count may have changed.
+    /// Reads what has arrived. Returns whether the weights that count may have changed.
     pub fn read(&mut self, server: &mut ApiServer) -> bool {
         let mut changed = self.read_group(server);
         let mut events = Vec::new();
@@ -204,16 +243,20 @@ impl Smi {
             self.parts[i].reflector.read(server, &mut events);
             for event in events.drain(..) {
                 let now = Instant::now();
-                changed = true;
                 match event {
                     Event::Unavailable(error) if error.kind() == Kind::NotFound => {
+                        changed = true;
                         self.on_resource_missing(i, now);
                     }
-                    Event::Unavailable(_) | Event::Unusable => {}
+                    Event::Unavailable(error) => {
+                        changed = true;
+                        self.denied = Some(error).filter(|e| e.kind() == Kind::Forbidden);
+                    }
+                    Event::Unusable => changed = true,
                     event => {
-                        let splits = &mut self.parts[i].splits;
-                        splits.served();
-                        splits.take(event, now);
+                        let store = &mut self.parts[i].store;
+                        store.served();
+                        changed |= store.take(event, now);
                         self.discovery.on_list_ok();
                         self.report_served(now);
                     }
@@ -232,10 +275,10 @@ impl Smi {
             }
             return self.set_api_version(now);
         }
-        let Part { reflector, splits } = &mut self.parts[part];
+        let Part { reflector, store } = &mut self.parts[part];
         if !reflector.is_streaming() {
-            let believed = splits.on_resource_missing(now);
-            if splits.has_splits() {
+            let believed = store.on_resource_missing(now);
+            if store.has_objects() {
                 reflector.relist(now + RETRY_IN_USE);
             }
             if believed {
@@ -248,10 +291,10 @@ impl Smi {
     /// serves it; the others are taken as deleted, and listed anew if the group comes back.
     fn vanish(&mut self, now: Instant) {
         let mut believed = true;
-        for Part { reflector, splits } in &mut self.parts {
+        for Part { reflector, store } in &mut self.parts {
             if !reflector.is_streaming() {
                 reflector.relist(now);
-                believed &= splits.on_resource_missing(now);
+                believed &= store.on_resource_missing(now);
             }
         }
         if believed {
@@ -260,8 +303,14 @@ impl Smi {
     }
 
     fn report_unserved(&mut self, now: Instant) {
-        let message =
-            "the API server does not serve TrafficSplits; using the weights in the ConfigMaps";
+        let message = match self.kind {
+            ObjectKind::HttpRoute => {
+                "the API server does not serve HTTPRoutes; using the weights in the ConfigMaps"
+            }
+            ObjectKind::ConfigMap | ObjectKind::TrafficSplit => {
+                "the API server does not serve TrafficSplits; using the weights in the ConfigMaps"
+            }
+        };
         if self.unserved.is_news(message, "", now) {
             info!(group = self.target.group; "{message}");
         }
@@ -269,11 +318,16 @@ impl Smi {
 
     fn report_served(&mut self, now: Instant) {
         let subject = ("group", &self.target.group as &dyn Display);
-        let message = "the API server serves TrafficSplits now";
+        let message = match self.kind {
+            ObjectKind::HttpRoute => "the API server serves HTTPRoutes now",
+            ObjectKind::ConfigMap | ObjectKind::TrafficSplit => {
+                "the API server serves TrafficSplits now"
+            }
+        };
         self.unserved.clear(subject, message, now);
     }
 
-    /// Reads the answer for the group. Returns whether the splits that count may have changed.
+    /// Reads the answer for the group. Returns whether the weights that count may have changed.
     fn read_group(&mut self, server: &mut ApiServer) -> bool {
         let Some(mut response) = self.group.take_if(|response| response.readable) else {
             return false;
@@ -307,12 +361,10 @@ impl Smi {
             404 => Some(Vec::new()),
             _ => None,
         };
-        match versions {
-            Some(versions) if self.discovery.on_group(&versions, now) => {
-                self.parts.iter_mut().for_each(|part| part.splits.served());
-                self.report_served(now);
-            }
-            Some(_) => self.vanish(now),
+        match versions.map(|versions| self.discovery.on_group(&versions, now)) {
+            // That the group has a version says nothing of the kind until it has been listed.
+            Some(GroupAnswer::Served | GroupAnswer::Unclear) => {}
+            Some(GroupAnswer::Missing) => self.vanish(now),
             None => self.discovery.on_group_forbidden(),
         }
         self.set_api_version(now);
