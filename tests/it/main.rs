@@ -36,6 +36,7 @@ mod examples;
 mod faults;
 mod figures;
 mod foreign;
+mod held_up;
 mod http_limits;
 mod http_routes;
 mod judged;
