@@ -75,6 +75,7 @@ pub mod testing {
         pub use crate::envoy::admin::Exchange;
         pub use crate::envoy::connect::IdleConnection;
         pub use crate::envoy::error::AdminError;
+        pub use crate::envoy::reason::{MAX_DUMP, Topic, reason};
         pub use crate::envoy::stats::{MAX_ANSWER, PATH, Stats};
         pub use crate::envoy::verdict::{Holdings, Outcome, Subscription, Verdict, judge};
     }

@@ -10,5 +10,6 @@ pub mod admin;
 pub mod connect;
 pub mod drain;
 pub mod error;
+pub mod reason;
 pub mod stats;
 pub mod verdict;

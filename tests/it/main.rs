@@ -84,6 +84,7 @@ mod tty;
 mod union;
 mod unserved;
 mod usage;
+mod verdict;
 mod versions;
 mod weights;
 mod wire;

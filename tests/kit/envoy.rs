@@ -146,6 +146,11 @@ impl Envoy {
         self.child = None;
     }
 
+    /// Where it can be asked.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// A GET on the admin port.
     #[track_caller]
     pub fn get(&self, path: &str) -> String {
