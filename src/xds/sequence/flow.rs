@@ -139,9 +139,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the value of a scalar, or of the scalar that an alias names.
+    /// Returns the value of a scalar, or of the scalar that an alias names, unless it is null.
     pub(super) fn scalar_of(&self, event: &Event<'a>) -> Option<Cow<'a, str>> {
         match event {
+            Event::Scalar(value, ScalarStyle::Plain, ..) if is_null(value, self.form) => None,
             Event::Scalar(value, ..) => Some(value.clone()),
             Event::Alias(id) => self.find(*id)?.scalar.clone(),
             _ => None,
@@ -223,7 +224,7 @@ impl<'a> Reader<'a> {
     fn scalar(&self, value: &str, style: ScalarStyle, out: &mut Line) {
         let is_plain = style == ScalarStyle::Plain;
         match self.form {
-            Form::Yaml if is_plain && is_null(value) => out.push("null"),
+            _ if is_plain && is_null(value, self.form) => out.push("null"),
             Form::Yaml if is_plain && may_be_typed(value) => out.push(value),
             Form::Yaml => out.quote(value),
             _ if is_plain => out.push(value),
@@ -303,7 +304,13 @@ impl<'a> Reader<'a> {
         (event, span): (Event<'a>, Span),
         out: &mut Line,
     ) -> Result<Cow<'a, str>, Declined> {
-        let Some(mut key) = self.scalar_of(&event) else {
+        let key = match &event {
+            Event::Scalar(value, ScalarStyle::Plain, ..) if is_null(value, self.form) => {
+                Some("null".into())
+            }
+            _ => self.scalar_of(&event),
+        };
+        let Some(key) = key else {
             out.note_flaw(span, "a key is not a text");
             let mut key = Line::default();
             self.node((event, span), &mut key, None)?;
@@ -314,13 +321,11 @@ impl<'a> Reader<'a> {
             Event::Scalar(_, style, anchor, tag) => {
                 mark_tag(tag.as_deref(), span, out);
                 self.check_reading(&key, *style, span, out);
-                if *style == ScalarStyle::Plain && self.form == Form::Yaml && is_null(&key) {
-                    key = "null".into();
-                }
                 if *anchor != 0 {
                     let mut line = Line::default();
                     self.scalar(&key, *style, &mut line);
-                    self.remember(*anchor, Some(key.clone()), &line.text, None);
+                    let scalar = self.scalar_of(&event);
+                    self.remember(*anchor, scalar, &line.text, out.flaw.clone());
                 }
             }
             _ => out.note_flaw(span, "a key is an alias"),
@@ -353,9 +358,9 @@ fn mark_tag(tag: Option<&Tag>, span: Span, out: &mut Line) {
     }
 }
 
-/// Returns whether yaml-cpp takes a plain scalar for none at all.
-pub(super) fn is_null(value: &str) -> bool {
-    matches!(value, "" | "~" | "null" | "Null" | "NULL")
+/// Returns whether Envoy takes a plain scalar for none at all.
+pub(super) fn is_null(value: &str, form: Form) -> bool {
+    value == "null" || form == Form::Yaml && matches!(value, "" | "~" | "Null" | "NULL")
 }
 
 /// Returns whether some reader of YAML could take a plain scalar for a boolean or a number. Each of

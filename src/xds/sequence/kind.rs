@@ -180,9 +180,12 @@ fn type_in_sight(mut rest: &[u8]) -> Option<Kind> {
     skip(&mut rest, &BLANK);
     skip(&mut rest, b"\"'");
     rest = rest.strip_prefix(b"type.googleapis.com")?;
-    skip(&mut rest, b"\\/");
+    rest = rest
+        .strip_prefix(b"\\")
+        .unwrap_or(rest)
+        .strip_prefix(b"/")?;
     let (name, behind) = split_name(rest);
-    let ends = !matches!(behind.first(), Some(b'\\' | b'%'));
+    let ends = behind.first().is_none_or(|b| b"\"' \t\r\n,}".contains(b));
     ends.then(|| Kind::of_type(name))
 }
 

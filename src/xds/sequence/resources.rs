@@ -149,7 +149,7 @@ pub(super) fn read<'a>(
                     return Ok(None);
                 }
             }
-            Event::Scalar(value, ScalarStyle::Plain, 0, None) if is_null(value) => {}
+            Event::Scalar(value, ScalarStyle::Plain, 0, None) if is_null(value, text.form) => {}
             _ => return Err(Declined::at(span, "the resources are not a list")),
         }
     }
