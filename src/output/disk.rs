@@ -1,4 +1,5 @@
-//! Every system call of the publisher, one method each, so that a test can cut any of them. Owns:
+//! Makes the system calls of the output directory, one method each, so that a test can cut any of
+//! them. Owns:
 //! flags, and the error that names call and path. Must not: know the layout, or retry.
 
 mod contents;
@@ -35,7 +36,7 @@ pub struct Fs {
     pub fault: Fault,
 }
 
-/// The error of one call.
+/// Returns the error of one call.
 #[cold]
 pub fn failed(verb: &'static str, path: &Path, source: io::Error) -> Error {
     let source = match source.kind() {
@@ -46,7 +47,7 @@ pub fn failed(verb: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Disk { verb, path, source }
 }
 
-/// What kind of failure of the disk `error` is.
+/// Returns what kind of failure of the disk `error` is.
 pub fn reason(error: &Error) -> Option<ErrorKind> {
     if let Error::Disk { source, .. } = error {
         Some(source.kind())
@@ -55,8 +56,8 @@ pub fn reason(error: &Error) -> Option<ErrorKind> {
     }
 }
 
-/// Whether the file system has no such rename: overlayfs does not move a directory of an image layer
-/// (EXDEV), NFS and FUSE exchange nothing (EINVAL and others).
+/// Returns whether the file system lacks such a rename: overlayfs does not move a directory of an image
+/// layer (EXDEV), NFS and FUSE exchange nothing (EINVAL and others).
 pub fn is_unsupported(error: &Error) -> bool {
     use ErrorKind::{CrossesDevices, InvalidInput, Unsupported};
     matches!(
@@ -65,7 +66,7 @@ pub fn is_unsupported(error: &Error) -> bool {
     )
 }
 
-/// No such entry is an answer, not a failure.
+/// Returns `None` if there is no such entry: that is an answer, not a failure.
 fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -77,7 +78,7 @@ fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
 }
 
 impl Fs {
-    /// One system call; tests count it here, and cut it.
+    /// Makes one system call; tests count it here, and cut it.
     fn call<T>(
         &self,
         verb: &'static str,
@@ -88,12 +89,13 @@ impl Fs {
         result.map_err(|source| failed(verb, path, source))
     }
 
-    /// What stands at `path` itself, links not followed.
+    /// Looks at what stands at `path` itself; links are not followed.
     pub fn lstat(&self, path: &Path) -> Result<Option<Metadata>, Error> {
         found(self.call("look at", path, || fs::symlink_metadata(path)))
     }
 
-    /// What `path` leads to, links followed; `None` where they lead nowhere, or round in a circle.
+    /// Looks at what `path` leads to through links. Returns `None` if they lead nowhere, or round in a
+    /// circle.
     pub fn stat_followed(&self, path: &Path) -> Result<Option<Metadata>, Error> {
         match found(self.call("look at", path, || fs::metadata(path))) {
             Err(Error::Disk { source, .. })
@@ -105,12 +107,12 @@ impl Fs {
         }
     }
 
-    /// What `file` is, wherever it stands by now.
+    /// Looks at `file`, wherever it stands by now.
     pub fn stat(&self, file: &File, path: &Path) -> Result<Metadata, Error> {
         self.call("look at", path, || file.metadata())
     }
 
-    /// The target of a link; `None` for anything else.
+    /// Reads the target of a link. Returns `None` for anything else.
     pub fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
         match found(self.call("read link", path, || fs::read_link(path))) {
             Err(error) if reason(&error) == Some(ErrorKind::InvalidInput) => Ok(None),
@@ -118,7 +120,8 @@ impl Fs {
         }
     }
 
-    /// The names in a directory that are UTF-8: ours all are. `None` where there is no directory.
+    /// Lists the names in a directory that are UTF-8, as all of ours are. Returns `None` if there is no
+    /// directory.
     pub fn list(&self, path: &Path) -> Result<Option<Vec<String>>, Error> {
         found(self.call("list", path, || {
             let mut names = Vec::new();
@@ -129,7 +132,7 @@ impl Fs {
         }))
     }
 
-    /// A directory with our mode, whatever the umask or a default ACL. It must not exist.
+    /// Makes a directory with our mode, whatever the umask or a default ACL. It must not exist.
     pub fn create_dir(&self, path: &Path) -> Result<(), Error> {
         self.call("create", path, || {
             rustix::fs::mkdir(path, Mode::from_raw_mode(DIRECTORY)).map_err(io::Error::from)
@@ -145,8 +148,8 @@ impl Fs {
         self.call("set the mode of", path, || fs::set_permissions(path, mode))
     }
 
-    /// A new file with our mode, as a directory, and which one it is. It must not exist, not even as a
-    /// link.
+    /// Makes a file with our mode, as for a directory, and returns which one it is. It must not exist,
+    /// not even as a link.
     pub fn create(&self, path: &Path) -> Result<(File, Inode), Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = self.open_with("create", path, flags)?;
@@ -157,13 +160,13 @@ impl Fs {
         Ok((file, inode_of(&found)))
     }
 
-    /// For reading; never a link's target, and never waits, whatever stands there.
+    /// Opens what stands at `path` for reading. It does not follow a link, and never waits.
     pub fn open(&self, path: &Path) -> Result<File, Error> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         self.open_with("open", path, flags)
     }
 
-    /// A regular file for reading, links followed; `None` where they lead to none.
+    /// Opens a regular file for reading, through links. Returns `None` if they do not lead to one.
     pub fn follow(&self, path: &Path) -> Result<Option<File>, Error> {
         // To open a socket is an error.
         let is_file = |found: &Metadata| found.is_file();
@@ -174,7 +177,7 @@ impl Fs {
         found(self.open_with("open", path, flags))
     }
 
-    /// The lock at `path`, held until the file is dropped. `Error::Held` if another has it.
+    /// Takes the lock at `path` until the file is dropped. Fails with `Error::Held` if another has it.
     pub fn lock(&self, path: &Path) -> Result<File, Error> {
         // Reading is enough for a lock, so one that another uid made serves too.
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -204,7 +207,7 @@ impl Fs {
         })
     }
 
-    /// The next piece of a file; 0 is its end.
+    /// Reads the next piece of a file. Returns 0 at its end.
     pub fn read(&self, mut file: &File, path: &Path, into: &mut [u8]) -> Result<usize, Error> {
         self.call("read", path, || {
             loop {
@@ -216,13 +219,14 @@ impl Fs {
         })
     }
 
-    /// All of `bytes`.
+    /// Writes all of `bytes`.
     pub fn write(&self, mut file: &File, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         self.fault.tear(file, bytes);
         self.call("write", path, || file.write_all(bytes))
     }
 
-    /// A record lock on all of `file`, until any descriptor of it is closed; which file it is.
+    /// Takes a record lock on all of `file`, until any descriptor of it is closed. Returns which file it
+    /// is.
     pub fn lock_record(&self, file: &File, path: &Path) -> Result<Inode, Error> {
         self.call("lock", path, || {
             fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?;
@@ -230,12 +234,12 @@ impl Fs {
         })
     }
 
-    /// All of `bytes`, in the place of those at the start of `file`.
+    /// Writes all of `bytes` over those at the start of `file`.
     pub fn write_over(&self, file: &File, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         self.call("write", path, || file.write_all_at(bytes, 0))
     }
 
-    /// On stable storage, where the file system knows such a thing.
+    /// Puts `file` on stable storage, where the file system knows such a thing.
     pub fn sync(&self, file: &File, path: &Path) -> Result<(), Error> {
         self.call("sync", path, || match file.sync_all() {
             Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
@@ -243,13 +247,13 @@ impl Fs {
         })
     }
 
-    /// A symbolic link at `path` to `target`.
+    /// Makes a symbolic link at `path` to `target`.
     pub fn symlink(&self, target: &str, path: &Path) -> Result<(), Error> {
         let link = || rustix::fs::symlink(target, path).map_err(io::Error::from);
         self.call("create", path, link)
     }
 
-    /// A second name for the file `from`.
+    /// Gives the file `from` a second name.
     pub fn link(&self, from: &Path, to: &Path) -> Result<(), Error> {
         self.call("link", to, || fs::hard_link(from, to))
     }
@@ -265,7 +269,7 @@ impl Fs {
         }
     }
 
-    /// Each takes the other's name, at once.
+    /// Gives each of two the other's name, at once.
     pub fn exchange(&self, a: &Path, b: &Path) -> Result<(), Error> {
         let swap = || renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE);
         self.call("exchange", b, || swap().map_err(io::Error::from))

@@ -1,7 +1,6 @@
-//! The heartbeat: the file in which the crossover that owns an output directory says that its loop
-//! turns, and how far it is, and what `-ready` and `-live` read out of it. Owns: that file, for its
-//! writer and its readers, and what counts as ready and as alive. Must not: wait, or lock anything for
-//! a reader.
+//! Writes and reads the heartbeat: the file in which the crossover that owns an output directory says
+//! that its loop turns, and how far it is. `-ready` and `-live` answer from it. Owns: that file, and what
+//! counts as ready and as alive. Must not: wait, or lock anything for a reader.
 //!
 //! It has one line: the second of a turn of the loop, how many may pass until the next, and the state.
 //! The clock starts at boot and cannot be set. The line is written in its place, so it needs no
@@ -20,12 +19,12 @@ use rustix::process::{Flock, FlockType, fcntl_getlk};
 use super::disk::{Fs, Inode, failed, reason};
 use crate::error::{Chain, Error};
 
-/// The state of which `-ready` is true.
+/// The state in which `-ready` is true.
 pub const READY: &str = "ready";
 
 /// The file in the output directory.
 const FILE: &str = ".sets/.life";
-/// The same state is written again after so many seconds.
+/// After how many seconds the same state is written again.
 const EVERY: u64 = 30;
 /// The longest line that is read.
 const MAX_LINE_BYTES: usize = 1024;
@@ -51,7 +50,7 @@ struct BeatFile {
 }
 
 impl Heartbeat {
-    /// The heartbeat of the output directory `dir`, not beaten yet.
+    /// Returns the heartbeat of the output directory `dir`, not beaten yet.
     pub fn new(dir: &Path) -> Heartbeat {
         let (path, file) = (dir.join(FILE), None);
         Heartbeat { path, file }
@@ -111,7 +110,7 @@ pub enum Beaten {
     Lately,
 }
 
-/// What a reader finds.
+/// The heartbeat as a reader finds it.
 #[derive(Debug)]
 struct Beat {
     /// How long ago the loop turned.
@@ -130,7 +129,7 @@ pub enum Probe {
     Live,
 }
 
-/// Answers a probe of `dir`; the error is the reason why the answer is no.
+/// Answers a probe of `dir`. The error is the reason why the answer is no.
 pub fn ask(probe: Probe, dir: &Path) -> Result<(), String> {
     let beat = last_beat(&dir.join(FILE)).map_err(|error| Chain(&error).to_string())?;
     let Some(Beat { age, limit, state }) = beat else {
@@ -144,7 +143,7 @@ pub fn ask(probe: Probe, dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Reads the last beat in the file at `path`; `None` if no process is writing it.
+/// Reads the last beat in the file at `path`. Returns `None` if no process is writing it.
 fn last_beat(path: &Path) -> Result<Option<Beat>, Error> {
     let file = match Fs::default().open(path) {
         Err(error) if reason(&error) == Some(ErrorKind::NotFound) => return Ok(None),
@@ -188,7 +187,7 @@ fn parse(line: &str, now: u64) -> Option<Beat> {
     })
 }
 
-/// The seconds since boot.
+/// Returns the seconds since boot.
 fn now() -> u64 {
     // This clock is always there.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| time.tv_sec().unsigned_abs())

@@ -1,8 +1,8 @@
-//! The files that came from a ConfigMap, as a ConfigMap again: YAML for `-dry-run`, JSON for the
+//! Writes the files that came from a ConfigMap as a ConfigMap again: YAML for `-dry-run`, JSON for the
 //! mirror in the cluster. Pure.
 //!
-//! The YAML is written by hand: kubectl reads YAML 1.1, where a bare `on`, `y` or `1_000` is no
-//! text, and serde_yaml leaves these bare. So all keys and values are quoted, or block literals.
+//! The YAML is written by hand: kubectl reads YAML 1.1, where a bare `on`, `y` or `1_000` is not
+//! a text, and serde_yaml leaves these bare. So all keys and values are quoted, or block literals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -16,15 +16,15 @@ use crate::gather;
 use crate::kube::api::Metadata;
 use crate::snapshot::{ObjectName, Snapshot};
 
-/// What a mirror's name ends in.
+/// The ending of a mirror's name.
 const SUFFIX: &str = "-gen";
-/// The label that says whose an object is, and what it says of ours.
+/// The label that says whose an object is, and its value on ours.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 const MANAGER: &str = "crossover";
-/// The annotation that makes a mirror ours though another's label says that it keeps the object.
+/// The annotation that makes a mirror ours if its label says that another program manages it.
 const MIRROR: &str = "crossover/mirror";
 
-/// The object that mirrors what is published of `object`.
+/// Returns the name of the mirror of `object`.
 pub fn mirror_of(object: &ObjectName) -> ObjectName {
     ObjectName {
         namespace: object.namespace.clone(),
@@ -32,8 +32,8 @@ pub fn mirror_of(object: &ObjectName) -> ObjectName {
     }
 }
 
-/// One YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -` takes it:
-/// the ConfigMap itself, or its mirror.
+/// Returns one YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -` takes
+/// it: the ConfigMap itself, or its mirror.
 pub fn manifests(set: &Snapshot, mirrored: bool) -> String {
     let objects: BTreeSet<&ObjectName> = gather(set.values().map(|file| &file.origin.object));
     let mut all = String::new();
@@ -64,13 +64,13 @@ pub fn manifests(set: &Snapshot, mirrored: bool) -> String {
     all
 }
 
-/// Whether an object with this metadata is a mirror of ours.
+/// Returns whether an object with this metadata is a mirror of ours.
 pub fn is_ours(metadata: &Metadata) -> bool {
     let says = |field, key, text| metadata.get(field).is_some_and(|field| field[key] == text);
     says("labels", MANAGED_BY, MANAGER) || says("annotations", MIRROR, "true")
 }
 
-/// Makes an object ours, and changes nothing that its metadata says.
+/// Makes an object ours, and leaves all that its metadata says.
 fn mark(metadata: &mut Metadata) {
     if is_ours(metadata) {
         return;
@@ -97,7 +97,7 @@ struct ConfigMap<'a> {
     binary_data: Texts<'a, String>,
 }
 
-/// The mirror of `object` as JSON, to be created, or to replace one that has this metadata: its
+/// Returns the mirror of `object` as JSON, to be created, or to replace one that has this metadata: its
 /// resourceVersion and uid are then the state that is replaced.
 pub fn mirror(
     object: &ObjectName,
@@ -124,7 +124,7 @@ pub fn mirror(
 
 type Texts<'a, T> = BTreeMap<&'a str, T>;
 
-/// `data` and `binaryData` of what came from `object`.
+/// Returns `data` and `binaryData` of what came from `object`.
 fn contents<'a>(object: &ObjectName, set: &'a Snapshot) -> (Texts<'a, &'a str>, Texts<'a, String>) {
     let (mut data, mut binary) = (BTreeMap::new(), BTreeMap::new());
     for (name, file) in set.iter().filter(|(_, file)| file.origin.object == *object) {
@@ -140,7 +140,7 @@ fn contents<'a>(object: &ObjectName, set: &'a Snapshot) -> (Texts<'a, &'a str>, 
     (data, binary)
 }
 
-/// An entry of a mapping one level deep.
+/// Adds an entry of a mapping one level deep.
 fn add(out: &mut String, key: &str, text: &str) {
     *out += "  ";
     quote(out, key);
@@ -165,7 +165,8 @@ fn add(out: &mut String, key: &str, text: &str) {
     }
 }
 
-/// Several lines that can stand as they are: the first one gives the indentation.
+/// Returns whether a text has several lines that can stand as they are: the first one gives the
+/// indentation.
 fn is_literal(text: &str) -> bool {
     text.contains('\n')
         && !text.starts_with([' ', '\t', '\n'])
@@ -190,7 +191,7 @@ fn quote(out: &mut String, text: &str) {
     *out += "\"";
 }
 
-/// Printable and no line break to any reader.
+/// Returns whether a character is printable and not a line break to any reader.
 fn is_plain(c: char) -> bool {
     matches!(c, ' '..='~') || c.is_alphanumeric()
 }

@@ -1,5 +1,5 @@
-//! `<configmap>-gen` in the cluster: the files on disk that came from one ConfigMap, for people to
-//! read. Never an input. Owns: when it is written, whether it may be, and what the operator hears.
+//! Writes `<configmap>-gen` in the cluster: the files on disk that came from one ConfigMap, for people to
+//! read. It is never an input. Owns: when it is written, whether it may be, and what the operator hears.
 //! Its troubles are its own: they hold up neither files nor watches.
 
 use std::io;
@@ -133,7 +133,7 @@ impl Mirror {
         }
     }
 
-    /// When something is to be done without input.
+    /// Returns when something is to be done without input.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.step {
             Step::Idle => self.due.filter(|_| self.allowed),

@@ -118,13 +118,13 @@ impl Output {
         }
     }
 
-    /// When there is something to do without a new snapshot.
+    /// Returns when there is something to do without a new snapshot.
     pub fn deadline(&self) -> Option<Instant> {
         let check = self.check.as_ref().map(|check| check.next);
         self.retry.at.into_iter().chain(check).min()
     }
 
-    /// Whether snapshots can be written, as far as is known.
+    /// Returns whether snapshots can be written, as far as is known.
     pub fn is_open(&self) -> bool {
         !matches!(self.sink, Sink::Directory { open: None, .. })
     }
@@ -135,7 +135,7 @@ impl Output {
         self.retry.at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Why nothing can be written now.
+    /// Returns why nothing can be written now.
     pub fn failure(&self) -> Option<&Error> {
         self.retry.error.as_ref()
     }
@@ -145,13 +145,13 @@ impl Output {
         self.retry.error.take()
     }
 
-    /// The last whole snapshot on disk, of this run or an earlier one.
+    /// Reads the target of the last whole set on disk, of this run or an earlier one.
     pub fn last_good(&mut self) -> Option<Snapshot> {
         let read = self.opened()?.last_good();
         self.warnings.read(read)
     }
 
-    /// What stands of the set that was published last, by this run or an earlier one.
+    /// Reads what stands of the target that was published last, by this run or an earlier one.
     pub fn standing(&mut self) -> Option<Standing> {
         let read = self.opened()?.standing();
         self.warnings.read(read)

@@ -1,4 +1,4 @@
-//! The set that Envoy finds, as far as it may be compared with.
+//! Describes the set that Envoy finds, as far as it may be compared with.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub enum State {
 }
 
 impl ActiveSet {
-    /// A set that was found to be done, or was just made so.
+    /// Returns a set that was found to be done, or was just made so.
     pub fn durable(number: u64, files: Sources, spoiled: BTreeSet<FileName>) -> ActiveSet {
         ActiveSet {
             number,
@@ -42,7 +42,7 @@ impl ActiveSet {
         }
     }
 
-    /// A set that an earlier run has written and perhaps not announced.
+    /// Returns a set that an earlier run has written, and perhaps not announced.
     pub fn unannounced(number: u64, files: Sources) -> ActiveSet {
         let left = gather(files.keys().cloned());
         ActiveSet {
@@ -75,7 +75,7 @@ impl ActiveSet {
         matches!(&self.state, State::Announcing { left, .. } if left.contains(name))
     }
 
-    /// The files that have to be written or announced even if their content is not new.
+    /// Returns the files that have to be written or announced even if their content is not new.
     pub fn owed(&self) -> BTreeSet<FileName> {
         let mut owed = self.spoiled.clone();
         if let State::Announcing { left, .. } = &self.state {
@@ -89,7 +89,7 @@ impl ActiveSet {
         matches!(self.state, State::Announcing { current: true, .. })
     }
 
-    /// The files that were carried over or written, and never synced.
+    /// Returns the files that were carried over or written, and never synced.
     pub fn unsynced(&self) -> Option<&BTreeSet<FileName>> {
         match &self.state {
             State::Announced { unsynced } => Some(unsynced),

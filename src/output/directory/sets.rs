@@ -1,5 +1,5 @@
-//! One set on disk: what was written down of it, whether its files are what was written, its
-//! contents, its removal. Must not: know which set is active, but for what is known of it.
+//! Reads, checks and removes one set on disk. Must not: know which set is active, but for what is
+//! known of it.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -29,9 +29,9 @@ impl FoundSet {
 }
 
 impl OutputDirectory {
-    /// The last set that was published to its end, by this run or an earlier one, read from disk;
-    /// files that were there before any of ours have an origin without a name. `None` if there is
-    /// no such set, or another program has written to `current` since.
+    /// Reads the target of the last set that was published to its end, by this run or an earlier one.
+    /// Files that were there before any of ours have an origin without a name. Returns `None` if there
+    /// is no such set, or another program has written to `current` since.
     pub fn last_good(&self) -> Result<Option<Snapshot>, Error> {
         if self.has_foreign_files {
             return Ok(None);
@@ -50,7 +50,7 @@ impl OutputDirectory {
         }
     }
 
-    /// A file of the visible set, all of it, if it is what was written.
+    /// Reads a file of the visible set, all of it, if it is what was written.
     pub fn visible_file(&self, name: &FileName) -> Result<Option<File>, Error> {
         let Some(active) = &self.active else {
             return Ok(None);
@@ -63,12 +63,12 @@ impl OutputDirectory {
         Ok(bytes.map(|bytes| File { bytes, origin }))
     }
 
-    /// What the visible set holds beyond its target.
+    /// Returns what the visible set holds beyond its target.
     pub fn visible_transient(&self) -> Option<Transient> {
         provenance::transient(&self.active.as_ref()?.files)
     }
 
-    // The target of a set, if its files are what was written.
+    /// Reads the target of a set, if its files are what was written.
     fn read_set(&self, number: u64) -> Result<Option<Snapshot>, Error> {
         let Some(files) = self.sources_of(number)? else {
             return Ok(None);
@@ -88,7 +88,7 @@ impl OutputDirectory {
         Ok(Some(set))
     }
 
-    // A file of a set, if it is what was written.
+    /// Reads a file of a set, if it is what was written.
     pub(super) fn intact(
         &self,
         number: u64,
@@ -105,7 +105,7 @@ impl OutputDirectory {
         Ok(bytes.filter(|bytes| known && hash.is_none_or(|hash| hash == hash_of(bytes))))
     }
 
-    /// Finds out what is in a set. Of one that was looked at before, what has not changed is not read again.
+    /// Finds out what is in a set. A file that was checked before is read again only if it has changed.
     pub(super) fn files_of(
         &self,
         number: u64,
@@ -157,7 +157,7 @@ impl OutputDirectory {
         Ok(same)
     }
 
-    /// `N.sources`, if it is as we write it.
+    /// Reads `N.sources`, if it is as we write it.
     pub(super) fn sources_of(&self, number: u64) -> Result<Option<Sources>, Error> {
         let path = self.at.sources(number);
         let Some(found) = self.disk.lstat(&path)? else {

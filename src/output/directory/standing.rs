@@ -14,7 +14,7 @@ use crate::snapshot::{Bytes, File, FileName, Snapshot};
 /// The files that are left of the set that was published last.
 #[derive(Debug)]
 pub struct Standing {
-    /// Those of its files of which one of the last two sets has a copy that is trusted.
+    /// Its target's files of which one of the last two sets has a copy that is trusted.
     pub set: Snapshot,
     /// Whether all of its files are there, so that an Envoy can start on them.
     pub complete: bool,
@@ -24,7 +24,7 @@ pub struct Standing {
 
 impl OutputDirectory {
     /// Reads what is left of the set that was published last, by this run or an earlier one. Unlike
-    /// [`OutputDirectory::whole_set`], this judges each file on its own: that another file was
+    /// [`OutputDirectory::last_good`], this judges each file on its own: that another file was
     /// edited, or that the set was never synced, does not count against it. Returns `None` if no
     /// set was ever published.
     pub fn standing(&self) -> Result<Option<Standing>, Error> {

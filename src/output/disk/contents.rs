@@ -1,4 +1,4 @@
-//! Whole files: compared, read, hashed and copied, a piece at a time.
+//! Compares, reads, hashes and copies whole files, a piece at a time.
 
 use std::fs::File;
 use std::hash::Hasher;
@@ -9,10 +9,10 @@ use siphasher::sip::SipHasher13;
 use super::Fs;
 use crate::error::Error;
 
-/// Files are read and compared in pieces of this size, on the stack.
+/// The size of the pieces, which are on the stack.
 const CHUNK: usize = 16 * 1024;
 
-/// Hashes a whole content. That tells of accidents and edits, not of an attack: who can write the
+/// Hashes a whole content. The hash shows accidents and edits, not an attack: whoever can write the
 /// file can write its hash too.
 pub fn hash_of(bytes: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
@@ -21,8 +21,8 @@ pub fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 impl Fs {
-    /// Whether the file at `path` is exactly `bytes`. One that cannot be read is not: written anew,
-    /// it can be.
+    /// Returns whether the file at `path` is exactly `bytes`. One that cannot be read is not: written
+    /// anew, it can be.
     pub fn same(&self, path: &Path, bytes: &[u8]) -> bool {
         let Ok(file) = self.open(path) else {
             return false;
@@ -46,7 +46,7 @@ impl Fs {
         }
     }
 
-    /// Fills `into`; false if the file is shorter or longer.
+    /// Fills `into`. Returns false if the file is shorter or longer.
     pub fn read_whole(&self, path: &Path, into: &mut [u8]) -> Result<bool, Error> {
         let file = self.open(path)?;
         let mut filled = 0;
@@ -59,7 +59,7 @@ impl Fs {
         Ok(self.read(&file, path, &mut [0])? == 0)
     }
 
-    /// The hash of the file at `path`; `None` if it cannot be read.
+    /// Returns the hash of the file at `path`; `None` if it cannot be read.
     pub fn hash(&self, path: &Path) -> Option<u64> {
         let file = self.open(path).ok()?;
         let mut hasher = SipHasher13::new();
@@ -72,7 +72,7 @@ impl Fs {
         }
     }
 
-    /// A new file with the bytes of an open one; gives its length and its hash.
+    /// Makes a file with the bytes of an open one. Returns its length and its hash, too.
     pub fn copy(&self, from: &File, source: &Path, to: &Path) -> Result<(File, u64, u64), Error> {
         let (file, _) = self.create(to)?;
         let mut hasher = SipHasher13::new();

@@ -1,4 +1,4 @@
-//! Calls that fail on demand. Only tests demand it: elsewhere a [`Fault`] holds nothing, and asking
+//! Makes calls fail on demand. Only tests demand it: elsewhere a [`Fault`] holds nothing, and asking
 //! it compiles to nothing.
 
 #[cfg(not(test))]
@@ -34,13 +34,13 @@ mod scripted {
 
     const EIO: i32 = 5;
     const EXDEV: i32 = 18;
-    /// What moves a directory; some file systems lack the first, some both.
+    /// The calls that move a directory; some file systems lack the first, some both.
     const MOVES: [&str; 2] = ["exchange", "move"];
 
-    /// Shared by the disk and its test.
+    /// A script that the disk and its test share.
     pub type Fault = Rc<Script>;
 
-    /// What goes wrong.
+    /// The calls that fail.
     #[derive(Clone, Copy, Debug, Default)]
     pub enum How {
         #[default]
@@ -60,13 +60,13 @@ mod scripted {
     pub struct Script {
         pub calls: Cell<u64>,
         how: Cell<How>,
-        /// So many of [`MOVES`] are not there.
+        /// How many of [`MOVES`] are not there.
         pub lacks: Cell<usize>,
         pub log: RefCell<Vec<(&'static str, PathBuf)>>,
     }
 
     impl Script {
-        /// Before each call.
+        /// Counts a call, before it is made, and returns the error that it is to fail with.
         pub fn pass(&self, verb: &'static str, path: &Path) -> io::Result<()> {
             self.calls.set(self.calls.get() + 1);
             if matches!(self.how.get(), How::KillAt(which) if which == verb) {
@@ -85,7 +85,7 @@ mod scripted {
             Err(io::Error::from_raw_os_error(errno))
         }
 
-        /// Before a write: a killed one may have left a part.
+        /// Writes a part of what a write would that is to be killed: it may have come so far.
         pub fn tear(&self, mut file: &File, bytes: &[u8]) {
             if matches!(self.how.get(), How::Kill(at) if self.calls.get() + 1 == at) {
                 let _ = file.write(&bytes[..bytes.len() / 2]);
@@ -98,7 +98,7 @@ mod scripted {
             self.how.set(how);
         }
 
-        /// Whether the call that was to fail was reached.
+        /// Returns whether the call that was to fail was reached.
         pub fn hit(&self) -> bool {
             match self.how.get() {
                 How::Kill(at) | How::Once(at, _) => self.calls.get() >= at,

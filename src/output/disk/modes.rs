@@ -1,4 +1,5 @@
-//! Who may read and write what we make, and what to do where that does not suffice. Owns: modes.
+//! Decides who may read and write what we make, and says what to do if that does not suffice. Owns:
+//! modes.
 
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -10,16 +11,17 @@ use rustix::fs::Access;
 use super::{Fs, reason};
 use crate::error::Error;
 
-/// Envoy may run under another uid: it lists and watches directories, and reads files.
+/// The modes of directories and files: Envoy may run under another uid, and lists and watches the former
+/// and reads the latter.
 pub const DIRECTORY: u32 = 0o755;
 pub const FILE: u32 = 0o644;
 /// The right of a group to write.
 const GROUP: u32 = 0o020;
-/// In a directory that has this bit, only its owner and that of an entry may replace the entry.
+/// The bit of a directory in which only its owner and that of an entry may replace the entry.
 const STICKY: u32 = 0o1000;
 
-/// Whether everybody can read the file, or list and enter the directory. More is no harm: a pod's
-/// fsGroup adds bits to whole volumes.
+/// Returns whether everybody can read the file, or list and enter the directory. More does no harm: a
+/// pod's fsGroup adds bits to whole volumes.
 pub fn is_world_readable(found: &Metadata) -> bool {
     found.mode() & needed(found) == needed(found)
 }
@@ -28,7 +30,7 @@ fn needed(found: &Metadata) -> u32 {
     if found.is_dir() { DIRECTORY } else { FILE }
 }
 
-/// Adds who made what may not be touched, and what to do about it, if that was another uid.
+/// Adds to an error who made what may not be touched, and what to do about it, if it was another uid.
 pub fn explained(path: &Path, source: io::Error) -> io::Error {
     let me = rustix::process::geteuid().as_raw();
     let above = path.parent().unwrap_or(path);
@@ -60,7 +62,7 @@ pub fn explained(path: &Path, source: io::Error) -> io::Error {
 }
 
 impl Fs {
-    /// Takes over that the group of `dir` may write there.
+    /// Notes whether the group of `dir` may write there.
     pub fn share(&self, dir: &Path) -> Result<(), Error> {
         let found = self.stat_followed(dir)?;
         let shared = found.filter(|found| found.mode() & GROUP != 0);
@@ -68,7 +70,7 @@ impl Fs {
         Ok(())
     }
 
-    /// The mode that what we make should have, if that is not what it has.
+    /// Returns the mode that something of ours should have, if it has another.
     pub fn amended(&self, found: &Metadata) -> Option<Permissions> {
         let shared = self.group.get() == Some(found.gid());
         let wanted = needed(found) | if shared { GROUP } else { 0 };

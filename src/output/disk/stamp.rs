@@ -1,4 +1,4 @@
-//! What tells one file, and one state of it, from another.
+//! Tells one file, and one state of it, from another.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -7,27 +7,27 @@ use std::path::Path;
 use super::Fs;
 use crate::error::Error;
 
-/// Device and number: which file it is, whatever its name.
+/// A file, whatever its name: its device and number.
 pub type Inode = (u64, u64);
 
-/// Which file, how long, and when it was written last: links share it.
+/// A state of a file: which one it is, how long, and when it was written last. Links share it.
 pub type Stamp = (Inode, u64, (i64, i64));
 
-/// A stamp, and when anything about the file was changed last, links to it included.
+/// A stamp, with the time when anything about the file was changed last, links to it included.
 pub type FullStamp = (Stamp, (i64, i64));
 
-/// Which file it is.
+/// Returns which file it is.
 pub fn inode_of(found: &Metadata) -> Inode {
     (found.dev(), found.ino())
 }
 
-/// What a write would change.
+/// Returns what a write would change.
 pub fn stamp_of(found: &Metadata) -> Stamp {
     let written = (found.mtime(), found.mtime_nsec());
     (inode_of(found), found.len(), written)
 }
 
-/// What a write, or a change of anything else about the file, would change.
+/// Returns what a write, or a change of anything else about the file, would change.
 pub fn full_stamp_of(found: &Metadata) -> FullStamp {
     (stamp_of(found), (found.ctime(), found.ctime_nsec()))
 }

@@ -9,7 +9,7 @@ use super::Fs;
 use crate::error::Error;
 
 impl Fs {
-    /// An inotify(7) instance for files in `dir`.
+    /// Opens an inotify(7) instance, for files in `dir`.
     pub fn inotify(&self, dir: &Path) -> Result<OwnedFd, Error> {
         self.call("watch", dir, || {
             let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
@@ -17,7 +17,7 @@ impl Fs {
         })
     }
 
-    /// A watch for the first reader of the file at `path`: another one would only wake us.
+    /// Watches for the first reader of the file at `path`: another one would only wake us.
     pub fn watch_reads(&self, inotify: &OwnedFd, path: &Path) -> Result<i32, Error> {
         self.call("watch", path, || {
             let flags = WatchFlags::CLOSE_NOWRITE | WatchFlags::DONT_FOLLOW | WatchFlags::ONESHOT;

@@ -313,6 +313,34 @@ struct FirstLine {
     size: u64,
 }
 
+/// A line as the version reads it that had hashes and knew no sequence.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HashedLine {
+    #[serde(flatten)]
+    first: FirstLine,
+    hash: Option<u64>,
+}
+
+#[test]
+fn the_versions_before_can_go_on_from_what_is_left_in_mid_sequence() {
+    for stage in ["clusters", "routes"] {
+        let (_temp, dir) = recorded(stage);
+        let sets = dir.join(".sets");
+        let number = fs::read_link(sets.join("active")).unwrap();
+        let text = fs::read(sets.join(number.with_extension("sources"))).unwrap();
+        let lines: BTreeMap<String, HashedLine> = serde_json::from_slice(&text).unwrap();
+        let names: BTreeSet<String> = lines.keys().cloned().collect();
+        assert_eq!(names, super::names(&sets.join(&number)));
+        for (name, line) in lines {
+            let bytes = fs::read(sets.join(&number).join(name)).unwrap();
+            assert_eq!(line.first.size, bytes.len() as u64);
+            let hash = crate::output::disk::hash_of(&bytes);
+            assert_eq!(line.hash, Some(hash));
+        }
+    }
+}
+
 #[test]
 fn the_first_version_can_go_on_from_what_is_published() {
     let temp = tempdir();
