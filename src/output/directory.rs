@@ -32,7 +32,7 @@ use crate::output::disk::{Fs, Inode};
 use crate::output::heartbeat::{Beaten, Heartbeat};
 use crate::output::reads::Reads;
 use crate::snapshot::FileName;
-use active::ActiveSet;
+use active::{ActiveSet, Visible};
 pub use compare::{Compared, Found};
 use layout::Layout;
 pub use publish::Synced;
@@ -46,22 +46,13 @@ pub struct OutputDirectory {
     at: Layout,
     held: Held,
     heartbeat: Heartbeat,
-    /// What `active` names, as far as it may be compared with; else the next publish writes and
-    /// announces everything.
-    active: Option<ActiveSet>,
-    /// Where the link `active` leads, trusted or not.
-    visible: Option<u64>,
+    visible: Visible,
     /// Where the link `done` leads.
     last_durable: Option<u64>,
     /// The other sets on disk.
     older: OlderSets,
     /// The watch of who reads the last step's files. Nothing here opens those until it has ended.
     reads: Option<Reads>,
-    /// Files stand where our links should: they become a set before anything is published.
-    has_foreign_files: bool,
-    /// The set that is visible gave way to an older one, and Envoy was not told: nothing may be
-    /// compared with it.
-    rolled_back: bool,
     /// The directory `.live` that an Envoy watches, and whether it has lost one.
     watched: Option<Inode>,
     lost_watch: bool,
@@ -120,7 +111,7 @@ impl OutputDirectory {
         let _ = self.make_durable();
         self.needs_recheck = true;
         let was_announced = self.is_announced();
-        let owed = self.active.as_ref().map(ActiveSet::owed);
+        let owed = self.visible.active().map(ActiveSet::owed);
         let held = self.is_held()?;
         if !held {
             self.held = recover::hold(&self.disk, &self.at)?;
@@ -133,7 +124,7 @@ impl OutputDirectory {
         self.needs_recheck = false;
         let owed = owed.unwrap_or_default();
         let is_news = |active: &ActiveSet| !active.spoiled.is_subset(&owed);
-        let spoiled = self.active.as_ref().is_some_and(is_news);
+        let spoiled = self.visible.active().is_some_and(is_news);
         Ok(!held || made || spoiled || (was_announced && !self.is_announced()))
     }
 
@@ -153,7 +144,7 @@ impl OutputDirectory {
     }
 
     fn is_announced(&self) -> bool {
-        self.active.as_ref().is_some_and(ActiveSet::is_announced)
+        self.visible.active().is_some_and(ActiveSet::is_announced)
     }
 
     /// Returns whether a directory that a running Envoy watches was removed since the last call:

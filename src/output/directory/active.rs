@@ -6,6 +6,72 @@ use super::provenance::Sources;
 use crate::gather;
 use crate::snapshot::FileName;
 
+/// The set that the link `active` names.
+#[derive(Debug)]
+pub enum Visible {
+    /// It may be compared with.
+    Trusted(ActiveSet),
+    /// The next publish writes and announces everything.
+    Untrusted(Untrusted),
+}
+
+/// A visible set that may not be compared with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Untrusted {
+    /// Its number; `None` if there is no such link.
+    pub number: Option<u64>,
+    /// Whether files stand where our links should: they become a set before anything is published.
+    pub has_foreign_files: bool,
+    /// Whether a newer one that was torn gave way to it. Envoy was not told.
+    pub is_rolled_back: bool,
+}
+
+impl Visible {
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Visible::Trusted(active) => Some(active.number),
+            Visible::Untrusted(found) => found.number,
+        }
+    }
+
+    pub fn active(&self) -> Option<&ActiveSet> {
+        match self {
+            Visible::Trusted(active) => Some(active),
+            Visible::Untrusted(_) => None,
+        }
+    }
+
+    pub fn active_mut(&mut self) -> Option<&mut ActiveSet> {
+        match self {
+            Visible::Trusted(active) => Some(active),
+            Visible::Untrusted(_) => None,
+        }
+    }
+
+    /// Returns what is known of the set where it may not be compared with.
+    pub fn doubts(&self) -> Untrusted {
+        match self {
+            Visible::Trusted(active) => Untrusted {
+                number: Some(active.number),
+                ..Untrusted::default()
+            },
+            Visible::Untrusted(found) => *found,
+        }
+    }
+
+    /// Replaces the set. Returns the one before, if that was trusted.
+    pub fn replace(&mut self, with: Visible) -> Option<ActiveSet> {
+        match std::mem::replace(self, with) {
+            Visible::Trusted(active) => Some(active),
+            Visible::Untrusted(_) => None,
+        }
+    }
+
+    pub fn has_foreign_files(&self) -> bool {
+        self.doubts().has_foreign_files
+    }
+}
+
 /// A set that this run has committed, or found whole.
 #[derive(Debug)]
 pub struct ActiveSet {

@@ -95,7 +95,7 @@ impl OutputDirectory {
         if self.needs_recheck || !self.is_held()? {
             self.check()?;
         }
-        if self.has_foreign_files {
+        if self.visible.has_foreign_files() {
             self.needs_recheck = true;
             self.adopt()?;
             self.needs_recheck = false;
@@ -104,7 +104,7 @@ impl OutputDirectory {
     }
 
     fn plan(&mut self, step: &Step) -> Found {
-        let Some(active) = &mut self.active else {
+        let Some(active) = self.visible.active_mut() else {
             if !step.standing.is_empty() {
                 return Found::Nothing;
             }

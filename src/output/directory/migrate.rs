@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::OutputDirectory;
-use super::active::ActiveSet;
+use super::active::{ActiveSet, Untrusted, Visible};
 use super::layout::{CURRENT, target};
 use super::provenance::{Source, unknown};
 use super::stage::{Staged, ordered};
@@ -27,8 +27,12 @@ impl OutputDirectory {
     pub(super) fn adopt(&mut self) -> Result<(), Error> {
         // The files that Envoy reads may be among those that are copied.
         self.end_watch();
+        let found = Untrusted {
+            has_foreign_files: false,
+            ..self.visible.doubts()
+        };
         if self.end_takeover()? {
-            self.has_foreign_files = false;
+            self.visible = Visible::Untrusted(found);
             return self.watch();
         }
         let is_dir = self.is_dir(&self.at.current)?;
@@ -57,7 +61,12 @@ impl OutputDirectory {
             self.unlink_unused(&staged);
             return Err(error);
         }
-        self.visible = Some(staged.number);
+        let number = Some(staged.number);
+        self.visible = Visible::Untrusted(Untrusted {
+            number,
+            has_foreign_files: true,
+            ..found
+        });
 
         // 3.
         if is_dir {
@@ -82,10 +91,14 @@ impl OutputDirectory {
             self.disk.unlink(&self.at.link(&name))?;
         }
         self.watch()?;
-        self.has_foreign_files = false;
         self.older.remove(staged.number);
-        let files = std::mem::take(&mut staged.files);
-        self.active = Some(ActiveSet::durable(staged.number, files, Default::default()));
+        // What Envoy has read of a set that gave way is not known.
+        self.visible = if found.is_rolled_back {
+            Visible::Untrusted(Untrusted { number, ..found })
+        } else {
+            let files = std::mem::take(&mut staged.files);
+            Visible::Trusted(ActiveSet::durable(staged.number, files, Default::default()))
+        };
         Ok(())
     }
 
@@ -180,7 +193,7 @@ impl OutputDirectory {
             let Some(key) = FileName::new(&name) else {
                 continue;
             };
-            if self.visible > self.last_durable && self.is_ours(from, &name)? {
+            if self.visible.number() > self.last_durable && self.is_ours(from, &name)? {
                 continue;
             }
             let source = from.join(&name);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::active::{ActiveSet, State};
+use super::active::{ActiveSet, State, Visible};
 use super::compare::{Compared, Found, Plan};
 use super::stage::{Staged, ordered};
 use super::sweep::OLDER;
@@ -73,7 +73,7 @@ impl OutputDirectory {
     /// Takes note that what was staged is what Envoy finds. What can be carried over from it is known
     /// once it is announced, not before.
     fn activate(&mut self, staged: &mut Staged, plan: &Plan) {
-        let old = self.active.replace(ActiveSet {
+        let old = self.visible.replace(Visible::Trusted(ActiveSet {
             number: staged.number,
             files: std::mem::take(&mut staged.files),
             spoiled: Default::default(),
@@ -81,12 +81,11 @@ impl OutputDirectory {
                 left: gather(plan.changed.iter().cloned()),
                 current: plan.current,
             },
-        });
+        }));
         if let Some(old) = old {
             self.older.insert(old.number, &old.files);
         }
         self.forget_replaced();
-        (self.visible, self.rolled_back) = (Some(staged.number), false);
         self.last_changed.clone_from(&plan.changed);
     }
 
@@ -135,7 +134,7 @@ impl OutputDirectory {
     }
 
     fn state(&mut self) -> Option<&mut State> {
-        self.active.as_mut().map(|active| &mut active.state)
+        self.visible.active_mut().map(|active| &mut active.state)
     }
 
     /// Puts on stable storage what was published since the last call; nothing, if nothing was (step 9).
@@ -147,8 +146,8 @@ impl OutputDirectory {
             return Ok(Synced::AfterWatch);
         }
         let Some((number, unsynced)) = self
-            .active
-            .as_ref()
+            .visible
+            .active()
             .and_then(|active| Some((active.number, active.unsynced()?)))
         else {
             return Ok(Synced::Done);
@@ -176,7 +175,7 @@ impl OutputDirectory {
     /// Makes what the next publish will need, while Envoy does not wait for it: a busy disk takes
     /// its time for each new name (step 10). What fails here is made, or reported, by the next publish.
     pub fn prepare(&mut self) {
-        if self.active.as_ref().is_some_and(ActiveSet::is_durable) && !self.needs_recheck {
+        if self.visible.active().is_some_and(ActiveSet::is_durable) && !self.needs_recheck {
             self.needs_recheck = self.make_ahead().is_err();
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
-use super::active::ActiveSet;
+use super::active::{ActiveSet, Untrusted, Visible};
 use super::layout::{CURRENT, Layout, number, target};
 use super::sets::FoundSet;
 use super::sweep::OlderSets;
@@ -50,13 +50,10 @@ impl OutputDirectory {
             at,
             held,
             heartbeat: Heartbeat::new(dir),
-            active: None,
-            visible: None,
+            visible: Visible::Untrusted(Untrusted::default()),
             last_durable: None,
             older: OlderSets::default(),
             reads: None,
-            has_foreign_files: false,
-            rolled_back: false,
             watched: None,
             lost_watch: false,
             needs_recheck: false,
@@ -79,7 +76,7 @@ impl OutputDirectory {
     /// Makes the last whole set visible again if a power loss has torn one that was committed and
     /// never done. Envoy is not notified, and the next publish trusts neither set.
     fn roll_back_torn_set(&mut self) -> Result<(), Error> {
-        let (Some(visible), Some(whole)) = (self.visible, self.last_durable) else {
+        let (Some(visible), Some(whole)) = (self.visible.number(), self.last_durable) else {
             return Ok(());
         };
         let is_whole = |found: &FoundSet| found.is_whole();
@@ -92,7 +89,11 @@ impl OutputDirectory {
             }
             let active = self.at.active.clone();
             self.replace_with_link(&whole.to_string(), &active)?;
-            (self.visible, self.rolled_back) = (Some(whole), true);
+            self.visible = Visible::Untrusted(Untrusted {
+                number: Some(whole),
+                is_rolled_back: true,
+                ..self.visible.doubts()
+            });
         }
         Ok(())
     }
@@ -130,7 +131,8 @@ impl OutputDirectory {
     /// Finds out what is there. Afterwards, everything of ours that neither `active` nor `done`
     /// leads to is gone, older sets aside.
     pub(super) fn scan(&mut self) -> Result<(), Error> {
-        let before = self.active.take();
+        let doubts = self.visible.doubts();
+        let before = self.visible.replace(Visible::Untrusted(doubts));
         // 1. Temporary links.
         let found = self.disk.list(&self.at.links)?.unwrap_or_default();
         let is_there = |link: &PathBuf| found.iter().any(|name| link.ends_with(name));
@@ -146,7 +148,7 @@ impl OutputDirectory {
             }
         }
         // 2. Sets that were not committed.
-        self.visible = self.numbered(&self.at.active)?;
+        let visible = self.numbered(&self.at.active)?;
         self.last_durable = self.numbered(&self.at.done)?;
         let names = self.disk.list(&self.at.sets)?.unwrap_or_default();
         let stem = |name: &String| number(name.strip_suffix(".sources").unwrap_or(name));
@@ -159,14 +161,14 @@ impl OutputDirectory {
             if Some(number) == self.prepared_set {
                 continue;
             }
-            if Some(number) > self.visible.max(self.last_durable) {
+            if Some(number) > visible.max(self.last_durable) {
                 self.remove_set(number, [])?;
             } else {
                 self.older.add(number, &mut known);
             }
             self.next_set = self.next_set.max(number + 1);
         }
-        let last = self.visible.max(self.last_durable).unwrap_or(0);
+        let last = visible.max(self.last_durable).unwrap_or(0);
         self.next_set = self.next_set.max(last + 1);
         // 3. Links that Envoy follows.
         let Links {
@@ -181,7 +183,11 @@ impl OutputDirectory {
         let is_dir = self.is_dir(&self.at.current)?;
         // A set that was committed and never done may be torn: not to be kept for the sake of a
         // foreign file. `adopt` makes a set done before it is active.
-        self.has_foreign_files = is_dir || (linked && foreign && self.visible <= self.last_durable);
+        self.visible = Visible::Untrusted(Untrusted {
+            number: visible,
+            has_foreign_files: is_dir || (linked && foreign && visible <= self.last_durable),
+            ..doubts
+        });
         // 4. What may be compared with.
         let active = self.visible_set(before)?;
         let right = |active: &ActiveSet| {
@@ -204,7 +210,7 @@ impl OutputDirectory {
             }
         }
         self.older.remove(active.number);
-        self.active = Some(active);
+        self.visible = Visible::Trusted(active);
         Ok(())
     }
 
@@ -249,9 +255,14 @@ impl OutputDirectory {
         &self,
         before: Option<ActiveSet>,
     ) -> Result<Option<ActiveSet>, Error> {
-        let ours = |active: &ActiveSet| self.visible == Some(active.number);
+        let Untrusted {
+            number: visible,
+            is_rolled_back,
+            ..
+        } = self.visible.doubts();
+        let ours = |active: &ActiveSet| visible == Some(active.number);
         let before = before.filter(ours);
-        let Some(number) = self.visible.filter(|_| !self.rolled_back) else {
+        let Some(number) = visible.filter(|_| !is_rolled_back) else {
             return Ok(None);
         };
         let Some(FoundSet { files, spoiled }) = self.files_of(number, before.as_ref())? else {
@@ -263,9 +274,7 @@ impl OutputDirectory {
                 active.spoiled.extend(spoiled);
                 Some(active)
             }
-            _ if self.visible == self.last_durable => {
-                Some(ActiveSet::durable(number, files, spoiled))
-            }
+            _ if visible == self.last_durable => Some(ActiveSet::durable(number, files, spoiled)),
             // It was killed before it was synced. Envoy may have read it, and may not.
             _ if spoiled.is_empty() && files.values().all(|source| source.hash.is_some()) => {
                 Some(ActiveSet::unannounced(number, files))
@@ -284,7 +293,7 @@ impl OutputDirectory {
     pub(super) fn unlink_strays(&self) -> Result<Vec<FileName>, Error> {
         let mut strays = Vec::new();
         for name in self.links()?.ours {
-            let active = self.active.as_ref();
+            let active = self.visible.active();
             if let Some(stray) = FileName::new(&name)
                 && active.is_none_or(|active| !active.files.contains_key(&stray))
             {

@@ -33,13 +33,14 @@ impl OutputDirectory {
     /// Files that were there before any of ours have an origin without a name. Returns `None` if there
     /// is no such set, or another program has written to `current` since.
     pub fn last_good(&self) -> Result<Option<Snapshot>, Error> {
-        if self.has_foreign_files {
+        if self.visible.has_foreign_files() {
             return Ok(None);
         }
         // A kill may have come between commit and sync. What its files' hashes vouch for is newer
         // than the set that is done, and is what Envoy sees.
-        if self.visible > self.last_durable
-            && let Some(number) = self.visible
+        let visible = self.visible.number();
+        if visible > self.last_durable
+            && let Some(number) = visible
             && let Some(set) = self.read_set(number)?
         {
             return Ok(Some(set));
@@ -52,7 +53,7 @@ impl OutputDirectory {
 
     /// Reads a file of the visible set, all of it, if it is what was written.
     pub fn visible_file(&self, name: &FileName) -> Result<Option<File>, Error> {
-        let Some(active) = &self.active else {
+        let Some(active) = self.visible.active() else {
             return Ok(None);
         };
         let Some(source) = active.files.get(name) else {
@@ -65,7 +66,7 @@ impl OutputDirectory {
 
     /// Returns what the visible set holds beyond its target.
     pub fn visible_transient(&self) -> Option<Transient> {
-        provenance::transient(&self.active.as_ref()?.files)
+        provenance::transient(&self.visible.active()?.files)
     }
 
     /// Reads the target of a set, if its files are what was written.
@@ -96,7 +97,7 @@ impl OutputDirectory {
         source: &Source,
     ) -> Result<Option<Bytes>, Error> {
         let path = self.at.set(number).join(name.as_str());
-        let fresh = self.active.as_ref();
+        let fresh = self.visible.active();
         let fresh = fresh.is_some_and(|active| active.number == number && active.is_announced());
         let hash = source.hash;
         // Without a hash, only having been synced tells that all of it is there.

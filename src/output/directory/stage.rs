@@ -113,8 +113,8 @@ impl OutputDirectory {
     /// is synced; `None` if it has to be written.
     fn carry_over(&self, name: &FileName, path: &Path, plan: &Plan) -> Option<(Source, bool)> {
         let active = self
-            .active
-            .as_ref()
+            .visible
+            .active()
             .filter(|active| active.is_announced())?;
         if plan.changed.binary_search(name).is_ok() {
             return None;
@@ -193,7 +193,7 @@ impl OutputDirectory {
 
     /// Ends the watch of files that the active set does not have.
     pub(super) fn forget_replaced(&mut self) {
-        let files = self.active.as_ref().map(|active| &active.files);
+        let files = self.visible.active().map(|active| &active.files);
         let is_active = |inode| {
             let mut sources = files.into_iter().flat_map(|files| files.values());
             sources.any(|source| source.inode == Some(inode))
@@ -208,8 +208,8 @@ impl OutputDirectory {
     pub(super) fn make_links(&mut self, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
         for name in &plan.changed {
             let known = self
-                .active
-                .as_ref()
+                .visible
+                .active()
                 .is_some_and(|old| old.files.contains_key(name));
             if known {
                 continue;

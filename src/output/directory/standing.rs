@@ -30,7 +30,10 @@ impl OutputDirectory {
     pub fn standing(&self) -> Result<Option<Standing>, Error> {
         // The set that Envoy sees comes first; the one that `done` names was synced.
         let mut sets = Vec::new();
-        for number in [self.visible, self.last_durable].into_iter().flatten() {
+        for number in [self.visible.number(), self.last_durable]
+            .into_iter()
+            .flatten()
+        {
             if let Some(files) = self.sources_of(number)? {
                 sets.push((number, files));
             }

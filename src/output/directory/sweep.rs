@@ -150,8 +150,9 @@ impl OutputDirectory {
     /// Removes older sets, but for the last `keep`, as far as there is space for them. What `active` or
     /// `done` names stays.
     pub(super) fn sweep(&mut self, keep: usize) -> Result<(), Error> {
-        let active = self.active.as_ref().map(|active| &active.files);
-        let needed: Vec<u64> = self.visible.into_iter().chain(self.last_durable).collect();
+        let active = self.visible.active().map(|active| &active.files);
+        let needed = [self.visible.number(), self.last_durable];
+        let needed: Vec<u64> = needed.into_iter().flatten().collect();
         for number in self.older.surplus(keep, active, &needed) {
             let files = self.older.0.get(&number).into_iter().flatten().flatten();
             self.remove_set(number, files.map(|file| &file.name))?;
