@@ -20,10 +20,9 @@ mod standing;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -126,21 +125,6 @@ impl OutputDirectory {
         let is_news = |active: &ActiveSet| !active.spoiled.is_subset(&owed);
         let spoiled = self.visible.active().is_some_and(is_news);
         Ok(!held || made || spoiled || (was_announced && !self.is_announced()))
-    }
-
-    /// Returns what becomes readable when somebody has read a watched file, if any is watched.
-    pub fn reads(&self) -> Option<BorrowedFd<'_>> {
-        self.reads.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Takes the names of the watched files that somebody has read since the last call.
-    pub fn take_read(&mut self) -> BTreeSet<FileName> {
-        self.reads.as_mut().map(Reads::take).unwrap_or_default()
-    }
-
-    /// Ends the watch of who reads the last step's files.
-    pub fn end_watch(&mut self) {
-        self.reads = None;
     }
 
     fn is_announced(&self) -> bool {
