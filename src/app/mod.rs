@@ -7,10 +7,13 @@
 mod child;
 mod notes;
 mod once;
+mod order;
 mod pending;
 mod publish;
 mod readiness;
 mod reminder;
+mod report;
+mod sequence;
 mod start;
 mod task;
 
@@ -31,6 +34,8 @@ use notes::Notes;
 use pending::{Deferred, Pending};
 use publish::{LastPublish, SplitGate};
 use readiness::Readiness;
+use report::Progress;
+use sequence::Sequence;
 pub use start::run;
 use task::{Changed, Ctx, Tasks};
 
@@ -54,11 +59,16 @@ struct App {
     /// When the first publish stops waiting for objects with weights.
     splits_until: Instant,
     output: Output,
+    sequence: Sequence,
     pending: Pending,
     deferred: Deferred,
+    /// What is visible of a change whose routes wait.
+    progress: Option<Progress>,
     last: LastPublish,
     notes: Notes,
     readiness: Readiness,
+    /// Whether the operator knows that readers cannot be seen.
+    told_unwatched: bool,
     started: Instant,
     child: ChildState,
 }
@@ -108,6 +118,7 @@ impl App {
 
     /// Reads what has arrived.
     fn read(&mut self) {
+        self.hear_readers(Instant::now());
         let (tasks, mut ctx) = self.tasks_at(Instant::now());
         if tasks.on_readable(&mut ctx) == Changed::Yes {
             self.pending.mark(Instant::now());
@@ -139,6 +150,8 @@ impl App {
                 .iter()
                 .map(|response| PollFd::new(&**response, PollFlags::IN)),
         );
+        let readers = self.output.reads();
+        fds.extend(readers.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
         poll::wait(&mut fds, deadline).map_err(|source| Error::System {
             what: "wait for input",
             source,
@@ -162,7 +175,12 @@ impl App {
             .chain(splits)
             .chain(self.server.next_notice())
             .chain(self.output.deadline())
-            .chain(self.deferred.deadline())
+            .chain(
+                self.deferred
+                    .deadline()
+                    .filter(|_| !self.sequence.is_waiting()),
+            )
+            .chain(self.sequence.deadline())
             .chain(self.readiness.deadline())
             .chain(self.child.deadline())
             .chain(self.signals.deadline());
@@ -181,7 +199,9 @@ impl App {
         self.server.tick(now);
         self.readiness.tick(now);
         self.report_blocked(now);
-        if self.deferred.take_due(now) {
+        self.tick_sequence(now);
+        // Syncing reads files, and would be taken for Envoy.
+        if !self.sequence.is_waiting() && self.deferred.take_due(now) {
             self.run_deferred_checks(now);
             self.sync(now);
         }

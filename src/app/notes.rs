@@ -1,6 +1,7 @@
 //! The warnings that stand since the last publish. Owns: that each is given once, and its all-clear
 //! once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -20,6 +21,8 @@ pub struct Notes {
     /// Each collision, and the time at which it came up.
     collisions: Vec<(Collision, Instant)>,
     merge: BTreeMap<Subject, Note>,
+    /// Each warning about clusters that are removed, and the time at which it came up.
+    kept: BTreeMap<String, Instant>,
     unswept: WarnOnce,
 }
 
@@ -87,6 +90,22 @@ impl Notes {
                 warn!("{warning}");
             }
             note.texts = texts;
+        }
+    }
+
+    /// Logs each warning about clusters that are removed, and once that none stands any more.
+    pub fn tell_kept(&mut self, found: BTreeSet<String>, now: Instant) {
+        let first = self.kept.values().min().copied();
+        self.kept.retain(|warning, _| found.contains(warning));
+        if let Some(first) = first.filter(|_| found.is_empty()) {
+            let lasted_s = seconds(first, now);
+            info!(lasted_s; "warnings about clusters that are removed are over");
+        }
+        for warning in found {
+            if let Entry::Vacant(entry) = self.kept.entry(warning) {
+                warn!("{}", entry.key());
+                entry.insert(now);
+            }
         }
     }
 

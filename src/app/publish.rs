@@ -1,27 +1,28 @@
 //! One publish: from what was observed to the output, and what comes after it. Owns: when there is
 //! enough to publish, and the log line of a publish.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
 use log::{info, warn};
 
 use super::notes::Found;
+use super::report::Report;
+use super::sequence::{Dropped, Planned, Stage};
 use super::task::{ConfigMap, ConfigMapInput};
 use super::{App, DENIED_TIMEOUT};
 use crate::error::Error;
 use crate::gather;
 use crate::kube::object::ObjectKind;
 use crate::output::Written;
-use crate::output::directory::{Published, Synced};
-use crate::output::step::Step;
-use crate::snapshot::{ObjectName, Origin, Snapshot};
+use crate::output::directory::Synced;
+use crate::snapshot::{FileName, ObjectName, Origin, Snapshot};
 use crate::source::config_map::{ConfigMapSource, Outcome};
 use crate::source::weight_objects::WeightObjects;
 use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Desired, Observed, SourceView};
-use crate::xds::merge::{self, Merge, WeightTable};
+use crate::xds::merge::{self, Done, Merge, WeightTable};
 use crate::xds::weights::{HostWeights, WeightSource};
 
 /// The part that TrafficSplits have in the first publish.
@@ -41,7 +42,7 @@ pub enum SplitGate {
 #[derive(Default)]
 pub struct LastPublish {
     /// The texts that weights were merged into.
-    good: Snapshot,
+    pub good: Snapshot,
     /// The versions of the ConfigMaps.
     origins: Vec<Rc<Origin>>,
     /// The routes that follow an object.
@@ -49,12 +50,12 @@ pub struct LastPublish {
 }
 
 /// A snapshot to be published.
-struct Candidate {
-    set: Snapshot,
+pub struct Candidate {
+    pub set: Snapshot,
     /// The texts that weights were merged into.
     good: Snapshot,
     /// The ConfigMaps that are not published as the cluster has them.
-    behind: Vec<ObjectName>,
+    pub behind: Vec<ObjectName>,
     weights: WeightTable,
     /// The objects whose weights were merged.
     inputs: Vec<WeightSource>,
@@ -79,16 +80,35 @@ impl App {
             return Ok(());
         };
         self.readiness.on_unblocked(now);
-        let compared = self.output.compare(Step::target(&candidate.set), now)?;
-        let written = self.output.write(compared, now)?;
+        let interim = self.interim();
+        let none = Snapshot::new();
+        let texts = interim.as_ref().map_or(&none, |interim| &interim.set);
+        let (planned, written) = self.write_next(&candidate, texts, now)?;
         self.pending.doubt_input();
         self.notes.tell(found, now);
-        let was_in_sync = self.readiness.is_in_sync();
+        let Planned {
+            stage,
+            dropped,
+            held,
+            removed,
+            warnings,
+            ..
+        } = planned;
+        self.notes.tell_kept(warnings, now);
+        self.warn_unwatched(&written);
         if matches!(written, Written::NotYet) {
             self.readiness.on_write_failed();
+        } else if stage == Stage::Clusters {
+            let held: BTreeSet<FileName> = gather(held.into_keys());
+            self.report_released(&candidate, interim, &held, &written, since);
+            self.note_progress(&written, removed, since, now);
+            if self.sequence.has_opened() {
+                self.pending.mark(now);
+            }
         } else {
+            let was_in_sync = self.readiness.is_in_sync();
             self.readiness.on_published();
-            self.after_publish(candidate, &written, since, now);
+            self.after_publish(candidate, &written, (removed, dropped), since, now);
             if !was_in_sync || matches!(written, Written::New(_)) {
                 self.update_mirrors(now);
             }
@@ -136,8 +156,15 @@ impl App {
     }
 
     /// Remembers what stands on disk now, and lets the mirrors of current ConfigMaps show it.
-    fn after_publish(&mut self, new: Candidate, written: &Written, since: Instant, now: Instant) {
-        if self.deferred.published(now) {
+    fn after_publish(
+        &mut self,
+        new: Candidate,
+        written: &Written,
+        gone: (Vec<FileName>, Dropped),
+        since: Instant,
+        now: Instant,
+    ) {
+        if self.deferred.published(now) && !self.sequence.is_waiting() {
             self.sync(now);
         }
         let contents = self
@@ -145,11 +172,12 @@ impl App {
             .sources()
             .filter_map(|source| source.content.as_ref());
         let origins: Vec<Rc<Origin>> = contents.map(|content| content.origin.clone()).collect();
+        let progress = self.progress.take();
         if let Written::New(published) = written {
             let is_news = |origin: &&Rc<Origin>| !self.last.origins.contains(origin);
             let weights = merge::describe(&self.last.weights, &new.weights, &new.inputs);
             let origins = origins.iter().filter(is_news);
-            report(published, &new.set, origins, since, &weights);
+            Report::new(published, progress, gone, since).log(&new.set, origins, &weights);
             self.notes.tell_unswept(published.unswept.as_ref(), now);
         }
         self.last = LastPublish {
@@ -165,6 +193,31 @@ impl App {
             if let Some(mirror) = mirror {
                 mirror.allow(is_known && is_current);
             }
+        }
+    }
+
+    /// Logs the routes that have become visible while others wait for their clusters, and remembers
+    /// their texts.
+    fn report_released(
+        &mut self,
+        new: &Candidate,
+        interim: Option<Done>,
+        held: &BTreeSet<FileName>,
+        written: &Written,
+        since: Instant,
+    ) {
+        let Some(interim) = interim else { return };
+        let weights = merge::describe(&self.last.weights, &interim.changes, &new.inputs);
+        for (name, file) in &new.good {
+            if !held.contains(name) {
+                self.last.good.insert(name.clone(), file.clone());
+            }
+        }
+        self.last.weights = interim.changes;
+        if let Written::New(published) = written {
+            let none = (Vec::new(), Dropped::default());
+            let report = Report::new(published, None, none, since);
+            report.log(&interim.set, std::iter::empty(), &weights);
         }
     }
 
@@ -252,47 +305,5 @@ impl App {
             let last_run = set.and_then(|set| ConfigMapFiles::from_last_run(&source.object, set));
             source.restore(last_run, now);
         }
-    }
-}
-
-/// Logs a line for the set, and a warning for each file that an Envoy may miss. The origin of a removed
-/// file is not known any more, so the line names all `new` versions then.
-fn report<'a>(
-    published: &Published,
-    set: &'a Snapshot,
-    new: impl Iterator<Item = &'a Rc<Origin>>,
-    since: Instant,
-    weights: &str,
-) {
-    let Published {
-        number,
-        changed,
-        removed,
-        committed,
-        unwatched: _,
-        unswept: _,
-    } = published;
-    let of_changed = changed
-        .iter()
-        .filter_map(|name| Some(&set.get(name)?.origin));
-    let origins = new.filter(|_| !removed.is_empty()).chain(of_changed);
-    let origins: BTreeMap<_, _> =
-        gather(origins.map(|origin| (&origin.object, &origin.resource_version)));
-    let join = |texts: Vec<String>| texts.join(",");
-    let gone = removed.iter().map(|name| format!("-{name}"));
-    let files = changed.iter().map(ToString::to_string).chain(gone);
-    let latency = committed.saturating_duration_since(since);
-    let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-    let configmap = join(origins.keys().map(ToString::to_string).collect());
-    let resource_version = join(origins.values().map(ToString::to_string).collect());
-    let files = join(files.collect());
-    if weights.is_empty() {
-        info!(configmap, resource_version, files, set = *number, latency_us; "published");
-    } else {
-        info!(configmap, resource_version, files, weights, set = *number, latency_us; "published");
-    }
-    for name in removed {
-        warn!(file:% = name;
-            "file removed; Envoy will fail to start if its bootstrap refers to it");
     }
 }

@@ -15,6 +15,7 @@ use super::notes::Notes;
 use super::pending::{Deferred, Pending};
 use super::publish::{LastPublish, SplitGate};
 use super::readiness::Readiness;
+use super::sequence::Sequence;
 use super::task::{ConfigMap, ConfigMapInput, Tasks};
 use crate::cli::Config;
 use crate::error::Error;
@@ -72,6 +73,7 @@ impl App {
             sync,
             sync_interval,
             dry_run,
+            envoy_drain_time,
             http_routes,
             splits,
             split_version,
@@ -126,9 +128,12 @@ impl App {
             cluster_domain: resolv_conf::cluster_domain(),
             server,
             split_gate: SplitGate::Waiting,
+            sequence: Sequence::new(envoy_drain_time),
             splits_until: now + SPLITS_TIMEOUT,
             pending: Pending::new(now),
             deferred: Deferred::default(),
+            progress: None,
+            told_unwatched: false,
             last: LastPublish::default(),
             notes: Notes::default(),
             readiness: Readiness::new(once.as_ref(), now),

@@ -74,6 +74,14 @@ pub const ENVOY_ADMIN: Flag = Flag {
     help: "URL of Envoy's admin interface, for -drain",
 };
 
+pub const ENVOY_DRAIN_TIME: Flag = Flag {
+    name: "--envoy-drain-time",
+    value: Some("DURATION"),
+    default: Some("600s"),
+    help: "Envoy's --drain-time-s; after a change of listeners, clusters that are\nremoved stay \
+           published for this long, for connections that Envoy drains",
+};
+
 pub const GATEWAY_API: Flag = Flag {
     name: "--gateway-api",
     value: None,
@@ -214,13 +222,14 @@ pub const WATCH: Flag = Flag {
 };
 
 /// All flags, as `-h` lists them.
-const FLAGS: [&Flag; 25] = [
+const FLAGS: [&Flag; 26] = [
     &APISERVER,
     &CA_FILE,
     &CONFIGMAP,
     &DRAIN,
     &DRY_RUN,
     &ENVOY_ADMIN,
+    &ENVOY_DRAIN_TIME,
     &GATEWAY_API,
     &HTTPROUTE,
     &INSECURE,

@@ -59,6 +59,8 @@ pub struct Config {
     pub sync_interval: Duration,
     /// True if manifests are printed instead of files written.
     pub dry_run: bool,
+    /// Envoy's `--drain-time-s`.
+    pub envoy_drain_time: Duration,
     /// The HTTPRoutes whose weights are merged.
     pub http_routes: WeightChoice,
     /// The TrafficSplits whose weights are merged.
@@ -171,6 +173,10 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
         },
         sync_interval,
         dry_run,
+        envoy_drain_time: {
+            let flag = &flags::ENVOY_DRAIN_TIME;
+            duration(flag, &args.value(flag))?
+        },
         http_routes,
         splits,
         split_version,

@@ -87,7 +87,6 @@ pub struct Published {
     pub committed: Instant,
     /// Why the changed files are not watched, though they were to be. The set is published all the
     /// same.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the sequence is not wired yet"))]
     pub unwatched: Option<Error>,
     /// Old sets could not be removed. The set is published all the same, and the next call tries
     /// again.

@@ -24,7 +24,7 @@ use crate::snapshot::{File, FileName, Snapshot};
 use directory::{Compared, Found, OutputDirectory, Published, Standing, Synced};
 use dry_run::DryRun;
 use heartbeat::{Beaten, READY};
-use step::{Step, Transient};
+use step::Step;
 use warnings::Warnings;
 
 /// A loop that has not turned for this long, or for three layout checks if that is longer, is dead.
@@ -159,20 +159,12 @@ impl Output {
 
     /// Reads a file of the visible set, with all that a union holds. Returns `None` if it is not what
     /// was written.
-    #[expect(dead_code, reason = "the sequence is not wired yet")]
     pub fn visible_file(&mut self, name: &FileName) -> Option<File> {
         let read = self.opened()?.visible_file(name);
         self.warnings.read(read)
     }
 
-    /// Returns what the visible set holds beyond its target; `None` if it is a target.
-    #[expect(dead_code, reason = "the sequence is not wired yet")]
-    pub fn visible_transient(&mut self) -> Option<Transient> {
-        self.opened()?.visible_transient()
-    }
-
     /// Returns what becomes readable when somebody has read a watched file; `None` if none is watched.
-    #[expect(dead_code, reason = "the sequence is not wired yet")]
     pub fn reads(&self) -> Option<BorrowedFd<'_>> {
         match &self.sink {
             Sink::DryRun(_) | Sink::Directory { open: None, .. } => None,
@@ -183,7 +175,6 @@ impl Output {
     }
 
     /// Takes the names of the watched files that somebody has read since the last call.
-    #[expect(dead_code, reason = "the sequence is not wired yet")]
     pub fn take_read(&mut self) -> BTreeSet<FileName> {
         let directory = self.opened();
         directory

@@ -12,6 +12,7 @@
 //!
 //! `flow` writes the lines, `resources` and `facts` read what is common to all of these.
 
+mod changes;
 mod clusters;
 mod declined;
 mod facts;
@@ -21,6 +22,7 @@ mod mention;
 mod resources;
 mod union;
 
+pub use changes::{Changes, Difference, Former, Vanished, wanted};
 pub use clusters::{Cluster, clusters_of};
 pub use declined::Declined;
 pub use kind::{Kind, kind_of, resources_of};

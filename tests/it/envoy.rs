@@ -190,7 +190,9 @@ fn a_removed_key_leaves_a_running_envoy_as_it_was_and_warns() {
         "{warning}"
     );
     wait_for_versions(envoy, ["first", "second", "first"]);
-    assert!(!site.file("rds.yaml").exists());
+    until("the file to be gone", || {
+        (!site.file("rds.yaml").exists()).then_some(())
+    });
     let since = load.tally();
     let tally = load.wait_for("100 more answers", &since, |tally| tally.total() >= 100);
     assert_eq!((tally.failures, tally.answers.len()), (Vec::new(), 1));

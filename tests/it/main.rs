@@ -36,7 +36,6 @@ mod examples;
 mod faults;
 mod figures;
 mod foreign;
-mod held_up;
 mod http_limits;
 mod http_routes;
 mod judged;

@@ -1,7 +1,7 @@
 //! The times at which a file of an output directory changed, as Envoy learns of it: by inotify on
 //! `current/`, on a thread that does nothing else.
 
-use super::stopwatch::Patience;
+use super::{PATIENCE, nap};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 use std::fs;
@@ -72,8 +72,8 @@ impl Arrivals {
 
     /// The same where it may never come: not every program follows every change.
     pub fn may_arrive(&mut self, want: impl Fn(&[u8]) -> bool) -> Option<Instant> {
-        let mut patience = Patience::start();
-        while let Some(nap) = patience.nap() {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(nap) = nap(deadline) {
             match self.arrived.recv_timeout(nap) {
                 Ok(new) if want(&new.bytes) => return Some(new.at),
                 Ok(_) | Err(_) => {}

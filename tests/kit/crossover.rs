@@ -1,7 +1,7 @@
 //! The program under test, as a process: started, listened to, measured, ended.
 
-use super::stopwatch::{self, Patience, Stopwatch};
-use super::{PATIENCE, processes, until};
+use super::stopwatch::{self, Stopwatch};
+use super::{PATIENCE, nap, processes, until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::env;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A running crossover; it is killed when this is dropped, and what it has started.
 pub struct Crossover {
@@ -202,9 +202,9 @@ impl Crossover {
     fn wait_for_end(&self) {
         let pid = Pid::from_child(&self.child);
         let process = pidfd_open(pid, PidfdFlags::empty()).expect("it is ours, and not waited for");
-        let minute = Timespec::try_from(PATIENCE).expect("a minute");
+        let patience = Timespec::try_from(PATIENCE).expect("a minute");
         let mut ended = [PollFd::new(&process, PollFlags::IN)];
-        let ended = poll(&mut ended, Some(&minute));
+        let ended = poll(&mut ended, Some(&patience));
         assert_eq!(
             ended,
             Ok(1),
@@ -216,12 +216,12 @@ impl Crossover {
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
-        let mut patience = Patience::start();
+        let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("the process is ours") {
                 break status;
             }
-            if patience.nap().is_none() {
+            if nap(deadline).is_none() {
                 panic!("waited for its end; stderr:\n{}", text(&self.lines()));
             }
             thread::sleep(Duration::from_millis(1));
@@ -341,13 +341,13 @@ impl Lines {
 
     #[track_caller]
     fn wait_for<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
-        let mut patience = Patience::start();
+        let deadline = Instant::now() + PATIENCE;
         let mut lines = self.lines.lock().expect("no panic");
         loop {
             if let Some(found) = look(&lines) {
                 return found;
             }
-            let Some(nap) = patience.nap() else {
+            let Some(nap) = nap(deadline) else {
                 let all = text(&lines);
                 drop(lines);
                 panic!("waited for {what}; there is:\n{all}");

@@ -40,7 +40,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
-use stopwatch::Patience;
 
 /// The time that any wait may last before the test fails: twice the longest wait between two
 /// requests of the program's own making, which is 30 s after an answer of 429, 403 or 5xx, so that
@@ -62,12 +61,12 @@ pub fn nap(deadline: Instant) -> Option<Duration> {
 /// files and the state of other programs.
 #[track_caller]
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let mut patience = Patience::start();
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(patience.nap().is_some(), "waited for {what}");
+        assert!(nap(deadline).is_some(), "waited for {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -3,7 +3,6 @@
 //! what a busy machine adds to them is measured here, and on an idle one that is nothing.
 
 use super::processes::{children, threads};
-use super::{PATIENCE, nap};
 use rustix::thread::gettid;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -90,37 +89,6 @@ impl Stopwatch {
     pub fn took_at_once(&self) -> Duration {
         let own = waited(this_thread()).saturating_sub(self.own_before);
         self.took().saturating_sub(own)
-    }
-}
-
-/// [`PATIENCE`], in the second half of which the time does not count for which the machine has held
-/// up those who work for the test.
-pub struct Patience {
-    began: Instant,
-    second_half: Option<Stopwatch>,
-}
-
-impl Patience {
-    /// No wait is longer, however busy the machine is.
-    const AT_MOST: Duration = PATIENCE.saturating_mul(3);
-
-    /// Begins.
-    pub fn start() -> Patience {
-        Patience {
-            began: Instant::now(),
-            second_half: None,
-        }
-    }
-
-    /// As [`nap`] has it.
-    pub fn nap(&mut self) -> Option<Duration> {
-        const HALF: Duration = PATIENCE.checked_div(2).expect("no zero");
-        if self.began.elapsed() < HALF {
-            return nap(self.began + PATIENCE);
-        }
-        let second_half = self.second_half.get_or_insert_with(Stopwatch::start);
-        let is_over = second_half.elapsed() >= HALF && second_half.took() >= HALF;
-        nap(self.began + Patience::AT_MOST).filter(|_| !is_over)
     }
 }
 

@@ -59,7 +59,6 @@ pub struct Plan {
 impl Compared<'_> {
     /// Returns how the step's files differ from the visible ones. `None` if nothing may be compared
     /// with: the target is to be published as one set then.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the sequence is not wired yet"))]
     pub fn difference(&self) -> Option<Difference> {
         match &self.found {
             Found::Nothing => None,

@@ -6,7 +6,7 @@
 //! a field that a later version added may be missing.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -105,6 +105,7 @@ impl Source {
 }
 
 /// Returns what a set holds beyond its target; `None` if it is a target.
+#[cfg(test)]
 pub fn transient(sources: &Sources) -> Option<Transient> {
     let marks = sources
         .iter()
@@ -114,7 +115,7 @@ pub fn transient(sources: &Sources) -> Option<Transient> {
         let all = transient.get_or_insert_with(|| Transient {
             stage: mark.stage,
             inserted: BTreeMap::new(),
-            vanishing: BTreeSet::new(),
+            vanishing: Default::default(),
         });
         all.inserted.extend(
             mark.inserted

@@ -12,7 +12,6 @@ use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use crate::error::Error;
 use crate::output::disk::{full_stamp_of, hash_of, inode_of, is_world_readable, reason};
 use crate::output::reads::Recalled;
-use crate::output::step::Transient;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
 
 /// A set as it is found.
@@ -65,7 +64,8 @@ impl OutputDirectory {
     }
 
     /// Returns what the visible set holds beyond its target.
-    pub fn visible_transient(&self) -> Option<Transient> {
+    #[cfg(test)]
+    pub fn visible_transient(&self) -> Option<crate::output::step::Transient> {
         provenance::transient(&self.visible.active()?.files)
     }
 

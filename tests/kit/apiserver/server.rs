@@ -10,13 +10,14 @@ use super::serve::{self, Command};
 use super::store::Store;
 use super::watches::{Delivery, Watch};
 use super::{Dialect, Options, Shared, State, Tls, tls};
-use crate::kit::stopwatch::Patience;
 use crate::kit::worker::{Port, Worker};
+use crate::kit::{PATIENCE, nap};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 /// A running server; everything of it ends when this is dropped.
 pub struct Server {
@@ -310,7 +311,7 @@ impl Server {
     /// Waits for a request, now or before, that `take` takes.
     #[track_caller]
     pub fn wait_for_request(&self, what: &str, take: impl Fn(&Request) -> bool) -> Request {
-        self.wait_for(what, |state| {
+        self.wait_for(what, PATIENCE, |state| {
             state.requests.iter().find(|r| take(r)).cloned()
         })
     }
@@ -318,7 +319,7 @@ impl Server {
     /// Waits until `count` requests, now or before, were such that `take` takes them.
     #[track_caller]
     pub fn wait_for_requests(&self, what: &str, count: usize, take: impl Fn(&Request) -> bool) {
-        self.wait_for(what, |state| {
+        self.wait_for(what, PATIENCE, |state| {
             (state.requests.iter().filter(|r| take(r)).count() >= count).then_some(())
         });
     }
@@ -326,20 +327,25 @@ impl Server {
     /// Waits until so many watches are open.
     #[track_caller]
     pub fn wait_for_watches(&self, count: usize) {
-        self.wait_for(&format!("{count} open watches"), |state| {
+        self.wait_for(&format!("{count} open watches"), PATIENCE, |state| {
             (state.store.watches.len() == count).then_some(())
         });
     }
 
     #[track_caller]
-    fn wait_for<T>(&self, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> T {
-        let mut patience = Patience::start();
+    fn wait_for<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut look: impl FnMut(&State) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + patience;
         let mut state = self.shared.lock();
         loop {
             if let Some(found) = look(&state) {
                 return found;
             }
-            let Some(nap) = patience.nap() else {
+            let Some(nap) = nap(deadline) else {
                 let log: Vec<String> = state.requests.iter().map(Request::line).collect();
                 let open = state.store.watches.len();
                 drop(state);

@@ -1,0 +1,171 @@
+//! The log line of a publish.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use log::kv::{ToValue, Value};
+use log::{Level, Record, debug, warn};
+
+use super::sequence::Dropped;
+use crate::gather;
+use crate::output::directory::Published;
+use crate::snapshot::{FileName, Origin, Snapshot};
+
+/// What has become visible of a change before its routes.
+pub struct Progress {
+    /// When the change was seen.
+    pub since: Instant,
+    /// How long the new clusters have waited to be read.
+    pub clusters: Clusters,
+    /// The files that it has changed so far.
+    pub changed: BTreeSet<FileName>,
+    /// The files that it removes.
+    pub removed: BTreeSet<FileName>,
+}
+
+/// The time that new clusters have had before the routes.
+pub enum Clusters {
+    /// They wait since then.
+    Waiting(Instant),
+    /// They have waited for so long.
+    Waited(Duration),
+}
+
+impl Progress {
+    /// Returns how long Envoy had for the clusters before the routes.
+    pub fn clusters_took(&self, now: Instant) -> Duration {
+        match self.clusters {
+            Clusters::Waiting(since) => now.saturating_duration_since(since),
+            Clusters::Waited(took) => took,
+        }
+    }
+}
+
+/// A set that has become visible.
+pub struct Report {
+    number: u64,
+    changed: BTreeSet<FileName>,
+    removed: BTreeSet<FileName>,
+    dropped: Dropped,
+    latency: Duration,
+    /// How long Envoy had for new clusters before the routes; `None` if all was published at once.
+    clusters: Option<Duration>,
+}
+
+impl Report {
+    /// Reports what was `published` last of a change that was seen at `since`, or when its `progress` began.
+    /// `gone` are the files that it removes, and what has been kept and is not any more.
+    pub fn new(
+        published: &Published,
+        progress: Option<Progress>,
+        gone: (Vec<FileName>, Dropped),
+        since: Instant,
+    ) -> Report {
+        let (removed, dropped) = gone;
+        let is_new = |name: &&FileName| !dropped.files.contains(*name);
+        let mut report = Report {
+            number: published.number,
+            changed: gather(published.changed.iter().cloned()),
+            removed: gather(published.removed.iter().filter(is_new).cloned()),
+            latency: published.committed.saturating_duration_since(since),
+            clusters: None,
+            dropped,
+        };
+        report.removed.extend(removed);
+        if let Some(progress) = progress {
+            let committed = published.committed;
+            report.clusters = Some(progress.clusters_took(committed));
+            report.latency = committed.saturating_duration_since(progress.since);
+            report.changed.extend(progress.changed);
+            report.removed.extend(progress.removed);
+        }
+        report
+    }
+
+    /// Returns whether nothing but what was kept has changed.
+    fn is_drop(&self) -> bool {
+        let files = &self.dropped.clusters;
+        let of_drop = |name: &FileName| files.iter().any(|(file, _)| file == name);
+        !self.dropped.is_empty()
+            && self.clusters.is_none()
+            && self.removed.is_empty()
+            && self.changed.iter().all(of_drop)
+    }
+
+    /// Logs a line for the set, and a warning for each file that an Envoy may miss. The origin of a
+    /// removed file is not known any more, so the line names all `new` versions then.
+    pub fn log<'a>(
+        &self,
+        set: &'a Snapshot,
+        new: impl Iterator<Item = &'a Rc<Origin>>,
+        weights: &str,
+    ) {
+        self.log_dropped();
+        if !self.is_drop() {
+            self.log_published(set, new, weights);
+        }
+        for name in &self.removed {
+            warn!(file:% = name;
+                "file removed; Envoy will fail to start if its bootstrap refers to it");
+        }
+    }
+
+    fn log_dropped(&self) {
+        if self.dropped.is_empty() {
+            return;
+        }
+        let clusters = join(self.dropped.clusters.iter().map(|(_, cluster)| cluster));
+        let files = join(&self.dropped.files);
+        debug!(clusters, files, set = self.number; "dropped");
+    }
+
+    fn log_published<'a>(
+        &self,
+        set: &'a Snapshot,
+        new: impl Iterator<Item = &'a Rc<Origin>>,
+        weights: &str,
+    ) {
+        let of_changed = self
+            .changed
+            .iter()
+            .filter_map(|name| Some(&set.get(name)?.origin));
+        let origins = new.filter(|_| !self.removed.is_empty()).chain(of_changed);
+        let origins: BTreeMap<_, _> =
+            gather(origins.map(|origin| (&origin.object, &origin.resource_version)));
+        let gone = self.removed.iter().map(|name| format!("-{name}"));
+        let files = self.changed.iter().map(ToString::to_string).chain(gone);
+        let (configmap, resource_version) = (join(origins.keys()), join(origins.values()));
+        let files = join(files);
+        let latency_us = in_us(self.latency);
+        let mut fields: Vec<(&str, Value)> = vec![
+            ("configmap", configmap.to_value()),
+            ("resource_version", resource_version.to_value()),
+            ("files", files.to_value()),
+        ];
+        if !weights.is_empty() {
+            fields.push(("weights", weights.to_value()));
+        }
+        fields.push(("set", self.number.to_value()));
+        let clusters_us = self.clusters.map(in_us);
+        if let Some(clusters_us) = &clusters_us {
+            fields.push(("steps", "clusters,routes".to_value()));
+            fields.push(("clusters_us", clusters_us.to_value()));
+        }
+        fields.push(("latency_us", latency_us.to_value()));
+        let fields = fields.as_slice();
+        let args = format_args!("published");
+        let mut record = Record::builder();
+        record.level(Level::Info).target(module_path!());
+        log::logger().log(&record.args(args).key_values(&fields).build());
+    }
+}
+
+fn join(texts: impl IntoIterator<Item = impl ToString>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(|text| text.to_string()).collect();
+    texts.join(",")
+}
+
+fn in_us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,194 @@
+//! The order in which a change reaches Envoy, as far as time matters. Pure: sets, the time and what
+//! Envoy has read go in; the next set comes out. Owns: what is published in which step, and when the
+//! next step is due.
+//!
+//! Each turn plans anew from what is on disk. What is remembered is small: the [`Gate`] before routes
+//! that wait, the items that are [`Kept`], and which files have [`Readers`].
+//!
+//! | step | is published | then waits for |
+//! |---|---|---|
+//! | clusters | new files and those that routes need, with vanished clusters kept | the gate |
+//! | routes | the target, with vanished clusters and files kept | Envoy's reading, then the grace |
+//! | drop | the target | - |
+
+mod gate;
+mod kept;
+mod plan;
+mod readers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::gather;
+use crate::snapshot::{File, FileName};
+use crate::xds::sequence::{Former, kind_of};
+use gate::{Arrivals, Gate, READING_MAX};
+pub use kept::Dropped;
+use kept::Kept;
+pub use plan::{Overlay, Planned, Stage};
+use readers::Readers;
+
+/// What the passing of time has brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Whether another set is due.
+    pub publish: bool,
+    /// Files that are not waited for any more, as nobody reads them.
+    pub unread: Vec<FileName>,
+}
+
+/// The routes that were published last, until Envoy has read them.
+struct Settling {
+    unread: BTreeSet<FileName>,
+    until: Instant,
+}
+
+/// The state of the sequence.
+pub struct Sequence {
+    kept: Kept,
+    gate: Option<Gate>,
+    settling: Option<Settling>,
+    readers: Readers,
+    former: Former,
+    drain_time: Duration,
+}
+
+impl Sequence {
+    /// Begins with nothing kept. `drain_time` is Envoy's.
+    pub fn new(drain_time: Duration) -> Sequence {
+        Sequence {
+            kept: Kept::default(),
+            gate: None,
+            settling: None,
+            readers: Readers::default(),
+            former: Former::default(),
+            drain_time,
+        }
+    }
+
+    /// Returns whether Envoy has yet to read something, so that nothing else may.
+    pub fn is_waiting(&self) -> bool {
+        self.settling.is_some() || self.gate.as_ref().is_some_and(|gate| !gate.is_open())
+    }
+
+    /// Returns whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.kept.is_empty() && self.gate.is_none() && self.settling.is_none()
+    }
+
+    /// Returns whether routes that have waited can be published.
+    pub fn has_opened(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::is_open)
+    }
+
+    /// Returns whether routes wait to be published.
+    pub fn holds_routes(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !gate.held.is_empty())
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        let gate = self.gate.as_ref().and_then(Gate::deadline);
+        let settling = self.settling.as_ref().map(|settling| settling.until);
+        let dues = gate.into_iter().chain(settling);
+        dues.chain(self.kept.deadline()).min()
+    }
+
+    /// Takes note that a planned set is visible, or was already. `changed` are the files of it that Envoy
+    /// has had with other contents.
+    pub fn on_committed(&mut self, planned: &Planned, changed: &[FileName], now: Instant) {
+        if let Some(former) = &planned.former {
+            self.former = former.clone();
+        }
+        let is_expected = |name: &&FileName| self.readers.expects(name);
+        let mut unread = BTreeSet::new();
+        unread.extend(changed.iter().filter(is_expected).cloned());
+        if planned.is_new {
+            let of_first = unread.iter().filter(|name| is_first(planned, name));
+            let arrivals = Arrivals {
+                unread: gather(of_first.cloned()),
+                clusters: planned.clusters.clone(),
+                warms: planned.warms,
+            };
+            self.gate = Some(Gate::close(self.gate.take(), arrivals, now));
+        }
+        if let Some(gate) = &mut self.gate {
+            gate.held.clone_from(&planned.held);
+        }
+        self.gate.take_if(|gate| gate.is_done());
+        if planned.stage == Stage::Clusters {
+            return;
+        }
+        let files = &planned.files;
+        self.readers
+            .retain(|name| files.contains_key(name) || planned.standing.contains(name));
+        if !self.kept.is_unsettled() {
+            return;
+        }
+        let until = self.settling.take().map_or(now + READING_MAX, |s| s.until);
+        if unread.is_empty() {
+            self.kept.settle(self.drain_time, now);
+        } else {
+            self.settling = Some(Settling { unread, until });
+        }
+    }
+
+    /// Notes that somebody has read these files.
+    pub fn on_read(&mut self, names: &[FileName], now: Instant) -> Turn {
+        let mut turn = Turn::default();
+        for name in names {
+            self.readers.on_read(name);
+            if let Some(gate) = &mut self.gate {
+                turn.publish |= gate.on_read(name, now) && !gate.held.is_empty();
+            }
+            if let Some(settling) = &mut self.settling {
+                settling.unread.remove(name);
+            }
+        }
+        self.gate.take_if(|gate| gate.is_done());
+        if self.settling.as_ref().is_some_and(|s| s.unread.is_empty()) {
+            self.settle(now);
+        }
+        turn
+    }
+
+    /// Does what is due. `watched`: readers are seen, so that a file without one is known to have none.
+    pub fn tick(&mut self, watched: bool, now: Instant) -> Turn {
+        let mut turn = Turn::default();
+        let mut missed = BTreeSet::new();
+        if let Some(gate) = &mut self.gate {
+            let (is_open, unread) = gate.tick(now);
+            turn.publish |= is_open && !gate.held.is_empty();
+            missed.extend(unread);
+        }
+        self.gate.take_if(|gate| gate.is_done());
+        if let Some(settling) = self.settling.take_if(|settling| settling.until <= now) {
+            missed.extend(settling.unread);
+            self.kept.settle(self.drain_time, now);
+        }
+        if watched {
+            let readers = &mut self.readers;
+            turn.unread
+                .extend(missed.into_iter().filter(|name| readers.on_missed(name)));
+        }
+        turn.publish |= self.kept.deadline().is_some_and(|at| at <= now);
+        turn
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.settling = None;
+        self.kept.settle(self.drain_time, now);
+    }
+
+    /// Forgets everything, as the target is published as one set.
+    pub fn reset(&mut self) {
+        self.kept.clear();
+        (self.gate, self.settling) = (None, None);
+    }
+}
+
+fn is_first(planned: &Planned, name: &FileName) -> bool {
+    let file = planned.files.get(name);
+    file.is_some_and(|File { bytes, .. }| kind_of(name, bytes).goes_first())
+}

@@ -1,0 +1,133 @@
+//! What the routes wait for: clusters that are published and that Envoy has not read yet. Pure.
+//!
+//! | state | ends | then |
+//! |---|---|---|
+//! | reading | each file is read, or after a second | warming, or open |
+//! | warming | after two more seconds | open |
+//! | open | the routes are published | - |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::snapshot::{Bytes, FileName};
+
+/// The longest wait until what is published is read.
+pub const READING_MAX: Duration = Duration::from_secs(1);
+/// The wait for a new cluster that has to look up names or check health first.
+const WARMING: Duration = Duration::from_secs(2);
+/// The longest time that a change of routes is held back, however many more clusters come.
+const HELD_MAX: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading { until: Instant },
+    Warming { until: Instant },
+    Open,
+}
+
+/// A gate before routes.
+#[derive(Debug)]
+pub struct Gate {
+    state: State,
+    /// Files that were published and not read since.
+    unread: BTreeSet<FileName>,
+    /// The new clusters among them.
+    pub clusters: BTreeSet<String>,
+    warms: bool,
+    /// The texts that wait.
+    pub held: BTreeMap<FileName, Bytes>,
+    latest: Instant,
+}
+
+/// What a step brings that the routes wait for.
+pub struct Arrivals {
+    /// Files that somebody should read.
+    pub unread: BTreeSet<FileName>,
+    pub clusters: BTreeSet<String>,
+    pub warms: bool,
+}
+
+impl Gate {
+    /// Closes a gate, or leaves one closed that was so `before`.
+    pub fn close(before: Option<Gate>, new: Arrivals, now: Instant) -> Gate {
+        let mut gate = Gate {
+            state: State::Reading {
+                until: now + READING_MAX,
+            },
+            warms: new.warms && !new.unread.is_empty(),
+            unread: new.unread,
+            clusters: new.clusters,
+            held: BTreeMap::new(),
+            latest: now + HELD_MAX,
+        };
+        if let Some(before) = before {
+            if !before.held.is_empty() {
+                gate.latest = before.latest;
+            }
+            // A step that brings nothing new leaves it as it was.
+            if gate.unread.is_empty() {
+                gate.state = before.state;
+            }
+            if before.state != State::Open {
+                gate.unread.extend(before.unread);
+                gate.clusters.extend(before.clusters);
+                gate.warms |= before.warms;
+            }
+        }
+        gate.advance(now);
+        gate
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Returns whether it is open and no routes wait.
+    pub fn is_done(&self) -> bool {
+        self.is_open() && self.held.is_empty()
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Reading { until } | State::Warming { until } => Some(until.min(self.latest)),
+            State::Open => None,
+        }
+    }
+
+    /// Notes that a file was read. Returns whether that has opened the gate.
+    pub fn on_read(&mut self, name: &FileName, now: Instant) -> bool {
+        self.unread.remove(name) && self.advance(now)
+    }
+
+    /// Ends a wait that has lasted long enough. Returns whether that has opened the gate, and the files
+    /// that nobody has read.
+    pub fn tick(&mut self, now: Instant) -> (bool, BTreeSet<FileName>) {
+        let is_over = self.deadline().is_some_and(|at| at <= now);
+        if !is_over {
+            return (false, BTreeSet::new());
+        }
+        let missed = std::mem::take(&mut self.unread);
+        match self.state {
+            State::Reading { .. } if now < self.latest => (self.advance(now), missed),
+            _ => {
+                self.state = State::Open;
+                (true, missed)
+            }
+        }
+    }
+
+    /// Goes on to the next state if nothing is left to be read. Returns whether the gate is open now.
+    fn advance(&mut self, now: Instant) -> bool {
+        if let State::Reading { .. } = self.state
+            && self.unread.is_empty()
+        {
+            self.state = match self.warms {
+                true => State::Warming {
+                    until: now + WARMING,
+                },
+                false => State::Open,
+            };
+        }
+        self.is_open()
+    }
+}

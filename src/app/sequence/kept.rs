@@ -1,0 +1,336 @@
+//! What has vanished from the target and stays published for a while, as requests may still need it.
+//! Pure. Owns: when each item may go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::snapshot::{Bytes, FileName, Snapshot};
+use crate::xds::sequence::{Union, Vanished, clusters_of, mentions, union};
+
+/// The time that a request may take by Envoy's default route timeout. One that a filter holds needs the
+/// cluster that it chose before.
+pub const GRACE: Duration = Duration::from_secs(15);
+/// The number of clusters that are kept even where the target has fewer.
+const CLUSTERS_MIN: usize = 20;
+
+/// When an item may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// A time after the routes without it are acknowledged; the longer one if `drains`: connections may
+    /// go on with an older listener then.
+    Unsettled { drains: bool },
+    /// From then on.
+    At(Instant),
+}
+
+impl Due {
+    fn is_over(self, now: Instant) -> bool {
+        matches!(self, Due::At(at) if at <= now)
+    }
+
+    fn settle(&mut self, drain_time: Duration, now: Instant) {
+        if let Due::Unsettled { drains } = *self {
+            let grace = if drains { drain_time.max(GRACE) } else { GRACE };
+            *self = Due::At(now + grace);
+        }
+    }
+
+    fn drain(&mut self) {
+        if let Due::Unsettled { drains } = self {
+            *drains = true;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct KeptCluster {
+    item: Vanished,
+    due: Due,
+    /// It is due, and something still needs it.
+    blocked: bool,
+}
+
+/// The text of a file with the clusters that are kept.
+#[derive(Debug)]
+struct Merged {
+    target: Bytes,
+    lines: Vec<Rc<str>>,
+    union: Union,
+}
+
+/// The items that are kept.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The oldest first.
+    clusters: Vec<KeptCluster>,
+    files: BTreeMap<FileName, Due>,
+    /// Whether a due file has to wait.
+    holds_back: bool,
+    merged: BTreeMap<FileName, Merged>,
+}
+
+/// The items that are due.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Clusters, by file and name.
+    pub clusters: BTreeSet<(FileName, String)>,
+    /// Whole files.
+    pub files: BTreeSet<FileName>,
+}
+
+impl Dropped {
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.files.is_empty()
+    }
+}
+
+impl Kept {
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.files.is_empty()
+    }
+
+    /// Returns the files that stay published though the target does not have them.
+    pub fn files(&self) -> BTreeSet<FileName> {
+        let mut files = BTreeSet::new();
+        files.extend(self.files.keys().cloned());
+        files
+    }
+
+    /// Returns when the next item is due that nothing needs, as far as is known.
+    pub fn deadline(&self) -> Option<Instant> {
+        let clusters = self.clusters.iter().filter(|kept| !kept.blocked);
+        let files = self.files.values().filter(|_| !self.holds_back);
+        let dues = clusters.map(|kept| &kept.due).chain(files);
+        let at = |due: &Due| match due {
+            Due::Unsettled { .. } => None,
+            Due::At(at) => Some(*at),
+        };
+        dues.filter_map(at).min()
+    }
+
+    /// Returns whether an item waits for the routes to be acknowledged.
+    pub fn is_unsettled(&self) -> bool {
+        let mut dues = self.clusters.iter().map(|kept| &kept.due);
+        let waits = |due: &Due| matches!(due, Due::Unsettled { .. });
+        dues.any(waits) || self.files.values().any(waits)
+    }
+
+    /// Notes that Envoy has the routes that do without the items.
+    pub fn settle(&mut self, drain_time: Duration, now: Instant) {
+        let clusters = self.clusters.iter_mut().map(|kept| &mut kept.due);
+        for due in clusters.chain(self.files.values_mut()) {
+            due.settle(drain_time, now);
+        }
+    }
+
+    /// Notes that a listener changes: connections of the older one may go on for a long time.
+    pub fn listener_moves(&mut self) {
+        let clusters = self.clusters.iter_mut().map(|kept| &mut kept.due);
+        clusters.chain(self.files.values_mut()).for_each(Due::drain);
+    }
+
+    /// Keeps a cluster, unless it is kept already. Returns whether it is new.
+    pub fn keep_cluster(&mut self, item: Vanished) -> bool {
+        let is_same = |kept: &KeptCluster| {
+            (&kept.item.file, &kept.item.cluster) == (&item.file, &item.cluster)
+        };
+        if self.clusters.iter().any(is_same) {
+            return false;
+        }
+        self.clusters.push(KeptCluster {
+            item,
+            due: Due::Unsettled { drains: false },
+            blocked: false,
+        });
+        true
+    }
+
+    /// Keeps a file, unless it is kept already. Returns whether it is new.
+    pub fn keep_file(&mut self, name: FileName) -> bool {
+        // Its clusters stand in its own text.
+        self.clusters.retain(|kept| kept.item.file != name);
+        let is_new = !self.files.contains_key(&name);
+        self.files
+            .entry(name)
+            .or_insert(Due::Unsettled { drains: false });
+        is_new
+    }
+
+    /// Forgets everything that is kept.
+    pub fn clear(&mut self) {
+        *self = Kept::default();
+    }
+
+    /// Forgets the clusters that are kept in one file.
+    pub fn forget(&mut self, file: &FileName) {
+        self.clusters.retain(|kept| kept.item.file != *file);
+        self.merged.remove(file);
+    }
+
+    /// Forgets the items that the target has again.
+    pub fn reconcile(&mut self, target: &Snapshot) {
+        self.files.retain(|name, _| !target.contains_key(name));
+        let mut changed: Vec<FileName> = Vec::new();
+        for KeptCluster { item, .. } in &self.clusters {
+            let merged = self.merged.get(&item.file);
+            let bytes = target.get(&item.file).map(|file| &file.bytes);
+            let is_known = merged.is_some_and(|merged| Some(&merged.target) == bytes);
+            if !is_known && !changed.contains(&item.file) {
+                changed.push(item.file.clone());
+            }
+        }
+        for name in changed {
+            // Where the file is gone, it is kept as a whole.
+            let has = target
+                .get(&name)
+                .and_then(|file| clusters_of(&name, &file.bytes).ok());
+            let Some(has) = has.filter(|_| target.contains_key(&name)) else {
+                continue;
+            };
+            self.clusters.retain(|kept| {
+                kept.item.file != name || !has.iter().any(|new| new.name == kept.item.cluster)
+            });
+        }
+    }
+
+    /// Takes the items that are due and that nothing needs. Says what is kept for what otherwise.
+    /// `is_held_back`: a ConfigMap is, so that what stands in for it may need them.
+    pub fn take_due(
+        &mut self,
+        target: &Snapshot,
+        is_held_back: bool,
+        now: Instant,
+        warnings: &mut BTreeSet<String>,
+    ) -> Dropped {
+        let mut dropped = Dropped::default();
+        let is_over = |kept: &KeptCluster| kept.due.is_over(now);
+        let any_due =
+            self.clusters.iter().any(is_over) || self.files.values().any(|due| due.is_over(now));
+        self.holds_back = false;
+        if !any_due {
+            return dropped;
+        }
+        if is_held_back {
+            self.holds_back = true;
+            for kept in self
+                .clusters
+                .iter_mut()
+                .filter(|kept| kept.due.is_over(now))
+            {
+                kept.blocked = true;
+                let Vanished { file, cluster, .. } = &kept.item;
+                warnings.insert(format!(
+                    "{file}: cluster {cluster} is not in the ConfigMap any more; it is kept while a \
+                     ConfigMap is invalid"
+                ));
+            }
+            return dropped;
+        }
+        let over = self.files.iter().filter(|(_, due)| due.is_over(now));
+        dropped.files.extend(over.map(|(name, _)| name.clone()));
+        self.files.retain(|name, _| !dropped.files.contains(name));
+        let needed = self.needed(target, now);
+        self.clusters.retain_mut(|kept| {
+            if !kept.due.is_over(now) {
+                return true;
+            }
+            let Vanished { file, cluster, .. } = &kept.item;
+            if let Some(by) = needed.get(&(file.clone(), cluster.clone())) {
+                kept.blocked = true;
+                warnings.insert(format!(
+                    "{file}: cluster {cluster} is not in the ConfigMap any more; it is kept, as {by} \
+                     names it"
+                ));
+                return true;
+            }
+            dropped.clusters.insert((file.clone(), cluster.clone()));
+            false
+        });
+        dropped
+    }
+
+    /// The due clusters that another published file names, and that file.
+    fn needed(&self, target: &Snapshot, now: Instant) -> BTreeMap<(FileName, String), FileName> {
+        let due: Vec<&Vanished> = self
+            .clusters
+            .iter()
+            .filter(|kept| kept.due.is_over(now))
+            .map(|kept| &kept.item)
+            .collect();
+        let mut needed = BTreeMap::new();
+        for (name, file) in target {
+            let asked: Vec<&str> = due
+                .iter()
+                .filter(|item| item.file != *name)
+                .map(|item| item.cluster.as_str())
+                .collect();
+            for found in mentions(name, &file.bytes, &asked) {
+                let items = due.iter().filter(|item| item.cluster == found);
+                needed.extend(
+                    items.map(|item| ((item.file.clone(), item.cluster.clone()), name.clone())),
+                );
+            }
+        }
+        needed
+    }
+
+    /// Lets the oldest clusters go beyond as many as the target has.
+    pub fn cap(&mut self, in_target: usize, warnings: &mut BTreeSet<String>) -> Dropped {
+        let mut dropped = Dropped::default();
+        let limit = in_target.max(CLUSTERS_MIN);
+        while self.clusters.len() > limit {
+            let Vanished { file, cluster, .. } = self.clusters.remove(0).item;
+            warnings.insert(format!(
+                "{file}: cluster {cluster} is removed early, as more than {limit} clusters would be kept \
+                 for requests under way; change clusters less often"
+            ));
+            dropped.clusters.insert((file, cluster));
+        }
+        dropped
+    }
+
+    /// Puts the kept clusters into the target's texts. Returns where they stand in each. Fails with the
+    /// file, and why, where that cannot be done.
+    pub fn merge_into(
+        &mut self,
+        target: &Snapshot,
+        set: &mut Snapshot,
+    ) -> Result<BTreeMap<FileName, Range<u64>>, (FileName, String)> {
+        let mut lines: BTreeMap<FileName, Vec<Rc<str>>> = BTreeMap::new();
+        for KeptCluster { item, .. } in &self.clusters {
+            let lines = lines.entry(item.file.clone()).or_default();
+            lines.push(item.line.clone());
+        }
+        self.merged.retain(|name, _| lines.contains_key(name));
+        let mut inserted = BTreeMap::new();
+        for (name, lines) in lines {
+            let Some(file) = target.get(&name) else {
+                continue;
+            };
+            let is_current =
+                |merged: &&Merged| merged.target == file.bytes && merged.lines == lines;
+            if self.merged.get(&name).filter(is_current).is_none() {
+                let texts: Vec<&str> = lines.iter().map(|line| &**line).collect();
+                let union = union(&name, &file.bytes, &texts)
+                    .map_err(|declined| (name.clone(), declined.0))?;
+                let target = file.bytes.clone();
+                let merged = Merged {
+                    target,
+                    lines,
+                    union,
+                };
+                self.merged.insert(name.clone(), merged);
+            }
+            let Some(merged) = self.merged.get(&name) else {
+                continue;
+            };
+            if let Some(file) = set.get_mut(&name) {
+                file.bytes = merged.union.bytes.clone();
+            }
+            inserted.insert(name, merged.union.inserted.clone());
+        }
+        Ok(inserted)
+    }
+}

@@ -1,0 +1,286 @@
+//! Plans the next set on the way to the target. Owns: which files wait for others, and which
+//! clusters and files are kept.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Instant;
+
+use super::Sequence;
+use super::kept::Dropped;
+use crate::gather;
+use crate::snapshot::{Bytes, FileName, Snapshot};
+use crate::xds::sequence::{Changes, Difference, Former, Kind, clusters_of, kind_of, mentions};
+
+/// The target with what is kept for requests under way.
+pub struct Overlay<'t> {
+    pub files: Cow<'t, Snapshot>,
+    pub standing: BTreeSet<FileName>,
+    pub inserted: BTreeMap<FileName, Range<u64>>,
+    /// What it has no more since the last turn.
+    dropped: Dropped,
+    warnings: BTreeSet<String>,
+}
+
+/// What a set is in its sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Routes are yet to follow.
+    Clusters,
+    /// The target, with items that are kept.
+    Routes,
+    /// The target.
+    Target,
+}
+
+/// The next set.
+pub struct Planned<'t> {
+    pub stage: Stage,
+    pub files: Cow<'t, Snapshot>,
+    /// Files that stay as they are.
+    pub standing: BTreeSet<FileName>,
+    /// Where kept clusters stand in the texts.
+    pub inserted: BTreeMap<FileName, Range<u64>>,
+    /// Files that the target does not have.
+    pub vanishing: BTreeSet<FileName>,
+    /// The routes that wait, as they will be.
+    pub held: BTreeMap<FileName, Bytes>,
+    pub warnings: BTreeSet<String>,
+    /// What is in it no more.
+    pub dropped: Dropped,
+    /// Files that the target has no more since this change.
+    pub removed: Vec<FileName>,
+    /// Whether to see who reads what changes.
+    pub is_watched: bool,
+    /// Whether Envoy gets something that it has not had.
+    pub(super) is_new: bool,
+    pub(super) clusters: BTreeSet<String>,
+    pub(super) warms: bool,
+    pub(super) former: Option<Former>,
+}
+
+impl Overlay<'_> {
+    /// Returns whether nothing is kept.
+    pub fn is_target(&self) -> bool {
+        self.standing.is_empty() && self.inserted.is_empty() && self.dropped.is_empty()
+    }
+}
+
+impl<'t> Planned<'t> {
+    /// Plans the target as one set.
+    pub fn target(set: &'t Snapshot) -> Planned<'t> {
+        Planned {
+            stage: Stage::Target,
+            files: Cow::Borrowed(set),
+            standing: BTreeSet::new(),
+            inserted: BTreeMap::new(),
+            vanishing: BTreeSet::new(),
+            held: BTreeMap::new(),
+            warnings: BTreeSet::new(),
+            dropped: Dropped::default(),
+            removed: Vec::new(),
+            is_watched: false,
+            is_new: false,
+            clusters: BTreeSet::new(),
+            warms: false,
+            former: None,
+        }
+    }
+}
+
+impl Sequence {
+    /// Returns the target with what is kept. `is_held_back`: a ConfigMap is, so nothing is dropped.
+    pub fn overlay<'t>(
+        &mut self,
+        target: &'t Snapshot,
+        is_held_back: bool,
+        now: Instant,
+    ) -> Overlay<'t> {
+        let mut overlay = Overlay {
+            files: Cow::Borrowed(target),
+            standing: BTreeSet::new(),
+            inserted: BTreeMap::new(),
+            dropped: Dropped::default(),
+            warnings: BTreeSet::new(),
+        };
+        if self.kept.is_empty() {
+            return overlay;
+        }
+        self.kept.reconcile(target);
+        let warnings = &mut overlay.warnings;
+        overlay.dropped = self.kept.take_due(target, is_held_back, now, warnings);
+        self.merge(target, &mut overlay);
+        overlay
+    }
+
+    /// Puts what is kept into the overlay.
+    fn merge(&mut self, target: &Snapshot, overlay: &mut Overlay) {
+        loop {
+            if self.kept.is_empty() {
+                overlay.files = Cow::Owned(target.clone());
+                overlay.inserted.clear();
+                break;
+            }
+            let mut set = target.clone();
+            match self.kept.merge_into(target, &mut set) {
+                Ok(inserted) => {
+                    overlay.files = Cow::Owned(set);
+                    overlay.inserted = inserted;
+                    break;
+                }
+                Err((name, why)) => {
+                    overlay.warnings.insert(cannot_be_kept(&name, &why));
+                    self.kept.forget(&name);
+                }
+            }
+        }
+        overlay.standing = self.kept.files();
+    }
+
+    /// Plans the next set on the way from the `visible` one to `target`. `difference` is the overlay's,
+    /// `visible` has the files that [`wanted`] names, and `interim` the texts of routes that wait, with
+    /// today's weights.
+    pub fn plan<'t>(
+        &mut self,
+        mut overlay: Overlay<'t>,
+        target: &'t Snapshot,
+        difference: &Difference,
+        visible: &Snapshot,
+        interim: &Snapshot,
+    ) -> Planned<'t> {
+        let changes = Changes::new(target, difference, visible, &self.former);
+        let Changes {
+            mut first,
+            rest,
+            vanished,
+            appeared,
+            warms,
+            mut is_new,
+            moves_listener,
+            former,
+            declined,
+        } = changes;
+        for (name, why) in &declined {
+            overlay.warnings.insert(cannot_be_kept(name, why));
+            self.kept.forget(name);
+        }
+        let mut is_longer = !declined.is_empty();
+        for item in vanished {
+            let is_declined = declined.iter().any(|(name, _)| *name == item.file);
+            let key = (item.file.clone(), item.cluster.clone());
+            if !is_declined && !overlay.dropped.clusters.contains(&key) {
+                is_longer |= self.kept.keep_cluster(item);
+            }
+        }
+        let mut removed = Vec::new();
+        for name in &difference.removed {
+            if !overlay.dropped.files.contains(name) && self.kept.keep_file(name.clone()) {
+                is_longer = true;
+                removed.push(name.clone());
+            }
+        }
+        if moves_listener {
+            self.kept.listener_moves();
+        }
+        if is_longer {
+            let count = clusters_in(target);
+            let capped = self.kept.cap(count, &mut overlay.warnings);
+            overlay.dropped.clusters.extend(capped.clusters);
+            self.merge(target, &mut overlay);
+        }
+        // A file whose text is what it was is not part of the change.
+        first.retain(|name| {
+            let text = |set: &Snapshot| set.get(name).map(|file| file.bytes.clone());
+            text(&overlay.files) != text(visible) || !difference.changed.contains(name)
+        });
+        let is_replaced = !first.is_empty();
+        is_new &= is_replaced;
+        let held = if declined.is_empty() {
+            self.held(target, &rest, &appeared, is_new)
+        } else {
+            BTreeMap::new()
+        };
+        let stage = match (held.is_empty(), self.kept.is_empty()) {
+            (false, _) => Stage::Clusters,
+            (true, false) => Stage::Routes,
+            (true, true) => Stage::Target,
+        };
+        let vanishing = overlay.standing.clone();
+        let mut standing = overlay.standing;
+        if !held.is_empty() {
+            let files = overlay.files.to_mut();
+            for name in held.keys() {
+                files.remove(name);
+                match interim.get(name) {
+                    Some(file) => drop(files.insert(name.clone(), file.clone())),
+                    None => drop(standing.insert(name.clone())),
+                }
+            }
+        }
+        Planned {
+            stage,
+            files: overlay.files,
+            standing,
+            inserted: overlay.inserted,
+            vanishing,
+            held,
+            warnings: overlay.warnings,
+            dropped: overlay.dropped,
+            removed,
+            is_watched: is_new || self.is_waiting() || self.kept.is_unsettled(),
+            is_new,
+            clusters: appeared,
+            warms,
+            former: is_replaced.then_some(former),
+        }
+    }
+
+    /// Returns the routes and listeners that have to wait, of those in `rest`. A change that comes while
+    /// others wait does not, unless a file of it names a cluster that Envoy may not have, or is one of
+    /// those that wait: files that change together may need each other.
+    fn held(
+        &self,
+        target: &Snapshot,
+        rest: &BTreeSet<FileName>,
+        appeared: &BTreeSet<String>,
+        is_new: bool,
+    ) -> BTreeMap<FileName, Bytes> {
+        let text = |name: &FileName| Some((name.clone(), target.get(name)?.bytes.clone()));
+        let all: BTreeMap<FileName, Bytes> = gather(rest.iter().filter_map(text));
+        if is_new && !self.holds_routes() {
+            return all;
+        }
+        let Some(gate) = &self.gate else {
+            return BTreeMap::new();
+        };
+        let pending = gate.clusters.iter().filter(|_| !gate.is_open());
+        let names: Vec<&str> = pending.chain(appeared).map(String::as_str).collect();
+        let waits = |name: &FileName, bytes: &Bytes| !mentions(name, bytes, &names).is_empty();
+        let is_held = |name: &FileName, bytes: &Bytes| gate.held.get(name) == Some(bytes);
+        let (mut held, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) = all
+            .clone()
+            .into_iter()
+            .partition(|(name, bytes)| !gate.is_open() && is_held(name, bytes));
+        let is_linked = fresh.keys().any(|name| gate.held.contains_key(name));
+        let change = if is_linked { all } else { fresh };
+        if change.iter().any(|(name, bytes)| waits(name, bytes)) {
+            held.extend(change);
+        } else if is_linked {
+            held.clear();
+        }
+        held
+    }
+}
+
+fn cannot_be_kept(name: &FileName, why: &str) -> String {
+    format!("{name}: clusters that are removed cannot be kept for requests under way: {why}")
+}
+
+/// Returns how many clusters a set has.
+fn clusters_in(target: &Snapshot) -> usize {
+    let clusters = target
+        .iter()
+        .filter(|(name, file)| kind_of(name, &file.bytes) == Kind::Clusters);
+    let counts = clusters.filter_map(|(name, file)| clusters_of(name, &file.bytes).ok());
+    counts.map(|clusters| clusters.len()).sum()
+}

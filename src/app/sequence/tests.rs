@@ -1,0 +1,447 @@
+//! The sequence against a modelled Envoy that reads late, in any order, twice, or never.
+
+use std::rc::Rc;
+
+use super::*;
+use crate::snapshot::{Bytes, ObjectName, Origin, ResourceVersion, Snapshot};
+use crate::xds::sequence::{Difference, wanted};
+
+const CDS: &str = "cds.yaml";
+const RDS: &str = "rds.yaml";
+
+fn name(text: &str) -> FileName {
+    FileName::new(text).unwrap()
+}
+
+fn file(text: String) -> File {
+    let object = ObjectName {
+        namespace: "default".to_owned(),
+        name: "envoy-xds".to_owned(),
+    };
+    File {
+        bytes: Bytes::from(text.into_bytes()),
+        origin: Rc::new(Origin {
+            object,
+            uid: String::new(),
+            resource_version: ResourceVersion("1".to_owned()),
+        }),
+    }
+}
+
+fn cds(clusters: &[String]) -> File {
+    let item = |name: &String| {
+        format!("- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: {name}\n")
+    };
+    let items: Vec<String> = clusters.iter().map(item).collect();
+    file(format!("resources:\n{}", items.concat()))
+}
+
+/// A route to each cluster; the weight is that of a split.
+fn rds(clusters: &[String], weight: u32) -> File {
+    let kind = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+    let route = |name: &String| format!("    - route: {{cluster: {name}}} # weight {weight}\n");
+    let routes: Vec<String> = clusters.iter().map(route).collect();
+    let routes = routes.concat();
+    file(format!(
+        "resources:\n- '@type': {kind}\n  name: r\n  virtual_hosts:\n  - routes:\n{routes}"
+    ))
+}
+
+fn clusters_named(file: &File) -> BTreeSet<String> {
+    let text = String::from_utf8(file.bytes.to_vec()).unwrap();
+    let after = |key: &str| -> Vec<String> {
+        let end = ['\n', '}', ',', '"'];
+        let parts = text
+            .split(key)
+            .skip(1)
+            .map(|part| part.trim_start_matches('"'));
+        let words = parts.filter_map(|part| part.split(end).next());
+        words.map(str::to_owned).collect()
+    };
+    let keys = ["name: ", "\"name\": ", "cluster: "];
+    let names = keys.into_iter().flat_map(after);
+    names.filter(|name| name.starts_with('c')).collect()
+}
+
+/// An Envoy that reads the two files.
+#[derive(Default)]
+struct Envoy {
+    clusters: BTreeSet<String>,
+    /// The routes' clusters, and until when requests may use them.
+    routes: Vec<(BTreeSet<String>, Instant)>,
+    failures: Vec<String>,
+    unread: Vec<FileName>,
+}
+
+impl Envoy {
+    fn read(&mut self, name: &FileName, disk: &Snapshot, now: Instant) {
+        let Some(file) = disk.get(name) else { return };
+        match name.as_str() {
+            CDS => self.clusters = clusters_named(file),
+            RDS => {
+                if let Some((_, until)) = self.routes.last_mut() {
+                    *until = now + Duration::from_secs(14);
+                }
+                let far = now + Duration::from_secs(1 << 20);
+                self.routes.push((clusters_named(file), far));
+            }
+            _ => {}
+        }
+        self.routes.retain(|(_, until)| *until > now);
+        for (clusters, _) in &self.routes {
+            for missing in clusters.difference(&self.clusters) {
+                self.failures.push(missing.clone());
+            }
+        }
+    }
+}
+
+/// The loop around a sequence, with a directory in memory.
+struct World {
+    sequence: Sequence,
+    disk: Snapshot,
+    now: Instant,
+    stages: Vec<Stage>,
+    watched: BTreeSet<FileName>,
+    changed: Vec<FileName>,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            sequence: Sequence::new(Duration::from_secs(600)),
+            disk: Snapshot::new(),
+            now: Instant::now(),
+            stages: Vec::new(),
+            watched: BTreeSet::new(),
+            changed: Vec::new(),
+        }
+    }
+
+    fn difference(&self, files: &Snapshot, standing: &BTreeSet<FileName>) -> Difference {
+        let mut difference = Difference::default();
+        for (name, file) in files {
+            match self.disk.get(name) {
+                None => difference.added.push(name.clone()),
+                Some(old) if old.bytes != file.bytes => difference.changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        for name in self.disk.keys() {
+            if !files.contains_key(name) && !standing.contains(name) {
+                difference.removed.push(name.clone());
+            }
+        }
+        difference
+    }
+
+    /// Makes the next set visible; repeats where another is due at once.
+    fn publish(&mut self, target: &Snapshot, interim: &Snapshot, held_back: bool) {
+        for _ in 0..4 {
+            let overlay = self.sequence.overlay(target, held_back, self.now);
+            let difference = self.difference(&overlay.files, &overlay.standing);
+            let mut visible = Snapshot::new();
+            for name in wanted(target, &difference) {
+                visible.extend(self.disk.get(&name).map(|file| (name, file.clone())));
+            }
+            let planned = self
+                .sequence
+                .plan(overlay, target, &difference, &visible, interim);
+            let difference = self.difference(&planned.files, &planned.standing);
+            let mut disk = planned.files.clone().into_owned();
+            for name in &planned.standing {
+                disk.insert(name.clone(), self.disk[name].clone());
+            }
+            // Kept clusters are cut out again by where they are said to stand.
+            for (name, range) in &planned.inserted {
+                let mut bytes = disk[name].bytes.to_vec();
+                bytes.drain(range.start as usize..range.end as usize);
+                assert_eq!(bytes, target[name].bytes.to_vec());
+            }
+            self.disk = disk;
+            self.stages.push(planned.stage);
+            if planned.is_watched {
+                self.watched.extend(difference.changed.iter().cloned());
+            }
+            self.changed.extend(difference.added.iter().cloned());
+            self.changed.extend(difference.changed.iter().cloned());
+            self.sequence
+                .on_committed(&planned, &difference.changed, self.now);
+            if !self.sequence.has_opened() {
+                return;
+            }
+        }
+        panic!("the sequence goes round in circles");
+    }
+
+    fn read(&mut self, names: &[FileName]) -> bool {
+        self.sequence.on_read(names, self.now).publish
+    }
+
+    fn target(clusters: &[String], weight: u32) -> Snapshot {
+        let files = [
+            (name(CDS), cds(clusters)),
+            (name(RDS), rds(clusters, weight)),
+        ];
+        Snapshot::from(files)
+    }
+}
+
+fn names(all: &[&str]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
+}
+
+fn shows(world: &World, file: &str, text: &str) -> bool {
+    let bytes = world.disk[&name(file)].bytes.to_vec();
+    String::from_utf8(bytes).unwrap().contains(text)
+}
+
+#[test]
+fn a_replaced_cluster_comes_before_its_route_and_goes_after_it() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let old = World::target(&names(&["c1"]), 1);
+    world.disk = old.clone();
+    let new = World::target(&names(&["c2"]), 1);
+    world.publish(&new, &none, false);
+    assert!(shows(&world, CDS, "c1") && shows(&world, CDS, "c2") && shows(&world, RDS, "c1"));
+    assert!(world.read(&[name(CDS)]));
+    world.publish(&new, &none, false);
+    assert!(shows(&world, CDS, "c1") && shows(&world, RDS, "c2"));
+    assert!(!world.read(&[name(RDS)]));
+    let due = world.sequence.deadline().unwrap();
+    assert_eq!(due - world.now, kept::GRACE);
+    world.now = due;
+    assert!(world.sequence.tick(true, world.now).publish);
+    world.publish(&new, &none, false);
+    assert_eq!(
+        world.stages,
+        [Stage::Clusters, Stage::Routes, Stage::Target]
+    );
+    assert!(world.disk == new && world.sequence.is_idle());
+    assert_eq!(world.sequence.deadline(), None);
+}
+
+#[test]
+fn weights_that_change_while_routes_wait_are_visible_at_once() {
+    let mut world = World::new();
+    world.disk = World::target(&names(&["c1"]), 1);
+    let new = World::target(&names(&["c2"]), 1);
+    world.publish(&new, &Snapshot::new(), false);
+    let weighted = World::target(&names(&["c2"]), 7);
+    let interim = World::target(&names(&["c1"]), 7);
+    world.publish(&weighted, &interim, false);
+    assert!(shows(&world, RDS, "c1") && shows(&world, RDS, "weight 7"));
+    assert!(world.read(&[name(CDS)]));
+    world.publish(&weighted, &interim, false);
+    assert!(shows(&world, RDS, "c2") && shows(&world, RDS, "weight 7"));
+}
+
+#[test]
+fn files_that_change_together_wait_together() {
+    let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    let with_listener = |clusters: &[&str], version: u32| {
+        let text = format!("resources: [{{'@type': {kind}, name: l, stat: v{version}}}]\n");
+        let mut target = World::target(&names(clusters), 1);
+        target.insert(name("lds.yaml"), file(text));
+        target
+    };
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = with_listener(&["c1"], 1);
+    world.publish(&with_listener(&["c2"], 1), &none, false);
+    world.publish(&with_listener(&["c3"], 2), &none, false);
+    assert!(shows(&world, RDS, "c1") && shows(&world, "lds.yaml", "v1"));
+    world.publish(&with_listener(&["c3"], 2), &none, false);
+    assert!(world.read(&[name(CDS)]));
+    world.publish(&with_listener(&["c3"], 2), &none, false);
+    assert!(shows(&world, RDS, "c3") && shows(&world, "lds.yaml", "v2"));
+}
+
+#[test]
+fn a_rollback_is_visible_at_once_in_every_state() {
+    let none = Snapshot::new();
+    let (old, new) = (
+        World::target(&names(&["c1"]), 1),
+        World::target(&names(&["c2"]), 2),
+    );
+    for reads in 0..3 {
+        let mut world = World::new();
+        world.disk = old.clone();
+        world.publish(&new, &none, false);
+        for file in [CDS, RDS].iter().take(reads) {
+            world.read(&[name(file)]);
+            world.publish(&new, &none, false);
+        }
+        world.publish(&old, &none, false);
+        assert!(!world.sequence.holds_routes(), "{reads}");
+        assert!(shows(&world, RDS, "weight 1"), "{reads}");
+    }
+}
+
+#[test]
+fn what_nobody_reads_is_waited_for_twice() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = World::target(&names(&["c0"]), 1);
+    let mut told = 0;
+    for round in 1..5 {
+        let new = World::target(&names(&[&format!("c{round}")]), 1);
+        world.publish(&new, &none, false);
+        let begun = world.now;
+        while let Some(at) = world
+            .sequence
+            .deadline()
+            .filter(|_| world.sequence.is_waiting())
+        {
+            world.now = at;
+            let turn = world.sequence.tick(true, world.now);
+            told += turn.unread.len();
+            if turn.publish {
+                world.publish(&new, &none, false);
+            }
+        }
+        let waited = world.now - begun;
+        // Each step of the first two changes may take a second.
+        let most = Duration::from_secs(if round <= 2 { 2 } else { 0 });
+        assert!(waited <= most, "{round}: {waited:?}");
+    }
+    assert_eq!(told, 2, "one line for each file");
+}
+
+#[test]
+fn nothing_is_dropped_while_a_configmap_is_held_back_or_a_file_names_the_cluster() {
+    let none = Snapshot::new();
+    let mut world = World::new();
+    world.disk = World::target(&names(&["c1"]), 1);
+    let mut new = World::target(&names(&["c2"]), 1);
+    world.publish(&new, &none, false);
+    world.read(&[name(CDS)]);
+    world.publish(&new, &none, false);
+    world.read(&[name(RDS)]);
+    world.now = world.sequence.deadline().unwrap();
+    world.sequence.tick(true, world.now);
+    world.publish(&new, &none, true);
+    assert!(shows(&world, CDS, "c1"));
+    assert_eq!(world.sequence.deadline(), None, "without an idle wake-up");
+    let other = "resources: [{cluster: c1}]\n".to_owned();
+    new.insert(name("other.yaml"), file(other));
+    world.publish(&new, &none, false);
+    assert!(shows(&world, CDS, "c1"));
+    new.remove(&name("other.yaml"));
+    world.publish(&new, &none, false);
+    assert!(!shows(&world, CDS, "c1"));
+}
+
+#[test]
+fn kept_clusters_are_bounded() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = World::target(&names(&["c0"]), 1);
+    for round in 1..200 {
+        let new = World::target(&names(&[&format!("c{round}")]), 1);
+        world.publish(&new, &none, false);
+        world.read(&[name(CDS)]);
+        world.publish(&new, &none, false);
+        world.read(&[name(RDS)]);
+        let there = clusters_named(&world.disk[&name(CDS)]).len();
+        assert!(there <= 21, "{round}: {there}");
+        world.now += Duration::from_millis(50);
+    }
+}
+
+/// Runs one random world: changes at random moments, and an Envoy that reads within a second.
+fn run(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut world = World::new();
+    let mut clusters = names(&["c0"]);
+    let mut target = World::target(&clusters, 1);
+    world.disk = target.clone();
+    let mut envoy = Envoy::default();
+    let start = world.now;
+    envoy.read(&name(CDS), &world.disk, start);
+    envoy.read(&name(RDS), &world.disk, start);
+    let mut behind_since = start;
+    let (mut next, mut weight, mut seen) = (1, 1, clusters.clone());
+    for _ in 0..rng.usize(5..60) {
+        world.now += Duration::from_millis(rng.u64(0..400));
+        let mut publish = false;
+        match rng.u32(0..10) {
+            0..3 => {
+                if rng.bool() && clusters.len() > 1 {
+                    clusters.remove(rng.usize(0..clusters.len()));
+                }
+                if rng.bool() {
+                    clusters.push(format!("c{next}"));
+                    next += 1;
+                }
+                if rng.u32(0..4) == 0 {
+                    clusters = vec![format!("c{next}")];
+                    next += 1;
+                }
+                publish = true;
+            }
+            3..5 => {
+                weight += 1;
+                publish = true;
+            }
+            5 => {
+                std::mem::swap(&mut clusters, &mut seen);
+                publish = true;
+            }
+            _ => {}
+        }
+        target = World::target(&clusters, weight);
+        publish |= world.sequence.tick(true, world.now).publish;
+        if publish {
+            // The texts that are visible, with today's weights.
+            let routes: Vec<String> = clusters_named(&world.disk[&name(RDS)])
+                .into_iter()
+                .collect();
+            let interim = Snapshot::from([(name(RDS), rds(&routes, weight))]);
+            world.publish(&target, &interim, false);
+            assert!(
+                shows(&world, RDS, &format!("weight {weight}\n")),
+                "seed {seed}: weights wait"
+            );
+        }
+        // Envoy may read now or later, in any order, and twice.
+        envoy.unread.append(&mut world.changed);
+        if envoy.unread.is_empty() {
+            behind_since = world.now;
+        }
+        let stalls = rng.u32(0..3) == 0 && world.now - behind_since < Duration::from_millis(500);
+        while !envoy.unread.is_empty() && !stalls {
+            let at = rng.usize(0..envoy.unread.len());
+            let read = envoy.unread.swap_remove(at);
+            envoy.read(&read, &world.disk, world.now);
+            if world.read(&[read]) {
+                let routes: Vec<String> = clusters_named(&world.disk[&name(RDS)])
+                    .into_iter()
+                    .collect();
+                let interim = Snapshot::from([(name(RDS), rds(&routes, weight))]);
+                world.publish(&target, &interim, false);
+                envoy.unread.append(&mut world.changed);
+            }
+        }
+        assert_eq!(envoy.failures, Vec::<String>::new(), "seed {seed}");
+    }
+    for _ in 0..100 {
+        let Some(at) = world.sequence.deadline() else {
+            break;
+        };
+        world.now = world.now.max(at);
+        if world.sequence.tick(true, world.now).publish {
+            world.publish(&target, &Snapshot::new(), false);
+        }
+    }
+    assert!(world.disk == target, "seed {seed}: the end is the target");
+    assert!(world.sequence.is_idle(), "seed {seed}");
+}
+
+#[test]
+fn no_route_of_a_random_history_is_without_its_cluster() {
+    for seed in 0..300 {
+        run(seed);
+    }
+}

@@ -1,0 +1,160 @@
+//! What a change of files means to a running Envoy. Owns: which files it has to read before the
+//! routes, and which clusters appear and vanish. Must not: know the time, or what is kept already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::clusters::{Cluster, clusters_of};
+use super::kind::{Kind, kind_of};
+use crate::snapshot::{Bytes, File, FileName, Snapshot};
+
+/// The files that differ between the visible set and the one that should follow it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Files of the new set that the visible one does not have.
+    pub added: Vec<FileName>,
+    /// Files of both, with other contents.
+    pub changed: Vec<FileName>,
+    /// Files of the visible set that the new one does not have.
+    pub removed: Vec<FileName>,
+}
+
+/// A cluster that a file had and has not any more.
+#[derive(Clone, Debug)]
+pub struct Vanished {
+    /// The file.
+    pub file: FileName,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its configuration as one line of flow style.
+    pub line: Rc<str>,
+}
+
+/// What Envoy has had before the last change: contents that it can take again at once.
+#[derive(Clone, Debug, Default)]
+pub struct Former {
+    files: BTreeMap<FileName, Bytes>,
+    clusters: BTreeSet<u64>,
+}
+
+/// A change, as far as its order matters.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Files that Envoy has to know before the routes and listeners.
+    pub first: BTreeSet<FileName>,
+    /// Routes and listeners that it has already, with other contents.
+    pub rest: BTreeSet<FileName>,
+    /// Clusters that are not in their files any more.
+    pub vanished: Vec<Vanished>,
+    /// The names of clusters that are new.
+    pub appeared: BTreeSet<String>,
+    /// Whether a new cluster has to look up names or check health before it takes requests.
+    pub warms: bool,
+    /// Whether `first` brings something that Envoy has not had.
+    pub is_new: bool,
+    /// Whether connections may go on with an older listener.
+    pub moves_listener: bool,
+    /// The contents that this change replaces.
+    pub former: Former,
+    /// Files whose clusters cannot be told, and why.
+    pub declined: Vec<(FileName, String)>,
+}
+
+/// Returns the files whose visible texts [`Changes::new`] wants to see.
+pub fn wanted(target: &Snapshot, difference: &Difference) -> Vec<FileName> {
+    let goes_first = |name: &&FileName| {
+        let file = target.get(*name);
+        file.is_some_and(|file| kind_of(name, &file.bytes).goes_first())
+    };
+    let changed = difference.changed.iter().filter(goes_first);
+    changed.chain(&difference.removed).cloned().collect()
+}
+
+impl Changes {
+    /// Finds out what the change from the `visible` texts to `target` means. `former` is what Envoy has
+    /// had before.
+    pub fn new(
+        target: &Snapshot,
+        difference: &Difference,
+        visible: &Snapshot,
+        former: &Former,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        for name in &difference.added {
+            changes.first.insert(name.clone());
+            changes.is_new = true;
+            if let Some(File { bytes, .. }) = target.get(name)
+                && kind_of(name, bytes) == Kind::Clusters
+            {
+                changes.compare(name, bytes, None, former);
+            }
+        }
+        for name in &difference.changed {
+            let Some(File { bytes, .. }) = target.get(name) else {
+                continue;
+            };
+            let kind = kind_of(name, bytes);
+            changes.moves_listener |= kind == Kind::Listeners;
+            if !kind.goes_first() {
+                changes.rest.insert(name.clone());
+                continue;
+            }
+            changes.first.insert(name.clone());
+            let before = visible.get(name).map(|file| &file.bytes);
+            match kind {
+                Kind::Clusters => changes.compare(name, bytes, before, former),
+                _ => changes.is_new |= former.files.get(name) != Some(bytes),
+            }
+            if let Some(before) = before.filter(|_| kind != Kind::Clusters) {
+                let files = &mut changes.former.files;
+                files.insert(name.clone(), before.clone());
+            }
+        }
+        for name in &difference.removed {
+            let is_listener = |file: &File| kind_of(name, &file.bytes) == Kind::Listeners;
+            changes.moves_listener |= visible.get(name).is_some_and(is_listener);
+        }
+        changes
+    }
+
+    /// Compares the clusters of a file's new text with those that it had.
+    fn compare(&mut self, name: &FileName, text: &[u8], before: Option<&Bytes>, former: &Former) {
+        let read = |bytes: &[u8]| clusters_of(name, bytes);
+        let (new, old) = match (
+            read(text),
+            before.map_or(Ok(Vec::new()), |bytes| read(bytes)),
+        ) {
+            (Ok(new), Ok(old)) => (new, old),
+            (Err(declined), _) | (_, Err(declined)) => {
+                self.declined.push((name.clone(), declined.0));
+                self.is_new = true;
+                return;
+            }
+        };
+        for cluster in &new {
+            match old.iter().find(|known| known.name == cluster.name) {
+                None => {
+                    self.appeared.insert(cluster.name.clone());
+                    self.warms |= cluster.warms;
+                    self.is_new = true;
+                }
+                Some(known) if known.hash == cluster.hash => {}
+                Some(known) => {
+                    self.former.clusters.insert(known.hash);
+                    self.is_new |= !former.clusters.contains(&cluster.hash);
+                }
+            }
+        }
+        let has = |known: &Cluster| new.iter().any(|cluster| cluster.name == known.name);
+        for gone in old.iter().filter(|known| !has(known)) {
+            match &gone.line {
+                Ok(line) => self.vanished.push(Vanished {
+                    file: name.clone(),
+                    cluster: gone.name.clone(),
+                    line: line.clone(),
+                }),
+                Err(declined) => self.declined.push((name.clone(), declined.0.clone())),
+            }
+        }
+    }
+}
