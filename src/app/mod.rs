@@ -178,7 +178,7 @@ impl App {
             .chain(
                 self.deferred
                     .deadline()
-                    .filter(|_| !self.sequence.is_waiting()),
+                    .filter(|_| !self.sequence.is_listening()),
             )
             .chain(self.sequence.deadline())
             .chain(self.readiness.deadline())
@@ -201,7 +201,7 @@ impl App {
         self.report_blocked(now);
         self.tick_sequence(now);
         // Syncing reads files, and would be taken for Envoy.
-        if !self.sequence.is_waiting() && self.deferred.take_due(now) {
+        if !self.sequence.is_listening() && self.deferred.take_due(now) {
             self.run_deferred_checks(now);
             self.sync(now);
         }

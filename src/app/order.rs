@@ -174,7 +174,7 @@ impl App {
             }
             self.pending.mark(now);
         }
-        if !self.sequence.is_waiting() {
+        if !self.sequence.is_listening() {
             self.output.end_watch();
         }
     }

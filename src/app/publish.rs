@@ -164,7 +164,7 @@ impl App {
         since: Instant,
         now: Instant,
     ) {
-        if self.deferred.published(now) && !self.sequence.is_waiting() {
+        if self.deferred.published(now) && !self.sequence.is_listening() {
             self.sync(now);
         }
         let contents = self

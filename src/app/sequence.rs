@@ -50,6 +50,8 @@ pub struct Sequence {
     kept: Kept,
     gate: Option<Gate>,
     settling: Option<Settling>,
+    /// A file that is not waited for may find a reader again until then.
+    listens_until: Option<Instant>,
     readers: Readers,
     former: Former,
     drain_time: Duration,
@@ -62,14 +64,20 @@ impl Sequence {
             kept: Kept::default(),
             gate: None,
             settling: None,
+            listens_until: None,
             readers: Readers::default(),
             former: Former::default(),
             drain_time,
         }
     }
 
-    /// Returns whether Envoy has yet to read something, so that nothing else may.
-    pub fn is_waiting(&self) -> bool {
+    /// Returns whether it counts who reads what is published, so that nobody else may.
+    pub fn is_listening(&self) -> bool {
+        self.is_waiting() || self.listens_until.is_some()
+    }
+
+    /// Returns whether Envoy has yet to read something.
+    fn is_waiting(&self) -> bool {
         self.settling.is_some() || self.gate.as_ref().is_some_and(|gate| !gate.is_open())
     }
 
@@ -91,7 +99,7 @@ impl Sequence {
     pub fn deadline(&self) -> Option<Instant> {
         let gate = self.gate.as_ref().and_then(Gate::deadline);
         let settling = self.settling.as_ref().map(|settling| settling.until);
-        let dues = gate.into_iter().chain(settling);
+        let dues = gate.into_iter().chain(settling).chain(self.listens_until);
         dues.chain(self.kept.deadline()).min()
     }
 
@@ -104,6 +112,9 @@ impl Sequence {
         let is_expected = |name: &&FileName| self.readers.expects(name);
         let mut unread = BTreeSet::new();
         unread.extend(changed.iter().filter(is_expected).cloned());
+        if planned.is_watched && unread.len() < changed.len() {
+            self.listens_until = Some(now + READING_MAX);
+        }
         if planned.is_new {
             let of_first = unread.iter().filter(|name| is_first(planned, name));
             let arrivals = Arrivals {
@@ -124,6 +135,8 @@ impl Sequence {
         self.readers
             .retain(|name| files.contains_key(name) || planned.standing.contains(name));
         if !self.kept.is_unsettled() {
+            // A listener that changes alone drains once it is read.
+            self.kept.settle(self.drain_time, now + READING_MAX);
             return;
         }
         let until = self.settling.take().map_or(now + READING_MAX, |s| s.until);
@@ -157,6 +170,7 @@ impl Sequence {
     pub fn tick(&mut self, watched: bool, now: Instant) -> Turn {
         let mut turn = Turn::default();
         let mut missed = BTreeSet::new();
+        self.listens_until.take_if(|until| *until <= now);
         if let Some(gate) = &mut self.gate {
             let (is_open, unread) = gate.tick(now);
             turn.publish |= is_open && !gate.held.is_empty();
@@ -184,7 +198,7 @@ impl Sequence {
     /// Forgets everything, as the target is published as one set.
     pub fn reset(&mut self) {
         self.kept.clear();
-        (self.gate, self.settling) = (None, None);
+        (self.gate, self.settling, self.listens_until) = (None, None, None);
     }
 }
 

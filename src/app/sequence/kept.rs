@@ -18,9 +18,8 @@ const CLUSTERS_MIN: usize = 20;
 /// When an item may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    /// A time after the routes without it are acknowledged; the longer one if `drains`: connections may
-    /// go on with an older listener then.
-    Unsettled { drains: bool },
+    /// A time after the routes without it are acknowledged.
+    Unsettled,
     /// From then on.
     At(Instant),
 }
@@ -28,19 +27,6 @@ enum Due {
 impl Due {
     fn is_over(self, now: Instant) -> bool {
         matches!(self, Due::At(at) if at <= now)
-    }
-
-    fn settle(&mut self, drain_time: Duration, now: Instant) {
-        if let Due::Unsettled { drains } = *self {
-            let grace = if drains { drain_time.max(GRACE) } else { GRACE };
-            *self = Due::At(now + grace);
-        }
-    }
-
-    fn drain(&mut self) {
-        if let Due::Unsettled { drains } = self {
-            *drains = true;
-        }
     }
 }
 
@@ -68,6 +54,11 @@ pub struct Kept {
     files: BTreeMap<FileName, Due>,
     /// Whether a due file has to wait.
     holds_back: bool,
+    /// Whether a listener changes with the routes that are not acknowledged yet.
+    listener_moves: bool,
+    /// Connections may go on with an older listener until then, and with the clusters of its routes: also
+    /// of routes that had moved before the listener did.
+    drains_until: Option<Instant>,
     merged: BTreeMap<FileName, Merged>,
 }
 
@@ -101,10 +92,13 @@ impl Kept {
     /// Returns when the next item is due that nothing needs, as far as is known.
     pub fn deadline(&self) -> Option<Instant> {
         let clusters = self.clusters.iter().filter(|kept| !kept.blocked);
-        let files = self.files.values().filter(|_| !self.holds_back);
-        let dues = clusters.map(|kept| &kept.due).chain(files);
+        let files = self.files.iter();
+        let free = files.filter(|(name, _)| !self.holds_back && !self.is_named(name));
+        let dues = clusters
+            .map(|kept| &kept.due)
+            .chain(free.map(|(_, due)| due));
         let at = |due: &Due| match due {
-            Due::Unsettled { .. } => None,
+            Due::Unsettled => None,
             Due::At(at) => Some(*at),
         };
         dues.filter_map(at).min()
@@ -113,22 +107,33 @@ impl Kept {
     /// Returns whether an item waits for the routes to be acknowledged.
     pub fn is_unsettled(&self) -> bool {
         let mut dues = self.clusters.iter().map(|kept| &kept.due);
-        let waits = |due: &Due| matches!(due, Due::Unsettled { .. });
+        let waits = |due: &Due| matches!(due, Due::Unsettled);
         dues.any(waits) || self.files.values().any(waits)
     }
 
     /// Notes that Envoy has the routes that do without the items.
     pub fn settle(&mut self, drain_time: Duration, now: Instant) {
+        if std::mem::take(&mut self.listener_moves) {
+            self.drains_until = self.drains_until.max(Some(now + drain_time));
+        }
+        let at = self.drains_until.max(Some(now + GRACE));
         let clusters = self.clusters.iter_mut().map(|kept| &mut kept.due);
         for due in clusters.chain(self.files.values_mut()) {
-            due.settle(drain_time, now);
+            if let (Due::Unsettled, Some(at)) = (*due, at) {
+                *due = Due::At(at);
+            }
         }
     }
 
     /// Notes that a listener changes: connections of the older one may go on for a long time.
     pub fn listener_moves(&mut self) {
-        let clusters = self.clusters.iter_mut().map(|kept| &mut kept.due);
-        clusters.chain(self.files.values_mut()).for_each(Due::drain);
+        self.listener_moves = true;
+    }
+
+    /// Returns whether a kept cluster may refer to this file.
+    fn is_named(&self, file: &FileName) -> bool {
+        let mut lines = self.clusters.iter().map(|kept| &kept.item.line);
+        lines.any(|line| line.contains(file.as_str()))
     }
 
     /// Keeps a cluster, unless it is kept already. Returns whether it is new.
@@ -141,7 +146,7 @@ impl Kept {
         }
         self.clusters.push(KeptCluster {
             item,
-            due: Due::Unsettled { drains: false },
+            due: Due::Unsettled,
             blocked: false,
         });
         true
@@ -152,9 +157,7 @@ impl Kept {
         // Its clusters stand in its own text.
         self.clusters.retain(|kept| kept.item.file != name);
         let is_new = !self.files.contains_key(&name);
-        self.files
-            .entry(name)
-            .or_insert(Due::Unsettled { drains: false });
+        self.files.entry(name).or_insert(Due::Unsettled);
         is_new
     }
 
@@ -228,9 +231,6 @@ impl Kept {
             }
             return dropped;
         }
-        let over = self.files.iter().filter(|(_, due)| due.is_over(now));
-        dropped.files.extend(over.map(|(name, _)| name.clone()));
-        self.files.retain(|name, _| !dropped.files.contains(name));
         let needed = self.needed(target, now);
         self.clusters.retain_mut(|kept| {
             if !kept.due.is_over(now) {
@@ -248,6 +248,10 @@ impl Kept {
             dropped.clusters.insert((file.clone(), cluster.clone()));
             false
         });
+        let over = self.files.iter().filter(|(_, due)| due.is_over(now));
+        let free = over.filter(|(name, _)| !self.is_named(name));
+        dropped.files.extend(free.map(|(name, _)| name.clone()));
+        self.files.retain(|name, _| !dropped.files.contains(name));
         dropped
     }
 

@@ -168,7 +168,8 @@ impl Sequence {
         for item in vanished {
             let is_declined = declined.iter().any(|(name, _)| *name == item.file);
             let key = (item.file.clone(), item.cluster.clone());
-            if !is_declined && !overlay.dropped.clusters.contains(&key) {
+            let is_over = overlay.dropped.clusters.contains(&key) || self.is_unused(&item.cluster);
+            if !is_declined && !is_over {
                 is_longer |= self.kept.keep_cluster(item);
             }
         }
@@ -227,12 +228,19 @@ impl Sequence {
             warnings: overlay.warnings,
             dropped: overlay.dropped,
             removed,
-            is_watched: is_new || self.is_waiting() || self.kept.is_unsettled(),
+            is_watched: is_new || self.is_listening() || self.kept.is_unsettled(),
             is_new,
             clusters: appeared,
             warms,
             former: is_replaced.then_some(former),
         }
+    }
+
+    /// Returns whether a cluster has come while routes wait, so that none to it has been visible: no request
+    /// needs it.
+    fn is_unused(&self, cluster: &str) -> bool {
+        let gate = self.gate.as_ref().filter(|gate| !gate.held.is_empty());
+        gate.is_some_and(|gate| gate.clusters.contains(cluster))
     }
 
     /// Returns the routes and listeners that have to wait, of those in `rest`. A change that comes while

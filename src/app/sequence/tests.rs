@@ -307,6 +307,17 @@ fn what_nobody_reads_is_waited_for_twice() {
         assert!(waited <= most, "{round}: {waited:?}");
     }
     assert_eq!(told, 2, "one line for each file");
+    // It is not waited for, but a reader that is late still shows that there is one.
+    let late = World::target(&names(&["late"]), 1);
+    world.publish(&late, &none, false);
+    assert!(shows(&world, RDS, "late") && world.sequence.is_listening());
+    world.now += Duration::from_millis(900);
+    world.sequence.tick(true, world.now);
+    assert!(world.sequence.is_listening());
+    world.read(&[name(CDS)]);
+    let next = World::target(&names(&["next"]), 1);
+    world.publish(&next, &none, false);
+    assert!(shows(&world, RDS, "late"), "the routes wait");
 }
 
 #[test]
@@ -348,6 +359,98 @@ fn kept_clusters_are_bounded() {
         assert!(there <= 21, "{round}: {there}");
         world.now += Duration::from_millis(50);
     }
+}
+
+#[test]
+fn clusters_that_no_route_has_named_are_not_kept() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = World::target(&names(&["c0"]), 1);
+    // Envoy reads nothing meanwhile; its requests go to c0.
+    for round in 1..100 {
+        let new = World::target(&names(&[&format!("c{round}")]), 1);
+        world.publish(&new, &none, false);
+        world.now += Duration::from_millis(5);
+        let there = clusters_named(&world.disk[&name(CDS)]);
+        let want = names(&["c0", &format!("c{round}")]);
+        assert_eq!(there, gather(want), "{round}");
+    }
+    assert!(world.read(&[name(CDS)]));
+    let new = World::target(&names(&["c99"]), 1);
+    world.publish(&new, &none, false);
+    assert!(shows(&world, RDS, "c99") && shows(&world, CDS, "c0"));
+}
+
+fn lds(number: u32) -> File {
+    let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    file(format!(
+        "resources:\n- '@type': {kind}\n  name: l{number}\n"
+    ))
+}
+
+#[test]
+fn a_cluster_that_goes_after_its_listener_is_kept_until_that_has_drained() {
+    for waits in [false, true] {
+        let mut world = World::new();
+        let none = Snapshot::new();
+        let mut target = World::target(&names(&["c1", "c2"]), 1);
+        target.insert(name("lds.yaml"), lds(1));
+        world.disk = target.clone();
+        // The listener moves away from c1, alone.
+        target.insert(name("lds.yaml"), lds(2));
+        world.publish(&target, &none, false);
+        let moved = world.now;
+        world.read(&[name("lds.yaml")]);
+        // c1 is not needed by any file from now on, but by old connections.
+        world.now += Duration::from_secs(if waits { 700 } else { 60 });
+        target.insert(name(CDS), cds(&names(&["c2"])));
+        target.insert(name(RDS), rds(&names(&["c2"]), 1));
+        world.publish(&target, &none, false);
+        world.read(&[name(RDS), name(CDS)]);
+        let due = world.sequence.deadline().unwrap();
+        match waits {
+            false => assert_eq!(due, moved + Duration::from_secs(600) + READING_MAX),
+            true => assert_eq!(due, world.now + kept::GRACE),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_a_kept_cluster_names_is_kept_with_it() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let eds = "- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\n  name: c1\n  \
+               eds_cluster_config: {eds_config: {path: /x/eds1.yaml}}\n";
+    let kind = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+    let mut old = World::target(&names(&["c2"]), 1);
+    let text = String::from_utf8(cds(&names(&["c2"])).bytes.to_vec()).unwrap();
+    old.insert(name(CDS), file(text + eds));
+    let endpoints = format!("resources:\n- '@type': {kind}\n");
+    old.insert(name("eds1.yaml"), file(endpoints));
+    world.disk = old;
+    // Another file names the cluster for longer than it would be kept.
+    let mut new = World::target(&names(&["c2"]), 1);
+    let other = file("resources: [{cluster: c1}]\n".to_owned());
+    new.insert(name("other.yaml"), other.clone());
+    world.disk.insert(name("other.yaml"), other);
+    world.publish(&new, &none, false);
+    world.read(&[name(CDS)]);
+    while let Some(at) = world.sequence.deadline() {
+        world.now = at;
+        if world.sequence.tick(true, at).publish {
+            world.publish(&new, &none, false);
+        }
+    }
+    assert!(shows(&world, CDS, "c1") && world.disk.contains_key(&name("eds1.yaml")));
+    new.remove(&name("other.yaml"));
+    world.publish(&new, &none, false);
+    while let Some(at) = world.sequence.deadline() {
+        world.now = at;
+        if world.sequence.tick(true, at).publish {
+            world.publish(&new, &none, false);
+        }
+    }
+    assert!(world.disk == new, "{:?}", world.disk.keys());
 }
 
 /// Runs one random world: changes at random moments, and an Envoy that reads within a second.
