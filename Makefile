@@ -101,7 +101,7 @@ fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each ta
 soak: build ## 100,000 changes with random faults, and what takes minutes: make soak ARGS="-seed 7".
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- soak $(ARGS)
 
-demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap and TrafficSplits change.
+demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap, TrafficSplits and an HTTPRoute change.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)
 
 run: build ## The program itself: make run ARGS="-h".

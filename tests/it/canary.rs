@@ -3,11 +3,11 @@
 use crate::kit::crossover::Crossover;
 use crate::kit::envoy::Envoy;
 use crate::kit::load::{Load, Tally, share};
-use crate::kit::objects::traffic_split;
+use crate::kit::objects::{http_route, http_route_crd, traffic_split};
 use crate::kit::site::{BACKENDS, Site};
 use crate::kit::xds::{SERVICE, STATS, Watching};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Answers at the end of a long step; enough for a bound of a tenth or so.
 const ANSWERS: u64 = 1500;
@@ -82,6 +82,60 @@ fn fifty_steps_under_load_fail_no_request_and_share_it_by_weight() {
             check_share(&load, canary);
         }
     }
+    assert_eq!(load.tally().failures, Vec::<String>::new());
+    assert_eq!(envoy.stat(&format!("{}.update_rejected", STATS[0])), 0);
+}
+
+/// HTTPRoute with weights for both backends, as Flagger writes it.
+fn route(weights: [u64; 2]) -> Value {
+    let backends: Vec<Value> = BACKENDS
+        .into_iter()
+        .zip(weights)
+        .map(|(name, weight)| json!({"name": name, "port": 9898, "weight": weight}))
+        .collect();
+    http_route(SERVICE, json!([{"backendRefs": backends}]))
+}
+
+#[test]
+fn a_hand_over_to_an_http_route_and_its_canary_fail_no_request() {
+    let site = Site::start(Watching::PathOnly);
+    site.server.create(http_route_crd(&["v1", "v1beta1"]));
+    site.shift("first", [100, 0]);
+    site.server.create(split([70, 30]));
+    let mut arguments = site.arguments();
+    arguments.extend(["-trafficsplit", SERVICE, "-httproute", SERVICE].map(str::to_owned));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let crossover = Crossover::start(&arguments);
+    crossover.wait_for_line("INFO  published ");
+    let envoy = site.envoy();
+    envoy.wait_for_stat(&format!("{}.version_text", STATS[0]), "first");
+    let load = site.load(&envoy, 2000);
+    let step = |weights| {
+        let before = taken(&envoy);
+        site.server.apply(route(weights));
+        crate::kit::until("Envoy to take the routes", || {
+            (taken(&envoy) > before).then_some(())
+        });
+    };
+    // In mid-canary, with the weights that it has; then on, promoted, and another one rolled back.
+    let before = taken(&envoy);
+    site.server.create(route([70, 30]));
+    crossover.wait_for_line("HTTPRoute is valid now");
+    check_share(&load, 30);
+    assert_eq!(taken(&envoy), before);
+    for canary in (40..=100).step_by(10) {
+        step([100 - canary, canary]);
+    }
+    check_share(&load, 100);
+    for canary in [0, 10, 20, 0] {
+        step([100 - canary, canary]);
+    }
+    check_share(&load, 0);
+    // Back to the TrafficSplit, which has the same weights by now.
+    site.server.replace(split([100, 0]));
+    site.server.delete("HTTPRoute", SERVICE);
+    crossover.wait_for_line("HTTPRoute still deleted");
+    check_share(&load, 0);
     assert_eq!(load.tally().failures, Vec::<String>::new());
     assert_eq!(envoy.stat(&format!("{}.update_rejected", STATS[0])), 0);
 }

@@ -54,9 +54,13 @@ fn everything() -> Value {
         "crd": {"create": true}, "serviceMonitor": {"enabled": true, "namespace": "monitoring"},
         "crossover": {
             "publish": true, "configMaps": ["more"], "trafficSplits": ["other"],
+            "httpRoutes": ["another"],
             "extraArgs": ["-trafficsplit-api-version=v1alpha2"],
         },
-        "upstreams": {"podinfo": {"smi": {"enabled": true}, "backends": {"podinfo": {"port": 1}}}},
+        "upstreams": {"podinfo": {
+            "smi": {"enabled": true}, "httpRoute": {"enabled": true},
+            "backends": {"podinfo": {"port": 1}},
+        }},
         "xds": {"extra.yaml": {"release": "{{ .Release.Name }}"}},
     })
 }

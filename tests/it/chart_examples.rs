@@ -6,7 +6,7 @@ use crate::kit::envoy::Envoy;
 use crate::kit::examples;
 use crate::kit::helm::{Job, Rendering, documents, render};
 use crate::kit::load::{Load, Tally, share};
-use crate::kit::objects::traffic_split;
+use crate::kit::objects::{http_route, http_route_crd};
 use crate::kit::pod::{Pod, merge, static_cluster};
 use crate::kit::until;
 use crate::kit::worker::refuse;
@@ -195,7 +195,7 @@ fn the_router_retries_breaks_circuits_and_traces() {
 }
 
 #[test]
-fn flaggers_splits_take_the_canary_from_nothing_to_half_and_back() {
+fn flaggers_http_routes_take_the_canary_from_nothing_to_half_and_back() {
     let example = Example::start(&["values.flagger.yaml"]);
     let Example {
         pod,
@@ -203,33 +203,45 @@ fn flaggers_splits_take_the_canary_from_nothing_to_half_and_back() {
         envoy,
         ..
     } = &example;
+    pod.server.create(http_route_crd(&["v1", "v1beta1"]));
     let _sidecar = pod.crossover(rendering, "crossover");
     let load = pod.load(1000);
-    let (primary, canary) = ("podinfo-primary", "podinfo-canary");
+    let canary = "podinfo-canary";
     let only_primary = |load: &Load| {
         let since = load.tally();
         let tally = load.wait_for("answers", &since, |tally| tally.total() >= 300);
         assert!(!tally.answers.contains_key(canary), "{:?}", tally.answers);
     };
-    // There is no split yet: the template's own weights count.
+    // There is no route yet: the template's own weights count.
     only_primary(&load);
-    let split = |weight: u64| {
-        let backends = [(canary, weight), (primary, 100 - weight)];
-        traffic_split("podinfo", "podinfo", &backends)
-    };
-    pod.server.create(split(0));
-    pod.server.replace(split(50));
+    pod.server.create(flaggers_route([100, 0]));
+    pod.server.replace(flaggers_route([50, 50]));
     let since = load.tally();
     load.wait_for(canary, &since, |tally| tally.answers.contains_key(canary));
     let taken = || envoy.stat("http.http.rds.http.update_success");
     let before = taken();
-    pod.server.replace(split(0));
+    pod.server.replace(flaggers_route([100, 0]));
     until("the routes", || (taken() > before).then_some(()));
     let under_way = load.tally();
     load.wait_for("what is under way", &under_way, |tally| tally.total() >= 2);
     only_primary(&load);
     assert_eq!(load.tally().failures, Vec::<String>::new());
     pod.assert_within_role();
+}
+
+/// HTTPRoute `podinfo` as Flagger writes it by the example's Canary.
+pub fn flaggers_route([primary, canary]: [u64; 2]) -> Value {
+    let backend = |name: &str, weight: u64| json!({"group": "", "kind": "Service", "name": name, "port": 9898, "weight": weight});
+    let backends = [
+        backend("podinfo-primary", primary),
+        backend("podinfo-canary", canary),
+    ];
+    http_route(
+        "podinfo",
+        json!([{
+            "matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends,
+        }]),
+    )
 }
 
 #[test]
@@ -261,7 +273,7 @@ fn flaggers_queries_ask_for_what_envoy_tells_prometheus() {
 
     let read = |name: &str| documents(&fs::read_to_string(examples::path(name)).unwrap());
     let canary = read("podinfo.canary.yaml").remove(0);
-    assert_eq!(canary["spec"]["provider"], "smi:v1alpha2");
+    assert_eq!(canary["spec"]["provider"], "gatewayapi:v1");
     let templates = read("envoy.metrictemplates.yaml");
     let names: Vec<_> = templates
         .iter()

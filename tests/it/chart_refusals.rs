@@ -258,7 +258,10 @@ fn upstreams_that_contradict_each_other_are_refused_by_name() {
     let split = json!({"domains": ["x"], "prefix": "/b", "smi": {"enabled": true}});
     let third = upstream(json!({"domains": ["b"]}));
     let mut three = two(x(), split);
-    three["upstreams"]["c"] = third;
+    three["upstreams"]["c"] = third.clone();
+    let route = json!({"domains": ["x"], "prefix": "/b", "httpRoute": {"enabled": true}});
+    let mut with_route = two(x(), route);
+    with_route["upstreams"]["c"] = third;
     refuses(&[
         (
             two(json!({}), json!({})),
@@ -283,6 +286,10 @@ fn upstreams_that_contradict_each_other_are_refused_by_name() {
         (
             three,
             &["upstream b has smi.enabled, but its name is a domain of upstream c"],
+        ),
+        (
+            with_route,
+            &["upstream b has httpRoute.enabled, but its name is a domain of upstream c"],
         ),
         (
             two(x(), json!({"domains": ["y:8080"]})),

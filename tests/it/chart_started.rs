@@ -1,12 +1,13 @@
 //! "Install it" and "Getting started" of the README: each command is run as it stands there, and
 //! what it promises is seen.
 
+use crate::chart_examples::flaggers_route;
 use crate::kit::apiserver::{Options, Server};
 use crate::kit::crossover::Crossover;
 use crate::kit::envoy::Envoy;
 use crate::kit::helm::{Job, render};
 use crate::kit::load::Load;
-use crate::kit::objects::traffic_split;
+use crate::kit::objects::http_route_crd;
 use crate::kit::pod::Pod;
 use crate::kit::site::BACKENDS;
 use crate::kit::terminal::{Done, Terminal, commands};
@@ -175,8 +176,8 @@ fn getting_started_with_traffic_splits() {
 
 #[test]
 fn getting_started_with_flagger() {
-    let [install, _, flagger, podinfo, apply, image] = &commands(README, "### With Flagger")[..]
-    else {
+    let section = commands(README, "### With Flagger");
+    let [definitions, install, _, flagger, podinfo, apply, image] = &section[..] else {
         panic!("the section has other commands");
     };
     let (primary, canary) = ("podinfo-primary", "podinfo-canary");
@@ -184,6 +185,9 @@ fn getting_started_with_flagger() {
     for kind in ["Canary", "MetricTemplate"] {
         reader.pod.server.create(flagger_definition(kind));
     }
+    // What it applies is not on this machine.
+    assert!(definitions.contains("apply --server-side"), "{definitions}");
+    reader.pod.server.create(http_route_crd(&["v1", "v1beta1"]));
     reader.follow(install);
     reader.expect_answers_of(&[primary]);
     for command in [flagger, podinfo, image] {
@@ -191,17 +195,15 @@ fn getting_started_with_flagger() {
     }
     reader.follow(apply);
     let written = reader.pod.server.get("Canary", "podinfo").unwrap();
-    assert!(reader.elsewhere[0].contains("meshProvider=smi:v1alpha2"));
-    assert_eq!(written["spec"]["provider"], "smi:v1alpha2");
+    assert!(reader.elsewhere[0].contains("meshProvider=gatewayapi:v1"));
+    assert_eq!(written["spec"]["provider"], "gatewayapi:v1");
+    let parent = json!([{"group": "", "kind": "ConfigMap", "name": "envoy-xds"}]);
+    assert_eq!(written["spec"]["service"]["gatewayRefs"], parent);
     // From here on Flagger acts: the Service, and the weights that it begins with and goes on to.
-    let split = |weight: u64| {
-        let backends = [(canary, weight), (primary, 100 - weight)];
-        traffic_split("podinfo", "podinfo", &backends)
-    };
-    reader.pod.server.create(split(0));
-    reader.pod.server.replace(split(50));
+    reader.pod.server.create(flaggers_route([100, 0]));
+    reader.pod.server.replace(flaggers_route([50, 50]));
     reader.expect_answers_of(&[primary, canary]);
-    reader.pod.server.replace(split(0));
+    reader.pod.server.replace(flaggers_route([100, 0]));
     reader.expect_answers_of(&[primary]);
     reader.finish();
 }

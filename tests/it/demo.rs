@@ -110,7 +110,17 @@ fn plays_the_whole_story(path: Option<&Path>) -> String {
         ("60", "40"),
         ("50", "50"),
     ];
-    let steps = [&config_map[..], &splits, &up, &[("100", "0")]].concat();
+    let promoted = [("100", "0")];
+    // The HTTPRoute begins where the TrafficSplit ended.
+    let steps = [
+        &config_map[..],
+        &splits,
+        &up,
+        &promoted,
+        &up[1..],
+        &promoted,
+    ]
+    .concat();
     assert_eq!(weights, steps, "{stdout}");
     assert_eq!(
         rows[6][2..6],
@@ -121,7 +131,7 @@ fn plays_the_whole_story(path: Option<&Path>) -> String {
         assert!(matches!(row[6..], [_, "ms", _, "ms", "0"]), "{row:?}");
     }
     assert!(
-        stdout.contains("  13 changes, ") && stdout.contains(", none failed.\n"),
+        stdout.contains("  19 changes, ") && stdout.contains(", none failed.\n"),
         "{stdout}"
     );
     assert!(

@@ -17,11 +17,12 @@ const README: &str = include_str!("../../README.md");
 const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];
 
 /// The examples that the chart's tests run, and those of the containers.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 12] = [
     "embedded.Dockerfile",
     "envoy.metrictemplates.yaml",
     "kubernetes",
     "podinfo.canary.yaml",
+    "podinfo.rollout.yaml",
     "values.canary.yaml",
     "values.flagger.yaml",
     "values.gateway.yaml",

@@ -44,16 +44,17 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
 
 fn introduce(stage: &Stage, screen: &Screen) {
     let url = stage.server.url();
-    screen.title("A real Envoy shifts traffic because a ConfigMap or a TrafficSplit changes");
+    screen.title("A real Envoy shifts traffic: a ConfigMap, TrafficSplits, an HTTPRoute change");
     screen.say("");
     screen.fact("API server", &format!("{url} (in memory)"));
     screen.fact("", &format!("kubectl --server {url} get cm,ts -o yaml"));
     screen.fact(
         "crossover",
-        &format!(
-            "-watch -configmap {CONFIG_MAP} -trafficsplit {SERVICE}, process {}",
-            stage.crossover.pid()
-        ),
+        &format!("-watch -configmap {CONFIG_MAP} -trafficsplit {SERVICE}"),
+    );
+    screen.fact(
+        "",
+        &format!("-httproute {SERVICE}, process {}", stage.crossover.pid()),
     );
     screen.fact(
         "files",
@@ -80,6 +81,7 @@ fn title(part: Part) -> &'static str {
         Part::ConfigMap => "The ConfigMap's own weights: example/envoy-xds.configmap.yaml, edited",
         Part::Splits => "TrafficSplits: example/podinfo-v0.trafficsplit.yaml, then v1 to v4",
         Part::Flagger => "A canary as Flagger steps it: up by 10, then promoted",
+        Part::HttpRoute => "An HTTPRoute takes over, and moves no weight; then the next canary",
     }
 }
 
@@ -255,7 +257,7 @@ fn follow(stage: &Stage, screen: &Screen, stop: Stop) {
     let url = stage.server.url();
     screen.say("\n  Your turn, until Ctrl-C:");
     screen.say(&format!(
-        "  kubectl --server {url} edit trafficsplit {SERVICE}"
+        "  kubectl --server {url} edit httproute {SERVICE}"
     ));
     let backends = Part::Flagger.backends();
     let mut tallies = vec![stage.load.tally()];

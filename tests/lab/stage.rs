@@ -8,11 +8,11 @@ use crate::kit::crossover::{Crossover, command};
 use crate::kit::envoy::Envoy;
 use crate::kit::examples::{self, DEFINITION, SPLITS};
 use crate::kit::load::Load;
-use crate::kit::objects::traffic_split;
+use crate::kit::objects::{http_route, http_route_crd, traffic_split};
 use crate::kit::site::BACKENDS;
 use crate::kit::until;
 use crate::kit::xds::{CONFIG_MAP, SERVICE, STATS, Watching};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -30,15 +30,22 @@ pub enum Part {
     Splits,
     /// A TrafficSplit is stepped as Flagger steps it.
     Flagger,
+    /// An HTTPRoute takes over from the TrafficSplit, and is stepped as Flagger steps it.
+    HttpRoute,
 }
 
 impl Part {
-    pub const ALL: [Part; 3] = [Part::ConfigMap, Part::Splits, Part::Flagger];
+    pub const ALL: [Part; 4] = [
+        Part::ConfigMap,
+        Part::Splits,
+        Part::Flagger,
+        Part::HttpRoute,
+    ];
 
     pub fn backends(self) -> [&'static str; 2] {
         match self {
             Part::ConfigMap | Part::Splits => BACKENDS,
-            Part::Flagger => FLAGGERS,
+            Part::Flagger | Part::HttpRoute => FLAGGERS,
         }
     }
 
@@ -52,6 +59,8 @@ impl Part {
                 let up = (0..=5).map(|step| [100 - 10 * step, 10 * step]);
                 up.chain([[100, 0]]).collect()
             }
+            // The TrafficSplit has left the first of them.
+            Part::HttpRoute => Part::Flagger.steps().split_off(1),
         }
     }
 }
@@ -115,6 +124,20 @@ impl Stage {
                 // It is asked for every -sync-interval while there is none.
                 self.server.wait_for_watches(2);
             }
+            Part::HttpRoute => {
+                let definition = http_route_crd(&["v1", "v1beta1"]);
+                self.hands.apply(&self.hands.write(&definition)).finish();
+                self.server.wait_for_watches(3);
+                // With the weights that the TrafficSplit has, which nothing else shows.
+                let loaded = self.loaded();
+                self.hands.put(route([100, 0])).finish();
+                self.crossover.wait_for_line("HTTPRoute is valid now");
+                // What Flagger leaves of the other provider, and 30 of 100 go by no more.
+                self.hands.put(split([70, 30])).finish();
+                self.crossover
+                    .wait_for_line("HTTPRoute default/podinfo comes first");
+                assert_eq!(loaded, self.loaded(), "a weight has moved");
+            }
         }
     }
 
@@ -135,6 +158,7 @@ impl Stage {
                 self.hands.apply(&self.hands.write(&object))
             }
             (Part::Flagger, _) => self.hands.put(split(weights)),
+            (Part::HttpRoute, _) => self.hands.put(route(weights)),
         };
         let told = self.server.wait_for_request("the change", |request| {
             // The mirror is written by crossover.
@@ -200,6 +224,7 @@ fn follow(server: &Server, dir: &TempDir) -> Crossover {
     command
         .args(["-watch", "-sync-interval", &interval])
         .args(["-configmap", CONFIG_MAP, "-trafficsplit", SERVICE])
+        .args(["-httproute", SERVICE])
         .arg("-output-dir")
         .arg(dir.path());
     Crossover::spawn(command)
@@ -232,4 +257,17 @@ fn split(weights: [u32; 2]) -> Value {
     let weights = weights.map(u64::from);
     let backends = [(canary, weights[1]), (primary, weights[0])];
     traffic_split(SERVICE, SERVICE, &backends)
+}
+
+/// As Flagger writes it: the primary first.
+fn route(weights: [u32; 2]) -> Value {
+    let backend = |name: &str, weight: u32| json!({"group": "", "kind": "Service", "name": name, "port": 9898, "weight": weight});
+    let [primary, canary] = FLAGGERS;
+    let backends = [backend(primary, weights[0]), backend(canary, weights[1])];
+    http_route(
+        SERVICE,
+        json!([{
+            "matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends,
+        }]),
+    )
 }
