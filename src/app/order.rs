@@ -18,7 +18,7 @@ use crate::source::config_map::ConfigMapSource;
 use crate::source::weight_objects::WeightObjects;
 use crate::xds::desired::Observed;
 use crate::xds::merge::{Done, Merge};
-use crate::xds::sequence::{Difference, wanted};
+use crate::xds::sequence::{Difference, Outline};
 use crate::xds::weights::HostWeights;
 
 impl Overlay<'_> {
@@ -79,17 +79,16 @@ impl App {
             changed: found.changed.into_iter().collect(),
             removed: found.removed.into_iter().collect(),
         };
-        let wanted = wanted(target, &difference);
-        let is_ordered = self.sequence.is_idle()
-            && wanted.is_empty()
-            && difference.added.is_empty()
-            && overlay.is_target();
-        if is_ordered {
+        let outline = Outline::new(target, &difference);
+        if outline.is_plain && self.sequence.is_idle() && overlay.is_target() {
             let written = self.output.write(compared, now)?;
+            if outline.moves_listener && !matches!(written, Written::NotYet) {
+                self.sequence.on_listener_moved(now);
+            }
             return Ok((Planned::target(target), written));
         }
         let mut visible = Snapshot::new();
-        for name in wanted {
+        for name in outline.wanted {
             let file = self.output.visible_file(&name);
             visible.extend(file.map(|file| (name, file)));
         }

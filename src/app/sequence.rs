@@ -147,6 +147,13 @@ impl Sequence {
         }
     }
 
+    /// Takes note of a listener that has changed while nothing was under way.
+    pub fn on_listener_moved(&mut self, now: Instant) {
+        self.kept.listener_moves();
+        // It drains once it is read.
+        self.kept.settle(self.drain_time, now + READING_MAX);
+    }
+
     /// Notes that somebody has read these files.
     pub fn on_read(&mut self, names: &[FileName], now: Instant) -> Turn {
         let mut turn = Turn::default();

@@ -22,7 +22,7 @@ mod mention;
 mod resources;
 mod union;
 
-pub use changes::{Changes, Difference, Former, Vanished, wanted};
+pub use changes::{Changes, Difference, Former, Outline, Vanished};
 pub use clusters::{Cluster, clusters_of};
 pub use declined::Declined;
 pub use kind::{Kind, kind_of, resources_of};

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::snapshot::{Bytes, ObjectName, Origin, ResourceVersion, Snapshot};
-use crate::xds::sequence::{Difference, wanted};
+use crate::xds::sequence::{Difference, Outline};
 
 const CDS: &str = "cds.yaml";
 const RDS: &str = "rds.yaml";
@@ -141,7 +141,7 @@ impl World {
             let overlay = self.sequence.overlay(target, held_back, self.now);
             let difference = self.difference(&overlay.files, &overlay.standing);
             let mut visible = Snapshot::new();
-            for name in wanted(target, &difference) {
+            for name in Outline::new(target, &difference).wanted {
                 visible.extend(self.disk.get(&name).map(|file| (name, file.clone())));
             }
             let planned = self

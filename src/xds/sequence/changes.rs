@@ -60,14 +60,34 @@ pub struct Changes {
     pub declined: Vec<(FileName, String)>,
 }
 
-/// Returns the files whose visible texts [`Changes::new`] wants to see.
-pub fn wanted(target: &Snapshot, difference: &Difference) -> Vec<FileName> {
-    let goes_first = |name: &&FileName| {
-        let file = target.get(*name);
-        file.is_some_and(|file| kind_of(name, &file.bytes).goes_first())
-    };
-    let changed = difference.changed.iter().filter(goes_first);
-    changed.chain(&difference.removed).cloned().collect()
+/// A change at first sight.
+#[derive(Debug, Default)]
+pub struct Outline {
+    /// The files whose visible texts [`Changes::new`] wants to see.
+    pub wanted: Vec<FileName>,
+    /// Whether it is one of routes and listeners alone, which has no order.
+    pub is_plain: bool,
+    /// Whether connections may go on with an older listener.
+    pub moves_listener: bool,
+}
+
+impl Outline {
+    /// Finds out what kinds of files change.
+    pub fn new(target: &Snapshot, difference: &Difference) -> Outline {
+        let mut outline = Outline {
+            wanted: difference.removed.clone(),
+            ..Outline::default()
+        };
+        for name in &difference.changed {
+            let kind = target.get(name).map(|file| kind_of(name, &file.bytes));
+            outline.moves_listener |= kind == Some(Kind::Listeners);
+            if kind.is_some_and(Kind::goes_first) {
+                outline.wanted.push(name.clone());
+            }
+        }
+        outline.is_plain = outline.wanted.is_empty() && difference.added.is_empty();
+        outline
+    }
 }
 
 impl Changes {
