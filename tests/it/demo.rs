@@ -138,6 +138,14 @@ fn plays_the_whole_story(path: Option<&Path>) -> String {
         stdout.contains("ConfigMap envoy-xds-gen shows the 3 files, byte for byte.\n"),
         "{stdout}"
     );
+    let chapter = stdout.split("A backend replaced").nth(1).unwrap();
+    for what in [
+        " ms  clusters  Envoy gets podinfo-next",
+        " ms  routes    podinfo-next takes",
+        " requests meanwhile, none failed\n",
+    ] {
+        assert!(chapter.contains(what), "{stdout}");
+    }
     assert!(stdout.is_ascii(), "{stdout}");
     assert!(stdout.lines().all(|line| line.len() <= 80), "{stdout}");
     let left: Vec<_> = fs::read_dir(demo.temporary.path()).unwrap().collect();

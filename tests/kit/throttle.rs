@@ -37,6 +37,11 @@ impl Throttle {
     pub fn to_a_tenth(pid: u32) -> Throttle {
         Throttle::start(pid, Duration::from_millis(10), Duration::from_millis(90))
     }
+
+    /// 50 ms in each second: what waits for it waits long.
+    pub fn to_a_crawl(pid: u32) -> Throttle {
+        Throttle::start(pid, Duration::from_millis(50), Duration::from_millis(950))
+    }
 }
 
 impl Drop for Throttle {

@@ -33,7 +33,7 @@ pub const MAIN: &str = "main";
 /// How long Envoy lets connections of a changed listener go on.
 pub const DRAIN: Duration = Duration::from_secs(2);
 /// The flag that tells crossover of it.
-const DRAIN_FLAG: &str = "-drain-time";
+const DRAIN_FLAG: &str = "-envoy-drain-time";
 
 /// Where the listener has its routes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,69 @@
+//! Routes within a listener: Envoy refuses a listener whose routes lead to a cluster that it does
+//! not know, and never tries again; connections of the listener before go on by its old routes.
+
+use crate::kit::clients::STEADY;
+use crate::kit::crossover::program;
+use crate::kit::objects::config_map;
+use crate::kit::throttle::Throttle;
+use crate::kit::world::{DRAIN, LOST_AFTER, REPLACED, Running, Shape, version};
+use crate::kit::xds::Watching;
+use std::time::{Duration, Instant};
+
+const WATCHING: [Watching; 2] = [Watching::PathOnly, Watching::Root];
+
+#[test]
+fn connections_of_the_listener_before_are_served_until_it_has_drained() {
+    for watching in WATCHING {
+        let mut running = Running::start(Shape::inline(watching));
+        let outcome = running.replace(10, Duration::from_millis(200));
+        println!("{watching:?}: {outcome:?}");
+        outcome.assert_flawless();
+        running.clients.wait_for_all(&version(running.number));
+        // Until long after the last connection of an old listener has ended.
+        let (before, began) = (running.clients.tally(), Instant::now());
+        let lasts = DRAIN + Duration::from_millis(500);
+        running
+            .clients
+            .holds_within(lasts, |_| began.elapsed() > lasts);
+        let outcome = running.since(&before);
+        assert!(outcome.failed.is_empty(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_new_cluster_and_an_inline_route_to_it_are_taken_in_one_change() {
+    for watching in WATCHING {
+        let running = Running::start(Shape::inline(watching));
+        let refused = running.refused();
+        let mut lost = 0;
+        for number in 1..=10 {
+            let files = running.world.files_of(0..=number, number);
+            let files: Vec<_> = files
+                .iter()
+                .map(|(k, t)| (k.as_str(), t.as_str()))
+                .collect();
+            running.world.server.apply(config_map(REPLACED, &files));
+            let version = version(number);
+            let seen = running
+                .clients
+                .holds_within(LOST_AFTER, |tally| tally.versions.contains_key(&version));
+            lost += usize::from(!seen);
+        }
+        let (refused, kinds) = (running.refused() - refused, running.clients.tally().kinds());
+        assert_eq!((lost, refused), (0, 0), "{watching:?} {kinds:?}");
+        assert!(kinds.is_empty(), "{watching:?} {kinds:?}");
+    }
+}
+
+#[test]
+fn a_throttled_envoy_refuses_no_listener() {
+    for watching in WATCHING {
+        let mut running = Running::with(Shape::inline(watching), &program(), STEADY);
+        let throttle = Throttle::to_a_tenth(running.envoy.pid());
+        let outcome = running.replace(8, Duration::from_millis(300));
+        drop(throttle);
+        println!("{watching:?}: {outcome:?}");
+        outcome.assert_flawless();
+        running.clients.wait_for_all(&version(running.number));
+    }
+}
