@@ -131,7 +131,7 @@ fn plays_the_whole_story(path: Option<&Path>) -> String {
         assert!(matches!(row[6..], [_, "ms", _, "ms", "0"]), "{row:?}");
     }
     assert!(
-        stdout.contains("  19 changes, ") && stdout.contains(", none failed.\n"),
+        stdout.contains("  20 changes, ") && stdout.contains(", none failed.\n"),
         "{stdout}"
     );
     assert!(

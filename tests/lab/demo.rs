@@ -6,6 +6,7 @@ use crate::hands::Applying;
 use crate::kit::examples;
 use crate::kit::load::{Tally, share, total};
 use crate::kit::xds::{CONFIG_MAP, SERVICE};
+use crate::replaced;
 use crate::screen::{Row, Screen};
 use crate::stage::{Part, REQUESTS_PER_SECOND, Stage, mirror};
 use crate::stop::Stop;
@@ -204,7 +205,11 @@ fn play(stop: Stop, lasts: Duration, keep: bool) -> ExitCode {
             rows.push(row);
         }
     }
-    let code = conclude(&screen, &rows, &stage);
+    let mirrored = stage.mirrored();
+    if !replaced::play(&stage, &screen, stop, lasts) {
+        return stop.code();
+    }
+    let code = conclude(&screen, &rows, &stage, mirrored);
     if keep {
         follow(&stage, &screen, stop);
     }
@@ -212,10 +217,11 @@ fn play(stop: Stop, lasts: Duration, keep: bool) -> ExitCode {
 }
 
 /// What it all came to. A failure, if a request failed or a share is not what its weights say.
-fn conclude(screen: &Screen, rows: &[Row], stage: &Stage) -> ExitCode {
+fn conclude(screen: &Screen, rows: &[Row], stage: &Stage, mirrored: usize) -> ExitCode {
     let tally = stage.load.tally();
     let failed = tally.failures.len();
-    let (changes, requests) = (rows.len() - 1, tally.total() + failed as u64);
+    // The first row was there before, and the backend was replaced.
+    let (changes, requests) = (rows.len(), tally.total() + failed as u64);
     let none = if failed == 0 {
         "none".into()
     } else {
@@ -242,9 +248,8 @@ fn conclude(screen: &Screen, rows: &[Row], stage: &Stage) -> ExitCode {
         ));
     }
     screen.say(&format!(
-        "  In the cluster, ConfigMap {} shows the {} files, byte for byte.",
+        "  In the cluster, ConfigMap {} shows the {mirrored} files, byte for byte.",
         mirror(),
-        stage.mirrored()
     ));
     match failed == 0 && odd.is_empty() {
         true => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ mod hands;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod order;
+mod replaced;
 mod screen;
 mod serve;
 mod soak;
@@ -27,8 +28,9 @@ usage: lab COMMAND
                                      side by side; --quick: only that it can be done
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
-  soak [-seed N] [-changes N] [-minutes N] [-only storm|rate|patience]
-                                     many changes, faults, and much time; N minutes: of each rate
+  soak [-seed N] [-changes N] [-minutes N] [-requests N] [-only storm|rate|patience|order]
+                                     many changes, faults, and much time; N minutes: of each rate;
+                                     N requests: through an Envoy whose clusters are replaced
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";

@@ -10,6 +10,8 @@ use crate::table::Goal::AtMost;
 use crate::table::Unit::{Bytes, Kib, Ms, Number};
 use crate::table::{Row, Table};
 use crate::timing::ms;
+use std::collections::VecDeque;
+use std::thread;
 use std::time::Duration;
 
 /// A world, and how Envoy fares in it.
@@ -92,21 +94,38 @@ pub fn measure(all: &[Contender], effort: &Effort, table: &mut Table) {
     let times = effort.times;
     let able: Vec<&Contender> = all.iter().filter(|who| who.shows_splits()).collect();
     let mut sums: Vec<(&'static str, Outcome)> = Vec::new();
-    for case in cases().into_iter().take(effort.worlds) {
-        let outcomes = able
+    let cases: Vec<Case> = cases().into_iter().take(effort.worlds).collect();
+    let outcomes = |case: &Case| -> Vec<(&'static str, Outcome)> {
+        let each = able.iter().map(|who| (who.name, replace(case, who, times)));
+        each.collect()
+    };
+    thread::scope(|scope| {
+        // Those that mostly wait for a cluster to warm wait side by side.
+        let waits = |case: &&Case| matches!(case.shape.sort, Sort::Dns | Sort::Checked);
+        let mut waiting: VecDeque<_> = cases
             .iter()
-            .map(|who| (who.name, replace(&case, who, times)));
-        let outcomes: Vec<(&'static str, Outcome)> = outcomes.collect();
-        let failed = outcomes
-            .iter()
-            .map(|(name, it)| (*name, it.failures() as f64));
-        let figure = match sums.is_empty() {
-            true => format!("{times} replaced, {}: failed", case.name),
-            false => format!("  {}: failed", case.name),
-        };
-        table.push(Row::new(&figure, Number, failed.collect()).goal(AtMost(0.0)));
-        sums.extend(outcomes);
-    }
+            .filter(waits)
+            .map(|case| scope.spawn(|| outcomes(case)))
+            .collect();
+        for case in &cases {
+            let outcomes = match waits(&case) {
+                true => waiting
+                    .pop_front()
+                    .map(|thread| thread.join().expect("no panic")),
+                false => Some(outcomes(case)),
+            };
+            let outcomes = outcomes.unwrap_or_default();
+            let failed = outcomes
+                .iter()
+                .map(|(name, it)| (*name, it.failures() as f64));
+            let figure = match sums.is_empty() {
+                true => format!("{times} replaced, {}: failed", case.name),
+                false => format!("  {}: failed", case.name),
+            };
+            table.push(Row::new(&figure, Number, failed.collect()).goal(AtMost(0.0)));
+            sums.extend(outcomes);
+        }
+    });
     let sum = |of: &dyn Fn(&Outcome) -> f64, fold: fn(f64, f64) -> f64| {
         let each = able.iter().map(|who| {
             let mine = sums.iter().filter(|(name, _)| *name == who.name);

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 pub const REQUESTS_PER_SECOND: u32 = 500;
 /// The services that Flagger makes of `podinfo`.
 const FLAGGERS: [&str; 2] = ["podinfo-primary", "podinfo-canary"];
+/// A backend, and the one that takes its place.
+pub const REPLACED: [&str; 2] = [FLAGGERS[0], "podinfo-next"];
 
 /// What happens, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,8 @@ pub struct Stage {
     pub crossover: Crossover,
     pub hands: Hands,
     pub server: Server,
-    _backends: Vec<Backend>,
+    /// Of [`BACKENDS`], of Flagger's services, and the one that comes later.
+    backends: Vec<Backend>,
     /// The ConfigMap of `example/`, for this machine.
     config_map: Value,
     pub dir: TempDir,
@@ -88,7 +91,7 @@ impl Stage {
             splits: Vec::new(),
             ..Options::default()
         });
-        let all = BACKENDS.into_iter().chain(FLAGGERS);
+        let all = BACKENDS.into_iter().chain(FLAGGERS).chain([REPLACED[1]]);
         let backends: Vec<Backend> = all.map(Backend::start).collect();
         let config_map = config_map(&dir, &backends);
         let hands = Hands::new(&server);
@@ -104,7 +107,7 @@ impl Stage {
             crossover,
             hands,
             server,
-            _backends: backends,
+            backends,
             config_map,
             dir,
         }
@@ -166,6 +169,28 @@ impl Stage {
             request.number > before && request.is_write() && ours
         });
         (told.at, applying)
+    }
+
+    /// Takes away what sets weights: from now on the ConfigMap's own count.
+    pub fn without_weights(&self) {
+        for kind in ["TrafficSplit", "HTTPRoute"] {
+            if self.server.get(kind, SERVICE).is_some() {
+                self.server.delete(kind, SERVICE);
+            }
+        }
+    }
+
+    /// Applies the ConfigMap with another backend in the place of one, its cluster and the route to
+    /// it at once.
+    pub fn replace(&self) -> Applying {
+        let [old, new] = REPLACED;
+        let ports = [2, 4].map(|at| format!("port_value: {}", self.backends[at].address().port()));
+        let mut object = self.config_map(FLAGGERS, [100, 0]);
+        for file in ["cds.yaml", "rds.yaml"] {
+            let text = object["data"][file].as_str().unwrap_or_default();
+            object["data"][file] = text.replace(old, new).replace(&ports[0], &ports[1]).into();
+        }
+        self.hands.apply(&self.hands.write(&object))
     }
 
     /// The ConfigMap with routes to these backends.

@@ -1,11 +1,12 @@
-//! `lab soak`: what only shows in many changes or in much time, of the release binary. Three parts:
-//! the storm, a steady rate for ten minutes, and the faults that take minutes to be over. They run
-//! side by side where they leave each other alone.
+//! `lab soak`: what only shows in many changes or in much time, of the release binary. Four parts:
+//! the storm, a steady rate for ten minutes, the faults that take minutes to be over, and the order
+//! of changes under load. They run side by side where they leave each other alone.
 
 mod calm;
 mod eyes;
 mod follower;
 mod kind;
+mod order;
 mod patience;
 mod rate;
 mod report;
@@ -35,6 +36,8 @@ struct Scale {
     changes: usize,
     /// Of each steady rate.
     minutes: u64,
+    /// Through an Envoy.
+    requests: u64,
 }
 
 /// Runs it all; exit 1: something was violated.
@@ -52,13 +55,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
             .opt_value_from_str("--changes")?
             .unwrap_or(100_000),
         minutes: arguments.opt_value_from_str("--minutes")?.unwrap_or(10),
+        requests: arguments
+            .opt_value_from_str("--requests")?
+            .unwrap_or(500_000),
     };
     let only: Option<String> = arguments.opt_value_from_str("--only")?;
     let rest = arguments.finish();
     if !rest.is_empty() {
         return Err(format!("unexpected {rest:?}").into());
     }
-    let parts = ["storm", "rate", "patience"];
+    let parts = ["storm", "rate", "patience", "order"];
     if let Some(only) = only.as_deref().filter(|only| !parts.contains(only)) {
         return Err(format!("{only:?} is none of {parts:?}").into());
     }
@@ -87,6 +93,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         }
         for thread in threads {
             let _ = thread.join();
+        }
+        // Alone: an Envoy that is starved by others is no measure.
+        if wanted("order") && !stop.is_set() {
+            let work = move |report| order::run(scale.seed, scale.requests, &report, stop);
+            let _ = part("order", &report, work).join();
         }
         match report.print() && !stop.is_set() {
             true => ExitCode::SUCCESS,
