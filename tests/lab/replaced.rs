@@ -13,11 +13,10 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// Plays it; `false`: a signal came.
 pub fn play(stage: &Stage, screen: &Screen, stop: Stop, lasts: Duration) -> bool {
     let [old, new] = REPLACED;
-    screen.say("");
-    screen.title("  A backend replaced: its cluster and its route in one kubectl apply");
-    screen.say(&format!(
-        "  {old} goes, {new} comes; a plain publish costs Envoy 503s here"
-    ));
+    screen.part(
+        "A backend replaced: its cluster and its route in one kubectl apply",
+        REPLACED,
+    );
     stage.without_weights();
     let before = stage.load.tally();
     stage.replace().finish();
