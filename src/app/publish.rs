@@ -217,7 +217,7 @@ impl App {
         if let Written::New(published) = written {
             let none = (Vec::new(), Dropped::default());
             let report = Report::new(published, None, none, since);
-            report.log(&interim.set, std::iter::empty(), &weights);
+            report.log_released(&interim.set, &weights);
         }
     }
 

@@ -11,6 +11,7 @@ use super::sequence::Dropped;
 use crate::gather;
 use crate::output::directory::Published;
 use crate::snapshot::{FileName, Origin, Snapshot};
+use crate::xds::sequence::kind_of;
 
 /// What has become visible of a change before its routes.
 pub struct Progress {
@@ -108,6 +109,19 @@ impl Report {
         for name in &self.removed {
             warn!(file:% = name;
                 "file removed; Envoy will fail to start if its bootstrap refers to it");
+        }
+    }
+
+    /// Logs a line for the routes of the `released` set, if there are any. Clusters that are visible with
+    /// them are logged with the routes that wait for them.
+    pub fn log_released(mut self, released: &Snapshot, weights: &str) {
+        let is_route = |name: &FileName| {
+            let file = released.get(name);
+            file.is_some_and(|file| !kind_of(name, &file.bytes).goes_first())
+        };
+        self.changed.retain(is_route);
+        if !self.changed.is_empty() {
+            self.log_published(released, std::iter::empty(), weights);
         }
     }
 

@@ -15,8 +15,10 @@ use crate::snapshot::{Bytes, FileName};
 pub const READING_MAX: Duration = Duration::from_secs(1);
 /// The wait for a new cluster that has to look up names or check health first.
 const WARMING: Duration = Duration::from_secs(2);
-/// The longest time that a change of routes is held back, however many more clusters come.
+/// The longest time that routes are held back while nothing is read, however many more clusters come.
 const HELD_MAX: Duration = Duration::from_secs(3);
+/// The same where each step is read, and more clusters come each time before the routes can follow.
+const OVERTAKEN_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -37,6 +39,8 @@ pub struct Gate {
     /// The texts that wait.
     pub held: BTreeMap<FileName, Bytes>,
     latest: Instant,
+    /// When routes first had to wait.
+    since: Instant,
 }
 
 /// What a step brings that the routes wait for.
@@ -59,10 +63,15 @@ impl Gate {
             clusters: new.clusters,
             held: BTreeMap::new(),
             latest: now + HELD_MAX,
+            since: now,
         };
         if let Some(before) = before {
             if !before.held.is_empty() {
-                gate.latest = before.latest;
+                gate.since = before.since;
+                gate.latest = match before.state {
+                    State::Open => gate.latest.min(before.since + OVERTAKEN_MAX),
+                    State::Reading { .. } | State::Warming { .. } => before.latest,
+                };
             }
             // A step that brings nothing new leaves it as it was.
             if gate.unread.is_empty() {

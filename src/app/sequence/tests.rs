@@ -381,6 +381,30 @@ fn clusters_that_no_route_has_named_are_not_kept() {
     assert!(shows(&world, RDS, "c99") && shows(&world, CDS, "c0"));
 }
 
+#[test]
+fn routes_that_are_overtaken_again_and_again_do_not_lead_to_clusters_that_are_unread() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = World::target(&names(&["c0"]), 1);
+    let mut known = clusters_named(&world.disk[&name(CDS)]);
+    let mut last = Snapshot::new();
+    for round in 1..100 {
+        // Each comes as Envoy has read the one before, and before the routes to that are out.
+        last = World::target(&names(&[&format!("c{round}")]), 1);
+        world.publish(&last, &none, false);
+        world.now += Duration::from_millis(100);
+        if world.sequence.tick(true, world.now).publish {
+            world.publish(&last, &none, false);
+        }
+        let routed = clusters_named(&world.disk[&name(RDS)]);
+        assert!(routed.is_subset(&known), "{round}: {routed:?}");
+        world.read(&[name(CDS)]);
+        known = clusters_named(&world.disk[&name(CDS)]);
+    }
+    world.publish(&last, &none, false);
+    assert!(shows(&world, RDS, "c99"));
+}
+
 fn lds(number: u32) -> File {
     let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
     file(format!(
