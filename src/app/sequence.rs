@@ -139,7 +139,9 @@ impl Sequence {
             self.kept.settle(self.drain_time, now + READING_MAX);
             return;
         }
-        let until = self.settling.take().map_or(now + READING_MAX, |s| s.until);
+        let before = self.settling.take();
+        let until = before.as_ref().map_or(now + READING_MAX, |s| s.until);
+        unread.extend(before.into_iter().flat_map(|settling| settling.unread));
         if unread.is_empty() {
             self.kept.settle(self.drain_time, now);
         } else {

@@ -36,6 +36,8 @@ struct KeptCluster {
     due: Due,
     /// It is due, and something still needs it.
     blocked: bool,
+    /// Another published file that names it. Its time begins once none does.
+    named_by: Option<FileName>,
 }
 
 /// The text of a file with the clusters that are kept.
@@ -59,6 +61,10 @@ pub struct Kept {
     /// Connections may go on with an older listener until then, and with the clusters of its routes: also
     /// of routes that had moved before the listener did.
     drains_until: Option<Instant>,
+    /// How many clusters may be kept, as far as the target has more than a few.
+    limit: usize,
+    /// There are more than that since then.
+    surplus_since: Option<Instant>,
     merged: BTreeMap<FileName, Merged>,
 }
 
@@ -101,7 +107,7 @@ impl Kept {
             Due::Unsettled => None,
             Due::At(at) => Some(*at),
         };
-        dues.filter_map(at).min()
+        dues.filter_map(at).chain(self.surplus_since).min()
     }
 
     /// Returns whether an item waits for the routes to be acknowledged.
@@ -123,6 +129,7 @@ impl Kept {
                 *due = Due::At(at);
             }
         }
+        self.surplus_since = self.has_surplus().then_some(now);
     }
 
     /// Notes that a listener changes: connections of the older one may go on for a long time.
@@ -148,6 +155,7 @@ impl Kept {
             item,
             due: Due::Unsettled,
             blocked: false,
+            named_by: None,
         });
         true
     }
@@ -198,11 +206,28 @@ impl Kept {
         }
     }
 
+    /// Notes which clusters other files name. One that none names any more was needed until now: its time
+    /// begins anew, when the files that do without it are acknowledged.
+    pub fn note_names(&mut self, target: &Snapshot) {
+        let mut named = self.named(target);
+        for KeptCluster {
+            item,
+            due,
+            blocked,
+            named_by,
+        } in &mut self.clusters
+        {
+            let by = named.remove(&(item.file.clone(), item.cluster.clone()));
+            if std::mem::replace(named_by, by).is_some() && named_by.is_none() {
+                (*due, *blocked) = (Due::Unsettled, false);
+            }
+        }
+    }
+
     /// Takes the items that are due and that nothing needs. Says what is kept for what otherwise.
     /// `is_held_back`: a ConfigMap is, so that what stands in for it may need them.
     pub fn take_due(
         &mut self,
-        target: &Snapshot,
         is_held_back: bool,
         now: Instant,
         warnings: &mut BTreeSet<String>,
@@ -231,13 +256,12 @@ impl Kept {
             }
             return dropped;
         }
-        let needed = self.needed(target, now);
         self.clusters.retain_mut(|kept| {
             if !kept.due.is_over(now) {
                 return true;
             }
             let Vanished { file, cluster, .. } = &kept.item;
-            if let Some(by) = needed.get(&(file.clone(), cluster.clone())) {
+            if let Some(by) = &kept.named_by {
                 kept.blocked = true;
                 warnings.insert(format!(
                     "{file}: cluster {cluster} is not in the ConfigMap any more; it is kept, as {by} \
@@ -255,44 +279,52 @@ impl Kept {
         dropped
     }
 
-    /// The due clusters that another published file names, and that file.
-    fn needed(&self, target: &Snapshot, now: Instant) -> BTreeMap<(FileName, String), FileName> {
-        let due: Vec<&Vanished> = self
-            .clusters
-            .iter()
-            .filter(|kept| kept.due.is_over(now))
-            .map(|kept| &kept.item)
-            .collect();
-        let mut needed = BTreeMap::new();
+    /// Returns the clusters that another published file names, by file and name, and that file.
+    fn named(&self, target: &Snapshot) -> BTreeMap<(FileName, String), FileName> {
+        let mut named = BTreeMap::new();
         for (name, file) in target {
-            let asked: Vec<&str> = due
-                .iter()
-                .filter(|item| item.file != *name)
-                .map(|item| item.cluster.as_str())
-                .collect();
+            let others = self.clusters.iter().map(|kept| &kept.item);
+            let others: Vec<&Vanished> = others.filter(|item| item.file != *name).collect();
+            let asked: Vec<&str> = others.iter().map(|item| item.cluster.as_str()).collect();
             for found in mentions(name, &file.bytes, &asked) {
-                let items = due.iter().filter(|item| item.cluster == found);
-                needed.extend(
-                    items.map(|item| ((item.file.clone(), item.cluster.clone()), name.clone())),
-                );
+                let items = others.iter().filter(|item| item.cluster == found);
+                let keys = items.map(|item| (item.file.clone(), item.cluster.clone()));
+                named.extend(keys.map(|key| (key, name.clone())));
             }
         }
-        needed
+        named
     }
 
-    /// Lets the oldest clusters go beyond as many as the target has.
-    pub fn cap(&mut self, in_target: usize, warnings: &mut BTreeSet<String>) -> Dropped {
-        let mut dropped = Dropped::default();
-        let limit = in_target.max(CLUSTERS_MIN);
-        while self.clusters.len() > limit {
-            let Vanished { file, cluster, .. } = self.clusters.remove(0).item;
+    /// Allows to keep as many clusters as the target has.
+    pub fn allow(&mut self, in_target: usize) {
+        self.limit = in_target.max(CLUSTERS_MIN);
+    }
+
+    /// Returns whether there are too many clusters, and one of them can go.
+    fn has_surplus(&self) -> bool {
+        let is_settled = |kept: &KeptCluster| kept.due != Due::Unsettled;
+        self.clusters.len() > self.limit.max(CLUSTERS_MIN) && self.clusters.iter().any(is_settled)
+    }
+
+    /// Takes the oldest clusters beyond as many as are allowed, but none that the routes may lead to which
+    /// Envoy has.
+    pub fn take_surplus(&mut self, warnings: &mut BTreeSet<String>) -> Vec<(FileName, String)> {
+        let mut taken = Vec::new();
+        self.surplus_since = None;
+        while self.has_surplus() {
+            let is_settled = |kept: &KeptCluster| kept.due != Due::Unsettled;
+            let Some(oldest) = self.clusters.iter().position(is_settled) else {
+                break;
+            };
+            let Vanished { file, cluster, .. } = self.clusters.remove(oldest).item;
+            let limit = self.limit.max(CLUSTERS_MIN);
             warnings.insert(format!(
                 "{file}: cluster {cluster} is removed early, as more than {limit} clusters would be kept \
                  for requests under way; change clusters less often"
             ));
-            dropped.clusters.insert((file, cluster));
+            taken.push((file, cluster));
         }
-        dropped
+        taken
     }
 
     /// Puts the kept clusters into the target's texts. Returns where they stand in each. Fails with the

@@ -107,8 +107,11 @@ impl Sequence {
             return overlay;
         }
         self.kept.reconcile(target);
+        self.kept.note_names(target);
         let warnings = &mut overlay.warnings;
-        overlay.dropped = self.kept.take_due(target, is_held_back, now, warnings);
+        overlay.dropped = self.kept.take_due(is_held_back, now, warnings);
+        let capped = self.kept.take_surplus(warnings);
+        overlay.dropped.clusters.extend(capped);
         self.merge(target, &mut overlay);
         overlay
     }
@@ -116,11 +119,6 @@ impl Sequence {
     /// Puts what is kept into the overlay.
     fn merge(&mut self, target: &Snapshot, overlay: &mut Overlay) {
         loop {
-            if self.kept.is_empty() {
-                overlay.files = Cow::Owned(target.clone());
-                overlay.inserted.clear();
-                break;
-            }
             let mut set = target.clone();
             match self.kept.merge_into(target, &mut set) {
                 Ok(inserted) => {
@@ -156,7 +154,7 @@ impl Sequence {
             appeared,
             warms,
             mut is_new,
-            moves_listener,
+            moved_listeners,
             former,
             declined,
         } = changes;
@@ -180,13 +178,11 @@ impl Sequence {
                 removed.push(name.clone());
             }
         }
-        if moves_listener {
-            self.kept.listener_moves();
-        }
         if is_longer {
-            let count = clusters_in(target);
-            let capped = self.kept.cap(count, &mut overlay.warnings);
-            overlay.dropped.clusters.extend(capped.clusters);
+            self.kept.note_names(target);
+            self.kept.allow(clusters_in(target));
+            let capped = self.kept.take_surplus(&mut overlay.warnings);
+            overlay.dropped.clusters.extend(capped);
             self.merge(target, &mut overlay);
         }
         // A file whose text is what it was is not part of the change.
@@ -201,6 +197,9 @@ impl Sequence {
         } else {
             BTreeMap::new()
         };
+        if moved_listeners.iter().any(|name| !held.contains_key(name)) {
+            self.kept.listener_moves();
+        }
         let stage = match (held.is_empty(), self.kept.is_empty()) {
             (false, _) => Stage::Clusters,
             (true, false) => Stage::Routes,

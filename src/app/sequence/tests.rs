@@ -339,9 +339,148 @@ fn nothing_is_dropped_while_a_configmap_is_held_back_or_a_file_names_the_cluster
     new.insert(name("other.yaml"), file(other));
     world.publish(&new, &none, false);
     assert!(shows(&world, CDS, "c1"));
+    // Until now requests may have gone there.
     new.remove(&name("other.yaml"));
     world.publish(&new, &none, false);
+    assert!(shows(&world, CDS, "c1"));
+    assert_eq!(world.sequence.deadline(), Some(world.now + kept::GRACE));
+    world.now += kept::GRACE;
+    assert!(world.sequence.tick(true, world.now).publish);
+    world.publish(&new, &none, false);
     assert!(!shows(&world, CDS, "c1"));
+}
+
+/// A listener whose inline routes lead to a cluster.
+fn inline(cluster: &str) -> File {
+    let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    file(format!(
+        "resources:\n- '@type': {kind}\n  name: l\n  inline: {{cluster: {cluster}}}\n"
+    ))
+}
+
+#[test]
+fn a_cluster_whose_listener_follows_in_another_configmap_is_kept_until_that_has_drained() {
+    for late in [5, 60_000] {
+        let mut world = World::new();
+        let none = Snapshot::new();
+        let target = |clusters: &[&str], inlined: &str| {
+            let mut target = World::target(&names(clusters), 1);
+            target.insert(name(RDS), rds(&[], 1));
+            target.insert(name("lds.yaml"), inline(inlined));
+            target
+        };
+        world.disk = target(&["c1"], "c1");
+        world.publish(&target(&["c2"], "c1"), &none, false);
+        world.read(&[name(CDS)]);
+        while let Some(at) = world.sequence.deadline() {
+            world.now = at.min(world.now + Duration::from_millis(late));
+            if world.now < at {
+                break;
+            }
+            if world.sequence.tick(true, world.now).publish {
+                world.publish(&target(&["c2"], "c1"), &none, false);
+            }
+        }
+        // The listener moves away from c1 only now.
+        world.publish(&target(&["c2"], "c2"), &none, false);
+        assert!(shows(&world, CDS, "c1") && shows(&world, "lds.yaml", "cluster: c2"));
+        world.read(&[name("lds.yaml")]);
+        let due = world.sequence.deadline().unwrap();
+        assert_eq!(due - world.now, Duration::from_secs(600), "{late}");
+    }
+}
+
+#[test]
+fn the_last_cluster_of_a_file_outlives_its_route() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = World::target(&names(&["c1"]), 1);
+    let mut new = World::target(&[], 1);
+    new.insert(name(CDS), file("resources: []\n".to_owned()));
+    world.publish(&new, &none, false);
+    assert!(shows(&world, CDS, "c1") && !shows(&world, RDS, "c1"));
+    world.read(&[name(CDS), name(RDS)]);
+    world.now = world.sequence.deadline().unwrap();
+    assert!(world.sequence.tick(true, world.now).publish);
+    world.publish(&new, &none, false);
+    assert!(world.disk == new);
+}
+
+#[test]
+fn a_file_without_its_last_listener_drains_like_any_other() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let mut target = World::target(&names(&["c1", "c2"]), 1);
+    target.insert(name("lds.yaml"), inline("c1"));
+    world.disk = target.clone();
+    let mut target = World::target(&names(&["c2"]), 1);
+    target.insert(name("lds.yaml"), file("resources: []\n".to_owned()));
+    world.publish(&target, &none, false);
+    assert!(shows(&world, CDS, "c1"));
+    world.read(&[name(CDS), name(RDS), name("lds.yaml")]);
+    let due = world.sequence.deadline().unwrap();
+    assert_eq!(due - world.now, Duration::from_secs(600));
+}
+
+#[test]
+fn what_vanishes_in_one_change_stays_for_its_routes_however_much_it_is() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let many: Vec<String> = (0..50).map(|at| format!("c{at}")).collect();
+    world.disk = World::target(&many, 1);
+    let new = World::target(&names(&["c99"]), 1);
+    world.publish(&new, &none, false);
+    let there = |world: &World| clusters_named(&world.disk[&name(CDS)]).len();
+    assert_eq!(there(&world), 51, "the routes still lead to them");
+    world.read(&[name(CDS)]);
+    world.publish(&new, &none, false);
+    assert_eq!(there(&world), 51, "Envoy has yet to read the routes");
+    world.read(&[name(RDS)]);
+    assert_eq!(world.sequence.deadline(), Some(world.now));
+    assert!(world.sequence.tick(true, world.now).publish);
+    world.publish(&new, &none, false);
+    assert_eq!(there(&world), 21);
+    assert!(!world.sequence.tick(true, world.now).publish);
+}
+
+#[test]
+fn routes_are_acknowledged_when_all_of_their_files_are_read() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let mut target = World::target(&names(&["c1", "c2"]), 1);
+    target.insert(name("more.yaml"), rds(&names(&["c2"]), 1));
+    world.disk = target.clone();
+    target.insert(name(CDS), cds(&names(&["c2"])));
+    target.insert(name(RDS), rds(&names(&["c2"]), 1));
+    world.publish(&target, &none, false);
+    // Others change before Envoy has read the first.
+    target.insert(name("more.yaml"), rds(&names(&["c2"]), 2));
+    world.publish(&target, &none, false);
+    world.publish(&target, &none, false);
+    world.read(&[name(CDS), name("more.yaml")]);
+    world.now += Duration::from_millis(500);
+    world.read(&[name(RDS)]);
+    assert_eq!(world.sequence.deadline(), Some(world.now + kept::GRACE));
+}
+
+#[test]
+fn no_text_is_held_in_memory_when_nothing_is_kept() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = World::target(&names(&["c1"]), 1);
+    let new = World::target(&names(&["c2"]), 1);
+    let text = Rc::downgrade(&new[&name(CDS)].bytes);
+    world.publish(&new, &none, false);
+    while let Some(at) = world.sequence.deadline() {
+        world.now = at;
+        if world.sequence.tick(true, at).publish {
+            world.publish(&new, &none, false);
+        }
+    }
+    assert!(world.sequence.is_idle());
+    drop(new);
+    world.disk = none;
+    assert_eq!(text.strong_count(), 0);
 }
 
 #[test]

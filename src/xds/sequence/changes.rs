@@ -2,6 +2,7 @@
 //! routes, and which clusters appear and vanish. Must not: know the time, or what is kept already.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 
 use super::clusters::{Cluster, clusters_of};
@@ -30,10 +31,11 @@ pub struct Vanished {
     pub line: Rc<str>,
 }
 
-/// What Envoy has had before the last change: contents that it can take again at once.
+/// What Envoy has had before the last change: contents that it can take again at once. They are known by
+/// their hashes, as secrets may be among them.
 #[derive(Clone, Debug, Default)]
 pub struct Former {
-    files: BTreeMap<FileName, Bytes>,
+    files: BTreeMap<FileName, u64>,
     clusters: BTreeSet<u64>,
 }
 
@@ -52,8 +54,8 @@ pub struct Changes {
     pub warms: bool,
     /// Whether `first` brings something that Envoy has not had.
     pub is_new: bool,
-    /// Whether connections may go on with an older listener.
-    pub moves_listener: bool,
+    /// Files with listeners that change: connections may go on with the older ones.
+    pub moved_listeners: BTreeSet<FileName>,
     /// The contents that this change replaces.
     pub former: Former,
     /// Files whose clusters cannot be told, and why.
@@ -113,26 +115,33 @@ impl Changes {
             let Some(File { bytes, .. }) = target.get(name) else {
                 continue;
             };
-            let kind = kind_of(name, bytes);
-            changes.moves_listener |= kind == Kind::Listeners;
+            let before = visible.get(name).map(|file| &file.bytes);
+            // A list that is empty now is of the kind that it was.
+            let kind = match (kind_of(name, bytes), before) {
+                (Kind::Untyped, Some(before)) => kind_of(name, before),
+                (kind, _) => kind,
+            };
+            if kind == Kind::Listeners {
+                changes.moved_listeners.insert(name.clone());
+            }
             if !kind.goes_first() {
                 changes.rest.insert(name.clone());
                 continue;
             }
             changes.first.insert(name.clone());
-            let before = visible.get(name).map(|file| &file.bytes);
-            match kind {
-                Kind::Clusters => changes.compare(name, bytes, before, former),
-                _ => changes.is_new |= former.files.get(name) != Some(bytes),
+            if kind == Kind::Clusters {
+                changes.compare(name, bytes, before, former);
+                continue;
             }
-            if let Some(before) = before.filter(|_| kind != Kind::Clusters) {
-                let files = &mut changes.former.files;
-                files.insert(name.clone(), before.clone());
-            }
+            changes.is_new |= former.files.get(name) != Some(&hash_of(bytes));
+            let before = before.map(|before| (name.clone(), hash_of(before)));
+            changes.former.files.extend(before);
         }
         for name in &difference.removed {
             let is_listener = |file: &File| kind_of(name, &file.bytes) == Kind::Listeners;
-            changes.moves_listener |= visible.get(name).is_some_and(is_listener);
+            if visible.get(name).is_some_and(is_listener) {
+                changes.moved_listeners.insert(name.clone());
+            }
         }
         changes
     }
@@ -177,4 +186,10 @@ impl Changes {
             }
         }
     }
+}
+
+fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
