@@ -13,12 +13,19 @@ use tried::Tried;
 
 /// Merges weights into a set of files, and collects what is found on the way.
 pub struct Merge<'s> {
-    inputs: Vec<&'s HostWeights>,
+    inputs: Vec<Input<'s>>,
     /// The cluster's domain.
     domain: &'s str,
     done: Done,
     /// Files with routes that cannot be edited.
     undecided: Vec<(FileName, Tried)>,
+}
+
+/// An object that counts.
+struct Input<'s> {
+    weights: &'s HostWeights,
+    /// Its matches in all files so far.
+    matches: Matches,
 }
 
 /// The result of a merge.
@@ -34,8 +41,6 @@ pub struct Done {
     pub changes: WeightTable,
     /// The warnings about it.
     pub warnings: Warnings,
-    /// The matches of each object in all files so far.
-    applied: Vec<Matches>,
 }
 
 /// The warnings about a merge.
@@ -87,15 +92,17 @@ impl<'s> Merge<'s> {
             let text = format!("{source} is not applied: {winner} is for {service} too");
             warnings.add(Subject::Weights(source.clone()), text);
         }
-        let done = Done {
-            applied: first.iter().map(|input| Matches::none(input)).collect(),
-            warnings,
-            ..Done::default()
+        let input = |weights: &&'s HostWeights| Input {
+            weights,
+            matches: Matches::none(weights),
         };
         let mut merge = Merge {
-            inputs: first,
+            inputs: first.iter().map(input).collect(),
             domain,
-            done,
+            done: Done {
+                warnings,
+                ..Done::default()
+            },
             undecided: Vec::new(),
         };
         if merge.inputs.is_empty() {
@@ -103,9 +110,9 @@ impl<'s> Merge<'s> {
             return merge;
         }
         for (name, file) in set {
-            let tried = Tried::new(&name, file, &merge.inputs, domain);
+            let tried = Tried::new(&name, file, &first, domain);
             if tried.is_whole() {
-                merge.done.take(name, tried);
+                merge.take(name, tried);
             } else {
                 merge.undecided.push((name, tried));
             }
@@ -125,9 +132,9 @@ impl<'s> Merge<'s> {
             self.decide(name, tried, good, on_disk);
         }
         if self.done.warnings.are_inputs_judged {
-            for (input, applied) in self.inputs.iter().zip(&self.done.applied) {
-                for warning in applied.warnings(input) {
-                    let subject = Subject::Weights(input.source.clone());
+            for Input { weights, matches } in &self.inputs {
+                for warning in matches.warnings(weights) {
+                    let subject = Subject::Weights(weights.source.clone());
                     self.done.warnings.add(subject, warning.to_string());
                 }
             }
@@ -160,10 +167,11 @@ impl<'s> Merge<'s> {
                 reasons,
                 "such a route keeps its text's weights",
             );
-            return self.done.take(name, tried);
+            return self.take(name, tried);
         }
+        let inputs: Vec<&HostWeights> = self.inputs.iter().map(|input| input.weights).collect();
         let earlier = |file: Option<File>| {
-            let earlier = Tried::new(&name, file?, &self.inputs, self.domain);
+            let earlier = Tried::new(&name, file?, &inputs, self.domain);
             earlier.merged.is_ok().then_some(earlier)
         };
         let last =
@@ -173,7 +181,7 @@ impl<'s> Merge<'s> {
         if let Some(last) = last.or_else(|| earlier(disk)) {
             self.tell(&object, &name, reasons, "the file's last good text stays");
             self.done.behind.push(object);
-            return self.done.take(name, last);
+            return self.take(name, last);
         }
         if tried.merged.is_ok() {
             self.tell(
@@ -182,7 +190,7 @@ impl<'s> Merge<'s> {
                 reasons,
                 "such a route goes out with its text's weights",
             );
-            return self.done.take(name, tried);
+            return self.take(name, tried);
         }
         self.tell(
             &object,
@@ -194,6 +202,16 @@ impl<'s> Merge<'s> {
         // What an object found is not all there is for it.
         self.done.warnings.are_inputs_judged = false;
         self.done.set.insert(name, tried.file);
+    }
+
+    /// Takes a file as it was merged.
+    fn take(&mut self, name: FileName, tried: Tried) {
+        if let Ok(merged) = &tried.merged {
+            for (input, found) in self.inputs.iter_mut().zip(&merged.applied) {
+                input.matches.add(found);
+            }
+        }
+        self.done.take(name, tried);
     }
 
     fn tell(&mut self, object: &ObjectName, name: &FileName, reasons: Vec<String>, what: &str) {
@@ -214,9 +232,6 @@ impl Done {
         } = tried;
         let Ok(merged) = merged else { return };
         let object = &file.origin.object;
-        for (sum, found) in self.applied.iter_mut().zip(&merged.applied) {
-            sum.add(found);
-        }
         let texts = merged.warnings.iter().map(ToString::to_string);
         let more = match merged.more_warnings {
             0 => None,
