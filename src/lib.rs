@@ -85,9 +85,9 @@ pub mod testing {
         pub use crate::kube::api::{WatchEvent, event, group, list, mirrored, status};
     }
 
-    /// The wait on descriptors.
+    /// The wait on descriptors, and what came of a turn.
     pub mod poll {
-        pub use crate::poll::wait;
+        pub use crate::poll::{Changed, wait};
     }
 
     /// ConfigMaps as `-dry-run` and the mirror write them.

@@ -1,11 +1,49 @@
-//! Waits on descriptors: the only poll(2) of the program.
+//! Waits on descriptors: the only poll(2) of the program. Owns: the terms in which the loop hears
+//! what came of a turn.
 
 use std::io;
+use std::ops::BitOrAssign;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+
+/// The answer to whether something has changed, so that there may be something new to publish.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing has.
+    No,
+    /// Something has.
+    Yes,
+}
+
+/// The number of requests that went out.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requested {
+    Nothing,
+    One,
+}
+
+impl Changed {
+    /// Returns [`Changed::Yes`] if `has_changed`.
+    pub fn when(has_changed: bool) -> Changed {
+        match has_changed {
+            true => Changed::Yes,
+            false => Changed::No,
+        }
+    }
+}
+
+impl BitOrAssign for Changed {
+    fn bitor_assign(&mut self, other: Changed) {
+        if other == Changed::Yes {
+            *self = Changed::Yes;
+        }
+    }
+}
 
 /// Waits until one of `fds` is ready or `deadline` has passed. Without a deadline it waits for as
 /// long as it takes.

@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::kube::health::ApiServer;
 use crate::net::response::Response;
 use crate::output::Output;
-use crate::poll;
+use crate::poll::{self, Changed};
 use crate::process::signals::{Signals, Wakeup};
 use child::ChildState;
 use notes::Notes;
@@ -37,7 +37,7 @@ use readiness::Readiness;
 use report::Progress;
 use sequence::Sequence;
 pub use start::run;
-use task::{Changed, Ctx, Tasks};
+use task::{Ctx, Tasks};
 
 /// A time that is longer than any request takes.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);

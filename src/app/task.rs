@@ -8,6 +8,7 @@ use crate::kube::reflector::Reflector;
 use crate::net::response::Response;
 use crate::output::Output;
 use crate::output::mirror::Mirror;
+use crate::poll::{Changed, Requested};
 use crate::source::config_map::ConfigMapSource;
 use crate::source::weight_objects::WeightObjects;
 
@@ -18,32 +19,6 @@ pub struct Ctx<'a> {
     pub output: &'a mut Output,
     /// True if events may wait to be read. They come before requests that only inform people.
     pub is_busy: bool,
-}
-
-/// The answer to whether there is something new to publish.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
-    No,
-    Yes,
-}
-
-/// The number of requests that went out.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requested {
-    Nothing,
-    One,
-}
-
-impl Requested {
-    fn when(is_made: bool) -> Requested {
-        if is_made {
-            Requested::One
-        } else {
-            Requested::Nothing
-        }
-    }
 }
 
 /// A part of the program that the loop drives.
@@ -160,9 +135,7 @@ impl Tasks {
     fn each(&mut self, mut step: impl FnMut(&mut dyn Task) -> Changed) -> Changed {
         let mut changed = Changed::No;
         for task in self.all() {
-            if step(task) == Changed::Yes {
-                changed = Changed::Yes;
-            }
+            changed |= step(task);
         }
         changed
     }
@@ -197,16 +170,15 @@ impl Task for ConfigMapInput {
     fn on_readable(&mut self, ctx: &mut Ctx) -> Changed {
         let mut events = Vec::new();
         self.reflector.read(ctx.api, &mut events);
-        let mut changed = Changed::No;
+        let changed = Changed::when(!events.is_empty());
         for event in events {
-            changed = Changed::Yes;
             self.source.take(event, Instant::now());
         }
         changed
     }
 
     fn next_request(&mut self, ctx: &mut Ctx) -> Requested {
-        Requested::when(self.reflector.request(ctx.api, ctx.now))
+        self.reflector.request(ctx.api, ctx.now)
     }
 }
 
@@ -220,23 +192,15 @@ impl Task for WeightObjects {
     }
 
     fn on_time(&mut self, ctx: &mut Ctx) -> Changed {
-        if self.tick(ctx.api, ctx.now) {
-            Changed::Yes
-        } else {
-            Changed::No
-        }
+        self.tick(ctx.api, ctx.now)
     }
 
     fn on_readable(&mut self, ctx: &mut Ctx) -> Changed {
-        if self.read(ctx.api) {
-            Changed::Yes
-        } else {
-            Changed::No
-        }
+        self.read(ctx.api)
     }
 
     fn next_request(&mut self, ctx: &mut Ctx) -> Requested {
-        Requested::when(self.request(ctx.api, ctx.now))
+        self.request(ctx.api, ctx.now)
     }
 }
 
@@ -262,7 +226,10 @@ impl Task for Mirror {
 
     /// Requests block the loop, so the mirror, which only informs, waits until all input is drained.
     fn next_request(&mut self, ctx: &mut Ctx) -> Requested {
+        if ctx.is_busy {
+            return Requested::Nothing;
+        }
         let published = || ctx.output.last_good();
-        Requested::when(!ctx.is_busy && self.request(ctx.api, published, ctx.now))
+        self.request(ctx.api, published, ctx.now)
     }
 }

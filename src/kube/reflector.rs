@@ -16,6 +16,7 @@ use crate::kube::health::ApiServer;
 use crate::kube::list_watch::{Failure, Input, ListWatch, Request, Stream, SyncMode};
 use crate::kube::object::{Object, ObjectKind};
 use crate::net::response::{Progress, Response};
+use crate::poll::{Changed, Requested};
 use pending::{Pending, Purpose, Requests};
 use reports::Reports;
 
@@ -73,7 +74,7 @@ impl Reflector {
     /// Sets the version of the API group for requests from now on; without one none are made.
     pub fn set_api_version(&mut self, version: Option<&str>, now: Instant) {
         // An open stream of another version goes on reporting the same objects.
-        if self.requests.set_version(version) && !self.watch.is_settled() {
+        if self.requests.set_version(version) == Changed::Yes && !self.watch.is_settled() {
             self.relist(now);
         }
     }
@@ -138,10 +139,10 @@ impl Reflector {
         self.watch.is_settled() && self.requests.pages(Purpose::Check).goes_on()
     }
 
-    /// Makes the request that is due, if any. Returns whether one was made.
-    pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
+    /// Makes the request that is due, if any.
+    pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> Requested {
         if self.is_asking() || !self.requests.are_possible() {
-            return false;
+            return Requested::Nothing;
         }
         let request = if self.check_goes_on() {
             Some(Request::Check)
@@ -149,10 +150,10 @@ impl Reflector {
             self.watch.next_request(now)
         };
         let Some(request) = request else {
-            return false;
+            return Requested::Nothing;
         };
         let Some(path) = self.requests.path(&request) else {
-            return false;
+            return Requested::Nothing;
         };
         let purpose = Purpose::of(&request);
         let answer = server.ask(&Call {
@@ -177,7 +178,7 @@ impl Reflector {
             Ok(None) => self.fail(purpose, Failure::Server, now),
             Err(what) => self.take_nonsense(purpose, what, now),
         }
-        true
+        Requested::One
     }
 
     /// Passes a failed request on to the list-watch.

@@ -20,6 +20,7 @@ use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
 use crate::net::wait::is_interrupted;
 use crate::output::manifest;
+use crate::poll::Requested;
 use crate::snapshot::{ObjectName, Snapshot};
 
 /// The longest of the random delays before a mirror is looked at. All replicas write the same: the
@@ -142,39 +143,38 @@ impl Mirror {
         }
     }
 
-    /// Makes the request that is due, if any. `published` reads what is on disk. Returns whether a
-    /// request was made.
+    /// Makes the request that is due, if any. `published` reads what is on disk.
     pub fn request(
         &mut self,
         server: &mut ApiServer,
         published: impl FnOnce() -> Option<Snapshot>,
         now: Instant,
-    ) -> bool {
+    ) -> Requested {
         match std::mem::replace(&mut self.step, Step::Idle) {
             Step::Idle if self.allowed && self.due.is_some_and(|at| at <= now) => {
                 self.due = None;
                 self.look(server);
-                true
+                Requested::One
             }
             // What is published is no longer what the cluster says.
             Step::Read(_) if !self.allowed => {
                 self.due = Some(now);
-                false
+                Requested::Nothing
             }
             Step::Read(existing) => {
                 let result = match published() {
                     Some(set) => self.write(existing, &set, server),
                     // Nothing whole is on disk: the next publish asks again.
-                    None => Ok(false),
+                    None => Ok(Requested::Nothing),
                 };
                 result.unwrap_or_else(|error| {
                     self.fail(&error, Instant::now());
-                    true
+                    Requested::One
                 })
             }
             step @ (Step::Idle | Step::Reading(_) | Step::Refused(_)) => {
                 self.step = step;
-                false
+                Requested::Nothing
             }
         }
     }
@@ -201,13 +201,13 @@ impl Mirror {
         format!("{}/{name}", collection_path(&self.target, "v1"))
     }
 
-    /// Writes the mirror, if it differs from `existing`. Returns whether a request was made.
+    /// Writes the mirror, if it differs from `existing`.
     fn write(
         &mut self,
         existing: Option<Mirrored>,
         set: &Snapshot,
         server: &mut ApiServer,
-    ) -> Result<bool, Error> {
+    ) -> Result<Requested, Error> {
         let mine = || {
             set.iter()
                 .filter(|(_, file)| file.origin.object == self.source)
@@ -220,7 +220,7 @@ impl Mirror {
             };
             if ours && files.len() == mine().count() && mine().all(equal) {
                 self.succeeded();
-                return Ok(false);
+                return Ok(Requested::Nothing);
             }
             // The Go program set no label; what holds other keys is somebody else's.
             if !ours
@@ -232,7 +232,7 @@ impl Mirror {
                 if self.warnings.is_news(NOT_OURS, "", Instant::now()) {
                     warn!(configmap:% = mirror; "{NOT_OURS}");
                 }
-                return Ok(false);
+                return Ok(Requested::Nothing);
             }
         }
         let exists = existing.is_some();
@@ -267,7 +267,7 @@ impl Mirror {
         } else {
             self.step = Step::Refused(Response::whole(answer, now));
         }
-        Ok(true)
+        Ok(Requested::One)
     }
 
     /// Notes that the mirror is as it should be.

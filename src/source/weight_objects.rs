@@ -21,6 +21,7 @@ use crate::kube::object::{ObjectKind, Projection};
 use crate::kube::reflector::{Event, Reflector};
 use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
+use crate::poll::{Changed, Requested};
 use crate::snapshot::ObjectName;
 use crate::source::weight_store::WeightStore;
 use crate::xds::weights::HostWeights;
@@ -191,14 +192,14 @@ impl WeightObjects {
     }
 
     /// Does what is due without input. Returns whether the weights that count have changed.
-    pub fn tick(&mut self, server: &mut ApiServer, now: Instant) -> bool {
+    pub fn tick(&mut self, server: &mut ApiServer, now: Instant) -> Changed {
         let late = |response: &mut Response| response.deadline.is_some_and(|at| at <= now);
         if self.group.take_if(late).is_some() {
             server.late(now);
             let late = io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time");
             self.broken(late, now);
         }
-        let mut changed = false;
+        let mut changed = Changed::No;
         for Part { reflector, store } in &mut self.parts {
             reflector.tick(server, now);
             changed |= store.tick(now);
@@ -206,8 +207,8 @@ impl WeightObjects {
         changed
     }
 
-    /// Makes the request that is due, if any. Returns whether one was made.
-    pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> bool {
+    /// Makes the request that is due, if any.
+    pub fn request(&mut self, server: &mut ApiServer, now: Instant) -> Requested {
         if self.group_due().is_some_and(|at| at <= now) {
             let path = format!("/apis/{}", self.target.group);
             let call = Call {
@@ -226,17 +227,22 @@ impl WeightObjects {
                     self.broken(error, Instant::now());
                 }
             }
-            return true;
+            return Requested::One;
         }
         let (first, count) = (self.first, self.parts.len());
         let mut order = (first..first + count).map(|i| i % count);
-        let asked = order.find(|i| self.parts[*i].reflector.request(server, now));
-        self.first = asked.map_or(first, |i| i + 1);
-        asked.is_some()
+        let asked = order.find(|i| self.parts[*i].reflector.request(server, now) == Requested::One);
+        match asked {
+            Some(part) => {
+                self.first = part + 1;
+                Requested::One
+            }
+            None => Requested::Nothing,
+        }
     }
 
     /// Reads what has arrived. Returns whether the weights that count may have changed.
-    pub fn read(&mut self, server: &mut ApiServer) -> bool {
+    pub fn read(&mut self, server: &mut ApiServer) -> Changed {
         let mut changed = self.read_group(server);
         let mut events = Vec::new();
         for i in 0..self.parts.len() {
@@ -245,14 +251,14 @@ impl WeightObjects {
                 let now = Instant::now();
                 match event {
                     Event::Unavailable(error) if error.kind() == Kind::NotFound => {
-                        changed = true;
+                        changed = Changed::Yes;
                         self.on_resource_missing(i, now);
                     }
                     Event::Unavailable(error) => {
-                        changed = true;
+                        changed = Changed::Yes;
                         self.denied = Some(error).filter(|e| e.kind() == Kind::Forbidden);
                     }
-                    Event::Unusable => changed = true,
+                    Event::Unusable => changed = Changed::Yes,
                     event => {
                         let store = &mut self.parts[i].store;
                         store.served();
@@ -328,19 +334,19 @@ impl WeightObjects {
     }
 
     /// Reads the answer for the group. Returns whether the weights that count may have changed.
-    fn read_group(&mut self, server: &mut ApiServer) -> bool {
+    fn read_group(&mut self, server: &mut ApiServer) -> Changed {
         let Some(mut response) = self.group.take_if(|response| response.readable) else {
-            return false;
+            return Changed::No;
         };
         let now = Instant::now();
         let body = match response.read(&mut Vec::new()) {
             Progress::Waiting | Progress::More => {
                 self.group = Some(response);
-                return false;
+                return Changed::No;
             }
             Progress::Broken(error) => {
                 self.broken(error, now);
-                return false;
+                return Changed::No;
             }
             Progress::Ended(body) => body,
         };
@@ -352,7 +358,7 @@ impl WeightObjects {
                 401 => server.failed(error, now),
                 _ => self.put_off(&error, now),
             }
-            return false;
+            return Changed::No;
         }
         let subject = ("request", &self.target as &dyn Display);
         self.failing.clear(subject, "requests succeed again", now);
@@ -368,7 +374,7 @@ impl WeightObjects {
             None => self.discovery.on_group_forbidden(),
         }
         self.set_api_version(now);
-        true
+        Changed::Yes
     }
 
     /// Puts off the next request for the group, which failed for a reason of its own. Requests for

@@ -13,6 +13,7 @@ use crate::gather;
 use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
 use crate::logging::{self, WarnOnce};
+use crate::poll::Changed;
 use crate::snapshot::ObjectName;
 use crate::xds::weights::HostWeights;
 
@@ -135,12 +136,12 @@ impl WeightStore {
     }
 
     /// Takes in an event of the reflector. Returns whether what can be applied may have changed.
-    pub fn take(&mut self, event: Event, now: Instant) -> bool {
+    pub fn take(&mut self, event: Event, now: Instant) -> Changed {
         match event {
             Event::Applied(object) => self.apply(object, now),
             Event::Deleted(name) => {
                 self.mark_deleted(|known| known == name, now);
-                false
+                Changed::No
             }
             Event::Replaced(objects) => {
                 let is_absent = !self.known && objects.is_empty();
@@ -151,7 +152,7 @@ impl WeightStore {
                         self.log(Level::Info, message, &name);
                     }
                 }
-                let mut changed = !self.known;
+                let mut changed = Changed::when(!self.known);
                 self.known = true;
                 let listed: Vec<String> = objects.iter().map(|o| o.name.clone()).collect();
                 for object in objects {
@@ -161,7 +162,7 @@ impl WeightStore {
                 changed
             }
             // Unknown is not absent.
-            Event::Unavailable(_) | Event::Unusable => false,
+            Event::Unavailable(_) | Event::Unusable => Changed::No,
         }
     }
 
@@ -176,7 +177,7 @@ impl WeightStore {
         let since = *self.unserved_since.get_or_insert(now);
         let believed = !self.has_objects() || now >= since + BELIEVED_AFTER;
         if believed {
-            self.take(Event::Replaced(Vec::new()), now);
+            let _ = self.take(Event::Replaced(Vec::new()), now);
         }
         believed
     }
@@ -206,14 +207,14 @@ impl WeightStore {
         }
     }
 
-    fn apply(&mut self, object: Object, now: Instant) -> bool {
+    fn apply(&mut self, object: Object, now: Instant) -> Changed {
         let name = ObjectName {
             namespace: self.namespace.clone(),
             name: object.name.clone(),
         };
         let Some((created, read)) = self.read(object.body, &name) else {
             self.mark_deleted(|known| known == object.name, now);
-            return false;
+            return Changed::No;
         };
         match &read {
             Ok(_) => {
@@ -250,7 +251,7 @@ impl WeightStore {
             (known.weights, known.created) != (entry.weights.clone(), entry.created.clone())
         });
         self.entries.insert(object.name, entry);
-        changed
+        Changed::when(changed)
     }
 
     fn report_invalid(
@@ -297,10 +298,10 @@ impl WeightStore {
     }
 
     /// Forgets the objects that were deleted long enough ago, and believes the weights that others were
-    /// reset to. Returns whether there was one.
-    pub fn tick(&mut self, now: Instant) -> bool {
+    /// reset to.
+    pub fn tick(&mut self, now: Instant) -> Changed {
         if self.deadline().is_none_or(|at| now < at) {
-            return false;
+            return Changed::No;
         }
         let messages = self.messages();
         for (name, mut entry) in std::mem::take(&mut self.entries) {
@@ -320,7 +321,7 @@ impl WeightStore {
             }
             self.entries.insert(name, entry);
         }
-        true
+        Changed::Yes
     }
 
     fn messages(&self) -> &'static Messages {

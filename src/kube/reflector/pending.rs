@@ -9,6 +9,7 @@ use crate::kube::object::{ObjectKind, Projection};
 use crate::kube::pages::Pages;
 use crate::kube::{list_path, watch_path};
 use crate::net::response::Response;
+use crate::poll::Changed;
 
 /// The kind of a list-watch's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +107,13 @@ impl Requests {
         }
     }
 
-    /// Sets the version of the API group from now on. Returns whether it is another one.
-    pub fn set_version(&mut self, version: Option<&str>) -> bool {
-        let is_new = self.version.as_deref() != version;
-        if is_new {
-            self.version = version.map(str::to_owned);
+    /// Sets the version of the API group from now on.
+    pub fn set_version(&mut self, version: Option<&str>) -> Changed {
+        if self.version.as_deref() == version {
+            return Changed::No;
         }
-        is_new
+        self.version = version.map(str::to_owned);
+        Changed::Yes
     }
 
     /// Returns whether requests can be made, as the version of the API group is known.

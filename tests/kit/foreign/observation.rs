@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::oracle::{DOMAIN, compare};
 use super::{FileName, HostWeights, SECRET, base64, merge, name, usual_splits};
 use crossover::testing::api::{self, WatchEvent};
+use crossover::testing::poll::Changed;
 use crossover::testing::{
     Body, Bytes, ConfigMapFiles, ConfigMapSource, Done, Event, Merge, Object, ObjectKind, Observed,
     Projection, ResourceVersion, Snapshot, WeightStore, desired, manifest,
@@ -246,14 +247,14 @@ struct Shown {
 fn check_splits(first: Vec<Object>, again: Vec<Object>) {
     let now = Instant::now();
     let mut splits = store(ObjectKind::TrafficSplit);
-    splits.take(Event::Replaced(first), now);
+    let _ = splits.take(Event::Replaced(first), now);
     let usable = usable(&splits);
     for split in &usable {
         let backends = &split.rules[0].backends;
         assert!(!split.hosts[0].name.is_empty() && !backends.is_empty());
         assert!(backends.iter().all(|backend| !backend.service.is_empty()));
     }
-    splits.take(Event::Replaced(again), now);
+    let _ = splits.take(Event::Replaced(again), now);
     assert_eq!(usable, self::usable(&splits));
     let usable: Vec<&HostWeights> = usable.iter().collect();
     let merged = compare("a.yaml", ROUTES, &usable);
@@ -274,7 +275,7 @@ fn usable(store: &WeightStore) -> Vec<HostWeights> {
 fn check_http_routes(first: Vec<Object>, again: Vec<Object>) {
     let now = Instant::now();
     let mut routes = store(ObjectKind::HttpRoute);
-    routes.take(Event::Replaced(first), now);
+    let _ = routes.take(Event::Replaced(first), now);
     let usable = usable(&routes);
     for route in &usable {
         let mut backends = route.rules.iter().flat_map(|rule| &rule.backends);
@@ -291,7 +292,7 @@ fn check_http_routes(first: Vec<Object>, again: Vec<Object>) {
         again.iter().map(|object| object.name.clone()).collect();
     let is_unique = names.len() == again.len();
     let changed = routes.take(Event::Replaced(again), now);
-    assert!(!changed || !is_unique, "nothing has changed");
+    assert!(changed == Changed::No || !is_unique, "nothing has changed");
     assert_eq!(usable, self::usable(&routes));
     let usable: Vec<&HostWeights> = usable.iter().collect();
     let file = FileName::new("a.yaml").expect("a name");
