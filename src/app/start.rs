@@ -26,8 +26,8 @@ use crate::kube::list_watch::{RETRY_DENIED, SyncMode};
 use crate::kube::object::ObjectKind;
 use crate::kube::reflector::Reflector;
 use crate::net::resolv_conf;
-use crate::output::Output;
-use crate::output::mirror::Mirror;
+use crate::output::mirror::{Mirror, Schedule};
+use crate::output::{Delivery, Output};
 use crate::process::signals::Signals;
 use crate::snapshot::ObjectName;
 use crate::source::config_map::ConfigMapSource;
@@ -106,14 +106,21 @@ impl App {
         let output = if dry_run {
             Output::stdout(!weights.is_empty())
         } else {
-            Output::directory(output_dir, sync_interval, once.is_some(), rng.fork(), now)
+            let delivery = match once {
+                Some(_) => Delivery::Once,
+                None => Delivery::Continuous,
+            };
+            Output::directory(output_dir, sync_interval, delivery, rng.fork(), now)
+        };
+        let schedule = |rng: &mut Rng| match once {
+            Some(_) => Schedule::once(),
+            None => Schedule::continuous(rng.fork()),
         };
         let configmap = |object: ObjectName| {
             let ObjectName { namespace, name } = object.clone();
             let kind = ObjectKind::ConfigMap;
             ConfigMap {
-                mirror: is_mirrored
-                    .then(|| Mirror::new(object.clone(), once.is_some(), rng.fork())),
+                mirror: is_mirrored.then(|| Mirror::new(object.clone(), schedule(&mut rng))),
                 input: ConfigMapInput {
                     reflector: Reflector::new(kind, namespace, Some(name), mode, rng.fork(), now),
                     source: ConfigMapSource::new(object),

@@ -1,14 +1,16 @@
 //! Writes `<configmap>-gen` in the cluster: the files on disk that came from one ConfigMap, for people to
-//! read. It is never an input. Owns: when it is written, whether it may be, and what the operator hears.
-//! Its troubles are its own: they hold up neither files nor watches.
+//! read. It is never an input. Owns: its requests, and what the operator hears of it. Its troubles are its
+//! own: they hold up neither files nor watches.
+
+mod existing;
+mod schedule;
+mod step;
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fastrand::Rng;
 use log::{info, warn};
 
-use crate::backoff::{Backoff, jitter};
 use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::api::{self, Mirrored};
 use crate::kube::client::{Call, Method};
@@ -22,14 +24,12 @@ use crate::net::wait::is_interrupted;
 use crate::output::manifest;
 use crate::poll::Requested;
 use crate::snapshot::{ObjectName, Snapshot};
+use existing::Existing;
+pub use schedule::Schedule;
+use step::Step;
 
-/// The longest of the random delays before a mirror is looked at. All replicas write the same: the
-/// first one writes, and the others find it done.
-const SETTLE_WITHIN: Duration = Duration::from_secs(5);
-/// The least time between two writes of a mirror, which only people read.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// How many conflicts in a row do not count as a failure: another replica was faster. After more,
-/// something is wrong.
+/// The number of conflicts in a row that do not count as a failure: another replica was faster. After
+/// more, something is wrong.
 const RACES: u32 = 3;
 
 const NOT_OURS: &str =
@@ -38,36 +38,20 @@ const FAILED: &str = "mirror cannot be written; publishing files all the same";
 
 /// The mirror of one ConfigMap.
 pub struct Mirror {
-    rng: Rng,
     source: ObjectName,
     target: Target,
-    /// When to look whether it has to be written.
-    due: Option<Instant>,
+    schedule: Schedule,
     step: Step,
-    written: Option<Instant>,
-    backoff: Backoff,
-    /// How many writes in a row failed because of a conflict.
+    /// The number of writes in a row that failed because of a conflict.
     races: u32,
     /// Whether the published files are what the cluster says now; others are not shown.
     allowed: bool,
-    /// `-onetime`: a failure is not retried, as the program ends after one publish.
-    once: bool,
     warnings: WarnOnce,
-}
-
-enum Step {
-    Idle,
-    /// The mirror is being read.
-    Reading(Response),
-    /// The mirror was read; `None` if it does not exist.
-    Read(Option<Mirrored>),
-    /// A write was refused; the reason is being read.
-    Refused(Response),
 }
 
 impl Mirror {
     /// Makes a mirror of `source` that is idle until [`Mirror::changed`] is called.
-    pub fn new(source: ObjectName, once: bool, mut rng: Rng) -> Mirror {
+    pub fn new(source: ObjectName, schedule: Schedule) -> Mirror {
         let ObjectName { namespace, name } = manifest::mirror_of(&source);
         let kind = ObjectKind::ConfigMap;
         let (resource, group) = (kind.plural(), kind.group());
@@ -81,31 +65,17 @@ impl Mirror {
         Mirror {
             source,
             target,
-            due: None,
+            schedule,
             step: Step::Idle,
-            written: None,
-            backoff: Backoff::new(rng.fork()),
-            rng,
             races: 0,
             allowed: false,
-            once,
             warnings: WarnOnce::default(),
         }
     }
 
     /// Schedules a look at the mirror, as the published files may have changed.
     pub fn changed(&mut self, now: Instant) {
-        let delay = if self.once {
-            Duration::ZERO
-        } else {
-            jitter(&mut self.rng, SETTLE_WITHIN)
-        };
-        let earliest = self.earliest(now);
-        self.due.get_or_insert((now + delay).max(earliest));
-    }
-
-    fn earliest(&self, now: Instant) -> Instant {
-        self.written.map_or(now, |written| written + WRITE_EVERY)
+        self.schedule.changed(now);
     }
 
     /// Sets whether the published files are shown; if not, the mirror stays as it is.
@@ -115,29 +85,23 @@ impl Mirror {
 
     /// Returns whether there is nothing to do.
     pub fn is_settled(&self) -> bool {
-        (self.due.is_none() || !self.allowed) && matches!(self.step, Step::Idle)
+        self.next_look().is_none() && matches!(self.step, Step::Idle)
+    }
+
+    /// Returns the time of the next look, if the files may be shown.
+    fn next_look(&self) -> Option<Instant> {
+        self.schedule.due().filter(|_| self.allowed)
     }
 
     /// Returns the response under way, for poll(2).
-    pub fn response(&self) -> Option<&Response> {
-        match &self.step {
-            Step::Reading(response) | Step::Refused(response) => Some(response),
-            Step::Idle | Step::Read(_) => None,
-        }
-    }
-
-    /// Returns the response under way, to be marked as readable.
     pub fn response_mut(&mut self) -> Option<&mut Response> {
-        match &mut self.step {
-            Step::Reading(response) | Step::Refused(response) => Some(response),
-            Step::Idle | Step::Read(_) => None,
-        }
+        self.step.response_mut()
     }
 
     /// Returns when something is to be done without input.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.step {
-            Step::Idle => self.due.filter(|_| self.allowed),
+            Step::Idle => self.next_look(),
             Step::Read(_) => Some(Instant::now()),
             Step::Reading(response) | Step::Refused(response) => response.deadline,
         }
@@ -150,15 +114,15 @@ impl Mirror {
         published: impl FnOnce() -> Option<Snapshot>,
         now: Instant,
     ) -> Requested {
-        match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Idle if self.allowed && self.due.is_some_and(|at| at <= now) => {
-                self.due = None;
+        match self.step.take() {
+            Step::Idle if self.next_look().is_some_and(|at| at <= now) => {
+                self.schedule.began();
                 self.look(server);
                 Requested::One
             }
             // What is published is no longer what the cluster says.
             Step::Read(_) if !self.allowed => {
-                self.due = Some(now);
+                self.schedule.again(now);
                 Requested::Nothing
             }
             Step::Read(existing) => {
@@ -208,32 +172,19 @@ impl Mirror {
         set: &Snapshot,
         server: &mut ApiServer,
     ) -> Result<Requested, Error> {
-        let mine = || {
-            set.iter()
-                .filter(|(_, file)| file.origin.object == self.source)
-        };
-        if let Some(Mirrored { metadata, files }) = &existing {
-            let ours = manifest::is_ours(metadata);
-            let equal = |(name, file): (&_, &crate::snapshot::File)| {
-                let name: &crate::snapshot::FileName = name;
-                files.get(name.as_str()) == Some(&file.bytes)
-            };
-            if ours && files.len() == mine().count() && mine().all(equal) {
+        let found = existing
+            .as_ref()
+            .map(|existing| existing::compare(existing, set, &self.source));
+        match found {
+            Some(Existing::UpToDate) => {
                 self.succeeded();
                 return Ok(Requested::Nothing);
             }
-            // The Go program set no label; what holds other keys is somebody else's.
-            if !ours
-                && !files
-                    .keys()
-                    .all(|key| mine().any(|(name, _)| name.as_str() == key))
-            {
-                let mirror = manifest::mirror_of(&self.source);
-                if self.warnings.is_news(NOT_OURS, "", Instant::now()) {
-                    warn!(configmap:% = mirror; "{NOT_OURS}");
-                }
+            Some(Existing::NotOurs) => {
+                self.report_not_ours();
                 return Ok(Requested::Nothing);
             }
+            Some(Existing::Outdated) | None => {}
         }
         let exists = existing.is_some();
         let over = existing.map(|existing| existing.metadata);
@@ -251,7 +202,7 @@ impl Mirror {
         };
         self.target.verb = verb;
         // One that seems to fail may have arrived.
-        self.wrote(Instant::now());
+        self.schedule.wrote(Instant::now());
         let answer = server.try_ask(&Call {
             method,
             target: &self.target,
@@ -262,7 +213,7 @@ impl Mirror {
         if matches!(answer.status, 200 | 201) {
             // The rest of the answer repeats what we sent.
             info!(configmap:% = manifest::mirror_of(&self.source); "mirrored");
-            self.wrote(now);
+            self.schedule.wrote(now);
             self.succeeded();
         } else {
             self.step = Step::Refused(Response::whole(answer, now));
@@ -270,30 +221,34 @@ impl Mirror {
         Ok(Requested::One)
     }
 
+    fn report_not_ours(&mut self) {
+        let mirror = manifest::mirror_of(&self.source);
+        if self.warnings.is_news(NOT_OURS, "", Instant::now()) {
+            warn!(configmap:% = mirror; "{NOT_OURS}");
+        }
+    }
+
     /// Notes that the mirror is as it should be.
     fn succeeded(&mut self) {
         self.races = 0;
-        self.backoff.reset();
+        self.schedule.succeeded();
         let mirror = manifest::mirror_of(&self.source);
         let message = "mirror is up to date again";
         self.warnings
             .clear(("configmap", &mirror), message, Instant::now());
     }
 
-    /// Notes a write. A look that became due during it has to wait, too.
-    fn wrote(&mut self, at: Instant) {
-        self.written = Some(at);
-        self.due = self.due.map(|due| due.max(at + WRITE_EVERY));
-    }
-
     /// Reads what has arrived.
     pub fn read(&mut self) {
-        let readable = self.response().is_some_and(|response| response.readable);
+        let readable = self
+            .step
+            .response()
+            .is_some_and(|response| response.readable);
         if !readable {
             return;
         }
         let now = Instant::now();
-        match std::mem::replace(&mut self.step, Step::Idle) {
+        match self.step.take() {
             Step::Reading(mut response) => match response.read(&mut Vec::new()) {
                 Progress::Waiting | Progress::More => self.step = Step::Reading(response),
                 Progress::Ended(body) => match response.status {
@@ -323,7 +278,7 @@ impl Mirror {
 
     /// Gives up an answer that takes too long.
     pub fn tick(&mut self, server: &mut ApiServer, now: Instant) {
-        let late = self.response().and_then(|response| response.deadline);
+        let late = self.step.response().and_then(|response| response.deadline);
         if late.is_some_and(|at| at <= now) {
             server.late(now);
             self.step = Step::Idle;
@@ -355,19 +310,14 @@ impl Mirror {
         self.fail(&error, now);
     }
 
-    /// Warns, and schedules another attempt unless `once`. Every failure may pass: rights and
-    /// tokens take a while to spread.
+    /// Warns, and plans another attempt if one follows.
     fn fail(&mut self, error: &Error, now: Instant) {
         if is_interrupted(error) {
             // The next wait ends the program, or Envoy is drained and all goes on.
-            self.due = Some(self.earliest(now));
-            return;
+            return self.schedule.interrupted(now);
         }
-        if !self.once {
-            let wish = error.retry_after().unwrap_or_default();
-            let wait = self.backoff.failed(now).max(wish);
-            self.due = Some((now + wait).max(self.earliest(now)));
-        }
+        let wish = error.retry_after().unwrap_or_default();
+        self.schedule.failed(wish, now);
         let error = Chain(error).to_string();
         self.warnings
             .warn(("request", &self.target), FAILED, &error, now);
@@ -375,27 +325,5 @@ impl Mirror {
 
     fn boxed_target(&self) -> Box<Target> {
         Box::new(self.target.clone())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_becomes_due_during_a_look_waits_for_a_second_after_its_write() {
-        let now = Instant::now();
-        let (namespace, name) = ("default".to_owned(), "a".to_owned());
-        let mut mirror = Mirror::new(ObjectName { namespace, name }, false, Rng::with_seed(1));
-        mirror.allow(true);
-        mirror.changed(now);
-        assert!(
-            mirror
-                .deadline()
-                .is_some_and(|at| at <= now + SETTLE_WITHIN)
-        );
-        let written = now + SETTLE_WITHIN;
-        mirror.wrote(written);
-        assert_eq!(mirror.deadline(), Some(written + WRITE_EVERY));
     }
 }

@@ -5,9 +5,12 @@ pub mod directory;
 mod disk;
 mod dry_run;
 pub mod heartbeat;
+mod layout_check;
 pub mod manifest;
 pub mod mirror;
 mod reads;
+mod retry;
+mod sink;
 pub mod step;
 mod warnings;
 
@@ -18,51 +21,24 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::backoff::Backoff;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::snapshot::{File, FileName, Snapshot};
 use directory::{Compared, Found, OutputDirectory, Published, Standing, Synced};
 use dry_run::DryRun;
 use heartbeat::{Beaten, READY};
+use layout_check::LayoutCheck;
+use retry::Retry;
+pub use sink::Delivery;
+use sink::{Directory, Sink};
 use step::Step;
 use warnings::Warnings;
-
-/// A loop that has not turned for this long, or for three layout checks if that is longer, is dead.
-const LIVENESS_TIMEOUT: Duration = Duration::from_secs(120);
-/// The delay between attempts to lock a directory that another crossover holds.
-const LOCK_RETRY: Duration = Duration::from_secs(1);
 
 /// The destination of snapshots.
 pub struct Output {
     sink: Sink,
-    /// `-onetime`: a failure is final, unless another crossover holds the directory.
-    once: bool,
     retry: Retry,
     check: Option<LayoutCheck>,
     warnings: Warnings,
-}
-
-enum Sink {
-    DryRun(DryRun),
-    /// The directory at `path`, once it is open.
-    Directory {
-        path: PathBuf,
-        open: Option<Box<OutputDirectory>>,
-    },
-}
-
-/// What has failed, and when it is tried again.
-struct Retry {
-    /// When to try again; none once that is due, or if nothing has failed.
-    at: Option<Instant>,
-    backoff: Backoff,
-    /// Why the last attempt failed, until one succeeds.
-    error: Option<Error>,
-}
-
-struct LayoutCheck {
-    every: Duration,
-    next: Instant,
 }
 
 /// The outcome of writing a snapshot.
@@ -81,7 +57,6 @@ impl Output {
     pub fn stdout(mirrored: bool) -> Output {
         Output {
             sink: Sink::DryRun(DryRun::new(mirrored)),
-            once: false,
             // Nothing is ever tried again.
             retry: Retry::new(Rng::with_seed(0)),
             check: None,
@@ -93,90 +68,76 @@ impl Output {
     pub fn directory(
         path: PathBuf,
         check_every: Duration,
-        once: bool,
+        delivery: Delivery,
         rng: Rng,
         now: Instant,
     ) -> Output {
         Output {
             warnings: Warnings::new(path.clone()),
-            sink: Sink::Directory { path, open: None },
-            once,
-            retry: Retry::new(rng),
-            check: Some(LayoutCheck {
-                every: check_every,
-                next: now + check_every,
+            sink: Sink::Directory(Directory {
+                path,
+                open: None,
+                delivery,
             }),
-        }
-    }
-
-    fn opened(&mut self) -> Option<&mut OutputDirectory> {
-        match &mut self.sink {
-            Sink::DryRun(_) | Sink::Directory { open: None, .. } => None,
-            Sink::Directory {
-                open: Some(open), ..
-            } => Some(open),
+            retry: Retry::new(rng),
+            check: Some(LayoutCheck::new(check_every, now)),
         }
     }
 
     /// Returns when there is something to do without a new snapshot.
     pub fn deadline(&self) -> Option<Instant> {
-        let check = self.check.as_ref().map(|check| check.next);
-        self.retry.at.into_iter().chain(check).min()
+        let check = self.check.as_ref().map(LayoutCheck::next);
+        self.retry.at().into_iter().chain(check).min()
     }
 
     /// Returns whether snapshots can be written, as far as is known.
     pub fn is_open(&self) -> bool {
-        !matches!(self.sink, Sink::Directory { open: None, .. })
+        self.sink.is_open()
     }
 
     /// Takes the time of the next attempt if it has come. Returns whether to write again.
     #[must_use]
     pub fn take_due_retry(&mut self, now: Instant) -> bool {
-        self.retry.at.take_if(|at| *at <= now).is_some()
+        self.retry.take_due(now).is_some()
     }
 
     /// Returns why nothing can be written now.
     pub fn failure(&self) -> Option<&Error> {
-        self.retry.error.as_ref()
+        self.retry.error()
     }
 
     /// Takes the reason why nothing can be written now.
     pub fn take_failure(&mut self) -> Option<Error> {
-        self.retry.error.take()
+        self.retry.take_error()
     }
 
     /// Reads the target of the last whole set on disk, of this run or an earlier one.
     pub fn last_good(&mut self) -> Option<Snapshot> {
-        let read = self.opened()?.last_good();
+        let read = self.sink.opened_mut()?.last_good();
         self.warnings.read(read)
     }
 
     /// Reads what stands of the target that was published last, by this run or an earlier one.
     pub fn standing(&mut self) -> Option<Standing> {
-        let read = self.opened()?.standing();
+        let read = self.sink.opened_mut()?.standing();
         self.warnings.read(read)
     }
 
     /// Reads a file of the visible set, with all that a union holds. Returns `None` if it is not what
     /// was written.
     pub fn visible_file(&mut self, name: &FileName) -> Option<File> {
-        let read = self.opened()?.visible_file(name);
+        let read = self.sink.opened_mut()?.visible_file(name);
         self.warnings.read(read)
     }
 
     /// Returns what becomes readable when somebody has read a watched file; `None` if none is watched.
     pub fn reads(&self) -> Option<BorrowedFd<'_>> {
-        match &self.sink {
-            Sink::DryRun(_) | Sink::Directory { open: None, .. } => None,
-            Sink::Directory {
-                open: Some(open), ..
-            } => open.reads(),
-        }
+        self.sink.opened()?.reads()
     }
 
     /// Takes the names of the watched files that somebody has read since the last call.
     pub fn take_read(&mut self) -> BTreeSet<FileName> {
-        let directory = self.opened();
+        let directory = self.sink.opened_mut();
         directory
             .map(OutputDirectory::take_read)
             .unwrap_or_default()
@@ -184,7 +145,7 @@ impl Output {
 
     /// Ends the watch. Until then no watched file is read or synced by crossover itself.
     pub fn end_watch(&mut self) {
-        if let Some(directory) = self.opened() {
+        if let Some(directory) = self.sink.opened_mut() {
             directory.end_watch();
         }
     }
@@ -192,7 +153,7 @@ impl Output {
     /// Opens the destination, unless it is open or has just failed to. Returns whether it was opened.
     /// A failure is an error only if no attempt follows.
     pub fn open(&mut self, now: Instant) -> Result<bool, Error> {
-        let Sink::Directory { path, open } = &mut self.sink else {
+        let Sink::Directory(Directory { path, open, .. }) = &mut self.sink else {
             return Ok(false);
         };
         if open.is_some() || self.retry.is_waiting(now) {
@@ -217,7 +178,7 @@ impl Output {
         if self.retry.is_waiting(now) {
             return Ok(nothing);
         }
-        let Some(directory) = self.opened() else {
+        let Some(directory) = self.sink.opened_mut() else {
             return Ok(nothing);
         };
         match directory.compare(step) {
@@ -231,21 +192,19 @@ impl Output {
     pub fn write(&mut self, compared: Compared, now: Instant) -> Result<Written, Error> {
         let is_nothing = matches!(compared.found, Found::Nothing);
         let is_waiting = is_nothing || self.retry.is_waiting(now);
-        let directory = match &mut self.sink {
+        let published = match &mut self.sink {
             Sink::DryRun(dry_run) => {
                 return dry_run
                     .print(compared.step.files)
                     .map(|()| Written::Settled);
             }
-            Sink::Directory {
-                open: Some(open), ..
-            } if !is_waiting => open,
-            Sink::Directory { .. } => return Ok(Written::NotYet),
+            Sink::Directory(Directory {
+                open: Some(open),
+                delivery,
+                ..
+            }) if !is_waiting => delivery.write(open, compared),
+            Sink::Directory(_) => return Ok(Written::NotYet),
         };
-        let mut published = directory.write(compared);
-        if self.once && published.is_ok() {
-            published = directory.make_durable().and(published);
-        }
         match published {
             Ok(published) => {
                 self.succeeded(now);
@@ -258,7 +217,7 @@ impl Output {
 
     /// Puts what was written last on stable storage, unless its readers are still watched.
     pub fn make_durable(&mut self) -> Synced {
-        let Some(directory) = self.opened() else {
+        let Some(directory) = self.sink.opened_mut() else {
             return Synced::Done;
         };
         let synced = directory.make_durable();
@@ -273,23 +232,21 @@ impl Output {
 
     /// Tells probes that the loop turns, and how far it is.
     pub fn beat(&mut self, state: &str) {
-        let every = self
-            .check
-            .as_ref()
-            .map_or(Duration::ZERO, |check| check.every);
-        let limit = LIVENESS_TIMEOUT.max(3 * every);
-        match self.opened().map(|directory| directory.beat(state, limit)) {
-            None | Some(Ok(Beaten::Lately)) => {}
-            Some(Ok(Beaten::Now)) => self.warnings.beaten(),
+        let (Some(check), Some(directory)) = (&self.check, self.sink.opened_mut()) else {
+            return;
+        };
+        match directory.beat(state, check.liveness_timeout()) {
+            Ok(Beaten::Lately) => {}
+            Ok(Beaten::Now) => self.warnings.beaten(),
             // In any other state the operator hears what is wrong from elsewhere.
-            Some(Err(error)) if state == READY => self.warnings.not_beaten(&error),
-            Some(Err(_)) => {}
+            Err(error) if state == READY => self.warnings.not_beaten(&error),
+            Err(_) => {}
         }
     }
 
     /// Makes what the next snapshot will need, once what was written last is on stable storage.
     pub fn prepare(&mut self) {
-        if let Some(directory) = self.opened() {
+        if let Some(directory) = self.sink.opened_mut() {
             directory.prepare();
         }
     }
@@ -297,15 +254,12 @@ impl Output {
     /// Checks the layout if it is time to. Returns whether to write again, as something was amiss.
     #[must_use]
     pub fn check(&mut self, now: Instant) -> bool {
-        let Some(check) = self.check.as_mut().filter(|check| check.next <= now) else {
-            return false;
-        };
-        check.next = now + check.every;
+        let is_due = self.check.as_mut().is_some_and(|check| check.take_due(now));
         // The next attempt checks all of it anyway, and should not wait longer for what is known to fail.
-        if self.retry.at.is_some() {
+        if !is_due || self.retry.at().is_some() {
             return false;
         }
-        match self.opened().map(OutputDirectory::check) {
+        match self.sink.opened_mut().map(OutputDirectory::check) {
             None | Some(Ok(false)) => false,
             Some(Ok(true)) => {
                 self.warnings.repaired();
@@ -320,7 +274,7 @@ impl Output {
     }
 
     fn failed(&mut self, error: Error, now: Instant) -> Result<(), Error> {
-        if self.once && error.kind() != Kind::Held {
+        if self.sink.is_final(&error) {
             return Err(error);
         }
         self.fail(error, now);
@@ -338,36 +292,12 @@ impl Output {
     }
 
     fn warn_of_lost_watch(&mut self) {
-        let lost = self.opened().is_some_and(OutputDirectory::take_lost_watch);
+        let lost = self
+            .sink
+            .opened_mut()
+            .is_some_and(OutputDirectory::take_lost_watch);
         if lost {
             self.warnings.lost_watch();
         }
-    }
-}
-
-impl Retry {
-    fn new(rng: Rng) -> Retry {
-        Retry {
-            at: None,
-            backoff: Backoff::new(rng),
-            error: None,
-        }
-    }
-
-    fn is_waiting(&self, now: Instant) -> bool {
-        self.at.is_some_and(|at| now < at)
-    }
-
-    fn failed(&mut self, error: Error, now: Instant) {
-        let wait = match error.kind() {
-            Kind::Held => LOCK_RETRY,
-            _ => self.backoff.failed(now),
-        };
-        (self.at, self.error) = (Some(now + wait), Some(error));
-    }
-
-    /// The back-off stays: it forgets by itself, after a quiet while.
-    fn succeeded(&mut self) {
-        (self.at, self.error) = (None, None);
     }
 }
