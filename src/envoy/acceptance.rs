@@ -89,11 +89,12 @@ pub struct Acceptance {
     withdrawn: Vec<Content>,
     /// The set that the step which is committed brings back.
     back: Option<SetId>,
-    /// When a set that is refused, with nothing to go back to, is announced again; after how many.
+    /// The time at which a refused set that has nothing to go back to is announced again.
     poke_again: Option<Instant>,
+    /// The number of times that this was done.
     pokes: usize,
     deaths: u32,
-    /// What Envoy has refused of the set on disk.
+    /// The part of the set on disk that Envoy has refused, in words.
     refused: Option<String>,
     was_back: bool,
     /// The set before was refused, too, and is announced once more.

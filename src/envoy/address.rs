@@ -1,4 +1,4 @@
-//! Where Envoy's admin interface is: an address or a socket's path. Owns: look-ups of its name.
+//! The address of Envoy's admin interface, or the path of its socket. Owns: look-ups of its name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 /// An admin interface: `http://HOST[:PORT][/PATH]` or `unix:PATH`.
 #[derive(Debug)]
 pub struct Address {
-    /// What a request's path is appended to.
+    /// The prefix of a request's path.
     base: String,
     place: Place,
 }
@@ -31,7 +31,7 @@ enum Place {
     },
 }
 
-/// What a socket can be connected to.
+/// A place that a socket can be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remote {
     Ip(SocketAddr),

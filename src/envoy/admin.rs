@@ -43,7 +43,7 @@ pub struct Exchange {
     within: Duration,
     /// The length of the longest body that is taken.
     limit: usize,
-    /// What has been received and not been understood yet.
+    /// The bytes that were received and are not understood yet.
     input: Vec<u8>,
     body: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! Why Envoy's admin port has not answered.
+//! The reasons why Envoy's admin port has not answered.
 
 use std::fmt;
 use std::io;

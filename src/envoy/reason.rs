@@ -1,5 +1,5 @@
-//! Why Envoy has refused a file, in words that may be logged. Owns: what of Envoy's own text is left
-//! out. Pure.
+//! Says why Envoy has refused a file, in words that may be logged. Owns: what of Envoy's own text
+//! is left out. Pure.
 //!
 //! Envoy's messages hold whole resources, with private keys in them. So its text is taken word by word
 //! as long as it is plain English or the name of a resource, and is cut before the first thing that
@@ -20,14 +20,14 @@ const MAX_LENGTH: usize = 300;
 /// The number of names that are listed.
 const MAX_NAMES: usize = 5;
 
-/// What Envoy can be asked about a refusal.
+/// A question to Envoy about a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// Its own text.
     Listeners,
-    /// Which of them it has now.
+    /// The names of those that it has now.
     Clusters,
-    /// Which of them it has now.
+    /// The names of those that it has now.
     Secrets,
 }
 
@@ -154,9 +154,9 @@ fn timestamp(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}")
 }
 
-/// What Envoy writes before it says which rule a resource breaks, after all of that resource.
+/// The words that Envoy writes after all of a resource and before the rule that it breaks.
 const VALIDATION: &str = "Proto constraint validation failed (";
-/// What Envoy writes before a colon that its own words follow.
+/// The texts with a colon that Envoy's own words follow.
 const PREFIXES: [&str; 2] = ["route:", "error adding listener:"];
 /// Words that a value follows.
 const BEFORE_A_VALUE: [&str; 16] = [
@@ -179,7 +179,7 @@ const BEFORE_A_VALUE: [&str; 16] = [
 ];
 /// Words that a resource's name follows, in quotes.
 const BEFORE_A_NAME: [&str; 4] = ["cluster", "listener", "secret", "listener:"];
-/// What the system says, which Envoy writes at the end.
+/// The system's own texts, which Envoy writes at the end.
 const SYSTEM: [&str; 4] = [
     "Address already in use",
     "Cannot assign requested address",

@@ -17,11 +17,11 @@ pub const CLUSTERS: &str = "cluster_manager.cds";
 pub const LISTENERS: &str = "listener_manager.lds";
 pub const RUNTIME: &str = "runtime";
 
-/// What a subscription counts, as its counters' last part.
+/// The last parts of the names of the counters that a subscription has.
 pub const ATTEMPT: &str = "update_attempt";
 pub const REJECTED: &str = "update_rejected";
 pub const FAILURE: &str = "update_failure";
-/// What only the runtime's layers count.
+/// The last part of the name of a counter that only the runtime's layers have.
 pub const LOAD_ERROR: &str = "load_error";
 
 /// Names and values, ordered by name. What has never counted is not there, and is 0.

@@ -17,7 +17,7 @@ use std::fmt;
 
 use super::stats::{ATTEMPT, CLUSTERS, FAILURE, LISTENERS, LOAD_ERROR, REJECTED, RUNTIME, Stats};
 
-/// What Envoy subscribes to in a file, and counts by itself.
+/// A subscription of Envoy to a file, which has counters of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subscription {
     /// All clusters.
@@ -83,7 +83,7 @@ fn in_stats(name: &str) -> String {
         .replace(':', "_")
 }
 
-/// What a file that a step has changed holds.
+/// The subscriptions that a file which a step has changed is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holdings {
     /// The subscriptions that the new text is for.
@@ -104,7 +104,7 @@ impl Holdings {
     }
 }
 
-/// What Envoy made of a step's files.
+/// The way in which Envoy took a step's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It has read at least one of them, and refused nothing.
@@ -133,7 +133,7 @@ pub struct Refusal {
 /// A verdict, and what else the same answer tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What it made of them, as the table has it.
+    /// The way in which Envoy took them, as the table has it.
     pub outcome: Outcome,
     /// The changed files that nobody has read, as places in their list.
     pub unread: Vec<usize>,
@@ -216,7 +216,7 @@ impl Refusals {
     }
 }
 
-/// What a subscription has counted within a step.
+/// The counters of a subscription that have moved within a step.
 struct Moved<'s> {
     read: bool,
     refused: Vec<&'s str>,

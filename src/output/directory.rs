@@ -46,7 +46,7 @@ pub struct OutputDirectory {
     held: Held,
     heartbeat: Heartbeat,
     visible: Visible,
-    /// Where the link `done` leads.
+    /// The number of the set that the link `done` leads to.
     last_durable: Option<u64>,
     /// The other sets on disk.
     older: OlderSets,
@@ -74,7 +74,7 @@ struct Held {
     sets: fs::File,
 }
 
-/// What a publish did.
+/// A publish, as it was done.
 #[derive(Debug)]
 pub struct Published {
     /// The set's number.
@@ -83,10 +83,10 @@ pub struct Published {
     pub changed: Vec<FileName>,
     /// Files that are gone.
     pub removed: Vec<FileName>,
-    /// When the set became visible.
+    /// The time at which the set became visible.
     pub committed: Instant,
-    /// Why the changed files are not watched, though they were to be. The set is published all the
-    /// same.
+    /// The reason why the changed files are not watched, though they were to be. The set is
+    /// published all the same.
     pub unwatched: Option<Error>,
     /// Old sets could not be removed. The set is published all the same, and the next call tries
     /// again.

@@ -102,7 +102,7 @@ impl BeatFile {
     }
 }
 
-/// When the heartbeat was written.
+/// The outcome of a beat.
 #[derive(Debug)]
 pub enum Beaten {
     Now,
@@ -113,9 +113,9 @@ pub enum Beaten {
 /// The heartbeat as a reader finds it.
 #[derive(Debug)]
 struct Beat {
-    /// How long ago the loop turned.
+    /// The time since the loop turned.
     age: Duration,
-    /// How long ago that may be while the loop is alive.
+    /// The longest such time in which the loop is alive.
     limit: Duration,
     state: String,
 }

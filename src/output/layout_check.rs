@@ -1,4 +1,5 @@
-//! When the layout of the output directory is checked, and what that means for liveness. Pure.
+//! The times at which the layout of the output directory is checked, and what they mean for
+//! liveness. Pure.
 
 use std::time::{Duration, Instant};
 

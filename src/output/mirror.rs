@@ -1,6 +1,6 @@
-//! Writes `<configmap>-gen` in the cluster: the files on disk that came from one ConfigMap, for people to
-//! read. It is never an input. Owns: its requests, and what the operator hears of it. Its troubles are its
-//! own: they hold up neither files nor watches.
+//! Writes `<configmap>-gen` in the cluster: the files on disk that came from one ConfigMap, for
+//! people to read. It is never an input. Owns: its requests, and what the operator hears of it. Its
+//! troubles are its own: they hold up neither files nor watches.
 
 mod existing;
 mod schedule;
@@ -28,8 +28,8 @@ use existing::Existing;
 pub use schedule::Schedule;
 use step::Step;
 
-/// The number of conflicts in a row that do not count as a failure: another replica was faster. After
-/// more, something is wrong.
+/// The number of conflicts in a row that do not count as a failure: another replica was faster.
+/// After more, something is wrong.
 const RACES: u32 = 3;
 
 const NOT_OURS: &str =

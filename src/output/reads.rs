@@ -36,7 +36,7 @@ struct Watched {
     stamp: Stamp,
 }
 
-/// What is known of a watched file.
+/// A watched file, as it is known without opening it.
 pub enum Recalled<'a> {
     /// It has this content.
     Content(&'a Bytes),

@@ -1,4 +1,4 @@
-//! What has failed at the destination, and when it is tried again.
+//! The last failure at the destination, and the time of the next attempt. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ pub struct Retry {
     /// The time of the next attempt; `None` once that is due, or if nothing has failed.
     at: Option<Instant>,
     backoff: Backoff,
-    /// Why the last attempt failed, until one succeeds.
+    /// The reason why the last attempt failed, until one succeeds.
     error: Option<Error>,
 }
 

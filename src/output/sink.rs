@@ -1,5 +1,5 @@
-//! The place that snapshots go to: the output directory, once it is open, or stdout for a dry run. Owns:
-//! how each takes failures and syncs.
+//! The place that snapshots go to: the output directory, once it is open, or stdout for a dry run.
+//! Owns: how each takes failures and syncs.
 
 use std::path::PathBuf;
 
@@ -22,11 +22,11 @@ pub struct Directory {
 /// The way in which a directory is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// For as long as the program runs: a set is synced some time after it is visible, and what fails is
-    /// tried again.
+    /// For as long as the program runs: a set is synced some time after it is visible, and what
+    /// fails is tried again.
     Continuous,
-    /// For a program that ends with one publish: a set is synced with its write, and a failure is final,
-    /// unless another crossover holds the directory.
+    /// For a program that ends with one publish: a set is synced with its write, and a failure is
+    /// final, unless another crossover holds the directory.
     Once,
 }
 

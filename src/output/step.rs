@@ -14,7 +14,7 @@ pub struct Step<'a> {
     pub files: &'a Snapshot,
     /// Files of the visible set that stay as they are.
     pub standing: &'a BTreeSet<FileName>,
-    /// What it holds beyond its target; `None` for the target itself.
+    /// The things that it holds beyond its target; `None` for the target itself.
     pub transient: Option<&'a Transient>,
     /// Whether to watch who reads the files that change.
     pub watch: bool,
@@ -32,17 +32,18 @@ impl<'a> Step<'a> {
     }
 }
 
-/// What tells the set of an unfinished sequence from its target.
+/// The difference between the set of an unfinished sequence and its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transient {
     pub stage: Stage,
-    /// Where each union holds the clusters that vanish: without these bytes it is the target's file.
+    /// The bytes of each union that hold the clusters that vanish: without them it is the target's
+    /// file.
     pub inserted: BTreeMap<FileName, Range<u64>>,
     /// The files that the target does not have.
     pub vanishing: BTreeSet<FileName>,
 }
 
-/// How far a sequence has come.
+/// The progress of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// New and changed clusters are visible; routes and listeners are still the old ones.
@@ -51,7 +52,7 @@ pub enum Stage {
     Routes,
 }
 
-/// How the files of a step differ from the visible ones.
+/// The difference between the files of a step and the visible ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Those that are new.

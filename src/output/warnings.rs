@@ -1,4 +1,4 @@
-//! What the operator hears of the output directory: each trouble once, and once that it is over. Owns:
+//! Tells the operator of trouble with the output directory: once, and once that it is over. Owns:
 //! the messages.
 
 use std::error::Error as _;

@@ -1,4 +1,4 @@
-//! What one Envoy's answer tells.
+//! Takes in the answer of one Envoy.
 
 use std::time::{Duration, Instant};
 

@@ -22,7 +22,7 @@ pub enum Presence {
     Away,
 }
 
-/// What an Envoy has told of a step.
+/// The word of an Envoy about a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     Accepted,
@@ -34,22 +34,22 @@ pub enum Told {
 #[derive(Debug)]
 pub struct Envoy {
     pub presence: Presence,
-    /// What it counted at the last verdict; `None` if what it did since is not known.
+    /// Its counters at the last verdict; `None` if what it did since is not known.
     pub baseline: Option<Stats>,
-    /// When it is asked next.
+    /// The time at which it is asked next.
     pub ask_at: Option<Instant>,
     /// A question is on its way; true if its answer tells nothing, as something was done meanwhile.
     pub asked: Option<bool>,
     pub told: Option<Told>,
-    /// How often it was asked about this step.
+    /// The number of times that it was asked about this step.
     pub looks: u32,
-    /// What is on disk is to be announced, as it is not known what it made of it.
+    /// The set on disk is to be announced, as it is not known whether it has taken that.
     pub needs_poke: bool,
     /// It has taken a whole set since it started.
     pub taken: bool,
     /// The reason why nothing is known.
     pub unclear: Option<(String, Instant)>,
-    /// When its gauges of draining were read last, and whether they were 0.
+    /// The time at which its gauges of draining were read last, and whether they were 0.
     pub calm: Option<(Instant, bool)>,
 }
 

@@ -40,7 +40,7 @@ pub struct Content {
     pub hash: u64,
 }
 
-/// Whether a content may be published.
+/// The answer to whether a content may be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     No,
@@ -73,13 +73,14 @@ impl fmt::Display for Content {
 #[derive(Clone, Debug)]
 struct Refused {
     content: Content,
-    /// How often it was refused.
+    /// The number of times that it was refused.
     times: usize,
-    /// How often it has killed Envoy.
+    /// The number of times that it has killed Envoy.
     deaths: usize,
     /// `None` for never.
     next: Option<Instant>,
-    /// When new contents of this ConfigMap were refused, the last ones of the last minute.
+    /// The times at which new contents of this ConfigMap were refused: the last ones of the last
+    /// minute.
     recent: VecDeque<Instant>,
 }
 

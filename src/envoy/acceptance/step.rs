@@ -1,4 +1,4 @@
-//! What goes into the acceptance and what comes out of it, as values.
+//! The values that go into the acceptance, and those that come out of it.
 
 use std::time::Instant;
 
@@ -41,7 +41,7 @@ pub struct Step {
     pub changed: Vec<Changed>,
 }
 
-/// What is to be done now, before anything else is published.
+/// The thing to do now, before anything else is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     /// Nothing: the next set may be published.
@@ -89,7 +89,7 @@ pub enum Event {
         objects: Vec<ObjectName>,
         restores: Option<SetId>,
     },
-    /// What this Envoy makes of its files cannot be known.
+    /// It cannot be known whether this Envoy takes its files.
     Unknown { envoy: usize, why: String },
     /// Nobody asks for what these files hold.
     NotRead(Vec<FileName>),
@@ -99,22 +99,22 @@ pub enum Event {
     UnknownFields { count: u64, files: Vec<FileName> },
 }
 
-/// What a probe is told.
+/// The answer to a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Each Envoy has taken a whole set since it started.
     Taken,
-    /// What is on disk is refused.
+    /// The set on disk is refused.
     Refused(String),
     /// No set has been taken yet.
     NothingTaken,
     /// An Envoy does not answer.
     Away(String),
-    /// Nothing is known, and why, since then.
+    /// Nothing is known since then, for this reason.
     Unknown(String, Instant),
 }
 
-/// Whether what has vanished may be dropped.
+/// The answer to whether the things that have vanished may be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropGate {
     Open,

@@ -1,4 +1,4 @@
-//! What the acceptance tells: to the plan, to a probe, to the drop, and to the next run.
+//! Answers questions to the acceptance: of the plan, of a probe, of the drop, and of the next run.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const DROPS_AFTER: Duration = Duration::from_secs(15);
 /// listener drains for 600 s by default.
 const LOOKS_AT_DRAIN: Duration = Duration::from_secs(5);
 const DRAINS_WITHIN: Duration = Duration::from_secs(615);
-/// What begins the line of a content that is being tried.
+/// The beginning of the line of a content that is being tried.
 pub const TRYING: &str = "trying ";
 
 impl Acceptance {

@@ -82,7 +82,7 @@ pub struct ActiveSet {
     pub state: State,
 }
 
-/// How far the publish of a set has come.
+/// The progress of the publish of a set.
 #[derive(Debug)]
 pub enum State {
     /// It is committed; Envoy has yet to be told of these files, and of `current` itself.

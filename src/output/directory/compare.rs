@@ -36,7 +36,7 @@ pub enum Found {
     Different(Plan),
 }
 
-/// What a publish has to do.
+/// The work that a publish has to do.
 #[derive(Debug)]
 pub struct Plan {
     /// Whether there is a set to compare with.

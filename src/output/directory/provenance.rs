@@ -27,9 +27,9 @@ pub struct Source {
     pub seen: Option<(Bytes, Stamp)>,
     /// The stamp of the file when its content was last found to have that hash.
     pub intact: Option<FullStamp>,
-    /// Which file it is, where that is known. Sets share what they have in common.
+    /// The inode of the file, where that is known. Sets share what they have in common.
     pub inode: Option<Inode>,
-    /// How it differs from the target's file; `None` in a set that is a target.
+    /// The difference from the target's file; `None` in a set that is a target.
     pub mark: Option<Mark>,
 }
 
@@ -37,7 +37,7 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub stage: Stage,
-    /// Where a union holds the clusters that vanish.
+    /// The bytes of a union that hold the clusters that vanish.
     pub inserted: Option<Range<u64>>,
     /// Whether the target does not have it.
     pub vanishing: bool,
@@ -148,7 +148,7 @@ struct Line {
     size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hash: Option<u64>,
-    /// How far the sequence has come that the set is of; none of what follows is in a target.
+    /// The progress of the set's sequence; a target has neither this nor the fields that follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transient: Option<Cow<'static, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::gather;
 use crate::snapshot::FileName;
 
-/// Whether what was published is on stable storage.
+/// The answer to whether what was published is on stable storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synced {
     Done,

@@ -1,5 +1,6 @@
-//! What a publish makes before its commit: the set, links for new keys, and temporary links. Owns:
-//! taking back what was not committed, and what is made ahead. Must not: change what Envoy sees.
+//! Makes what a publish needs before its commit: the set, links for new keys, and temporary links.
+//! Owns: taking back what was not committed, and what is made ahead. Must not: change what Envoy
+//! sees.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -14,10 +15,10 @@ use crate::output::disk::{Inode, failed, hash_of, reason};
 use crate::output::step::Step;
 use crate::snapshot::{File, FileName};
 
-/// So many keys get a link ahead: a first set has them all, later ones change few.
+/// The number of keys that get a link ahead: a first set has them all, later ones change few.
 const LIKELY: usize = 4;
 
-/// What a publish has made so far.
+/// The files and links that a publish has made so far.
 #[derive(Default)]
 pub struct Staged {
     pub number: u64,
@@ -26,7 +27,7 @@ pub struct Staged {
     pub unsynced: BTreeSet<FileName>,
     /// The links made for new keys.
     links: Vec<PathBuf>,
-    /// Why the changed files are not watched, though they were to be.
+    /// The reason why the changed files are not watched, though they were to be.
     pub unwatched: Option<Error>,
     /// Temporary links and what each replaces: `active`, the changed keys, `current`.
     renames: VecDeque<(PathBuf, PathBuf)>,

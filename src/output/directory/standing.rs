@@ -18,7 +18,7 @@ pub struct Standing {
     pub set: Snapshot,
     /// Whether all of its files are there, so that an Envoy can start on them.
     pub complete: bool,
-    /// How long ago it was written.
+    /// The time since it was written.
     pub age: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The sets beside the active one: which of them stay, and how much of the disk they take. Must not:
-//! remove what `active` or `done` names.
+//! Decides which of the sets beside the active one stay, by how much of the disk they take. Must
+//! not: remove what `active` or `done` names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -16,7 +16,7 @@ pub const OLDER: usize = 3;
 /// the chart's emptyDir is that large.
 const TIMES: u64 = 8;
 const SPARE: u64 = 1 << 20;
-/// What a file system reserves at least, for a file or a directory.
+/// The least that a file system reserves for a file or a directory.
 const BLOCK: u64 = 4 << 10;
 
 /// A file of a set.

@@ -60,7 +60,7 @@ mod scripted {
     pub struct Script {
         pub calls: Cell<u64>,
         how: Cell<How>,
-        /// How many of [`MOVES`] are not there.
+        /// The number of [`MOVES`] that are not there.
         pub lacks: Cell<usize>,
         pub log: RefCell<Vec<(&'static str, PathBuf)>>,
     }

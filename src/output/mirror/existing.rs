@@ -1,4 +1,5 @@
-//! Compares a mirror as it was read with what it should be. Pure. Owns: whether it may be overwritten.
+//! Compares a mirror as it was read with what it should be. Pure. Owns: whether it may be
+//! overwritten.
 
 use crate::kube::api::Mirrored;
 use crate::output::manifest;

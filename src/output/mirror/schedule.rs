@@ -1,4 +1,5 @@
-//! When a mirror is looked at: after a change of the published files, and after a failure. Pure.
+//! The times at which a mirror is looked at: after a change of the published files, and after a
+//! failure. Pure.
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,11 @@
-//! How far a look at a mirror has come.
+//! The progress of a look at a mirror.
 
 use std::mem;
 
 use crate::kube::api::Mirrored;
 use crate::net::response::Response;
 
+/// The step of a look that is under way.
 pub enum Step {
     Idle,
     /// The mirror is being read.
