@@ -262,7 +262,12 @@ impl Sequence {
         };
         let pending = gate.clusters.iter().filter(|_| !gate.is_open());
         let names: Vec<&str> = pending.chain(appeared).map(String::as_str).collect();
-        let waits = |name: &FileName, bytes: &Bytes| !mentions(name, bytes, &names).is_empty();
+        let ahead = routes_ahead(target, rest, &names);
+        let waits = |name: &FileName, bytes: &Bytes| {
+            let text = std::str::from_utf8(bytes).unwrap_or_default();
+            let leads_there = ahead.iter().any(|file| text.contains(file.as_str()));
+            leads_there || !mentions(name, bytes, &names).is_empty()
+        };
         let is_held = |name: &FileName, bytes: &Bytes| gate.held.get(name) == Some(bytes);
         let (mut held, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) = all
             .clone()
@@ -277,6 +282,22 @@ impl Sequence {
         }
         held
     }
+}
+
+/// Returns the files of routes to these clusters that are visible already, as new files are: a listener
+/// that refers to one has to wait as the routes would.
+fn routes_ahead<'t>(
+    target: &'t Snapshot,
+    rest: &BTreeSet<FileName>,
+    clusters: &[&str],
+) -> Vec<&'t FileName> {
+    if clusters.is_empty() {
+        return Vec::new();
+    }
+    let files = target.iter().filter(|(name, _)| !rest.contains(*name));
+    let routes = files.filter(|(name, file)| kind_of(name, &file.bytes) == Kind::Routes);
+    let ahead = routes.filter(|(name, file)| !mentions(name, &file.bytes, clusters).is_empty());
+    ahead.map(|(name, _)| name).collect()
 }
 
 fn cannot_be_kept(name: &FileName, why: &str) -> String {

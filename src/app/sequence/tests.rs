@@ -552,6 +552,35 @@ fn lds(number: u32) -> File {
 }
 
 #[test]
+fn a_listener_waits_for_the_clusters_of_the_new_file_of_routes_that_it_refers_to() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let listener = |routes: &str| {
+        let lds = lds(1);
+        let text = String::from_utf8(lds.bytes.to_vec()).unwrap();
+        file(format!("{text}  path: /srv/current/{routes}\n"))
+    };
+    let mut target = World::target(&names(&["c1"]), 1);
+    target.insert(name("lds.yaml"), listener(RDS));
+    world.disk = target.clone();
+    // Routes wait for c2; then they move into another file.
+    let mut next = World::target(&names(&["c2"]), 1);
+    next.insert(name("lds.yaml"), listener(RDS));
+    world.publish(&next, &none, false);
+    let routes = next.remove(&name(RDS)).unwrap();
+    next.insert(name("rds2.yaml"), routes);
+    for weight in 1..4 {
+        next.insert(name("lds.yaml"), listener(&format!("rds2.yaml # {weight}")));
+        world.publish(&next, &none, false);
+        assert!(shows(&world, "lds.yaml", RDS) && shows(&world, RDS, "c1"));
+        assert!(clusters_named(&world.disk[&name(CDS)]).contains("c1"));
+    }
+    assert!(world.read(&[name(CDS)]));
+    world.publish(&next, &none, false);
+    assert!(shows(&world, "lds.yaml", "rds2.yaml # 3"));
+}
+
+#[test]
 fn a_cluster_that_goes_after_its_listener_is_kept_until_that_has_drained() {
     for waits in [false, true] {
         let mut world = World::new();
