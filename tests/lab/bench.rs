@@ -74,6 +74,7 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         true => QUICK,
         false => FULL,
     };
+    let only_order = arguments.contains("--order");
     let rest = arguments.finish();
     if !rest.is_empty() {
         return Err(format!("unexpected {rest:?}").into());
@@ -81,7 +82,10 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let stop = Stop::install()?;
     Ok(stop.guard(|| {
         let programs = Programs::copy(baseline.as_deref());
-        let table = measure(&programs, &effort);
+        let table = match only_order {
+            true => measure_order(&programs, &effort),
+            false => measure(&programs, &effort),
+        };
         if let Some(path) = json {
             let text = format!("{:#}\n", table.json());
             fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -118,6 +122,14 @@ impl Programs {
             _dir: dir,
         }
     }
+}
+
+/// Measures only what becomes of requests while clusters are replaced.
+fn measure_order(programs: &Programs, effort: &Effort) -> Table {
+    let all = &programs.contenders;
+    let mut table = Table::new(all.iter().map(|who| who.name).collect());
+    order::measure(all, &effort.order, &mut table);
+    table
 }
 
 fn measure(programs: &Programs, effort: &Effort) -> Table {

@@ -23,9 +23,10 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: lab COMMAND
 
-  bench [--baseline PROGRAM] [--json FILE] [--quick]
+  bench [--baseline PROGRAM] [--json FILE] [--quick] [--order]
                                      measure the release binary, the floors and another crossover
-                                     side by side; --quick: only that it can be done
+                                     side by side; --quick: only that it can be done; --order: only
+                                     the requests that fail while clusters are replaced
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
   soak [-seed N] [-changes N] [-minutes N] [-requests N] [-only storm|rate|patience|order]
