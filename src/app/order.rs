@@ -9,7 +9,7 @@ use log::{debug, info, warn};
 use super::App;
 use super::publish::Candidate;
 use super::report::{Clusters, Progress};
-use super::sequence::{Overlay, Planned, Stage, Turn};
+use super::sequence::{Dropped, Overlay, Planned, Stage, Turn};
 use crate::error::{Chain, Error};
 use crate::output::Written;
 use crate::output::step::{self, Step, Transient};
@@ -60,7 +60,7 @@ impl App {
         if self.once.is_some() || self.child.is_waiting() {
             return self.write_target(target, now);
         }
-        let overlay = self
+        let mut overlay = self
             .sequence
             .overlay(target, self.holds_back(candidate), now);
         let transient = overlay.transient();
@@ -79,11 +79,15 @@ impl App {
             changed: found.changed.into_iter().collect(),
             removed: found.removed.into_iter().collect(),
         };
+        overlay.resumes = self.sequence.may_resume() && self.output.is_at(step::Stage::Clusters);
         let outline = Outline::new(target, &difference);
-        if outline.is_plain && self.sequence.is_idle() && overlay.is_target() {
+        let is_ordered = outline.is_plain && self.sequence.is_idle() && overlay.is_target();
+        if is_ordered && !overlay.resumes {
             let written = self.output.write(compared, now)?;
-            if outline.moves_listener && !matches!(written, Written::NotYet) {
-                self.sequence.on_listener_moved(now);
+            match written {
+                Written::NotYet => self.sequence.on_failed(),
+                _ if outline.moves_listener => self.sequence.on_listener_moved(now),
+                _ => {}
             }
             return Ok((Planned::target(target), written));
         }
@@ -103,13 +107,14 @@ impl App {
             watch: planned.is_watched,
         };
         let compared = self.output.compare(step, now)?;
-        let changed: Vec<FileName> = compared
-            .difference()
-            .map(|difference| difference.changed.into_iter().collect())
-            .unwrap_or_default();
+        if compared.difference().is_none() {
+            return self.write_target(target, now);
+        }
+        let changed: Vec<FileName> = compared.announced().cloned().collect();
         let written = self.output.write(compared, now)?;
-        if !matches!(written, Written::NotYet) {
-            self.sequence.on_committed(&planned, &changed, now);
+        match written {
+            Written::NotYet => self.sequence.on_failed(),
+            _ => self.sequence.on_committed(&planned, &changed, now),
         }
         Ok((planned, written))
     }
@@ -121,8 +126,9 @@ impl App {
     ) -> Result<(Planned<'c>, Written), Error> {
         let compared = self.output.compare(Step::target(target), now)?;
         let written = self.output.write(compared, now)?;
-        if !matches!(written, Written::NotYet) {
-            self.sequence.reset();
+        match written {
+            Written::NotYet => self.sequence.on_failed(),
+            _ => self.sequence.reset(),
         }
         Ok((Planned::target(target), written))
     }
@@ -182,7 +188,7 @@ impl App {
     pub(super) fn note_progress(
         &mut self,
         written: &Written,
-        removed: Vec<FileName>,
+        gone: (Vec<FileName>, Dropped),
         since: Instant,
         now: Instant,
     ) {
@@ -194,8 +200,12 @@ impl App {
             clusters: Clusters::Waiting(now),
             changed: BTreeSet::new(),
             removed: BTreeSet::new(),
+            dropped: Dropped::default(),
         });
+        let (removed, dropped) = gone;
         progress.removed.extend(removed);
+        progress.dropped.clusters.extend(dropped.clusters);
+        progress.dropped.files.extend(dropped.files);
         progress.clusters = Clusters::Waiting(published.committed);
         progress.changed.extend(published.changed.iter().cloned());
         debug!(set = published.number; "clusters published; routes follow once they are read");

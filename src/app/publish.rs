@@ -101,7 +101,7 @@ impl App {
         } else if stage == Stage::Clusters {
             let held: BTreeSet<FileName> = gather(held.into_keys());
             self.report_released(&candidate, interim, &held, &written, since);
-            self.note_progress(&written, removed, since, now);
+            self.note_progress(&written, (removed, dropped), since, now);
             if self.sequence.has_opened() {
                 self.pending.mark(now);
             }

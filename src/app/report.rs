@@ -23,6 +23,8 @@ pub struct Progress {
     pub changed: BTreeSet<FileName>,
     /// The files that it removes.
     pub removed: BTreeSet<FileName>,
+    /// What is not kept any more since then.
+    pub dropped: Dropped,
 }
 
 /// The time that new clusters have had before the routes.
@@ -80,15 +82,19 @@ impl Report {
             report.latency = committed.saturating_duration_since(progress.since);
             report.changed.extend(progress.changed);
             report.removed.extend(progress.removed);
+            report.dropped.clusters.extend(progress.dropped.clusters);
+            report.dropped.files.extend(progress.dropped.files);
         }
         report
     }
 
-    /// Returns whether nothing but what was kept has changed.
-    fn is_drop(&self) -> bool {
+    /// Returns whether nothing but what was kept has changed. `is_news`: a ConfigMap has, too, and perhaps
+    /// the same file.
+    fn is_drop(&self, is_news: bool) -> bool {
         let files = &self.dropped.clusters;
         let of_drop = |name: &FileName| files.iter().any(|(file, _)| file == name);
         !self.dropped.is_empty()
+            && !is_news
             && self.clusters.is_none()
             && self.removed.is_empty()
             && self.changed.iter().all(of_drop)
@@ -103,7 +109,8 @@ impl Report {
         weights: &str,
     ) {
         self.log_dropped();
-        if !self.is_drop() {
+        let mut new = new.peekable();
+        if !self.is_drop(new.peek().is_some()) {
             self.log_published(set, new, weights);
         }
         for name in &self.removed {
@@ -182,4 +189,29 @@ fn join(texts: impl IntoIterator<Item = impl ToString>) -> String {
 
 fn in_us(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_file_that_a_cluster_is_dropped_from_is_not_taken_for_the_drop() {
+        let cds = FileName::new("cds.yaml").unwrap();
+        let key = (cds.clone(), "c1".to_owned());
+        let mut report = Report {
+            number: 2,
+            changed: BTreeSet::from([cds]),
+            removed: BTreeSet::new(),
+            dropped: Dropped {
+                clusters: BTreeSet::from([key]),
+                ..Dropped::default()
+            },
+            latency: Duration::ZERO,
+            clusters: None,
+        };
+        assert!(report.is_drop(false) && !report.is_drop(true));
+        report.changed.insert(FileName::new("rds.yaml").unwrap());
+        assert!(!report.is_drop(false));
+    }
 }

@@ -55,6 +55,8 @@ pub struct Sequence {
     readers: Readers,
     former: Former,
     drain_time: Duration,
+    /// The last set was written by another run, or not to its end.
+    is_unsure: bool,
 }
 
 impl Sequence {
@@ -68,6 +70,7 @@ impl Sequence {
             readers: Readers::default(),
             former: Former::default(),
             drain_time,
+            is_unsure: true,
         }
     }
 
@@ -84,6 +87,16 @@ impl Sequence {
     /// Returns whether nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.kept.is_empty() && self.gate.is_none() && self.settling.is_none()
+    }
+
+    /// Returns whether new clusters may be visible that nobody waits for.
+    pub fn may_resume(&self) -> bool {
+        self.is_unsure && self.gate.is_none()
+    }
+
+    /// Takes note that a set could not be written, or not to its end.
+    pub fn on_failed(&mut self) {
+        self.is_unsure = true;
     }
 
     /// Returns whether routes that have waited can be published.
@@ -106,6 +119,8 @@ impl Sequence {
     /// Takes note that a planned set is visible, or was already. `changed` are the files of it that Envoy
     /// has had with other contents.
     pub fn on_committed(&mut self, planned: &Planned, changed: &[FileName], now: Instant) {
+        self.is_unsure = false;
+        self.kept.on_committed();
         if let Some(former) = &planned.former {
             self.former = former.clone();
         }
@@ -116,7 +131,9 @@ impl Sequence {
             self.listens_until = Some(now + READING_MAX);
         }
         if planned.is_new {
-            let of_first = unread.iter().filter(|name| is_first(planned, name));
+            let all = planned.files.keys().filter(is_expected);
+            let changed = unread.iter().chain(all.filter(|_| planned.resumes));
+            let of_first = changed.filter(|name| is_first(planned, name));
             let arrivals = Arrivals {
                 unread: gather(of_first.cloned()),
                 clusters: planned.clusters.clone(),
@@ -151,6 +168,7 @@ impl Sequence {
 
     /// Takes note of a listener that has changed while nothing was under way.
     pub fn on_listener_moved(&mut self, now: Instant) {
+        self.is_unsure = false;
         self.kept.listener_moves();
         // It drains once it is read.
         self.kept.settle(self.drain_time, now + READING_MAX);
@@ -207,6 +225,7 @@ impl Sequence {
     /// Forgets everything, as the target is published as one set.
     pub fn reset(&mut self) {
         self.kept.clear();
+        self.is_unsure = false;
         (self.gate, self.settling, self.listens_until) = (None, None, None);
     }
 }

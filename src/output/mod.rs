@@ -30,7 +30,7 @@ use layout_check::LayoutCheck;
 use retry::Retry;
 pub use sink::Delivery;
 use sink::{Directory, Sink};
-use step::Step;
+use step::{Stage, Step};
 use warnings::Warnings;
 
 /// The destination of snapshots.
@@ -128,6 +128,11 @@ impl Output {
     pub fn visible_file(&mut self, name: &FileName) -> Option<File> {
         let read = self.sink.opened_mut()?.visible_file(name);
         self.warnings.read(read)
+    }
+
+    /// Returns whether the visible set is of this stage of a sequence, of this run or an earlier one.
+    pub fn is_at(&self, stage: Stage) -> bool {
+        self.sink.opened().is_some_and(|open| open.is_at(stage))
     }
 
     /// Returns what becomes readable when somebody has read a watched file; `None` if none is watched.

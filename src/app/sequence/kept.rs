@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::gather;
 use crate::snapshot::{Bytes, FileName, Snapshot};
 use crate::xds::sequence::{Union, Vanished, clusters_of, mentions, union};
 
@@ -54,6 +55,8 @@ pub struct Kept {
     /// The oldest first.
     clusters: Vec<KeptCluster>,
     files: BTreeMap<FileName, Due>,
+    /// Those of them that no set is without yet.
+    leaving: BTreeSet<FileName>,
     /// Whether a due file has to wait.
     holds_back: bool,
     /// Whether a listener changes with the routes that are not acknowledged yet.
@@ -165,8 +168,21 @@ impl Kept {
         // Its clusters stand in its own text.
         self.clusters.retain(|kept| kept.item.file != name);
         let is_new = !self.files.contains_key(&name);
+        if is_new {
+            self.leaving.insert(name.clone());
+        }
         self.files.entry(name).or_insert(Due::Unsettled);
         is_new
+    }
+
+    /// Returns the kept files that the set on disk may still have for its own.
+    pub fn leaving(&self) -> Vec<FileName> {
+        gather(self.leaving.iter().cloned())
+    }
+
+    /// Notes that the planned set is on disk.
+    pub fn on_committed(&mut self) {
+        self.leaving.clear();
     }
 
     /// Forgets everything that is kept.
@@ -183,6 +199,7 @@ impl Kept {
     /// Forgets the items that the target has again.
     pub fn reconcile(&mut self, target: &Snapshot) {
         self.files.retain(|name, _| !target.contains_key(name));
+        self.leaving.retain(|name| !target.contains_key(name));
         let mut changed: Vec<FileName> = Vec::new();
         for KeptCluster { item, .. } in &self.clusters {
             let merged = self.merged.get(&item.file);

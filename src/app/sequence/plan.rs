@@ -10,13 +10,17 @@ use super::Sequence;
 use super::kept::Dropped;
 use crate::gather;
 use crate::snapshot::{Bytes, FileName, Snapshot};
-use crate::xds::sequence::{Changes, Difference, Former, Kind, clusters_of, kind_of, mentions};
+use crate::xds::sequence::{
+    Changes, Cluster, Difference, Former, Kind, clusters_of, kind_of, mentions,
+};
 
 /// The target with what is kept for requests under way.
 pub struct Overlay<'t> {
     pub files: Cow<'t, Snapshot>,
     pub standing: BTreeSet<FileName>,
     pub inserted: BTreeMap<FileName, Range<u64>>,
+    /// Whether new clusters are visible of which it is not known that Envoy has read them.
+    pub resumes: bool,
     /// What it has no more since the last turn.
     dropped: Dropped,
     warnings: BTreeSet<String>,
@@ -54,6 +58,8 @@ pub struct Planned<'t> {
     pub is_watched: bool,
     /// Whether Envoy gets something that it has not had.
     pub(super) is_new: bool,
+    /// Whether that was visible before, and may not have been read.
+    pub(super) resumes: bool,
     pub(super) clusters: BTreeSet<String>,
     pub(super) warms: bool,
     pub(super) former: Option<Former>,
@@ -81,6 +87,7 @@ impl<'t> Planned<'t> {
             removed: Vec::new(),
             is_watched: false,
             is_new: false,
+            resumes: false,
             clusters: BTreeSet::new(),
             warms: false,
             former: None,
@@ -100,6 +107,7 @@ impl Sequence {
             files: Cow::Borrowed(target),
             standing: BTreeSet::new(),
             inserted: BTreeMap::new(),
+            resumes: false,
             dropped: Dropped::default(),
             warnings: BTreeSet::new(),
         };
@@ -171,16 +179,14 @@ impl Sequence {
                 is_longer |= self.kept.keep_cluster(item);
             }
         }
-        let mut removed = Vec::new();
         for name in &difference.removed {
             if !overlay.dropped.files.contains(name) && self.kept.keep_file(name.clone()) {
                 is_longer = true;
-                removed.push(name.clone());
             }
         }
         if is_longer {
             self.kept.note_names(target);
-            self.kept.allow(clusters_in(target));
+            self.kept.allow(clusters_in(target).len());
             let capped = self.kept.take_surplus(&mut overlay.warnings);
             overlay.dropped.clusters.extend(capped);
             self.merge(target, &mut overlay);
@@ -191,7 +197,8 @@ impl Sequence {
             text(&overlay.files) != text(visible) || !difference.changed.contains(name)
         });
         let is_replaced = !first.is_empty();
-        is_new &= is_replaced;
+        let resumes = overlay.resumes && !rest.is_empty();
+        is_new = is_new && is_replaced || resumes;
         let held = if declined.is_empty() {
             self.held(target, &rest, &appeared, is_new)
         } else {
@@ -226,11 +233,12 @@ impl Sequence {
             held,
             warnings: overlay.warnings,
             dropped: overlay.dropped,
-            removed,
+            removed: self.kept.leaving(),
             is_watched: is_new || self.is_listening() || self.kept.is_unsettled(),
             is_new,
+            resumes,
             clusters: appeared,
-            warms,
+            warms: warms || resumes && clusters_in(target).iter().any(|it| it.warms),
             former: is_replaced.then_some(former),
         }
     }
@@ -243,8 +251,8 @@ impl Sequence {
     }
 
     /// Returns the routes and listeners that have to wait, of those in `rest`. A change that comes while
-    /// others wait does not, unless a file of it names a cluster that Envoy may not have, or is one of
-    /// those that wait: files that change together may need each other.
+    /// others wait does not, unless it brings something new itself, or a file of it names a cluster that
+    /// Envoy may not have or is one of those that wait: files that change together may need each other.
     fn held(
         &self,
         target: &Snapshot,
@@ -275,7 +283,7 @@ impl Sequence {
             .partition(|(name, bytes)| !gate.is_open() && is_held(name, bytes));
         let is_linked = fresh.keys().any(|name| gate.held.contains_key(name));
         let change = if is_linked { all } else { fresh };
-        if change.iter().any(|(name, bytes)| waits(name, bytes)) {
+        if is_new || change.iter().any(|(name, bytes)| waits(name, bytes)) {
             held.extend(change);
         } else if is_linked {
             held.clear();
@@ -304,11 +312,11 @@ fn cannot_be_kept(name: &FileName, why: &str) -> String {
     format!("{name}: clusters that are removed cannot be kept for requests under way: {why}")
 }
 
-/// Returns how many clusters a set has.
-fn clusters_in(target: &Snapshot) -> usize {
-    let clusters = target
+/// Returns the clusters of a set.
+fn clusters_in(target: &Snapshot) -> Vec<Cluster> {
+    let files = target
         .iter()
         .filter(|(name, file)| kind_of(name, &file.bytes) == Kind::Clusters);
-    let counts = clusters.filter_map(|(name, file)| clusters_of(name, &file.bytes).ok());
-    counts.map(|clusters| clusters.len()).sum()
+    let clusters = files.filter_map(|(name, file)| clusters_of(name, &file.bytes).ok());
+    clusters.flatten().collect()
 }

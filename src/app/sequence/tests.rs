@@ -104,6 +104,10 @@ struct World {
     stages: Vec<Stage>,
     watched: BTreeSet<FileName>,
     changed: Vec<FileName>,
+    /// The last set could not be announced to its end.
+    fails: bool,
+    /// The files that the last set is said to remove.
+    removed: Vec<FileName>,
 }
 
 impl World {
@@ -115,6 +119,8 @@ impl World {
             stages: Vec::new(),
             watched: BTreeSet::new(),
             changed: Vec::new(),
+            fails: false,
+            removed: Vec::new(),
         }
     }
 
@@ -138,7 +144,9 @@ impl World {
     /// Makes the next set visible; repeats where another is due at once.
     fn publish(&mut self, target: &Snapshot, interim: &Snapshot, held_back: bool) {
         for _ in 0..4 {
-            let overlay = self.sequence.overlay(target, held_back, self.now);
+            let mut overlay = self.sequence.overlay(target, held_back, self.now);
+            let is_at_clusters = self.stages.last() == Some(&Stage::Clusters);
+            overlay.resumes = self.sequence.may_resume() && is_at_clusters;
             let difference = self.difference(&overlay.files, &overlay.standing);
             let mut visible = Snapshot::new();
             for name in Outline::new(target, &difference).wanted {
@@ -160,11 +168,16 @@ impl World {
             }
             self.disk = disk;
             self.stages.push(planned.stage);
+            self.removed.clone_from(&planned.removed);
             if planned.is_watched {
                 self.watched.extend(difference.changed.iter().cloned());
             }
             self.changed.extend(difference.added.iter().cloned());
             self.changed.extend(difference.changed.iter().cloned());
+            if self.fails {
+                self.sequence.on_failed();
+                return;
+            }
             self.sequence
                 .on_committed(&planned, &difference.changed, self.now);
             if !self.sequence.has_opened() {
@@ -461,6 +474,72 @@ fn routes_are_acknowledged_when_all_of_their_files_are_read() {
     world.now += Duration::from_millis(500);
     world.read(&[name(RDS)]);
     assert_eq!(world.sequence.deadline(), Some(world.now + kept::GRACE));
+}
+
+#[test]
+fn a_restart_between_clusters_and_routes_waits_for_the_clusters() {
+    for is_late in [false, true] {
+        let mut world = World::new();
+        let none = Snapshot::new();
+        world.disk = World::target(&names(&["c1"]), 1);
+        let new = World::target(&names(&["c2"]), 1);
+        world.publish(&new, &none, false);
+        world.sequence = Sequence::new(Duration::from_secs(600));
+        world.publish(&new, &none, false);
+        assert!(shows(&world, CDS, "c2") && shows(&world, RDS, "c1"));
+        if is_late {
+            world.now = world.sequence.deadline().unwrap();
+            assert!(world.sequence.tick(true, world.now).publish);
+        } else {
+            assert!(world.read(&[name(CDS)]));
+        }
+        world.publish(&new, &none, false);
+        assert!(shows(&world, CDS, "c1") && shows(&world, RDS, "c2"));
+        assert!(!world.sequence.holds_routes());
+    }
+}
+
+#[test]
+fn a_failure_after_the_commit_of_clusters_does_not_let_the_routes_through() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    world.disk = World::target(&names(&["c1"]), 1);
+    let mut new = World::target(&names(&["c2"]), 1);
+    let gone = world.disk[&name(RDS)].clone();
+    world.disk.insert(name("gone.yaml"), gone);
+    world.fails = true;
+    world.publish(&new, &none, false);
+    world.fails = false;
+    world.publish(&new, &none, false);
+    assert!(shows(&world, CDS, "c2") && shows(&world, RDS, "c1"));
+    assert_eq!(world.removed, [name("gone.yaml")], "it is still to be told");
+    // Once it is known, another failure does not hold what has waited for long enough.
+    assert!(world.read(&[name(CDS)]));
+    world.fails = true;
+    world.publish(&new, &none, false);
+    world.fails = false;
+    new.insert(name("other.yaml"), rds(&names(&["c2"]), 1));
+    world.publish(&new, &none, false);
+    assert!(shows(&world, RDS, "c2"));
+}
+
+#[test]
+fn what_comes_with_something_new_of_its_own_waits_for_that() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let mut target = World::target(&names(&["c1"]), 1);
+    target.insert(name("lds.yaml"), lds(1));
+    world.disk = target.clone();
+    target.extend(World::target(&names(&["c2"]), 1));
+    world.publish(&target, &none, false);
+    // A listener with routes in a file of their own, that lead to what Envoy has not read yet.
+    target.insert(name("more.yaml"), rds(&names(&["c2"]), 1));
+    target.insert(name("lds.yaml"), lds(2));
+    world.publish(&target, &none, false);
+    assert!(shows(&world, "lds.yaml", "l1"));
+    assert!(world.read(&[name(CDS)]));
+    world.publish(&target, &none, false);
+    assert!(shows(&world, "lds.yaml", "l2") && shows(&world, RDS, "c2"));
 }
 
 #[test]

@@ -66,6 +66,18 @@ impl Compared<'_> {
             Found::Different(plan) => plan.is_compared.then(|| plan.difference()),
         }
     }
+
+    /// Returns the files of the visible set that Envoy will be told of, as they are written again.
+    pub fn announced(&self) -> impl Iterator<Item = &FileName> {
+        let plan = match &self.found {
+            Found::Different(plan) => Some(plan),
+            Found::Nothing | Found::Equal => None,
+        };
+        plan.into_iter().flat_map(|plan| {
+            let is_known = |name: &&FileName| !plan.added.contains(*name);
+            plan.changed.iter().filter(is_known)
+        })
+    }
 }
 
 impl Plan {

@@ -12,6 +12,7 @@ use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use crate::error::Error;
 use crate::output::disk::{full_stamp_of, hash_of, inode_of, is_world_readable, reason};
 use crate::output::reads::Recalled;
+use crate::output::step::Stage;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
 
 /// A set as it is found.
@@ -61,6 +62,16 @@ impl OutputDirectory {
         let bytes = self.intact(active.number, name, source)?;
         let origin = source.origin.clone();
         Ok(bytes.map(|bytes| File { bytes, origin }))
+    }
+
+    /// Returns whether the visible set is of this stage of a sequence.
+    pub fn is_at(&self, stage: Stage) -> bool {
+        let files = self.visible.active().map(|active| active.files.values());
+        let mut marks = files
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.mark.as_ref());
+        marks.any(|mark| mark.stage == stage)
     }
 
     /// Returns what the visible set holds beyond its target.
