@@ -200,7 +200,7 @@ impl Sequence {
         let resumes = overlay.resumes && !rest.is_empty();
         is_new = is_new && is_replaced || resumes;
         let held = if declined.is_empty() {
-            self.held(target, &rest, &appeared, is_new)
+            self.held(target, is_new.then_some(&first), &rest, &appeared)
         } else {
             BTreeMap::new()
         };
@@ -252,29 +252,39 @@ impl Sequence {
 
     /// Returns the routes and listeners that have to wait, of those in `rest`. A change that comes while
     /// others wait does not, unless it brings something new itself, or a file of it names a cluster that
-    /// Envoy may not have or is one of those that wait: files that change together may need each other.
+    /// Envoy may not have or is one of those that wait: the files of a ConfigMap that change together may
+    /// need each other. `new` are the files that Envoy has to know first, if there is something new.
     fn held(
         &self,
         target: &Snapshot,
+        new: Option<&BTreeSet<FileName>>,
         rest: &BTreeSet<FileName>,
         appeared: &BTreeSet<String>,
-        is_new: bool,
     ) -> BTreeMap<FileName, Bytes> {
         let text = |name: &FileName| Some((name.clone(), target.get(name)?.bytes.clone()));
-        let all: BTreeMap<FileName, Bytes> = gather(rest.iter().filter_map(text));
-        if is_new && !self.holds_routes() {
-            return all;
-        }
-        let Some(gate) = &self.gate else {
-            return BTreeMap::new();
-        };
-        let pending = gate.clusters.iter().filter(|_| !gate.is_open());
+        let mut all: BTreeMap<FileName, Bytes> = gather(rest.iter().filter_map(text));
+        let closed = self.gate.iter().filter(|gate| !gate.is_open());
+        let pending = closed.flat_map(|gate| &gate.clusters);
         let names: Vec<&str> = pending.chain(appeared).map(String::as_str).collect();
         let ahead = routes_ahead(target, rest, &names);
         let waits = |name: &FileName, bytes: &Bytes| {
             let text = std::str::from_utf8(bytes).unwrap_or_default();
             let leads_there = ahead.iter().any(|file| text.contains(file.as_str()));
             leads_there || !mentions(name, bytes, &names).is_empty()
+        };
+        let object = |name: &FileName| target.get(name).map(|file| &file.origin.object);
+        // What comes from another ConfigMap is a change of its own.
+        let belongs = |name: &FileName| {
+            let mut objects = new.into_iter().flatten().map(object);
+            new.is_some_and(BTreeSet::is_empty) || objects.any(|of_new| of_new == object(name))
+        };
+        let must_wait = |name: &FileName, bytes: &Bytes| belongs(name) || waits(name, bytes);
+        if new.is_some() && !self.holds_routes() {
+            all.retain(|name, bytes| must_wait(name, bytes));
+            return all;
+        }
+        let Some(gate) = &self.gate else {
+            return BTreeMap::new();
         };
         let is_held = |name: &FileName, bytes: &Bytes| gate.held.get(name) == Some(bytes);
         let (mut held, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) = all
@@ -283,8 +293,11 @@ impl Sequence {
             .partition(|(name, bytes)| !gate.is_open() && is_held(name, bytes));
         let is_linked = fresh.keys().any(|name| gate.held.contains_key(name));
         let change = if is_linked { all } else { fresh };
-        if is_new || change.iter().any(|(name, bytes)| waits(name, bytes)) {
-            held.extend(change);
+        let waiting = change.iter().filter(|(name, bytes)| must_wait(name, bytes));
+        let objects: Vec<_> = waiting.map(|(name, _)| object(name)).collect();
+        if !objects.is_empty() {
+            let related = change.into_iter();
+            held.extend(related.filter(|(name, _)| objects.contains(&object(name))));
         } else if is_linked {
             held.clear();
         }

@@ -631,6 +631,30 @@ fn lds(number: u32) -> File {
 }
 
 #[test]
+fn routes_of_another_configmap_do_not_wait_for_clusters_that_they_do_not_name() {
+    let mut world = World::new();
+    let other = |cluster: &str, weight: u32| {
+        let mut file = rds(&names(&[cluster]), weight);
+        let mut origin = Origin::clone(&file.origin);
+        origin.object.name = "other".to_owned();
+        file.origin = Rc::new(origin);
+        file
+    };
+    let mut old = World::target(&names(&["c1", "c9"]), 1);
+    old.insert(name("other.yaml"), other("c9", 1));
+    for (cluster, is_released) in [("c9", true), ("c2", false)] {
+        let mut new = World::target(&names(&["c2", "c9"]), 1);
+        new.insert(name("other.yaml"), other(cluster, 2));
+        world.disk = old.clone();
+        world.sequence.reset();
+        world.publish(&new, &Snapshot::new(), false);
+        assert!(shows(&world, RDS, "c1"), "{cluster}");
+        let has = shows(&world, "other.yaml", "weight 2");
+        assert_eq!(has, is_released, "{cluster}");
+    }
+}
+
+#[test]
 fn a_listener_waits_for_the_clusters_of_the_new_file_of_routes_that_it_refers_to() {
     let mut world = World::new();
     let none = Snapshot::new();
