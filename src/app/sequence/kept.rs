@@ -271,6 +271,11 @@ impl Kept {
                      ConfigMap is invalid"
                 ));
             }
+            for (file, _) in self.files.iter().filter(|(_, due)| due.is_over(now)) {
+                warnings.insert(format!(
+                    "{file}: no ConfigMap has this file any more; it is kept while one is invalid"
+                ));
+            }
             return dropped;
         }
         self.clusters.retain_mut(|kept| {

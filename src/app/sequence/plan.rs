@@ -66,6 +66,11 @@ pub struct Planned<'t> {
 }
 
 impl Overlay<'_> {
+    #[cfg(test)]
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.warnings.iter().map(String::as_str)
+    }
+
     /// Returns whether nothing is kept.
     pub fn is_target(&self) -> bool {
         self.standing.is_empty() && self.inserted.is_empty() && self.dropped.is_empty()

@@ -477,6 +477,25 @@ fn routes_are_acknowledged_when_all_of_their_files_are_read() {
 }
 
 #[test]
+fn a_file_that_is_kept_for_an_invalid_configmap_is_told_of() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let target = World::target(&names(&["c1"]), 1);
+    world.disk = target.clone();
+    world.disk.insert(name("old.yaml"), lds(1));
+    world.publish(&target, &none, false);
+    world.now += Duration::from_secs(700);
+    let overlay = world.sequence.overlay(&target, true, world.now);
+    assert_eq!(overlay.standing, BTreeSet::from([name("old.yaml")]));
+    let warnings: Vec<&str> = overlay.warnings().collect();
+    assert_eq!(
+        warnings,
+        ["old.yaml: no ConfigMap has this file any more; it is kept while one is invalid"]
+    );
+    assert_eq!(world.sequence.deadline(), None, "without an idle wake-up");
+}
+
+#[test]
 fn a_restart_between_clusters_and_routes_waits_for_the_clusters() {
     for is_late in [false, true] {
         let mut world = World::new();

@@ -19,6 +19,10 @@ impl OutputDirectory {
         if step.watch {
             staged.unwatched = self.try_watch_reads(step, plan, staged).err();
         }
+        // That no one reads a file must not be believed of one that is not watched.
+        if staged.unwatched.is_some() {
+            self.reads = None;
+        }
     }
 
     fn try_watch_reads(&mut self, step: &Step, plan: &Plan, staged: &Staged) -> Result<(), Error> {

@@ -591,6 +591,30 @@ fn where_nothing_can_be_watched_the_set_is_published_and_synced_all_the_same() {
     }
 }
 
+#[test]
+fn where_not_all_can_be_watched_none_is() {
+    let mut unwatched = 0;
+    for call in 1.. {
+        let temp = tempdir();
+        let mut publisher = open(temp.path());
+        publish(&mut publisher, FROM);
+        let [clusters, ..] = sequence();
+        publisher.disk.fault.arm(How::Once(call, ENOSPC));
+        let published = take(&mut publisher, &clusters);
+        if !publisher.disk.fault.hit() {
+            break;
+        }
+        // Elsewhere it fails, or is tried again.
+        if let Ok(Some(published)) = published
+            && published.unwatched.is_some()
+        {
+            unwatched += 1;
+            assert!(publisher.reads().is_none(), "{call}");
+        }
+    }
+    assert!(unwatched >= 2, "{unwatched}: the watch, and each file");
+}
+
 // ---- How much of the disk it takes ----
 
 /// The space that all sets take, by what the file system says.
