@@ -104,5 +104,72 @@ pub struct File {
     pub origin: Rc<Origin>,
 }
 
+/// Values by file, of which there are a few. A map of its own for each kind of value would be 4 KB of
+/// code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByFile<T>(Vec<(FileName, T)>);
+
+impl<T> Default for ByFile<T> {
+    fn default() -> ByFile<T> {
+        ByFile(Vec::new())
+    }
+}
+
+impl<T> FromIterator<(FileName, T)> for ByFile<T> {
+    fn from_iter<I: IntoIterator<Item = (FileName, T)>>(values: I) -> ByFile<T> {
+        ByFile(values.into_iter().collect())
+    }
+}
+
+impl<T> ByFile<T> {
+    /// Returns whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns a file's value.
+    pub fn get(&self, name: &FileName) -> Option<&T> {
+        self.iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Returns a file's value, which is `default()` if it has none yet.
+    pub fn get_or_insert_with(&mut self, name: &FileName, default: impl FnOnce() -> T) -> &mut T {
+        let at = self.0.iter().position(|(known, _)| known == name);
+        let at = at.unwrap_or_else(|| {
+            self.0.push((name.clone(), default()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    /// Gives a file a value, in place of the one that it has.
+    pub fn insert(&mut self, name: FileName, value: T) {
+        self.remove(&name);
+        self.0.push((name, value));
+    }
+
+    /// Takes away a file's value.
+    pub fn remove(&mut self, name: &FileName) {
+        self.retain(|known, _| known != name);
+    }
+
+    /// Keeps the values that `is_kept` says.
+    pub fn retain(&mut self, is_kept: impl Fn(&FileName, &T) -> bool) {
+        self.0.retain(|(name, value)| is_kept(name, value));
+    }
+
+    /// Returns each file with its value.
+    pub fn iter(&self) -> impl Iterator<Item = &(FileName, T)> {
+        self.0.iter()
+    }
+
+    /// Returns all values.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().map(|(_, value)| value)
+    }
+}
+
 /// A whole set: what Envoy should find, and nothing else.
 pub type Snapshot = BTreeMap<FileName, File>;

@@ -1,7 +1,6 @@
 //! The warnings that stand since the last publish. Owns: that each is given once, and its all-clear
 //! once.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -22,7 +21,7 @@ pub struct Notes {
     collisions: Vec<(Collision, Instant)>,
     merge: BTreeMap<Subject, Note>,
     /// Each warning about clusters that are removed, and the time at which it came up.
-    kept: BTreeMap<String, Instant>,
+    kept: Vec<(String, Instant)>,
     unswept: WarnOnce,
 }
 
@@ -95,16 +94,16 @@ impl Notes {
 
     /// Logs each warning about clusters that are removed, and once that none stands any more.
     pub fn tell_kept(&mut self, found: BTreeSet<String>, now: Instant) {
-        let first = self.kept.values().min().copied();
-        self.kept.retain(|warning, _| found.contains(warning));
+        let first = self.kept.iter().map(|(_, since)| *since).min();
+        self.kept.retain(|(warning, _)| found.contains(warning));
         if let Some(first) = first.filter(|_| found.is_empty()) {
             let lasted_s = seconds(first, now);
             info!(lasted_s; "warnings about clusters that are removed are over");
         }
         for warning in found {
-            if let Entry::Vacant(entry) = self.kept.entry(warning) {
-                warn!("{}", entry.key());
-                entry.insert(now);
+            if !self.kept.iter().any(|(known, _)| *known == warning) {
+                warn!("{warning}");
+                self.kept.push((warning, now));
             }
         }
     }

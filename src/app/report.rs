@@ -204,7 +204,7 @@ mod tests {
             changed: BTreeSet::from([cds]),
             removed: BTreeSet::new(),
             dropped: Dropped {
-                clusters: BTreeSet::from([key]),
+                clusters: vec![key],
                 ..Dropped::default()
             },
             latency: Duration::ZERO,

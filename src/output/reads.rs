@@ -4,7 +4,7 @@
 //! The watch is on inodes. A file that is linked into a later set is still watched there; any other
 //! reader counts as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,12 +24,13 @@ const BUFFER: usize = 1 << 10;
 #[derive(Debug)]
 pub struct Reads {
     inotify: OwnedFd,
-    files: BTreeMap<Inode, Watched>,
+    files: Vec<Watched>,
 }
 
 /// A watched file, as it was written.
 #[derive(Debug)]
 struct Watched {
+    inode: Inode,
     watch: i32,
     name: FileName,
     bytes: Bytes,
@@ -48,8 +49,10 @@ impl Reads {
     /// Opens an empty watch on files in `dir`.
     pub fn open(disk: &Fs, dir: &Path) -> Result<Reads, Error> {
         let inotify = disk.inotify(dir)?;
-        let files = BTreeMap::new();
-        Ok(Reads { inotify, files })
+        Ok(Reads {
+            inotify,
+            files: Vec::new(),
+        })
     }
 
     /// Watches the file at `path`, which was written with that content.
@@ -63,20 +66,23 @@ impl Reads {
         let Some(found) = disk.lstat(path)? else {
             return Ok(());
         };
+        let inode = inode_of(&found);
         let watched = Watched {
+            inode,
             watch: disk.watch_reads(&self.inotify, path)?,
             name: name.clone(),
             bytes: bytes.clone(),
             stamp: stamp_of(&found),
         };
-        self.files.insert(inode_of(&found), watched);
+        self.files.retain(|known| known.inode != inode);
+        self.files.push(watched);
         Ok(())
     }
 
     /// Keeps only the files that `is_kept` says.
     pub fn retain(&mut self, is_kept: impl Fn(Inode) -> bool) {
-        self.files.retain(|inode, watched| {
-            let kept = is_kept(*inode);
+        self.files.retain(|watched| {
+            let kept = is_kept(watched.inode);
             if !kept {
                 // It is gone already if the file was read or removed.
                 let _ = inotify::remove_watch(&self.inotify, watched.watch);
@@ -99,7 +105,7 @@ impl Reads {
         while let Ok(event) = reader.next() {
             let closed = event.events().contains(ReadFlags::CLOSE_NOWRITE);
             let watch = event.wd();
-            let watched = self.files.values().find(|watched| watched.watch == watch);
+            let watched = self.files.iter().find(|watched| watched.watch == watch);
             read.extend(
                 watched
                     .filter(|_| closed)
@@ -112,7 +118,9 @@ impl Reads {
     /// Returns what is known of the file that is `found` on disk, if it is watched: it must not be
     /// opened then.
     pub fn recall(&self, found: &Metadata) -> Option<Recalled<'_>> {
-        let Watched { bytes, stamp, .. } = self.files.get(&inode_of(found))?;
+        let inode = inode_of(found);
+        let mut files = self.files.iter();
+        let Watched { bytes, stamp, .. } = files.find(|watched| watched.inode == inode)?;
         Some(match *stamp == stamp_of(found) {
             true => Recalled::Content(bytes),
             false => Recalled::Edited,

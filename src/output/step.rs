@@ -1,9 +1,9 @@
 //! One whole set of a sequence, as a value: what it holds, and what of it the target does not have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::snapshot::{FileName, Snapshot};
+use crate::snapshot::{ByFile, FileName, Snapshot};
 
 const NO_FILES: &BTreeSet<FileName> = &BTreeSet::new();
 
@@ -38,7 +38,7 @@ pub struct Transient {
     pub stage: Stage,
     /// The bytes of each union that hold the clusters that vanish: without them it is the target's
     /// file.
-    pub inserted: BTreeMap<FileName, Range<u64>>,
+    pub inserted: ByFile<Range<u64>>,
     /// The files that the target does not have.
     pub vanishing: BTreeSet<FileName>,
 }

@@ -6,10 +6,10 @@
 //! | warming | after two more seconds | open |
 //! | open | the routes are published | - |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::snapshot::{Bytes, FileName};
+use crate::snapshot::{FileName, Snapshot};
 
 /// The longest wait until what is published is read.
 pub const READING_MAX: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub struct Gate {
     pub clusters: BTreeSet<String>,
     warms: bool,
     /// The texts that wait.
-    pub held: BTreeMap<FileName, Bytes>,
+    pub held: Snapshot,
     latest: Instant,
     /// When routes first had to wait.
     since: Instant,
@@ -61,7 +61,7 @@ impl Gate {
             warms: new.warms && !new.unread.is_empty(),
             unread: new.unread,
             clusters: new.clusters,
-            held: BTreeMap::new(),
+            held: Snapshot::new(),
             latest: now + HELD_MAX,
             since: now,
         };

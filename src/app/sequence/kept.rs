@@ -1,13 +1,13 @@
 //! What has vanished from the target and stays published for a while, as requests may still need it.
 //! Pure. Owns: when each item may go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::gather;
-use crate::snapshot::{Bytes, FileName, Snapshot};
+use crate::snapshot::{ByFile, Bytes, FileName, Snapshot};
 use crate::xds::sequence::{Union, Vanished, clusters_of, mentions, union};
 
 /// The time that a request may take by Envoy's default route timeout. One that a filter holds needs the
@@ -54,7 +54,7 @@ struct Merged {
 pub struct Kept {
     /// The oldest first.
     clusters: Vec<KeptCluster>,
-    files: BTreeMap<FileName, Due>,
+    files: ByFile<Due>,
     /// Those of them that no set is without yet.
     leaving: BTreeSet<FileName>,
     /// Whether a due file has to wait.
@@ -68,14 +68,14 @@ pub struct Kept {
     limit: usize,
     /// There are more than that since then.
     surplus_since: Option<Instant>,
-    merged: BTreeMap<FileName, Merged>,
+    merged: ByFile<Merged>,
 }
 
 /// The items that are due.
 #[derive(Debug, Default)]
 pub struct Dropped {
     /// Clusters, by file and name.
-    pub clusters: BTreeSet<(FileName, String)>,
+    pub clusters: Vec<(FileName, String)>,
     /// Whole files.
     pub files: BTreeSet<FileName>,
 }
@@ -94,7 +94,7 @@ impl Kept {
     /// Returns the files that stay published though the target does not have them.
     pub fn files(&self) -> BTreeSet<FileName> {
         let mut files = BTreeSet::new();
-        files.extend(self.files.keys().cloned());
+        files.extend(self.files.iter().map(|(name, _)| name.clone()));
         files
     }
 
@@ -117,7 +117,7 @@ impl Kept {
     pub fn is_unsettled(&self) -> bool {
         let mut dues = self.clusters.iter().map(|kept| &kept.due);
         let waits = |due: &Due| matches!(due, Due::Unsettled);
-        dues.any(waits) || self.files.values().any(waits)
+        dues.any(waits) || self.files.iter().any(|(_, due)| waits(due))
     }
 
     /// Notes that Envoy has the routes that do without the items.
@@ -167,11 +167,11 @@ impl Kept {
     pub fn keep_file(&mut self, name: FileName) -> bool {
         // Its clusters stand in its own text.
         self.clusters.retain(|kept| kept.item.file != name);
-        let is_new = !self.files.contains_key(&name);
+        let is_new = self.files.get(&name).is_none();
         if is_new {
             self.leaving.insert(name.clone());
         }
-        self.files.entry(name).or_insert(Due::Unsettled);
+        self.files.get_or_insert_with(&name, || Due::Unsettled);
         is_new
     }
 
@@ -226,15 +226,14 @@ impl Kept {
     /// Notes which clusters other files name. One that none names any more was needed until now: its time
     /// begins anew, when the files that do without it are acknowledged.
     pub fn note_names(&mut self, target: &Snapshot) {
-        let mut named = self.named(target);
-        for KeptCluster {
-            item,
-            due,
-            blocked,
-            named_by,
-        } in &mut self.clusters
-        {
-            let by = named.remove(&(item.file.clone(), item.cluster.clone()));
+        let named = self.named(target);
+        for (kept, by) in self.clusters.iter_mut().zip(named) {
+            let KeptCluster {
+                due,
+                blocked,
+                named_by,
+                ..
+            } = kept;
             if std::mem::replace(named_by, by).is_some() && named_by.is_none() {
                 (*due, *blocked) = (Due::Unsettled, false);
             }
@@ -252,7 +251,7 @@ impl Kept {
         let mut dropped = Dropped::default();
         let is_over = |kept: &KeptCluster| kept.due.is_over(now);
         let any_due =
-            self.clusters.iter().any(is_over) || self.files.values().any(|due| due.is_over(now));
+            self.clusters.iter().any(is_over) || self.files.iter().any(|(_, due)| due.is_over(now));
         self.holds_back = false;
         if !any_due {
             return dropped;
@@ -291,7 +290,7 @@ impl Kept {
                 ));
                 return true;
             }
-            dropped.clusters.insert((file.clone(), cluster.clone()));
+            dropped.clusters.push((file.clone(), cluster.clone()));
             false
         });
         let over = self.files.iter().filter(|(_, due)| due.is_over(now));
@@ -301,17 +300,17 @@ impl Kept {
         dropped
     }
 
-    /// Returns the clusters that another published file names, by file and name, and that file.
-    fn named(&self, target: &Snapshot) -> BTreeMap<(FileName, String), FileName> {
-        let mut named = BTreeMap::new();
+    /// Returns for each cluster another published file that names it.
+    fn named(&self, target: &Snapshot) -> Vec<Option<FileName>> {
+        let mut named = vec![None; self.clusters.len()];
         for (name, file) in target {
-            let others = self.clusters.iter().map(|kept| &kept.item);
-            let others: Vec<&Vanished> = others.filter(|item| item.file != *name).collect();
-            let asked: Vec<&str> = others.iter().map(|item| item.cluster.as_str()).collect();
-            for found in mentions(name, &file.bytes, &asked) {
-                let items = others.iter().filter(|item| item.cluster == found);
-                let keys = items.map(|item| (item.file.clone(), item.cluster.clone()));
-                named.extend(keys.map(|key| (key, name.clone())));
+            let others = self.clusters.iter().filter(|kept| kept.item.file != *name);
+            let asked: Vec<&str> = others.map(|kept| kept.item.cluster.as_str()).collect();
+            let found = mentions(name, &file.bytes, &asked);
+            for (KeptCluster { item, .. }, by) in self.clusters.iter().zip(&mut named) {
+                if item.file != *name && found.contains(&item.cluster.as_str()) {
+                    *by = Some(name.clone());
+                }
             }
         }
         named
@@ -355,23 +354,25 @@ impl Kept {
         &mut self,
         target: &Snapshot,
         set: &mut Snapshot,
-    ) -> Result<BTreeMap<FileName, Range<u64>>, (FileName, String)> {
-        let mut lines: BTreeMap<FileName, Vec<Rc<str>>> = BTreeMap::new();
-        for KeptCluster { item, .. } in &self.clusters {
-            let lines = lines.entry(item.file.clone()).or_default();
-            lines.push(item.line.clone());
-        }
-        self.merged.retain(|name, _| lines.contains_key(name));
-        let mut inserted = BTreeMap::new();
-        for (name, lines) in lines {
-            let Some(file) = target.get(&name) else {
+    ) -> Result<ByFile<Range<u64>>, (FileName, String)> {
+        let clusters = &self.clusters;
+        let lines_of = |name: &FileName| -> Vec<Rc<str>> {
+            let mine = clusters.iter().filter(|kept| kept.item.file == *name);
+            mine.map(|kept| kept.item.line.clone()).collect()
+        };
+        self.merged.retain(|name, _| !lines_of(name).is_empty());
+        let mut inserted = ByFile::default();
+        for KeptCluster { item, .. } in clusters {
+            let name = &item.file;
+            let Some(file) = target.get(name).filter(|_| inserted.get(name).is_none()) else {
                 continue;
             };
+            let lines = lines_of(name);
             let is_current =
                 |merged: &&Merged| merged.target == file.bytes && merged.lines == lines;
-            if self.merged.get(&name).filter(is_current).is_none() {
+            if self.merged.get(name).filter(is_current).is_none() {
                 let texts: Vec<&str> = lines.iter().map(|line| &**line).collect();
-                let union = union(&name, &file.bytes, &texts)
+                let union = union(name, &file.bytes, &texts)
                     .map_err(|declined| (name.clone(), declined.0))?;
                 let target = file.bytes.clone();
                 let merged = Merged {
@@ -381,13 +382,13 @@ impl Kept {
                 };
                 self.merged.insert(name.clone(), merged);
             }
-            let Some(merged) = self.merged.get(&name) else {
+            let Some(merged) = self.merged.get(name) else {
                 continue;
             };
-            if let Some(file) = set.get_mut(&name) {
+            if let Some(file) = set.get_mut(name) {
                 file.bytes = merged.union.bytes.clone();
             }
-            inserted.insert(name, merged.union.inserted.clone());
+            inserted.insert(name.clone(), merged.union.inserted.clone());
         }
         Ok(inserted)
     }

@@ -2,14 +2,14 @@
 //! clusters and files are kept.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 
 use super::Sequence;
 use super::kept::Dropped;
 use crate::gather;
-use crate::snapshot::{Bytes, FileName, Snapshot};
+use crate::snapshot::{ByFile, File, FileName, Snapshot};
 use crate::xds::sequence::{
     Changes, Cluster, Difference, Former, Kind, clusters_of, kind_of, mentions,
 };
@@ -18,7 +18,7 @@ use crate::xds::sequence::{
 pub struct Overlay<'t> {
     pub files: Cow<'t, Snapshot>,
     pub standing: BTreeSet<FileName>,
-    pub inserted: BTreeMap<FileName, Range<u64>>,
+    pub inserted: ByFile<Range<u64>>,
     /// Whether new clusters are visible of which it is not known that Envoy has read them.
     pub resumes: bool,
     /// What it has no more since the last turn.
@@ -44,11 +44,11 @@ pub struct Planned<'t> {
     /// Files that stay as they are.
     pub standing: BTreeSet<FileName>,
     /// Where kept clusters stand in the texts.
-    pub inserted: BTreeMap<FileName, Range<u64>>,
+    pub inserted: ByFile<Range<u64>>,
     /// Files that the target does not have.
     pub vanishing: BTreeSet<FileName>,
     /// The routes that wait, as they will be.
-    pub held: BTreeMap<FileName, Bytes>,
+    pub held: Snapshot,
     pub warnings: BTreeSet<String>,
     /// What is in it no more.
     pub dropped: Dropped,
@@ -84,9 +84,9 @@ impl<'t> Planned<'t> {
             stage: Stage::Target,
             files: Cow::Borrowed(set),
             standing: BTreeSet::new(),
-            inserted: BTreeMap::new(),
+            inserted: ByFile::default(),
             vanishing: BTreeSet::new(),
-            held: BTreeMap::new(),
+            held: Snapshot::new(),
             warnings: BTreeSet::new(),
             dropped: Dropped::default(),
             removed: Vec::new(),
@@ -111,7 +111,7 @@ impl Sequence {
         let mut overlay = Overlay {
             files: Cow::Borrowed(target),
             standing: BTreeSet::new(),
-            inserted: BTreeMap::new(),
+            inserted: ByFile::default(),
             resumes: false,
             dropped: Dropped::default(),
             warnings: BTreeSet::new(),
@@ -207,7 +207,7 @@ impl Sequence {
         let held = if declined.is_empty() {
             self.held(target, is_new.then_some(&first), &rest, &appeared)
         } else {
-            BTreeMap::new()
+            Snapshot::new()
         };
         if moved_listeners.iter().any(|name| !held.contains_key(name)) {
             self.kept.listener_moves();
@@ -265,14 +265,12 @@ impl Sequence {
         new: Option<&BTreeSet<FileName>>,
         rest: &BTreeSet<FileName>,
         appeared: &BTreeSet<String>,
-    ) -> BTreeMap<FileName, Bytes> {
-        let text = |name: &FileName| Some((name.clone(), target.get(name)?.bytes.clone()));
-        let mut all: BTreeMap<FileName, Bytes> = gather(rest.iter().filter_map(text));
+    ) -> Snapshot {
         let closed = self.gate.iter().filter(|gate| !gate.is_open());
         let pending = closed.flat_map(|gate| &gate.clusters);
         let names: Vec<&str> = pending.chain(appeared).map(String::as_str).collect();
         let ahead = routes_ahead(target, rest, &names);
-        let waits = |name: &FileName, bytes: &Bytes| {
+        let waits = |name: &FileName, bytes: &[u8]| {
             let text = std::str::from_utf8(bytes).unwrap_or_default();
             let leads_there = ahead.iter().any(|file| text.contains(file.as_str()));
             leads_there || !mentions(name, bytes, &names).is_empty()
@@ -283,28 +281,37 @@ impl Sequence {
             let mut objects = new.into_iter().flatten().map(object);
             new.is_some_and(BTreeSet::is_empty) || objects.any(|of_new| of_new == object(name))
         };
-        let must_wait = |name: &FileName, bytes: &Bytes| belongs(name) || waits(name, bytes);
+        let must_wait =
+            |(name, file): &(&FileName, &File)| belongs(name) || waits(name, &file.bytes);
+        let changed = target.iter().filter(|(name, _)| rest.contains(*name));
+        let all: Vec<(&FileName, &File)> = changed.collect();
+        let owned = |(name, file): (&FileName, &File)| (name.clone(), file.clone());
         if new.is_some() && !self.holds_routes() {
-            all.retain(|name, bytes| must_wait(name, bytes));
-            return all;
+            return gather(all.into_iter().filter(must_wait).map(owned));
         }
         let Some(gate) = &self.gate else {
-            return BTreeMap::new();
+            return Snapshot::new();
         };
-        let is_held = |name: &FileName, bytes: &Bytes| gate.held.get(name) == Some(bytes);
-        let (mut held, fresh): (BTreeMap<_, _>, BTreeMap<_, _>) = all
-            .clone()
-            .into_iter()
-            .partition(|(name, bytes)| !gate.is_open() && is_held(name, bytes));
-        let is_linked = fresh.keys().any(|name| gate.held.contains_key(name));
-        let change = if is_linked { all } else { fresh };
-        let waiting = change.iter().filter(|(name, bytes)| must_wait(name, bytes));
-        let objects: Vec<_> = waiting.map(|(name, _)| object(name)).collect();
-        if !objects.is_empty() {
-            let related = change.into_iter();
-            held.extend(related.filter(|(name, _)| objects.contains(&object(name))));
-        } else if is_linked {
-            held.clear();
+        let is_held = |(name, file): &(&FileName, &File)| {
+            let known = gate.held.get(*name).filter(|_| !gate.is_open());
+            known.is_some_and(|known| known.bytes == file.bytes)
+        };
+        let is_linked =
+            |found: &(&FileName, &File)| !is_held(found) && gate.held.contains_key(found.0);
+        let is_linked = all.iter().any(is_linked);
+        let is_change = |found: &(&FileName, &File)| is_linked || !is_held(found);
+        let change = || all.iter().copied().filter(is_change);
+        let waiting: Vec<_> = change()
+            .filter(must_wait)
+            .map(|(name, _)| object(name))
+            .collect();
+        let still_held = all.iter().copied().filter(is_held);
+        let mut held = Snapshot::new();
+        if !waiting.is_empty() {
+            let related = change().filter(|(name, _)| waiting.contains(&object(name)));
+            held.extend(still_held.chain(related).map(owned));
+        } else if !is_linked {
+            held.extend(still_held.map(owned));
         }
         held
     }

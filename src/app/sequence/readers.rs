@@ -1,8 +1,6 @@
 //! Which published files somebody reads. Pure.
 
-use std::collections::BTreeMap;
-
-use crate::snapshot::FileName;
+use crate::snapshot::{ByFile, FileName};
 
 /// A file that was not read in so many steps in a row is not waited for any more.
 const MISSES_MAX: u8 = 2;
@@ -11,7 +9,7 @@ const MISSES_MAX: u8 = 2;
 /// somebody reads it: what was there before this run may well have a reader.
 #[derive(Debug, Default)]
 pub struct Readers {
-    misses: BTreeMap<FileName, u8>,
+    misses: ByFile<u8>,
 }
 
 impl Readers {
@@ -29,7 +27,7 @@ impl Readers {
 
     /// Notes that nobody has read `name` in a step. Returns whether it is not waited for from now on.
     pub fn on_missed(&mut self, name: &FileName) -> bool {
-        let misses = self.misses.entry(name.clone()).or_default();
+        let misses = self.misses.get_or_insert_with(name, || 0);
         *misses = misses.saturating_add(1);
         *misses == MISSES_MAX
     }

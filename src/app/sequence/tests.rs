@@ -161,7 +161,7 @@ impl World {
                 disk.insert(name.clone(), self.disk[name].clone());
             }
             // Kept clusters are cut out again by where they are said to stand.
-            for (name, range) in &planned.inserted {
+            for (name, range) in planned.inserted.iter() {
                 let mut bytes = disk[name].bytes.to_vec();
                 bytes.drain(range.start as usize..range.end as usize);
                 assert_eq!(bytes, target[name].bytes.to_vec());

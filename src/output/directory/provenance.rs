@@ -114,14 +114,12 @@ pub fn transient(sources: &Sources) -> Option<Transient> {
     for (name, mark) in marks {
         let all = transient.get_or_insert_with(|| Transient {
             stage: mark.stage,
-            inserted: BTreeMap::new(),
+            inserted: Default::default(),
             vanishing: Default::default(),
         });
-        all.inserted.extend(
-            mark.inserted
-                .clone()
-                .map(|inserted| (name.clone(), inserted)),
-        );
+        if let Some(inserted) = &mark.inserted {
+            all.inserted.insert(name.clone(), inserted.clone());
+        }
         all.vanishing.extend(mark.vanishing.then(|| name.clone()));
     }
     transient

@@ -1,13 +1,13 @@
 //! What a change of files means to a running Envoy. Owns: which files it has to read before the
 //! routes, and which clusters appear and vanish. Must not: know the time, or what is kept already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 
 use super::clusters::{Cluster, clusters_of};
 use super::kind::{Kind, kind_of};
-use crate::snapshot::{Bytes, File, FileName, Snapshot};
+use crate::snapshot::{ByFile, Bytes, File, FileName, Snapshot};
 
 /// The files that differ between the visible set and the one that should follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Vanished {
 /// their hashes, as secrets may be among them.
 #[derive(Clone, Debug, Default)]
 pub struct Former {
-    files: BTreeMap<FileName, u64>,
-    clusters: BTreeSet<u64>,
+    files: ByFile<u64>,
+    clusters: Vec<u64>,
 }
 
 /// A change, as far as its order matters.
@@ -134,8 +134,10 @@ impl Changes {
                 continue;
             }
             changes.is_new |= former.files.get(name) != Some(&hash_of(bytes));
-            let before = before.map(|before| (name.clone(), hash_of(before)));
-            changes.former.files.extend(before);
+            if let Some(before) = before {
+                let files = &mut changes.former.files;
+                files.insert(name.clone(), hash_of(before));
+            }
         }
         for name in &difference.removed {
             let is_listener = |file: &File| kind_of(name, &file.bytes) == Kind::Listeners;
@@ -169,7 +171,7 @@ impl Changes {
                 }
                 Some(known) if known.hash == cluster.hash => {}
                 Some(known) => {
-                    self.former.clusters.insert(known.hash);
+                    self.former.clusters.push(known.hash);
                     self.is_new |= !former.clusters.contains(&cluster.hash);
                 }
             }

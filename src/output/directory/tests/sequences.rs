@@ -78,7 +78,7 @@ fn made(
     }
     let transient = Some(Transient {
         stage,
-        inserted: [(name("cds.yaml"), inserted)].into(),
+        inserted: [(name("cds.yaml"), inserted)].into_iter().collect(),
         vanishing,
     });
     Made {
@@ -669,7 +669,7 @@ fn all_sets_together_stay_below_eight_times_the_target_and_a_mebibyte() {
         files.insert(extra.clone(), large(n + 3000, SIZE));
         let transient = Transient {
             stage: Stage::Routes,
-            inserted: [(name("cds.yaml"), 0..SIZE as u64)].into(),
+            inserted: [(name("cds.yaml"), 0..SIZE as u64)].into_iter().collect(),
             vanishing: [extra].into(),
         };
         let mut step = Step::target(&files);
