@@ -9,8 +9,11 @@
 
 mod active;
 mod compare;
+mod inventory;
 mod layout;
 mod migrate;
+mod on_disk;
+mod prepared;
 mod provenance;
 mod publish;
 mod recover;
@@ -23,7 +26,7 @@ mod tests;
 mod watch;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -31,12 +34,14 @@ use crate::output::disk::{Fs, Inode};
 use crate::output::heartbeat::{Beaten, Heartbeat};
 use crate::output::reads::Reads;
 use crate::snapshot::FileName;
-use active::{ActiveSet, Visible};
+use active::ActiveSet;
 pub use compare::{Compared, Found};
+use inventory::Inventory;
 use layout::Layout;
+use on_disk::OnDisk;
+use prepared::Prepared;
 pub use publish::Synced;
 pub use standing::Standing;
-use sweep::OlderSets;
 
 /// The only writer of an output directory.
 #[derive(Debug)]
@@ -45,25 +50,16 @@ pub struct OutputDirectory {
     at: Layout,
     held: Held,
     heartbeat: Heartbeat,
-    visible: Visible,
-    /// The number of the set that the link `done` leads to.
-    last_durable: Option<u64>,
-    /// The other sets on disk.
-    older: OlderSets,
+    inventory: Inventory,
     /// The watch of who reads the last step's files. Nothing here opens those until it has ended.
     reads: Option<Reads>,
-    /// The directory `.live` that an Envoy watches, and whether it has lost one.
-    watched: Option<Inode>,
-    lost_watch: bool,
+    live: LiveDir,
     /// An error left things undone, so look again before the next publish.
     needs_recheck: bool,
-    next_set: u64,
     next_link: u64,
     /// The files that the last publish changed: the next one may well change the same.
     last_changed: Vec<FileName>,
-    /// Made ahead for the next publish: its set's empty directory, and links after their targets.
-    prepared_set: Option<u64>,
-    prepared_links: Vec<(String, PathBuf)>,
+    prepared: Prepared,
 }
 
 /// The lock, which file it is, and the directory to sync.
@@ -72,6 +68,21 @@ struct Held {
     _lock: fs::File,
     inode: Inode,
     sets: fs::File,
+}
+
+/// The directory `.live` that a running Envoy watches.
+#[derive(Debug, Default)]
+struct LiveDir {
+    inode: Option<Inode>,
+    /// Whether another one has taken its place: that Envoy hears of no further change.
+    is_lost: bool,
+}
+
+impl LiveDir {
+    fn found(&mut self, inode: Option<Inode>) {
+        self.is_lost |= self.inode.is_some() && inode != self.inode;
+        self.inode = inode;
+    }
 }
 
 /// A publish, as it was done.
@@ -107,33 +118,60 @@ impl OutputDirectory {
     pub fn check(&mut self) -> Result<bool, Error> {
         // Where it cannot be synced, it is still to be seen whether it is all there.
         let _ = self.make_durable();
-        self.needs_recheck = true;
         let was_announced = self.is_announced();
-        let owed = self.visible.active().map(ActiveSet::owed);
+        let owed = self.inventory.visible.active().map(ActiveSet::owed);
+        let is_whole = self.whole_or_recheck(OutputDirectory::make_whole)?;
+        let owed = owed.unwrap_or_default();
+        let is_news = |active: &ActiveSet| !active.spoiled.is_subset(&owed);
+        let spoiled = self.inventory.visible.active().is_some_and(is_news);
+        Ok(!is_whole || spoiled || (was_announced && !self.is_announced()))
+    }
+
+    /// Makes what is missing again, and takes stock of the rest. Returns whether nothing was missing.
+    fn make_whole(&mut self) -> Result<bool, Error> {
         let held = self.is_held()?;
         if !held {
             self.held = recover::hold(&self.disk, &self.at)?;
         }
         self.heartbeat.check(&self.disk)?;
-        let made = self.ensure_layout()?;
-        self.scan()?;
-        self.watch()?;
+        let made = self.on_disk().ensure_layout()?;
+        self.take_stock()?;
+        self.note_live()?;
         self.sweep_leftovers();
+        Ok(held && !made)
+    }
+
+    /// Runs steps that leave the directory half done if one fails: it is looked at again then, before the
+    /// next publish.
+    fn whole_or_recheck<T>(
+        &mut self,
+        steps: impl FnOnce(&mut OutputDirectory) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.needs_recheck = true;
+        let done = steps(self)?;
         self.needs_recheck = false;
-        let owed = owed.unwrap_or_default();
-        let is_news = |active: &ActiveSet| !active.spoiled.is_subset(&owed);
-        let spoiled = self.visible.active().is_some_and(is_news);
-        Ok(!held || made || spoiled || (was_announced && !self.is_announced()))
+        Ok(done)
+    }
+
+    fn on_disk(&self) -> OnDisk<'_> {
+        OnDisk {
+            disk: &self.disk,
+            at: &self.at,
+            reads: self.reads.as_ref(),
+        }
     }
 
     fn is_announced(&self) -> bool {
-        self.visible.active().is_some_and(ActiveSet::is_announced)
+        self.inventory
+            .visible
+            .active()
+            .is_some_and(ActiveSet::is_announced)
     }
 
     /// Returns whether a directory that a running Envoy watches was removed since the last call:
     /// that Envoy hears of no further change.
     pub fn take_lost_watch(&mut self) -> bool {
-        std::mem::take(&mut self.lost_watch)
+        std::mem::take(&mut self.live.is_lost)
     }
 
     /// Writes for probes that the loop has turned, and which state it is in.

@@ -59,12 +59,17 @@ impl Visible {
         }
     }
 
-    /// Replaces the set. Returns the one before, if that was trusted.
-    pub fn replace(&mut self, with: Visible) -> Option<ActiveSet> {
-        match std::mem::replace(self, with) {
+    /// Returns the set, if it is trusted.
+    pub fn into_active(self) -> Option<ActiveSet> {
+        match self {
             Visible::Trusted(active) => Some(active),
             Visible::Untrusted(_) => None,
         }
+    }
+
+    /// Replaces the set. Returns the one before, if that was trusted.
+    pub fn replace(&mut self, with: Visible) -> Option<ActiveSet> {
+        std::mem::replace(self, with).into_active()
     }
 
     pub fn has_foreign_files(&self) -> bool {

@@ -106,16 +106,14 @@ impl OutputDirectory {
         if self.needs_recheck || !self.is_held()? {
             self.check()?;
         }
-        if self.visible.has_foreign_files() {
-            self.needs_recheck = true;
-            self.adopt()?;
-            self.needs_recheck = false;
+        if self.inventory.visible.has_foreign_files() {
+            self.whole_or_recheck(OutputDirectory::adopt)?;
         }
         Ok(())
     }
 
     fn plan(&mut self, step: &Step) -> Found {
-        let Some(active) = self.visible.active_mut() else {
+        let Some(active) = self.inventory.visible.active_mut() else {
             if !step.standing.is_empty() {
                 return Found::Nothing;
             }

@@ -29,13 +29,13 @@ impl OutputDirectory {
         self.end_watch();
         let found = Untrusted {
             has_foreign_files: false,
-            ..self.visible.doubts()
+            ..self.inventory.visible.doubts()
         };
         if self.end_takeover()? {
-            self.visible = Visible::Untrusted(found);
-            return self.watch();
+            self.inventory.visible = Visible::Untrusted(found);
+            return self.note_live();
         }
-        let is_dir = self.is_dir(&self.at.current)?;
+        let is_dir = self.on_disk().is_dir(&self.at.current)?;
         let from = if is_dir {
             self.at.current.clone()
         } else {
@@ -51,7 +51,7 @@ impl OutputDirectory {
             self.discard_staged(&staged);
             return Err(error);
         }
-        self.last_durable = Some(staged.number);
+        self.inventory.last_durable = Some(staged.number);
         let mut make_durable = || {
             self.disk.sync(&self.held.sets, &self.at.sets)?;
             self.rename_next(&mut staged)?;
@@ -62,7 +62,7 @@ impl OutputDirectory {
             return Err(error);
         }
         let number = Some(staged.number);
-        self.visible = Visible::Untrusted(Untrusted {
+        self.inventory.visible = Visible::Untrusted(Untrusted {
             number,
             has_foreign_files: true,
             ..found
@@ -82,18 +82,18 @@ impl OutputDirectory {
 
         // 4.
         for name in ordered(staged.files.keys()) {
-            if !self.is_ours(&self.at.live, name.as_str())? {
+            if !self.on_disk().is_ours(&self.at.live, name.as_str())? {
                 let link = self.at.link(name.as_str());
                 self.replace_with_link(&target(name.as_str()), &link)?;
             }
         }
-        for name in self.links()?.dangling {
+        for name in self.on_disk().links()?.dangling {
             self.disk.unlink(&self.at.link(&name))?;
         }
-        self.watch()?;
-        self.older.remove(staged.number);
+        self.note_live()?;
+        self.inventory.older.remove(staged.number);
         // What Envoy has read of a set that gave way is not known.
-        self.visible = if found.is_rolled_back {
+        self.inventory.visible = if found.is_rolled_back {
             Visible::Untrusted(Untrusted { number, ..found })
         } else {
             let files = std::mem::take(&mut staged.files);
@@ -107,7 +107,7 @@ impl OutputDirectory {
     fn displace(&mut self, staged: &Staged) -> Result<(), Error> {
         let (current, live) = (self.at.current.clone(), self.at.live.clone());
         for name in ordered(staged.files.keys()) {
-            if !self.is_ours(&current, name.as_str())? {
+            if !self.on_disk().is_ours(&current, name.as_str())? {
                 self.replace_with_link(&target(name.as_str()), &current.join(name.as_str()))?;
             }
         }
@@ -142,14 +142,15 @@ impl OutputDirectory {
             return Ok(false);
         }
         let Some(active) = self
-            .visible_set(None)?
+            .inventory
+            .visible_set(self.on_disk(), None)?
             .filter(|active| active.is_durable() && active.spoiled.is_empty())
         else {
             return Ok(false);
         };
-        let links = self.links()?.ours;
+        let links = self.on_disk().links()?.ours;
         let linked = |name: &FileName| links.contains(name.as_str());
-        if !self.is_dir(&self.at.live)? || !active.files.keys().all(linked) {
+        if !self.on_disk().is_dir(&self.at.live)? || !active.files.keys().all(linked) {
             return Ok(false);
         }
         for name in self.disk.list(&self.at.current)?.unwrap_or_default() {
@@ -164,7 +165,7 @@ impl OutputDirectory {
     /// nowhere, so that it can be removed.
     fn gives_way(&self, name: &str) -> Result<bool, Error> {
         let path = self.at.current.join(name);
-        let ours = self.is_ours(&self.at.current, name)?;
+        let ours = self.on_disk().is_ours(&self.at.current, name)?;
         Ok(ours
             || self.disk.read_link(&path)?.is_some() && self.disk.stat_followed(&path)?.is_none())
     }
@@ -184,8 +185,8 @@ impl OutputDirectory {
     fn copy_existing(&mut self, from: &Path, staged: &mut Staged) -> Result<(), Error> {
         let dir = self.make_set(staged.number)?;
         // A file that replaces one of ours keeps its origin: the key still belongs to a ConfigMap.
-        let known = match self.last_durable {
-            Some(number) => self.sources_of(number)?.unwrap_or_default(),
+        let known = match self.inventory.last_durable {
+            Some(number) => self.on_disk().sources_of(number)?.unwrap_or_default(),
             None => Default::default(),
         };
         let unknown = unknown();
@@ -193,7 +194,7 @@ impl OutputDirectory {
             let Some(key) = FileName::new(&name) else {
                 continue;
             };
-            if self.visible.number() > self.last_durable && self.is_ours(from, &name)? {
+            if self.inventory.is_past_durable() && self.on_disk().is_ours(from, &name)? {
                 continue;
             }
             let source = from.join(&name);
@@ -239,8 +240,8 @@ impl OutputDirectory {
     /// Removes `.live` while `current` is a directory, so that Envoy does not see it. Links of ours
     /// are removed with it; anything else in it is an error.
     fn retire_live(&mut self) -> Result<(), Error> {
-        for name in self.names_in_live()? {
-            if self.is_ours(&self.at.live, &name)? {
+        for name in self.on_disk().names_in_live()? {
+            if self.on_disk().is_ours(&self.at.live, &name)? {
                 self.disk.unlink(&self.at.link(&name))?;
             }
         }

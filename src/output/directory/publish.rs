@@ -9,6 +9,7 @@ use super::sweep::OLDER;
 use super::{OutputDirectory, Published};
 use crate::error::Error;
 use crate::gather;
+use crate::output::step::Step;
 use crate::snapshot::FileName;
 
 /// The answer to whether what was published is on stable storage.
@@ -41,11 +42,16 @@ impl OutputDirectory {
         let Found::Different(plan) = found else {
             return Ok(None);
         };
-        self.needs_recheck = true;
+        let published = self.whole_or_recheck(|directory| directory.make_visible(&step, plan))?;
+        self.needs_recheck = published.unswept.is_some();
+        Ok(Some(published))
+    }
+
+    fn make_visible(&mut self, step: &Step, plan: Plan) -> Result<Published, Error> {
         let mut staged = self.staged(|directory, staged| {
-            directory.write_set(&step, &plan, staged)?; // 2.
+            directory.write_set(step, &plan, staged)?; // 2.
             directory.make_links(&plan, staged)?; // 3.
-            directory.watch_reads(&step, &plan, staged); // 4.
+            directory.watch_reads(step, &plan, staged); // 4.
             directory.commit(staged) // 5.
         })?;
         let (number, committed) = (staged.number, Instant::now());
@@ -55,15 +61,14 @@ impl OutputDirectory {
         let unwatched = staged.unwatched.take();
         self.announced(staged);
         let unswept = self.sweep(OLDER).err(); // 8.
-        self.needs_recheck = unswept.is_some();
-        Ok(Some(Published {
+        Ok(Published {
             number,
             changed: plan.changed,
             removed,
             committed,
             unwatched,
             unswept,
-        }))
+        })
     }
 
     fn commit(&mut self, staged: &mut Staged) -> Result<(), Error> {
@@ -73,7 +78,7 @@ impl OutputDirectory {
     /// Takes note that what was staged is what Envoy finds. What can be carried over from it is known
     /// once it is announced, not before.
     fn activate(&mut self, staged: &mut Staged, plan: &Plan) {
-        let old = self.visible.replace(Visible::Trusted(ActiveSet {
+        let old = self.inventory.visible.replace(Visible::Trusted(ActiveSet {
             number: staged.number,
             files: std::mem::take(&mut staged.files),
             spoiled: Default::default(),
@@ -83,7 +88,7 @@ impl OutputDirectory {
             },
         }));
         if let Some(old) = old {
-            self.older.insert(old.number, &old.files);
+            self.inventory.older.insert(old.number, &old.files);
         }
         self.forget_replaced();
         self.last_changed.clone_from(&plan.changed);
@@ -134,7 +139,10 @@ impl OutputDirectory {
     }
 
     fn state(&mut self) -> Option<&mut State> {
-        self.visible.active_mut().map(|active| &mut active.state)
+        self.inventory
+            .visible
+            .active_mut()
+            .map(|active| &mut active.state)
     }
 
     /// Puts on stable storage what was published since the last call; nothing, if nothing was (step 9).
@@ -146,6 +154,7 @@ impl OutputDirectory {
             return Ok(Synced::AfterWatch);
         }
         let Some((number, unsynced)) = self
+            .inventory
             .visible
             .active()
             .and_then(|active| Some((active.number, active.unsynced()?)))
@@ -162,7 +171,7 @@ impl OutputDirectory {
         self.disk.sync(&self.held.sets, &self.at.sets)?;
         let done = self.at.done.clone();
         self.replace_with_link(&number.to_string(), &done)?;
-        self.last_durable = Some(number);
+        self.inventory.last_durable = Some(number);
         self.disk.sync(&self.held.sets, &self.at.sets)?;
         if let Some(state) = self.state() {
             *state = State::Durable;
@@ -175,7 +184,13 @@ impl OutputDirectory {
     /// Makes what the next publish will need, while Envoy does not wait for it: a busy disk takes
     /// its time for each new name (step 10). What fails here is made, or reported, by the next publish.
     pub fn prepare(&mut self) {
-        if self.visible.active().is_some_and(ActiveSet::is_durable) && !self.needs_recheck {
+        if self
+            .inventory
+            .visible
+            .active()
+            .is_some_and(ActiveSet::is_durable)
+            && !self.needs_recheck
+        {
             self.needs_recheck = self.make_ahead().is_err();
         }
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::OutputDirectory;
 use super::active::ActiveSet;
+use super::on_disk::OnDisk;
 use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use crate::error::Error;
 use crate::output::disk::{full_stamp_of, hash_of, inode_of, is_world_readable, reason};
@@ -33,19 +34,18 @@ impl OutputDirectory {
     /// Files that were there before any of ours have an origin without a name. Returns `None` if there
     /// is no such set, or another program has written to `current` since.
     pub fn last_good(&self) -> Result<Option<Snapshot>, Error> {
-        if self.visible.has_foreign_files() {
+        if self.inventory.visible.has_foreign_files() {
             return Ok(None);
         }
         // A kill may have come between commit and sync. What its files' hashes vouch for is newer
         // than the set that is done, and is what Envoy sees.
-        let visible = self.visible.number();
-        if visible > self.last_durable
-            && let Some(number) = visible
+        if self.inventory.is_past_durable()
+            && let Some(number) = self.inventory.visible.number()
             && let Some(set) = self.read_set(number)?
         {
             return Ok(Some(set));
         }
-        match self.last_durable {
+        match self.inventory.last_durable {
             Some(number) => self.read_set(number),
             None => Ok(None),
         }
@@ -53,7 +53,7 @@ impl OutputDirectory {
 
     /// Reads a file of the visible set, all of it, if it is what was written.
     pub fn visible_file(&self, name: &FileName) -> Result<Option<File>, Error> {
-        let Some(active) = self.visible.active() else {
+        let Some(active) = self.inventory.visible.active() else {
             return Ok(None);
         };
         let Some(source) = active.files.get(name) else {
@@ -66,7 +66,11 @@ impl OutputDirectory {
 
     /// Returns whether the visible set is of this stage of a sequence.
     pub fn is_at(&self, stage: Stage) -> bool {
-        let files = self.visible.active().map(|active| active.files.values());
+        let files = self
+            .inventory
+            .visible
+            .active()
+            .map(|active| active.files.values());
         let mut marks = files
             .into_iter()
             .flatten()
@@ -77,12 +81,12 @@ impl OutputDirectory {
     /// Returns what the visible set holds beyond its target.
     #[cfg(test)]
     pub fn visible_transient(&self) -> Option<crate::output::step::Transient> {
-        provenance::transient(&self.visible.active()?.files)
+        provenance::transient(&self.inventory.visible.active()?.files)
     }
 
     /// Reads the target of a set, if its files are what was written.
     fn read_set(&self, number: u64) -> Result<Option<Snapshot>, Error> {
-        let Some(files) = self.sources_of(number)? else {
+        let Some(files) = self.on_disk().sources_of(number)? else {
             return Ok(None);
         };
         let mut set = Snapshot::new();
@@ -108,17 +112,19 @@ impl OutputDirectory {
         source: &Source,
     ) -> Result<Option<Bytes>, Error> {
         let path = self.at.set(number).join(name.as_str());
-        let fresh = self.visible.active();
+        let fresh = self.inventory.visible.active();
         let fresh = fresh.is_some_and(|active| active.number == number && active.is_announced());
         let hash = source.hash;
         // Without a hash, only having been synced tells that all of it is there.
-        let known = hash.is_some() || fresh || Some(number) == self.last_durable;
-        let bytes = self.content(&path, source.size)?;
+        let known = hash.is_some() || fresh || self.inventory.is_durable(number);
+        let bytes = self.on_disk().content(&path, source.size)?;
         Ok(bytes.filter(|bytes| known && hash.is_none_or(|hash| hash == hash_of(bytes))))
     }
+}
 
+impl OnDisk<'_> {
     /// Finds out what is in a set. A file that was checked before is read again only if it has changed.
-    pub(super) fn files_of(
+    pub fn files_of(
         &self,
         number: u64,
         before: Option<&ActiveSet>,
@@ -156,7 +162,7 @@ impl OutputDirectory {
         };
         source.inode = Some(inode_of(&found));
         let now = full_stamp_of(&found);
-        let recalled = self.reads.as_ref().and_then(|reads| reads.recall(&found));
+        let recalled = self.reads.and_then(|reads| reads.recall(&found));
         let same = match recalled {
             Some(recalled) => matches!(recalled, Recalled::Content(_)),
             None if source.intact == Some(now) => true,
@@ -170,7 +176,7 @@ impl OutputDirectory {
     }
 
     /// Reads `N.sources`, if it is as we write it.
-    pub(super) fn sources_of(&self, number: u64) -> Result<Option<Sources>, Error> {
+    pub fn sources_of(&self, number: u64) -> Result<Option<Sources>, Error> {
         let path = self.at.sources(number);
         let Some(found) = self.disk.lstat(&path)? else {
             return Ok(None);
@@ -187,12 +193,12 @@ impl OutputDirectory {
 
     /// Reads a file of exactly `size` bytes, in one allocation. A file whose readers are watched is known
     /// already.
-    pub(super) fn content(&self, path: &Path, size: u64) -> Result<Option<Bytes>, Error> {
+    pub fn content(&self, path: &Path, size: u64) -> Result<Option<Bytes>, Error> {
         let found = match self.disk.lstat(path)? {
             Some(found) if found.is_file() && found.len() == size => found,
             _ => return Ok(None),
         };
-        match self.reads.as_ref().and_then(|reads| reads.recall(&found)) {
+        match self.reads.and_then(|reads| reads.recall(&found)) {
             Some(Recalled::Content(bytes)) => return Ok(Some(bytes.clone())),
             Some(Recalled::Edited) => return Ok(None),
             None => {}
@@ -206,7 +212,7 @@ impl OutputDirectory {
     }
 
     /// Removes a set; `names` are the files known to be in it.
-    pub(super) fn remove_set<'n>(
+    pub fn remove_set<'n>(
         &self,
         number: u64,
         names: impl IntoIterator<Item = &'n FileName>,

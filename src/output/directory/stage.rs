@@ -60,8 +60,8 @@ impl OutputDirectory {
 
     /// Begins a set under a number that was never used.
     pub(super) fn begin(&mut self) -> Staged {
-        let number = self.next_set;
-        self.next_set += 1;
+        let number = self.inventory.next_set;
+        self.inventory.next_set += 1;
         Staged {
             number,
             ..Staged::default()
@@ -71,7 +71,7 @@ impl OutputDirectory {
     /// Makes the directory of a new set, unless it was made ahead.
     pub(super) fn make_set(&mut self, number: u64) -> Result<PathBuf, Error> {
         let dir = self.at.set(number);
-        if self.prepared_set.take() != Some(number) {
+        if !self.prepared.take_set(number) {
             self.disk.create_dir(&dir)?;
         }
         Ok(dir)
@@ -113,6 +113,7 @@ impl OutputDirectory {
     /// is synced; `None` if it has to be written.
     fn carry_over(&self, name: &FileName, path: &Path, plan: &Plan) -> Option<(Source, bool)> {
         let active = self
+            .inventory
             .visible
             .active()
             .filter(|active| active.is_announced())?;
@@ -166,6 +167,7 @@ impl OutputDirectory {
     pub(super) fn make_links(&mut self, plan: &Plan, staged: &mut Staged) -> Result<(), Error> {
         for name in &plan.changed {
             let known = self
+                .inventory
                 .visible
                 .active()
                 .is_some_and(|old| old.files.contains_key(name));
@@ -227,8 +229,8 @@ impl OutputDirectory {
 
     /// Makes a link to `target` under a name of its own, unless one was made ahead.
     pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
-        if let Some(at) = self.prepared_links.iter().position(|(to, _)| to == target) {
-            return Ok(self.prepared_links.swap_remove(at).1);
+        if let Some(link) = self.prepared.take_link(target) {
+            return Ok(link);
         }
         self.next_link += 1;
         let link = self.at.links.join(self.next_link.to_string());
@@ -252,11 +254,11 @@ impl OutputDirectory {
             let _ = self.disk.unlink(link);
         }
         // A rename that failed may have happened, on a network's disk.
-        if let Ok(visible) = self.numbered(&self.at.active)
+        if let Ok(visible) = self.on_disk().numbered(&self.at.active)
             && visible != Some(staged.number)
         {
             let names: Vec<_> = staged.files.keys().cloned().collect();
-            let _ = self.remove_set(staged.number, &names);
+            let _ = self.on_disk().remove_set(staged.number, &names);
         }
     }
 
@@ -269,27 +271,27 @@ impl OutputDirectory {
 
     /// Makes an empty set and the temporary links that the next publish will likely want.
     pub(super) fn make_ahead(&mut self) -> Result<(), Error> {
-        let number = self.next_set;
+        let number = self.inventory.next_set;
         self.make_set(number)?;
-        self.prepared_set = Some(number);
+        self.prepared.set_made(number);
         let last_changed = self.last_changed.iter().take(LIKELY);
         let mut targets: Vec<_> = last_changed.map(|name| target(name.as_str())).collect();
         targets.extend([number.to_string(), CURRENT.to_owned()]);
-        let mut prepared_links = Vec::new();
-        for (target, link) in std::mem::take(&mut self.prepared_links) {
+        let mut links = Vec::new();
+        for (target, link) in self.prepared.take_links() {
             match targets.iter().position(|wanted| *wanted == target) {
                 Some(at) => {
                     targets.swap_remove(at);
-                    prepared_links.push((target, link));
+                    links.push((target, link));
                 }
                 None => self.disk.unlink(&link)?,
             }
         }
         for target in targets {
             let link = self.temporary(&target)?;
-            prepared_links.push((target, link));
+            links.push((target, link));
         }
-        self.prepared_links = prepared_links;
+        self.prepared.links_made(links);
         Ok(())
     }
 }

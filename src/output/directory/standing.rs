@@ -30,11 +30,8 @@ impl OutputDirectory {
     pub fn standing(&self) -> Result<Option<Standing>, Error> {
         // The set that Envoy sees comes first; the one that `done` names was synced.
         let mut sets = Vec::new();
-        for number in [self.visible.number(), self.last_durable]
-            .into_iter()
-            .flatten()
-        {
-            if let Some(files) = self.sources_of(number)? {
+        for number in self.inventory.named() {
+            if let Some(files) = self.on_disk().sources_of(number)? {
                 sets.push((number, files));
             }
         }
@@ -84,10 +81,10 @@ impl OutputDirectory {
             // Where the target's part of an edited union is, nobody knows.
             Some(found)
                 if found.is_file()
-                    && self.last_durable == Some(number)
+                    && self.inventory.is_durable(number)
                     && source.extra().is_none() =>
             {
-                Ok(self.content(&path, found.len())?.map(file))
+                Ok(self.on_disk().content(&path, found.len())?.map(file))
             }
             _ => Ok(None),
         }

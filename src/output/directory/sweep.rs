@@ -47,6 +47,18 @@ impl OlderSets {
         self.0.remove(&number);
     }
 
+    /// Returns the sets whose files are not known.
+    fn unmeasured(&self) -> Vec<u64> {
+        let unmeasured = self.0.iter().filter(|(_, files)| files.is_none());
+        unmeasured.map(|(number, _)| *number).collect()
+    }
+
+    /// Returns the names of the files that are known to be in a set.
+    fn names(&self, number: u64) -> impl Iterator<Item = &FileName> {
+        let files = self.0.get(&number).into_iter().flatten().flatten();
+        files.map(|file| &file.name)
+    }
+
     /// Returns which sets go: all but the last `keep`, and of those the oldest, if together with the
     /// active set and a next one of its size they take too much space. Those in `needed` stay.
     fn surplus(&self, keep: usize, active: Option<&Sources>, needed: &[u64]) -> Vec<u64> {
@@ -113,7 +125,7 @@ impl OutputDirectory {
     fn measure(&self, number: u64) -> Result<Vec<Occupant>, Error> {
         let dir = self.at.set(number);
         let mut files = Vec::new();
-        if !self.is_dir(&dir)? {
+        if !self.on_disk().is_dir(&dir)? {
             return Ok(files);
         }
         for name in self.disk.list(&dir)?.unwrap_or_default() {
@@ -137,12 +149,9 @@ impl OutputDirectory {
     }
 
     fn measure_all(&mut self) -> Result<(), Error> {
-        let numbers: Vec<u64> = self.older.0.keys().copied().collect();
-        for number in numbers {
-            if let Some(None) = self.older.0.get(&number) {
-                let files = self.measure(number)?;
-                self.older.0.insert(number, Some(files));
-            }
+        for number in self.inventory.older.unmeasured() {
+            let files = self.measure(number)?;
+            self.inventory.older.0.insert(number, Some(files));
         }
         Ok(())
     }
@@ -150,13 +159,12 @@ impl OutputDirectory {
     /// Removes older sets, but for the last `keep`, as far as there is space for them. What `active` or
     /// `done` names stays.
     pub(super) fn sweep(&mut self, keep: usize) -> Result<(), Error> {
-        let active = self.visible.active().map(|active| &active.files);
-        let needed = [self.visible.number(), self.last_durable];
-        let needed: Vec<u64> = needed.into_iter().flatten().collect();
-        for number in self.older.surplus(keep, active, &needed) {
-            let files = self.older.0.get(&number).into_iter().flatten().flatten();
-            self.remove_set(number, files.map(|file| &file.name))?;
-            self.older.remove(number);
+        let active = self.inventory.visible.active().map(|active| &active.files);
+        let needed: Vec<u64> = self.inventory.named().collect();
+        for number in self.inventory.older.surplus(keep, active, &needed) {
+            let names = self.inventory.older.names(number);
+            self.on_disk().remove_set(number, names)?;
+            self.inventory.older.remove(number);
         }
         Ok(())
     }

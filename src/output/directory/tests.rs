@@ -208,8 +208,9 @@ fn mode(path: &Path) -> u32 {
 
 /// The names of the links that were made ahead.
 fn prepared_links(publisher: &OutputDirectory) -> BTreeSet<String> {
-    let links = publisher.prepared_links.iter().map(|(_, link)| link);
-    links
+    publisher
+        .prepared
+        .links()
         .map(|link| link.file_name().unwrap().to_str().unwrap().to_owned())
         .collect()
 }

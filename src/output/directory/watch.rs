@@ -32,7 +32,7 @@ impl OutputDirectory {
             // It is not watched yet, so one that stands may still be read.
             let bytes = match (step.files.get(name), staged.files.get(name)) {
                 (Some(file), _) => Some(file.bytes.clone()),
-                (None, Some(source)) => self.content(&path, source.size)?,
+                (None, Some(source)) => self.on_disk().content(&path, source.size)?,
                 (None, None) => None,
             };
             let reads = match &mut self.reads {
@@ -48,7 +48,7 @@ impl OutputDirectory {
 
     /// Ends the watch of files that the active set does not have.
     pub(super) fn forget_replaced(&mut self) {
-        let files = self.visible.active().map(|active| &active.files);
+        let files = self.inventory.visible.active().map(|active| &active.files);
         let is_active = |inode| {
             let mut sources = files.into_iter().flat_map(|files| files.values());
             sources.any(|source| source.inode == Some(inode))

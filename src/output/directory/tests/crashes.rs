@@ -237,10 +237,7 @@ fn an_error_at_any_call_leaves_one_whole_set_and_a_retry_converges() {
                         prepared_links(publisher),
                         "{at}"
                     );
-                    if result.is_err()
-                        && publisher.prepared_links.is_empty()
-                        && publisher.prepared_set.is_none()
-                    {
+                    if result.is_err() && publisher.prepared.is_empty() {
                         clean(temp.path(), 3 + OLDER);
                     }
                 }
