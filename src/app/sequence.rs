@@ -135,6 +135,7 @@ impl Sequence {
             let changed = unread.iter().chain(all.filter(|_| planned.resumes));
             let of_first = changed.filter(|name| is_first(planned, name));
             let arrivals = Arrivals {
+                is_resumed: planned.resumes,
                 unread: gather(of_first.cloned()),
                 clusters: planned.clusters.clone(),
                 warms: planned.warms,

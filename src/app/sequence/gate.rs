@@ -35,6 +35,8 @@ pub struct Gate {
     unread: BTreeSet<FileName>,
     /// The new clusters among them.
     pub clusters: BTreeSet<String>,
+    /// The clusters may not all be new: an earlier run has begun to wait.
+    pub is_resumed: bool,
     warms: bool,
     /// The texts that wait.
     pub held: Snapshot,
@@ -45,6 +47,8 @@ pub struct Gate {
 
 /// What a step brings that the routes wait for.
 pub struct Arrivals {
+    /// Whether an earlier run has begun to wait for them.
+    pub is_resumed: bool,
     /// Files that somebody should read.
     pub unread: BTreeSet<FileName>,
     pub clusters: BTreeSet<String>,
@@ -61,6 +65,7 @@ impl Gate {
             warms: new.warms && !new.unread.is_empty(),
             unread: new.unread,
             clusters: new.clusters,
+            is_resumed: new.is_resumed,
             held: Snapshot::new(),
             latest: now + HELD_MAX,
             since: now,
@@ -81,6 +86,7 @@ impl Gate {
                 gate.unread.extend(before.unread);
                 gate.clusters.extend(before.clusters);
                 gate.warms |= before.warms;
+                gate.is_resumed |= before.is_resumed;
             }
         }
         gate.advance(now);

@@ -217,6 +217,12 @@ impl Sequence {
             (true, false) => Stage::Routes,
             (true, true) => Stage::Target,
         };
+        // Which of them are new, only the run before knew.
+        let all = if resumes {
+            clusters_in(target)
+        } else {
+            Vec::new()
+        };
         let vanishing = overlay.standing.clone();
         let mut standing = overlay.standing;
         if !held.is_empty() {
@@ -242,16 +248,20 @@ impl Sequence {
             is_watched: is_new || self.is_listening() || self.kept.is_unsettled(),
             is_new,
             resumes,
-            clusters: appeared,
-            warms: warms || resumes && clusters_in(target).iter().any(|it| it.warms),
+            warms: warms || all.iter().any(|cluster| cluster.warms),
+            clusters: appeared
+                .into_iter()
+                .chain(all.into_iter().map(|it| it.name))
+                .collect(),
             former: is_replaced.then_some(former),
         }
     }
 
     /// Returns whether a cluster has come while routes wait, so that none to it has been visible: no request
-    /// needs it.
+    /// needs it. After a failure the routes may be visible all the same.
     fn is_unused(&self, cluster: &str) -> bool {
         let gate = self.gate.as_ref().filter(|gate| !gate.held.is_empty());
+        let gate = gate.filter(|gate| !self.is_unsure && !gate.is_resumed);
         gate.is_some_and(|gate| gate.clusters.contains(cluster))
     }
 

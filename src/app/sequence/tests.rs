@@ -506,6 +506,10 @@ fn a_restart_between_clusters_and_routes_waits_for_the_clusters() {
         world.sequence = Sequence::new(Duration::from_secs(600));
         world.publish(&new, &none, false);
         assert!(shows(&world, CDS, "c2") && shows(&world, RDS, "c1"));
+        // Routes that change meanwhile lead there, too.
+        let new = World::target(&names(&["c2"]), 2);
+        world.publish(&new, &none, false);
+        assert!(shows(&world, RDS, "c1"));
         if is_late {
             world.now = world.sequence.deadline().unwrap();
             assert!(world.sequence.tick(true, world.now).publish);
@@ -782,8 +786,8 @@ fn run(seed: u64) {
     let (mut next, mut weight, mut seen) = (1, 1, clusters.clone());
     for _ in 0..rng.usize(5..60) {
         world.now += Duration::from_millis(rng.u64(0..400));
-        let mut publish = false;
-        match rng.u32(0..10) {
+        let mut publish = std::mem::take(&mut world.fails);
+        match rng.u32(0..12) {
             0..3 => {
                 if rng.bool() && clusters.len() > 1 {
                     clusters.remove(rng.usize(0..clusters.len()));
@@ -806,6 +810,13 @@ fn run(seed: u64) {
                 std::mem::swap(&mut clusters, &mut seen);
                 publish = true;
             }
+            // Another run goes on.
+            6 => {
+                world.sequence = Sequence::new(Duration::from_secs(600));
+                publish = true;
+            }
+            // The set is visible, and that is not known.
+            7 => (world.fails, publish) = (true, true),
             _ => {}
         }
         target = World::target(&clusters, weight);
@@ -843,6 +854,8 @@ fn run(seed: u64) {
         }
         assert_eq!(envoy.failures, Vec::<String>::new(), "seed {seed}");
     }
+    world.fails = false;
+    world.publish(&target, &Snapshot::new(), false);
     for _ in 0..100 {
         let Some(at) = world.sequence.deadline() else {
             break;
