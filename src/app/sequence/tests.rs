@@ -817,6 +817,11 @@ fn run(seed: u64) {
             }
             // The set is visible, and that is not known.
             7 => (world.fails, publish) = (true, true),
+            // Much time passes, up to the next thing that is due.
+            8 if envoy.unread.is_empty() => {
+                let due = world.sequence.deadline();
+                world.now = due.map_or(world.now, |due| due.max(world.now));
+            }
             _ => {}
         }
         target = World::target(&clusters, weight);
