@@ -17,8 +17,12 @@ PAGE = ROOT / "docs/operations.md"
 
 # Macros whose message is made elsewhere, and the places whose texts it can be: a file, or an item of it.
 COMPOSED = {
-    'warn!("{warning}")': [("src/xds/weights/warning.rs", ""), ("src/xds/merge.rs", "")],
-    'warn!("{}", entry.key())': [("src/app/sequence/kept.rs", ""), ("src/app/sequence/plan.rs", "")],
+    'warn!("{warning}")': [
+        ("src/xds/weights/warning.rs", ""),
+        ("src/xds/merge.rs", ""),
+        ("src/app/sequence/kept.rs", ""),
+        ("src/app/sequence/plan.rs", ""),
+    ],
     'log::error!("{}", Chain(error))': [("src/error.rs", "impl fmt::Display for Error {"), ("src/main.rs", "")],
 }
 # A macro of a composed text.
