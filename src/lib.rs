@@ -13,7 +13,7 @@
 //!   responses.
 //! - `xds`: Envoy's configuration as text; pure. `output`: the directory, the mirror, a dry run.
 //! - `envoy`: Envoy's admin port. `process`: signals and the child.
-//! - `snapshot`, `poll`, `backoff`, `error`, `logging`: what all of these stand on.
+//! - `snapshot`, `sorted`, `poll`, `backoff`, `error`, `logging`: what all of these stand on.
 //!
 //! Public is only what the program in `main.rs` calls, and [`testing`].
 #![forbid(unsafe_code)]
@@ -39,6 +39,7 @@ pub(crate) mod output;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod snapshot;
+pub(crate) mod sorted;
 pub(crate) mod source;
 pub(crate) mod xds;
 

@@ -1,6 +1,6 @@
 //! Names, versions and files, as values. Owns: what a valid name is. Must not: do I/O or log.
 
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -172,4 +172,4 @@ impl<T> ByFile<T> {
 }
 
 /// A whole set: what Envoy should find, and nothing else.
-pub type Snapshot = BTreeMap<FileName, File>;
+pub type Snapshot = SortedMap<FileName, File>;

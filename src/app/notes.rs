@@ -1,13 +1,13 @@
 //! The warnings that stand since the last publish. Owns: that each is given once, and its all-clear
 //! once.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use log::{info, warn};
 
 use crate::error::{Chain, Error};
 use crate::logging::WarnOnce;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::desired::Collision;
 use crate::xds::merge::{Subject, Warnings};
 use crate::xds::weights::{WeightKind, WeightSource};
@@ -19,7 +19,7 @@ const UNSWEPT: &str = "old sets cannot be removed; retrying at the next publish"
 pub struct Notes {
     /// Each collision, and the time at which it came up.
     collisions: Vec<(Collision, Instant)>,
-    merge: BTreeMap<Subject, Note>,
+    merge: SortedMap<Subject, Note>,
     /// Each warning about clusters that are removed, and the time at which it came up.
     kept: Vec<(String, Instant)>,
     unswept: WarnOnce,
@@ -28,7 +28,7 @@ pub struct Notes {
 /// The warnings about one subject of a merge.
 struct Note {
     since: Instant,
-    texts: BTreeSet<String>,
+    texts: SortedSet<String>,
 }
 
 /// The warnings about a snapshot.
@@ -81,9 +81,9 @@ impl Notes {
             stays
         });
         for (subject, texts) in texts {
-            let note = self.merge.entry(subject).or_insert_with(|| Note {
+            let note = self.merge.get_or_insert_with(subject, || Note {
                 since: now,
-                texts: BTreeSet::new(),
+                texts: SortedSet::new(),
             });
             for warning in texts.difference(&note.texts) {
                 warn!("{warning}");
@@ -93,7 +93,7 @@ impl Notes {
     }
 
     /// Logs each warning about clusters that are removed, and once that none stands any more.
-    pub fn tell_kept(&mut self, found: BTreeSet<String>, now: Instant) {
+    pub fn tell_kept(&mut self, found: SortedSet<String>, now: Instant) {
         let first = self.kept.iter().map(|(_, since)| *since).min();
         self.kept.retain(|(warning, _)| found.contains(warning));
         if let Some(first) = first.filter(|_| found.is_empty()) {
@@ -164,7 +164,7 @@ mod tests {
     fn warnings(subjects: &[&Subject], are_inputs_judged: bool) -> Warnings {
         let texts = subjects
             .iter()
-            .map(|subject| ((*subject).clone(), BTreeSet::from(["x".to_owned()])));
+            .map(|subject| ((*subject).clone(), SortedSet::from(["x".to_owned()])));
         Warnings {
             texts: texts.collect(),
             are_inputs_judged,

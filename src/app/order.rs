@@ -1,7 +1,6 @@
 //! Takes a change to Envoy in the order in which it can take it: asks the [`Sequence`] for the next
 //! set, writes it, and hears who has read it. Owns: what the operator reads of that.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use log::{debug, info, warn};
@@ -14,6 +13,7 @@ use crate::error::{Chain, Error};
 use crate::output::Written;
 use crate::output::step::{self, Step, Transient};
 use crate::snapshot::{FileName, Snapshot};
+use crate::sorted::SortedSet;
 use crate::source::config_map::ConfigMapSource;
 use crate::source::weight_objects::WeightObjects;
 use crate::xds::desired::Observed;
@@ -198,8 +198,8 @@ impl App {
         let progress = self.progress.get_or_insert_with(|| Progress {
             since,
             clusters: Clusters::Waiting(now),
-            changed: BTreeSet::new(),
-            removed: BTreeSet::new(),
+            changed: SortedSet::new(),
+            removed: SortedSet::new(),
             dropped: Dropped::default(),
         });
         let (removed, dropped) = gone;

@@ -1,7 +1,6 @@
 //! One publish: from what was observed to the output, and what comes after it. Owns: when there is
 //! enough to publish, and the log line of a publish.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -18,6 +17,7 @@ use crate::kube::object::ObjectKind;
 use crate::output::Written;
 use crate::output::directory::Synced;
 use crate::snapshot::{FileName, ObjectName, Origin, Snapshot};
+use crate::sorted::SortedSet;
 use crate::source::config_map::{ConfigMapSource, Outcome};
 use crate::source::weight_objects::WeightObjects;
 use crate::xds::content::ConfigMapFiles;
@@ -99,7 +99,7 @@ impl App {
         if matches!(written, Written::NotYet) {
             self.readiness.on_write_failed();
         } else if stage == Stage::Clusters {
-            let held: BTreeSet<FileName> = gather(held.into_keys());
+            let held: SortedSet<FileName> = gather(held.into_keys());
             self.report_released(&candidate, interim, &held, &written, since);
             self.note_progress(&written, (removed, dropped), since, now);
             if self.sequence.has_opened() {
@@ -202,7 +202,7 @@ impl App {
         &mut self,
         new: &Candidate,
         interim: Option<Done>,
-        held: &BTreeSet<FileName>,
+        held: &SortedSet<FileName>,
         written: &Written,
         since: Instant,
     ) {

@@ -1,6 +1,5 @@
 //! The log line of a publish.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use super::sequence::Dropped;
 use crate::gather;
 use crate::output::directory::Published;
 use crate::snapshot::{FileName, Origin, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::sequence::kind_of;
 
 /// What has become visible of a change before its routes.
@@ -20,9 +20,9 @@ pub struct Progress {
     /// How long the new clusters have waited to be read.
     pub clusters: Clusters,
     /// The files that it has changed so far.
-    pub changed: BTreeSet<FileName>,
+    pub changed: SortedSet<FileName>,
     /// The files that it removes.
-    pub removed: BTreeSet<FileName>,
+    pub removed: SortedSet<FileName>,
     /// What is not kept any more since then.
     pub dropped: Dropped,
 }
@@ -48,8 +48,8 @@ impl Progress {
 /// A set that has become visible.
 pub struct Report {
     number: u64,
-    changed: BTreeSet<FileName>,
-    removed: BTreeSet<FileName>,
+    changed: SortedSet<FileName>,
+    removed: SortedSet<FileName>,
     dropped: Dropped,
     latency: Duration,
     /// How long Envoy had for new clusters before the routes; `None` if all was published at once.
@@ -152,7 +152,7 @@ impl Report {
             .iter()
             .filter_map(|name| Some(&set.get(name)?.origin));
         let origins = new.filter(|_| !self.removed.is_empty()).chain(of_changed);
-        let origins: BTreeMap<_, _> =
+        let origins: SortedMap<_, _> =
             gather(origins.map(|origin| (&origin.object, &origin.resource_version)));
         let gone = self.removed.iter().map(|name| format!("-{name}"));
         let files = self.changed.iter().map(ToString::to_string).chain(gone);
@@ -201,8 +201,8 @@ mod tests {
         let key = (cds.clone(), "c1".to_owned());
         let mut report = Report {
             number: 2,
-            changed: BTreeSet::from([cds]),
-            removed: BTreeSet::new(),
+            changed: SortedSet::from([cds]),
+            removed: SortedSet::new(),
             dropped: Dropped {
                 clusters: vec![key],
                 ..Dropped::default()

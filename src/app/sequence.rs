@@ -18,11 +18,11 @@ mod readers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::gather;
 use crate::snapshot::{File, FileName};
+use crate::sorted::SortedSet;
 use crate::xds::sequence::{Former, kind_of};
 use gate::{Arrivals, Gate, READING_MAX};
 pub use kept::Dropped;
@@ -41,7 +41,7 @@ pub struct Turn {
 
 /// The routes that were published last, until Envoy has read them.
 struct Settling {
-    unread: BTreeSet<FileName>,
+    unread: SortedSet<FileName>,
     until: Instant,
 }
 
@@ -125,7 +125,7 @@ impl Sequence {
             self.former = former.clone();
         }
         let is_expected = |name: &&FileName| self.readers.expects(name);
-        let mut unread = BTreeSet::new();
+        let mut unread = SortedSet::new();
         unread.extend(changed.iter().filter(is_expected).cloned());
         if planned.is_watched && unread.len() < changed.len() {
             self.listens_until = Some(now + READING_MAX);
@@ -197,7 +197,7 @@ impl Sequence {
     /// Does what is due. `watched`: readers are seen, so that a file without one is known to have none.
     pub fn tick(&mut self, watched: bool, now: Instant) -> Turn {
         let mut turn = Turn::default();
-        let mut missed = BTreeSet::new();
+        let mut missed = SortedSet::new();
         self.listens_until.take_if(|until| *until <= now);
         if let Some(gate) = &mut self.gate {
             let (is_open, unread) = gate.tick(now);

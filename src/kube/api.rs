@@ -3,8 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
@@ -14,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::kube::http_route::HttpRouteSpec;
 use crate::kube::object::{Body, Object, ObjectKind, Projection, TrafficSplitSpec, nullable};
 use crate::snapshot::{Bytes, ResourceVersion, Version};
+use crate::sorted::SortedMap;
 
 /// A line of a watch.
 #[derive(Debug)]
@@ -170,7 +169,7 @@ pub struct Mirrored {
     /// The whole metadata.
     pub metadata: Metadata,
     /// `data` and `binaryData`.
-    pub files: BTreeMap<String, Bytes>,
+    pub files: SortedMap<String, Bytes>,
 }
 
 /// Reads a single ConfigMap.
@@ -256,8 +255,8 @@ fn spec(raw: Option<&RawValue>) -> Result<TrafficSplitSpec, String> {
     serde_json::from_slice(text.as_bytes()).map_err(unreadable)
 }
 
-fn files(data: Value, binary_data: Value) -> Result<BTreeMap<String, Bytes>, String> {
-    let mut files = BTreeMap::new();
+fn files(data: Value, binary_data: Value) -> Result<SortedMap<String, Bytes>, String> {
+    let mut files = SortedMap::new();
     for (key, text) in texts("data", data)? {
         files.insert(key, Bytes::from(text.into_bytes()));
     }

@@ -1,13 +1,12 @@
 //! Objects of the API server as values: nothing in them has been checked. Pure.
 
-use std::collections::BTreeMap;
-
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::kube::http_route::HttpRouteSpec;
 use crate::kube::quantity::{self, Weight};
 use crate::snapshot::{Bytes, Version};
+use crate::sorted::SortedMap;
 
 /// A kind of objects that crossover reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +73,7 @@ pub struct Object {
 #[derive(Debug)]
 pub enum Body {
     /// `data` and `binaryData` of a ConfigMap, or why they cannot be read.
-    ConfigMap(Result<BTreeMap<String, Bytes>, String>),
+    ConfigMap(Result<SortedMap<String, Bytes>, String>),
     /// The fields of a TrafficSplit.
     TrafficSplit {
         /// `metadata.creationTimestamp`: RFC 3339 in UTC, so its text tells older from newer.

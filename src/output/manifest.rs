@@ -4,7 +4,6 @@
 //! The YAML is written by hand: kubectl reads YAML 1.1, where a bare `on`, `y` or `1_000` is not
 //! a text, and serde_yaml leaves these bare. So all keys and values are quoted, or block literals.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use base64::Engine;
@@ -15,6 +14,7 @@ use serde_json::Value;
 use crate::gather;
 use crate::kube::api::Metadata;
 use crate::snapshot::{ObjectName, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The ending of a mirror's name.
 const SUFFIX: &str = "-gen";
@@ -35,7 +35,7 @@ pub fn mirror_of(object: &ObjectName) -> ObjectName {
 /// Returns one YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -` takes
 /// it: the ConfigMap itself, or its mirror.
 pub fn manifests(set: &Snapshot, mirrored: bool) -> String {
-    let objects: BTreeSet<&ObjectName> = gather(set.values().map(|file| &file.origin.object));
+    let objects: SortedSet<&ObjectName> = gather(set.values().map(|file| &file.origin.object));
     let mut all = String::new();
     for object in objects {
         all += "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n";
@@ -122,11 +122,11 @@ pub fn mirror(
     })
 }
 
-type Texts<'a, T> = BTreeMap<&'a str, T>;
+type Texts<'a, T> = SortedMap<&'a str, T>;
 
 /// Returns `data` and `binaryData` of what came from `object`.
 fn contents<'a>(object: &ObjectName, set: &'a Snapshot) -> (Texts<'a, &'a str>, Texts<'a, String>) {
-    let (mut data, mut binary) = (BTreeMap::new(), BTreeMap::new());
+    let (mut data, mut binary) = (SortedMap::new(), SortedMap::new());
     for (name, file) in set.iter().filter(|(_, file)| file.origin.object == *object) {
         match std::str::from_utf8(&file.bytes) {
             Ok(text) => {

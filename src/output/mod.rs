@@ -14,7 +14,6 @@ mod sink;
 pub mod step;
 mod warnings;
 
-use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,6 +22,7 @@ use fastrand::Rng;
 
 use crate::error::Error;
 use crate::snapshot::{File, FileName, Snapshot};
+use crate::sorted::SortedSet;
 use directory::{Compared, Found, OutputDirectory, Published, Standing, Synced};
 use dry_run::DryRun;
 use heartbeat::{Beaten, READY};
@@ -141,7 +141,7 @@ impl Output {
     }
 
     /// Takes the names of the watched files that somebody has read since the last call.
-    pub fn take_read(&mut self) -> BTreeSet<FileName> {
+    pub fn take_read(&mut self) -> SortedSet<FileName> {
         let directory = self.sink.opened_mut();
         directory
             .map(OutputDirectory::take_read)

@@ -4,7 +4,6 @@
 //! The watch is on inodes. A file that is linked into a later set is still watched there; any other
 //! reader counts as well.
 
-use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +14,7 @@ use rustix::fs::inotify::{self, ReadFlags, Reader};
 use super::disk::{Fs, Inode, Stamp, inode_of, stamp_of};
 use crate::error::Error;
 use crate::snapshot::{Bytes, FileName};
+use crate::sorted::SortedSet;
 
 /// Enough for all files of an ordinary step: an event has 16 bytes.
 const BUFFER: usize = 1 << 10;
@@ -97,10 +97,10 @@ impl Reads {
     }
 
     /// Takes the names of the files that somebody has read since the last call.
-    pub fn take(&mut self) -> BTreeSet<FileName> {
+    pub fn take(&mut self) -> SortedSet<FileName> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
-        let mut read = BTreeSet::new();
+        let mut read = SortedSet::new();
         // It ends where nothing is left to read.
         while let Ok(event) = reader.next() {
             let closed = event.events().contains(ReadFlags::CLOSE_NOWRITE);

@@ -1,11 +1,11 @@
 //! One whole set of a sequence, as a value: what it holds, and what of it the target does not have.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::snapshot::{ByFile, FileName, Snapshot};
+use crate::sorted::SortedSet;
 
-const NO_FILES: &BTreeSet<FileName> = &BTreeSet::new();
+const NO_FILES: &SortedSet<FileName> = &SortedSet::new();
 
 /// A set to be made visible.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +13,7 @@ pub struct Step<'a> {
     /// Its files, but for those in `standing`.
     pub files: &'a Snapshot,
     /// Files of the visible set that stay as they are.
-    pub standing: &'a BTreeSet<FileName>,
+    pub standing: &'a SortedSet<FileName>,
     /// The things that it holds beyond its target; `None` for the target itself.
     pub transient: Option<&'a Transient>,
     /// Whether to watch who reads the files that change.
@@ -40,7 +40,7 @@ pub struct Transient {
     /// file.
     pub inserted: ByFile<Range<u64>>,
     /// The files that the target does not have.
-    pub vanishing: BTreeSet<FileName>,
+    pub vanishing: SortedSet<FileName>,
 }
 
 /// The progress of a sequence.
@@ -56,9 +56,9 @@ pub enum Stage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Those that are new.
-    pub added: BTreeSet<FileName>,
+    pub added: SortedSet<FileName>,
     /// Those that are visible with other bytes.
-    pub changed: BTreeSet<FileName>,
+    pub changed: SortedSet<FileName>,
     /// Those that are visible, and not in the step.
-    pub removed: BTreeSet<FileName>,
+    pub removed: SortedSet<FileName>,
 }

@@ -4,7 +4,6 @@ mod reports;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -14,6 +13,7 @@ use crate::error::{Chain, Error, Target, Verb};
 use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
 use crate::snapshot::{FileName, ObjectName, Origin, ResourceVersion};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::source::doubts::Doubts;
 use crate::xds::content::{ConfigMapFiles, Examination, Examined, Finding};
 use crate::xds::desired::{Observed, SourceView};
@@ -58,10 +58,10 @@ pub struct ConfigMapSource {
     /// The number of states in a row that were skipped.
     skips: u32,
     /// Valid files that the second reader has not been asked about.
-    unchecked: BTreeSet<FileName>,
+    unchecked: SortedSet<FileName>,
     /// Files that are not a configuration. They are invalid if a previous run published a
     /// configuration of their name, which is not known yet.
-    foreign: BTreeMap<FileName, Finding>,
+    foreign: SortedMap<FileName, Finding>,
     /// The published files that Envoy may not accept.
     doubts: Doubts,
     reports: Reports,
@@ -80,8 +80,8 @@ impl ConfigMapSource {
             refused: None,
             unread: None,
             skips: 0,
-            unchecked: BTreeSet::new(),
-            foreign: BTreeMap::new(),
+            unchecked: SortedSet::new(),
+            foreign: SortedMap::new(),
             doubts: Doubts::default(),
             reports: Reports::default(),
             is_restored: false,

@@ -1,25 +1,25 @@
 //! The warnings that Envoy may not accept a published file. Owns: that each is given once, and its
 //! all-clear once.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use log::{info, warn};
 
 use crate::logging::WarnOnce;
 use crate::snapshot::{FileName, Origin};
+use crate::sorted::SortedMap;
 
 const DOUBTFUL: &str = "Envoy may not accept a file; publishing it";
 
 /// The files of one ConfigMap that were warned of, by their names.
 #[derive(Debug, Default)]
-pub struct Doubts(BTreeMap<String, WarnOnce>);
+pub struct Doubts(SortedMap<String, WarnOnce>);
 
 impl Doubts {
     /// Warns of the file at `key`.
     pub fn add(&mut self, origin: &Origin, key: &str, error: &str, now: Instant) {
         let (object, resource_version) = (&origin.object, &origin.resource_version);
-        let warned = self.0.entry(key.to_owned()).or_default();
+        let warned = self.0.get_or_insert_default(key.to_owned());
         // Another version is news even if it has the same fault.
         let reason = format!("{resource_version}: {error}");
         if warned.is_news(DOUBTFUL, &reason, now) {

@@ -1,7 +1,6 @@
 //! A store holds the objects with weights of one list-watch: a named one, or all of a namespace. Owns:
 //! which of them count, for how long a deleted one still does, and what the operator hears of them.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::kube::reflector::Event;
 use crate::logging::{self, WarnOnce};
 use crate::poll::Changed;
 use crate::snapshot::ObjectName;
+use crate::sorted::SortedMap;
 use crate::xds::weights::HostWeights;
 
 /// The time for which a deleted object still counts, or the weights that one has lost: a tool that replaces an
@@ -70,11 +70,11 @@ pub struct WeightStore {
     configmaps: Rc<[ObjectName]>,
     /// True if they have been read, or are known to be absent.
     known: bool,
-    entries: BTreeMap<String, Entry>,
+    entries: SortedMap<String, Entry>,
     /// The time since which no server has served them.
     unserved_since: Option<Instant>,
     /// The reports of an object, by name, until it is valid.
-    warned: BTreeMap<String, WarnOnce>,
+    warned: SortedMap<String, WarnOnce>,
 }
 
 #[derive(Debug)]
@@ -104,9 +104,9 @@ impl WeightStore {
             name,
             configmaps,
             known: false,
-            entries: BTreeMap::new(),
+            entries: SortedMap::new(),
             unserved_since: None,
-            warned: BTreeMap::new(),
+            warned: SortedMap::new(),
         }
     }
 
@@ -128,7 +128,7 @@ impl WeightStore {
             .entries
             .iter()
             .map(|(name, entry)| ((&entry.created, name), entry));
-        let by_age: BTreeMap<_, _> = gather(aged);
+        let by_age: SortedMap<_, _> = gather(aged);
         by_age
             .into_values()
             .filter_map(|entry| Some((entry.created.as_str(), entry.weights.as_ref()?)))
@@ -277,7 +277,7 @@ impl WeightStore {
 
     fn mark_deleted(&mut self, is_gone: impl Fn(&str) -> bool, now: Instant) {
         let mut gone = Vec::new();
-        for (name, entry) in &mut self.entries {
+        for (name, entry) in self.entries.iter_mut() {
             if is_gone(name) && entry.expires_at.is_none() {
                 entry.expires_at = Some(now + DELETION_GRACE);
                 gone.push(name.clone());
@@ -340,7 +340,7 @@ impl WeightStore {
     /// Notes a report about the object of this name. Returns whether it is not the one given last.
     #[must_use]
     fn is_news(&mut self, name: &str, message: &'static str, reason: &str, now: Instant) -> bool {
-        let warned = self.warned.entry(name.to_owned()).or_default();
+        let warned = self.warned.get_or_insert_default(name.to_owned());
         warned.is_news(message, reason, now)
     }
 }

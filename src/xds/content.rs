@@ -4,11 +4,11 @@
 //! An [`Examination`] names the texts that have to be checked. Its caller runs each check, in as
 //! many steps as it likes, and may drop the whole in favour of a newer state.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
 use crate::snapshot::{Bytes, FileName, ObjectName, Origin, Snapshot};
+use crate::sorted::SortedMap;
 use crate::xds::validate::{self, Verdict};
 
 /// A ConfigMap all of whose files are fit to be published.
@@ -17,7 +17,7 @@ pub struct ConfigMapFiles {
     /// The object, and the state of it that the files are from.
     pub origin: Rc<Origin>,
     /// Its files, of which there is at least one.
-    pub files: BTreeMap<FileName, Bytes>,
+    pub files: SortedMap<FileName, Bytes>,
 }
 
 impl ConfigMapFiles {
@@ -25,7 +25,7 @@ impl ConfigMapFiles {
     pub fn from_last_run(object: &ObjectName, set: &Snapshot) -> Option<ConfigMapFiles> {
         let mine = || set.iter().filter(|(_, file)| file.origin.object == *object);
         let origin = mine().next()?.1.origin.clone();
-        let mut files = BTreeMap::new();
+        let mut files = SortedMap::new();
         files.extend(mine().map(|(name, file)| (name.clone(), file.bytes.clone())));
         Some(ConfigMapFiles { origin, files })
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Finding {
 /// A ConfigMap whose files are being judged.
 pub struct Examination<'a> {
     before: Option<&'a ConfigMapFiles>,
-    files: BTreeMap<FileName, Bytes>,
+    files: SortedMap<FileName, Bytes>,
     unread: Vec<FileName>,
     refusals: Vec<Finding>,
     warnings: Vec<Finding>,
@@ -69,7 +69,7 @@ pub struct Examination<'a> {
 /// The result of an examination.
 pub struct Examined {
     /// Its files, or everything that speaks against them.
-    pub content: Result<BTreeMap<FileName, Bytes>, Vec<Finding>>,
+    pub content: Result<SortedMap<FileName, Bytes>, Vec<Finding>>,
     /// The findings that do not make it invalid.
     pub warnings: Vec<Finding>,
     /// The files that are valid, and of which [`validate::cross_check`] may know more.
@@ -83,12 +83,12 @@ impl<'a> Examination<'a> {
     /// Begins with a ConfigMap's `raw` files. Those equal to files `before`, its last valid state,
     /// are not read again.
     pub fn new(
-        raw: &Result<BTreeMap<String, Bytes>, String>,
+        raw: &Result<SortedMap<String, Bytes>, String>,
         before: Option<&'a ConfigMapFiles>,
     ) -> Examination<'a> {
         let mut examination = Examination {
             before,
-            files: BTreeMap::new(),
+            files: SortedMap::new(),
             unread: Vec::new(),
             refusals: Vec::new(),
             warnings: Vec::new(),

@@ -4,9 +4,8 @@
 mod changes;
 mod tried;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::snapshot::{Bytes, File, FileName, ObjectName, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::weights::{HostWeights, Matches, WeightSource, resolve_conflicts};
 pub use changes::{WeightTable, describe};
 use tried::Tried;
@@ -47,7 +46,7 @@ pub struct Done {
 #[derive(Default)]
 pub struct Warnings {
     /// The texts, by what they are about.
-    pub texts: BTreeMap<Subject, BTreeSet<String>>,
+    pub texts: SortedMap<Subject, SortedSet<String>>,
     /// True if it is known what each object found: no file goes out without weights.
     pub are_inputs_judged: bool,
 }
@@ -72,7 +71,7 @@ impl Subject {
 
 impl Warnings {
     fn add(&mut self, subject: Subject, text: String) {
-        self.texts.entry(subject).or_default().insert(text);
+        self.texts.get_or_insert_default(subject).insert(text);
     }
 }
 
@@ -82,7 +81,7 @@ impl<'s> Merge<'s> {
     pub fn new(inputs: &[&'s HostWeights], domain: &'s str, set: Snapshot) -> Merge<'s> {
         let (first, later) = resolve_conflicts(inputs, domain);
         let mut warnings = Warnings {
-            texts: BTreeMap::new(),
+            texts: SortedMap::new(),
             are_inputs_judged: true,
         };
         for (loser, winner) in later {

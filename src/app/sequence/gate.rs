@@ -6,10 +6,10 @@
 //! | warming | after two more seconds | open |
 //! | open | the routes are published | - |
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::snapshot::{FileName, Snapshot};
+use crate::sorted::SortedSet;
 
 /// The longest wait until what is published is read.
 pub const READING_MAX: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ enum State {
 pub struct Gate {
     state: State,
     /// Files that were published and not read since.
-    unread: BTreeSet<FileName>,
+    unread: SortedSet<FileName>,
     /// The new clusters among them.
-    pub clusters: BTreeSet<String>,
+    pub clusters: SortedSet<String>,
     /// The clusters may not all be new: an earlier run has begun to wait.
     pub is_resumed: bool,
     warms: bool,
@@ -50,8 +50,8 @@ pub struct Arrivals {
     /// Whether an earlier run has begun to wait for them.
     pub is_resumed: bool,
     /// Files that somebody should read.
-    pub unread: BTreeSet<FileName>,
-    pub clusters: BTreeSet<String>,
+    pub unread: SortedSet<FileName>,
+    pub clusters: SortedSet<String>,
     pub warms: bool,
 }
 
@@ -116,10 +116,10 @@ impl Gate {
 
     /// Ends a wait that has lasted long enough. Returns whether that has opened the gate, and the files
     /// that nobody has read.
-    pub fn tick(&mut self, now: Instant) -> (bool, BTreeSet<FileName>) {
+    pub fn tick(&mut self, now: Instant) -> (bool, SortedSet<FileName>) {
         let is_over = self.deadline().is_some_and(|at| at <= now);
         if !is_over {
-            return (false, BTreeSet::new());
+            return (false, SortedSet::new());
         }
         let missed = std::mem::take(&mut self.unread);
         match self.state {

@@ -1,13 +1,13 @@
 //! What has vanished from the target and stays published for a while, as requests may still need it.
 //! Pure. Owns: when each item may go.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::gather;
 use crate::snapshot::{ByFile, Bytes, FileName, Snapshot};
+use crate::sorted::SortedSet;
 use crate::xds::sequence::{Union, Vanished, clusters_of, mentions, union};
 
 /// The time that a request may take by Envoy's default route timeout. One that a filter holds needs the
@@ -56,7 +56,7 @@ pub struct Kept {
     clusters: Vec<KeptCluster>,
     files: ByFile<Due>,
     /// Those of them that no set is without yet.
-    leaving: BTreeSet<FileName>,
+    leaving: SortedSet<FileName>,
     /// Whether a due file has to wait.
     holds_back: bool,
     /// Whether a listener changes with the routes that are not acknowledged yet.
@@ -77,7 +77,7 @@ pub struct Dropped {
     /// Clusters, by file and name.
     pub clusters: Vec<(FileName, String)>,
     /// Whole files.
-    pub files: BTreeSet<FileName>,
+    pub files: SortedSet<FileName>,
 }
 
 impl Dropped {
@@ -92,8 +92,8 @@ impl Kept {
     }
 
     /// Returns the files that stay published though the target does not have them.
-    pub fn files(&self) -> BTreeSet<FileName> {
-        let mut files = BTreeSet::new();
+    pub fn files(&self) -> SortedSet<FileName> {
+        let mut files = SortedSet::new();
         files.extend(self.files.iter().map(|(name, _)| name.clone()));
         files
     }
@@ -246,7 +246,7 @@ impl Kept {
         &mut self,
         is_held_back: bool,
         now: Instant,
-        warnings: &mut BTreeSet<String>,
+        warnings: &mut SortedSet<String>,
     ) -> Dropped {
         let mut dropped = Dropped::default();
         let is_over = |kept: &KeptCluster| kept.due.is_over(now);
@@ -329,7 +329,7 @@ impl Kept {
 
     /// Takes the oldest clusters beyond as many as are allowed, but none that the routes may lead to which
     /// Envoy has.
-    pub fn take_surplus(&mut self, warnings: &mut BTreeSet<String>) -> Vec<(FileName, String)> {
+    pub fn take_surplus(&mut self, warnings: &mut SortedSet<String>) -> Vec<(FileName, String)> {
         let mut taken = Vec::new();
         self.surplus_since = None;
         while self.has_surplus() {

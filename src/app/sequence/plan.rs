@@ -2,7 +2,6 @@
 //! clusters and files are kept.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use super::Sequence;
 use super::kept::Dropped;
 use crate::gather;
 use crate::snapshot::{ByFile, File, FileName, Snapshot};
+use crate::sorted::SortedSet;
 use crate::xds::sequence::{
     Changes, Cluster, Difference, Former, Kind, clusters_of, kind_of, mentions,
 };
@@ -17,13 +17,13 @@ use crate::xds::sequence::{
 /// The target with what is kept for requests under way.
 pub struct Overlay<'t> {
     pub files: Cow<'t, Snapshot>,
-    pub standing: BTreeSet<FileName>,
+    pub standing: SortedSet<FileName>,
     pub inserted: ByFile<Range<u64>>,
     /// Whether new clusters are visible of which it is not known that Envoy has read them.
     pub resumes: bool,
     /// What it has no more since the last turn.
     dropped: Dropped,
-    warnings: BTreeSet<String>,
+    warnings: SortedSet<String>,
 }
 
 /// What a set is in its sequence.
@@ -42,14 +42,14 @@ pub struct Planned<'t> {
     pub stage: Stage,
     pub files: Cow<'t, Snapshot>,
     /// Files that stay as they are.
-    pub standing: BTreeSet<FileName>,
+    pub standing: SortedSet<FileName>,
     /// Where kept clusters stand in the texts.
     pub inserted: ByFile<Range<u64>>,
     /// Files that the target does not have.
-    pub vanishing: BTreeSet<FileName>,
+    pub vanishing: SortedSet<FileName>,
     /// The routes that wait, as they will be.
     pub held: Snapshot,
-    pub warnings: BTreeSet<String>,
+    pub warnings: SortedSet<String>,
     /// What is in it no more.
     pub dropped: Dropped,
     /// Files that the target has no more since this change.
@@ -60,7 +60,7 @@ pub struct Planned<'t> {
     pub(super) is_new: bool,
     /// Whether that was visible before, and may not have been read.
     pub(super) resumes: bool,
-    pub(super) clusters: BTreeSet<String>,
+    pub(super) clusters: SortedSet<String>,
     pub(super) warms: bool,
     pub(super) former: Option<Former>,
 }
@@ -83,17 +83,17 @@ impl<'t> Planned<'t> {
         Planned {
             stage: Stage::Target,
             files: Cow::Borrowed(set),
-            standing: BTreeSet::new(),
+            standing: SortedSet::new(),
             inserted: ByFile::default(),
-            vanishing: BTreeSet::new(),
+            vanishing: SortedSet::new(),
             held: Snapshot::new(),
-            warnings: BTreeSet::new(),
+            warnings: SortedSet::new(),
             dropped: Dropped::default(),
             removed: Vec::new(),
             is_watched: false,
             is_new: false,
             resumes: false,
-            clusters: BTreeSet::new(),
+            clusters: SortedSet::new(),
             warms: false,
             former: None,
         }
@@ -110,11 +110,11 @@ impl Sequence {
     ) -> Overlay<'t> {
         let mut overlay = Overlay {
             files: Cow::Borrowed(target),
-            standing: BTreeSet::new(),
+            standing: SortedSet::new(),
             inserted: ByFile::default(),
             resumes: false,
             dropped: Dropped::default(),
-            warnings: BTreeSet::new(),
+            warnings: SortedSet::new(),
         };
         if self.kept.is_empty() {
             return overlay;
@@ -272,9 +272,9 @@ impl Sequence {
     fn held(
         &self,
         target: &Snapshot,
-        new: Option<&BTreeSet<FileName>>,
-        rest: &BTreeSet<FileName>,
-        appeared: &BTreeSet<String>,
+        new: Option<&SortedSet<FileName>>,
+        rest: &SortedSet<FileName>,
+        appeared: &SortedSet<String>,
     ) -> Snapshot {
         let closed = self.gate.iter().filter(|gate| !gate.is_open());
         let pending = closed.flat_map(|gate| &gate.clusters);
@@ -289,7 +289,7 @@ impl Sequence {
         // What comes from another ConfigMap is a change of its own.
         let belongs = |name: &FileName| {
             let mut objects = new.into_iter().flatten().map(object);
-            new.is_some_and(BTreeSet::is_empty) || objects.any(|of_new| of_new == object(name))
+            new.is_some_and(SortedSet::is_empty) || objects.any(|of_new| of_new == object(name))
         };
         let must_wait =
             |(name, file): &(&FileName, &File)| belongs(name) || waits(name, &file.bytes);
@@ -331,7 +331,7 @@ impl Sequence {
 /// that refers to one has to wait as the routes would.
 fn routes_ahead<'t>(
     target: &'t Snapshot,
-    rest: &BTreeSet<FileName>,
+    rest: &SortedSet<FileName>,
     clusters: &[&str],
 ) -> Vec<&'t FileName> {
     if clusters.is_empty() {

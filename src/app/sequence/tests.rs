@@ -47,7 +47,7 @@ fn rds(clusters: &[String], weight: u32) -> File {
     ))
 }
 
-fn clusters_named(file: &File) -> BTreeSet<String> {
+fn clusters_named(file: &File) -> SortedSet<String> {
     let text = String::from_utf8(file.bytes.to_vec()).unwrap();
     let after = |key: &str| -> Vec<String> {
         let end = ['\n', '}', ',', '"'];
@@ -66,9 +66,9 @@ fn clusters_named(file: &File) -> BTreeSet<String> {
 /// An Envoy that reads the two files.
 #[derive(Default)]
 struct Envoy {
-    clusters: BTreeSet<String>,
+    clusters: SortedSet<String>,
     /// The routes' clusters, and until when requests may use them.
-    routes: Vec<(BTreeSet<String>, Instant)>,
+    routes: Vec<(SortedSet<String>, Instant)>,
     failures: Vec<String>,
     unread: Vec<FileName>,
 }
@@ -102,7 +102,7 @@ struct World {
     disk: Snapshot,
     now: Instant,
     stages: Vec<Stage>,
-    watched: BTreeSet<FileName>,
+    watched: SortedSet<FileName>,
     changed: Vec<FileName>,
     /// The last set could not be announced to its end.
     fails: bool,
@@ -117,14 +117,14 @@ impl World {
             disk: Snapshot::new(),
             now: Instant::now(),
             stages: Vec::new(),
-            watched: BTreeSet::new(),
+            watched: SortedSet::new(),
             changed: Vec::new(),
             fails: false,
             removed: Vec::new(),
         }
     }
 
-    fn difference(&self, files: &Snapshot, standing: &BTreeSet<FileName>) -> Difference {
+    fn difference(&self, files: &Snapshot, standing: &SortedSet<FileName>) -> Difference {
         let mut difference = Difference::default();
         for (name, file) in files {
             match self.disk.get(name) {
@@ -486,7 +486,7 @@ fn a_file_that_is_kept_for_an_invalid_configmap_is_told_of() {
     world.publish(&target, &none, false);
     world.now += Duration::from_secs(700);
     let overlay = world.sequence.overlay(&target, true, world.now);
-    assert_eq!(overlay.standing, BTreeSet::from([name("old.yaml")]));
+    assert_eq!(overlay.standing, SortedSet::from([name("old.yaml")]));
     let warnings: Vec<&str> = overlay.warnings().collect();
     assert_eq!(
         warnings,
@@ -768,7 +768,7 @@ fn a_file_that_a_kept_cluster_names_is_kept_with_it() {
             world.publish(&new, &none, false);
         }
     }
-    assert!(world.disk == new, "{:?}", world.disk.keys());
+    assert!(world.disk == new, "{:?}", world.disk);
 }
 
 /// Runs one random world: changes at random moments, and an Envoy that reads within a second.

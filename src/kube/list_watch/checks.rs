@@ -1,7 +1,6 @@
 //! The consistency checks of a list-watch: when the next one is due, and which changes the stream
 //! has missed. Pure.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -9,6 +8,7 @@ use fastrand::Rng;
 use super::interface::{ObjectVersions, SyncMode};
 use crate::backoff::jitter;
 use crate::gather;
+use crate::sorted::SortedSet;
 
 /// The time that a stream has to deliver what a check has found.
 const CHECK_GRACE: Duration = Duration::from_secs(2);
@@ -35,9 +35,9 @@ pub struct Checks {
     failed: bool,
     /// Objects that the stream reported after the last check was sent. The check's answer may be
     /// older, so it proves nothing about them.
-    changed_since: BTreeSet<String>,
+    changed_since: SortedSet<String>,
     /// Objects in which a check differs from the stream, and the time by which it must report them.
-    missed: Option<(Instant, BTreeSet<String>)>,
+    missed: Option<(Instant, SortedSet<String>)>,
 }
 
 impl Checks {
@@ -55,7 +55,7 @@ impl Checks {
             mute: false,
             bookmarks_expected: true,
             failed: false,
-            changed_since: BTreeSet::new(),
+            changed_since: SortedSet::new(),
             missed: None,
         }
     }
@@ -157,7 +157,7 @@ impl Checks {
     }
 
     /// Returns the objects in which a check that has `found` these differs from what is `known`.
-    pub fn differing(&self, known: &ObjectVersions, found: &ObjectVersions) -> BTreeSet<String> {
+    pub fn differing(&self, known: &ObjectVersions, found: &ObjectVersions) -> SortedSet<String> {
         let names = known.keys().chain(found.keys());
         let differs = |name: &&String| {
             !self.changed_since.contains(*name) && known.get(*name) != found.get(*name)
@@ -166,7 +166,7 @@ impl Checks {
     }
 
     /// Gives the stream time to report these objects, if there are any.
-    pub fn expect(&mut self, missed: BTreeSet<String>, now: Instant) {
+    pub fn expect(&mut self, missed: SortedSet<String>, now: Instant) {
         self.missed = (!missed.is_empty()).then(|| (now + CHECK_GRACE, missed));
     }
 

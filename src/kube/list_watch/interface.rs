@@ -1,12 +1,12 @@
 //! The values that go into a list-watch and come out of it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::snapshot::{ResourceVersion, Version};
+use crate::sorted::SortedMap;
 
 /// The objects that a list-watch covers, by name: none or one, where it is for a single object.
-pub type ObjectVersions = BTreeMap<String, Version>;
+pub type ObjectVersions = SortedMap<String, Version>;
 
 /// The way in which changes are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

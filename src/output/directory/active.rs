@@ -1,10 +1,9 @@
 //! Describes the set that Envoy finds, as far as it may be compared with.
 
-use std::collections::BTreeSet;
-
 use super::provenance::Sources;
 use crate::gather;
 use crate::snapshot::FileName;
+use crate::sorted::SortedSet;
 
 /// The set that the link `active` names.
 #[derive(Debug)]
@@ -83,7 +82,7 @@ pub struct ActiveSet {
     pub number: u64,
     pub files: Sources,
     /// The files that are not what was written any more. They are written and announced again.
-    pub spoiled: BTreeSet<FileName>,
+    pub spoiled: SortedSet<FileName>,
     pub state: State,
 }
 
@@ -92,19 +91,19 @@ pub struct ActiveSet {
 pub enum State {
     /// It is committed; Envoy has yet to be told of these files, and of `current` itself.
     Announcing {
-        left: BTreeSet<FileName>,
+        left: SortedSet<FileName>,
         current: bool,
     },
     /// Envoy was told of all of it; these files are yet to be synced. They may be carried over into
     /// the next set, and are synced where they stand then.
-    Announced { unsynced: BTreeSet<FileName> },
+    Announced { unsynced: SortedSet<FileName> },
     /// All of it is on stable storage.
     Durable,
 }
 
 impl ActiveSet {
     /// Returns a set that was found to be done, or was just made so.
-    pub fn durable(number: u64, files: Sources, spoiled: BTreeSet<FileName>) -> ActiveSet {
+    pub fn durable(number: u64, files: Sources, spoiled: SortedSet<FileName>) -> ActiveSet {
         ActiveSet {
             number,
             files,
@@ -119,7 +118,7 @@ impl ActiveSet {
         ActiveSet {
             number,
             files,
-            spoiled: BTreeSet::new(),
+            spoiled: SortedSet::new(),
             state: State::Announcing {
                 left,
                 current: true,
@@ -147,7 +146,7 @@ impl ActiveSet {
     }
 
     /// Returns the files that have to be written or announced even if their content is not new.
-    pub fn owed(&self) -> BTreeSet<FileName> {
+    pub fn owed(&self) -> SortedSet<FileName> {
         let mut owed = self.spoiled.clone();
         if let State::Announcing { left, .. } = &self.state {
             owed.extend(left.iter().cloned());
@@ -161,7 +160,7 @@ impl ActiveSet {
     }
 
     /// Returns the files that were carried over or written, and never synced.
-    pub fn unsynced(&self) -> Option<&BTreeSet<FileName>> {
+    pub fn unsynced(&self) -> Option<&SortedSet<FileName>> {
         match &self.state {
             State::Announced { unsynced } => Some(unsynced),
             State::Announcing { .. } | State::Durable => None,

@@ -1,7 +1,6 @@
 //! Compares a step with the set that is visible. Owns: what a publish has to do. Must not: change
 //! what Envoy sees, but for files of other programs, which become a set with the same content.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -13,6 +12,7 @@ use crate::output::disk::{Fs, hash_of, stamp_of};
 use crate::output::reads::{Reads, Recalled};
 use crate::output::step::{Difference, Step};
 use crate::snapshot::{Bytes, FileName};
+use crate::sorted::SortedSet;
 
 /// Larger texts are not kept in memory just for the next comparison.
 const MAX_KEPT_BYTES: usize = 64 << 10;
@@ -46,7 +46,7 @@ pub struct Plan {
     /// Those of them that the set to compare with does not have.
     pub added: Vec<FileName>,
     /// Those of them that Envoy was not told of, though they are what was written.
-    pub owed: BTreeSet<FileName>,
+    pub owed: SortedSet<FileName>,
     /// The files to be removed.
     pub removed: Vec<FileName>,
     /// Whether `.live` may have links of which the active set does not tell, as it does after an error
@@ -121,7 +121,7 @@ impl OutputDirectory {
                 is_compared: false,
                 changed: step.files.keys().cloned().collect(),
                 added: Vec::new(),
-                owed: BTreeSet::new(),
+                owed: SortedSet::new(),
                 removed: Vec::new(),
                 strays: true,
                 current: true,
@@ -133,7 +133,7 @@ impl OutputDirectory {
         let dir = self.at.set(active.number);
         let reads = self.reads.as_ref();
         let (mut changed, mut added) = (Vec::new(), Vec::new());
-        let mut owed = BTreeSet::new();
+        let mut owed = SortedSet::new();
         let mut is_moved = false;
         for (name, file) in step.files {
             let path = dir.join(name.as_str());

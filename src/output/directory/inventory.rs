@@ -1,7 +1,6 @@
 //! Takes stock of the sets on disk: which of them Envoy sees, and which is known to be whole. Owns: finding out what may be trusted, and clearing what an earlier run, a failed publish
 //! or another program left. Must not: change what Envoy sees.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::active::{ActiveSet, Untrusted, Visible};
@@ -13,6 +12,7 @@ use super::sweep::OlderSets;
 use crate::error::Error;
 use crate::gather;
 use crate::snapshot::FileName;
+use crate::sorted::SortedSet;
 
 /// The sets on disk, as far as they are known.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Inventory {
     ) -> Result<(), Error> {
         let names = on_disk.disk.list(&on_disk.at.sets)?.unwrap_or_default();
         let stem = |name: &String| number(name.strip_suffix(".sources").unwrap_or(name));
-        let numbers: BTreeSet<u64> = gather(names.iter().filter_map(stem));
+        let numbers: SortedSet<u64> = gather(names.iter().filter_map(stem));
         prepared.retain_set(|number| numbers.contains(number));
         let last = self.visible.number().max(self.last_durable);
         for number in numbers {
@@ -204,7 +204,7 @@ fn clear_links(on_disk: OnDisk, prepared: &mut Prepared) -> Result<(), Error> {
 /// Removes links for which the active set has no file.
 fn clear_strays(
     on_disk: OnDisk,
-    links: &BTreeSet<String>,
+    links: &SortedSet<String>,
     active: &ActiveSet,
 ) -> Result<(), Error> {
     for name in links {

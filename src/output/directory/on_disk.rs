@@ -1,7 +1,6 @@
 //! Looks at the output directory as it is on disk: its directories, links and sets. Owns: what is read
 //! of it, and how. Must not: know which set is active.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::layout::{Layout, number, target};
@@ -9,6 +8,7 @@ use crate::error::Error;
 use crate::output::disk::Fs;
 use crate::output::reads::Reads;
 use crate::snapshot::FileName;
+use crate::sorted::SortedSet;
 
 /// A directory's paths, the disk that they are on, and the files that must not be opened.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub struct OnDisk<'a> {
 #[derive(Default)]
 pub struct Links {
     /// The keys that our links stand for.
-    pub ours: BTreeSet<String>,
+    pub ours: SortedSet<String>,
     /// Whether files stand where links should.
     pub foreign: bool,
     /// Links that are not ours and lead nowhere.

@@ -6,7 +6,6 @@
 //! a field that a later version added may be missing.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::output::disk::{FullStamp, Inode, Stamp};
 use crate::output::step::{Stage, Transient};
 use crate::snapshot::{Bytes, FileName, ObjectName, Origin, ResourceVersion};
+use crate::sorted::SortedMap;
 
 /// A published file. Its content is on disk, and in memory only if something else holds it anyway.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ pub fn transient(sources: &Sources) -> Option<Transient> {
 }
 
 /// A whole set, without contents.
-pub type Sources = BTreeMap<FileName, Source>;
+pub type Sources = SortedMap<FileName, Source>;
 
 /// The most bytes that a line can have: key, namespace and name of at most 253 each, and a uid and
 /// a resourceVersion of the server's choice.
@@ -214,7 +214,7 @@ pub fn encode(sources: &Sources) -> serde_json::Result<Vec<u8>> {
 
 /// Reads the text of `N.sources`. Returns `None` if any of it is not in our format.
 pub fn decode(text: &[u8]) -> Option<Sources> {
-    let lines: BTreeMap<String, Line> = serde_json::from_slice(text).ok()?;
+    let lines: SortedMap<String, Line> = serde_json::from_slice(text).ok()?;
     let mut sources = Sources::new();
     let mut last: Option<Rc<Origin>> = None;
     for (name, line) in lines {

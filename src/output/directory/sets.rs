@@ -1,7 +1,6 @@
 //! Reads, checks and removes one set on disk. Must not: know which set is active, but for what is
 //! known of it.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,12 +14,13 @@ use crate::output::disk::{full_stamp_of, hash_of, inode_of, is_world_readable, r
 use crate::output::reads::Recalled;
 use crate::output::step::Stage;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
+use crate::sorted::SortedSet;
 
 /// A set as it is found.
 pub struct FoundSet {
     pub files: Sources,
     /// The files that are not what was written.
-    pub spoiled: BTreeSet<FileName>,
+    pub spoiled: SortedSet<FileName>,
 }
 
 impl FoundSet {
@@ -137,8 +137,8 @@ impl OnDisk<'_> {
             return Ok(None);
         }
         let before = before.filter(|active| active.number == number);
-        let mut spoiled = BTreeSet::new();
-        for (name, source) in &mut files {
+        let mut spoiled = SortedSet::new();
+        for (name, source) in files.iter_mut() {
             if let Some(known) = before.and_then(|active| active.files.get(name)) {
                 source.recall(known);
             }

@@ -2,7 +2,7 @@
 //! Owns: taking back what was not committed, and what is made ahead. Must not: change what Envoy
 //! sees.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::output::disk::{Inode, failed, hash_of, reason};
 use crate::output::step::Step;
 use crate::snapshot::{File, FileName};
+use crate::sorted::SortedSet;
 
 /// The number of keys that get a link ahead: a first set has them all, later ones change few.
 const LIKELY: usize = 4;
@@ -24,7 +25,7 @@ pub struct Staged {
     pub number: u64,
     pub files: Sources,
     /// The files to be synced: what was written, and what was carried over before it was synced.
-    pub unsynced: BTreeSet<FileName>,
+    pub unsynced: SortedSet<FileName>,
     /// The links made for new keys.
     links: Vec<PathBuf>,
     /// The reason why the changed files are not watched, though they were to be.

@@ -1,7 +1,6 @@
 //! Decides which of the sets beside the active one stay, by how much of the disk they take. Must
 //! not: remove what `active` or `done` names.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 
 use super::OutputDirectory;
@@ -9,6 +8,7 @@ use super::provenance::{Source, Sources};
 use crate::error::Error;
 use crate::output::disk::{Inode, inode_of};
 use crate::snapshot::FileName;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// Sets kept beside the active one: an Envoy may still be reading the last two.
 pub const OLDER: usize = 3;
@@ -30,7 +30,7 @@ pub struct Occupant {
 
 /// The sets on disk beside the active one, by number, and their files as far as they are known.
 #[derive(Debug, Default)]
-pub struct OlderSets(BTreeMap<u64, Option<Vec<Occupant>>>);
+pub struct OlderSets(SortedMap<u64, Option<Vec<Occupant>>>);
 
 impl OlderSets {
     /// Adds a set of this run.
@@ -91,7 +91,7 @@ impl OlderSets {
 /// The space that sets take.
 #[derive(Default)]
 struct Usage {
-    seen: BTreeSet<Inode>,
+    seen: SortedSet<Inode>,
     bytes: u64,
 }
 

@@ -7,7 +7,6 @@ mod migration;
 mod publishing;
 mod sequences;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ use super::*;
 use crate::output::disk::{Fault, How};
 use crate::output::step::Step;
 use crate::snapshot::{File, ObjectName, Origin, ResourceVersion, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
@@ -44,7 +44,7 @@ fn set(text: &str) -> Snapshot {
     text.split_whitespace().map(file).collect()
 }
 
-type Seen = BTreeMap<String, Vec<u8>>;
+type Seen = SortedMap<String, Vec<u8>>;
 
 fn contents(set: &Snapshot) -> Seen {
     let entry = |(name, file): (&FileName, &File)| (name.to_string(), file.bytes.to_vec());
@@ -61,7 +61,7 @@ fn seen(dir: &Path) -> Seen {
     names.filter_map(read).collect()
 }
 
-fn names(dir: &Path) -> BTreeSet<String> {
+fn names(dir: &Path) -> SortedSet<String> {
     let entries = fs::read_dir(dir).unwrap();
     entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -72,7 +72,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
 #[track_caller]
 fn tidy(dir: &Path, want: &Snapshot) {
     assert_eq!(seen(dir), contents(want));
-    let keys: BTreeSet<String> = want.keys().map(FileName::to_string).collect();
+    let keys: SortedSet<String> = want.keys().map(FileName::to_string).collect();
     assert_eq!(names(&dir.join(".live")), keys);
     assert_eq!(
         names(dir),
@@ -98,7 +98,7 @@ fn tidy(dir: &Path, want: &Snapshot) {
 #[track_caller]
 fn clean(dir: &Path, sets_kept: usize) {
     let sets = dir.join(".sets");
-    assert_eq!(names(&sets.join(".links")), BTreeSet::new());
+    assert_eq!(names(&sets.join(".links")), SortedSet::new());
     let mut entries = names(&sets);
     for fixed in [".links", ".lock"] {
         assert!(entries.remove(fixed), "no {fixed}");
@@ -110,7 +110,7 @@ fn clean(dir: &Path, sets_kept: usize) {
         }
         entries.remove(name);
     }
-    let numbers: BTreeSet<String> = entries
+    let numbers: SortedSet<String> = entries
         .iter()
         .map(|name| name.trim_end_matches(".sources").to_string())
         .collect();
@@ -207,7 +207,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// The names of the links that were made ahead.
-fn prepared_links(publisher: &OutputDirectory) -> BTreeSet<String> {
+fn prepared_links(publisher: &OutputDirectory) -> SortedSet<String> {
     publisher
         .prepared
         .links()

@@ -1,7 +1,6 @@
 //! Watches who reads the files of a step, from before its commit until the watch is ended. Owns: which
 //! files are watched.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::OutputDirectory;
@@ -11,6 +10,7 @@ use crate::error::Error;
 use crate::output::reads::Reads;
 use crate::output::step::Step;
 use crate::snapshot::FileName;
+use crate::sorted::SortedSet;
 
 impl OutputDirectory {
     /// Watches who reads the files that change. Where that cannot be had, the set is published all the
@@ -65,7 +65,7 @@ impl OutputDirectory {
     }
 
     /// Takes the names of the watched files that somebody has read since the last call.
-    pub fn take_read(&mut self) -> BTreeSet<FileName> {
+    pub fn take_read(&mut self) -> SortedSet<FileName> {
         self.reads.as_mut().map(Reads::take).unwrap_or_default()
     }
 

@@ -7,7 +7,7 @@ fn changed(at: &str, text: &str) -> Event {
 }
 
 fn file(name: &str, at: &str, text: &str) -> Event {
-    let files = BTreeMap::from([(name.to_owned(), Bytes::from(text.as_bytes()))]);
+    let files = SortedMap::from([(name.to_owned(), Bytes::from(text.as_bytes()))]);
     Event::Applied(Object {
         name: "a".to_owned(),
         version: Version {

@@ -1,13 +1,13 @@
 //! What a change of files means to a running Envoy. Owns: which files it has to read before the
 //! routes, and which clusters appear and vanish. Must not: know the time, or what is kept already.
 
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 
 use super::clusters::{Cluster, clusters_of};
 use super::kind::{Kind, kind_of};
 use crate::snapshot::{ByFile, Bytes, File, FileName, Snapshot};
+use crate::sorted::SortedSet;
 
 /// The files that differ between the visible set and the one that should follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,19 +43,19 @@ pub struct Former {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Files that Envoy has to know before the routes and listeners.
-    pub first: BTreeSet<FileName>,
+    pub first: SortedSet<FileName>,
     /// Routes and listeners that it has already, with other contents.
-    pub rest: BTreeSet<FileName>,
+    pub rest: SortedSet<FileName>,
     /// Clusters that are not in their files any more.
     pub vanished: Vec<Vanished>,
     /// The names of clusters that are new.
-    pub appeared: BTreeSet<String>,
+    pub appeared: SortedSet<String>,
     /// Whether a new cluster has to look up names or check health before it takes requests.
     pub warms: bool,
     /// Whether `first` brings something that Envoy has not had.
     pub is_new: bool,
     /// Files with listeners that change: connections may go on with the older ones.
-    pub moved_listeners: BTreeSet<FileName>,
+    pub moved_listeners: SortedSet<FileName>,
     /// The contents that this change replaces.
     pub former: Former,
     /// Files whose clusters cannot be told, and why.

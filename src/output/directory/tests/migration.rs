@@ -329,8 +329,8 @@ fn the_versions_before_can_go_on_from_what_is_left_in_mid_sequence() {
         let sets = dir.join(".sets");
         let number = fs::read_link(sets.join("active")).unwrap();
         let text = fs::read(sets.join(number.with_extension("sources"))).unwrap();
-        let lines: BTreeMap<String, HashedLine> = serde_json::from_slice(&text).unwrap();
-        let names: BTreeSet<String> = lines.keys().cloned().collect();
+        let lines: SortedMap<String, HashedLine> = serde_json::from_slice(&text).unwrap();
+        let names: SortedSet<String> = lines.keys().cloned().collect();
         assert_eq!(names, super::names(&sets.join(&number)));
         for (name, line) in lines {
             let bytes = fs::read(sets.join(&number).join(name)).unwrap();
@@ -356,7 +356,7 @@ fn the_first_version_can_go_on_from_what_is_published() {
     tidy(temp.path(), &set(want));
     let sets = temp.path().join(".sets");
     let text = fs::read(sets.join("2.sources")).unwrap();
-    let lines: BTreeMap<String, FirstLine> = serde_json::from_slice(&text).unwrap();
+    let lines: SortedMap<String, FirstLine> = serde_json::from_slice(&text).unwrap();
     assert_eq!(lines.len(), 2);
     for (name, line) in lines {
         let object = if name == "rds.yaml" { "web" } else { "envoy" };

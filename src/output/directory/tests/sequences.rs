@@ -15,7 +15,7 @@ const EMFILE: i32 = 24;
 #[derive(Clone)]
 struct Made {
     files: Snapshot,
-    standing: BTreeSet<FileName>,
+    standing: SortedSet<FileName>,
     transient: Option<Transient>,
     /// What the directory then holds, and what of it counts as its target.
     all: Snapshot,
@@ -34,7 +34,7 @@ impl Made {
 
     fn target(files: Snapshot) -> Made {
         Made {
-            standing: BTreeSet::new(),
+            standing: SortedSet::new(),
             transient: None,
             all: files.clone(),
             target: files.clone(),
@@ -47,7 +47,7 @@ fn name(text: &str) -> FileName {
     FileName::new(text).unwrap()
 }
 
-fn file_names(text: &str) -> BTreeSet<FileName> {
+fn file_names(text: &str) -> SortedSet<FileName> {
     text.split_whitespace().map(name).collect()
 }
 
@@ -619,7 +619,7 @@ fn where_not_all_can_be_watched_none_is() {
 
 /// The space that all sets take, by what the file system says.
 fn used(dir: &Path) -> u64 {
-    let mut inodes = BTreeMap::new();
+    let mut inodes = SortedMap::new();
     let mut todo = vec![dir.join(".sets")];
     while let Some(path) = todo.pop() {
         let found = fs::symlink_metadata(&path).unwrap();
@@ -716,7 +716,7 @@ fn any_step(rng: &mut Rng, visible: &Snapshot, count: &mut u32) -> Made {
     let stage = [Stage::Clusters, Stage::Routes][rng.usize(..2)];
     let is_target = rng.bool();
     let mut made = Made::target(Snapshot::new());
-    let mut marks = BTreeMap::new();
+    let mut marks = SortedMap::new();
     for name in names {
         let old = visible.get(&name);
         let mut mark = Mark {
@@ -843,7 +843,7 @@ fn whatever_comes_between_steps_each_is_what_envoy_finds_and_only_others_read_it
 }
 
 /// The names that Envoy finds.
-fn seen_without_reading(dir: &Path) -> BTreeSet<String> {
+fn seen_without_reading(dir: &Path) -> SortedSet<String> {
     let current = dir.join("current");
     let found = names(&current).into_iter();
     found.filter(|name| current.join(name).exists()).collect()
