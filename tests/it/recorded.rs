@@ -329,11 +329,14 @@ fn plays_alike(watches: &[Vec<usize>]) {
 fn a_body_that_stalls_is_given_up_after_ten_seconds_and_keeps_nobody_busy() {
     let refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\n";
     let headers_alone = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
+    let open = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let watch = Stopwatch::start();
     let played = play(vec![
         Served::raw(format!("{refusal}try later"), |_| true),
         Served::raw(headers_alone, |_| true),
         Served::recording("configmap-list", |_| true),
+        // A watch that says nothing.
+        Served::raw(open, |_| true),
     ]);
     until("the second answer to stall", || {
         (played.replay.heads().len() == 2).then_some(())
