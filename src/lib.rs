@@ -19,14 +19,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-/// Collects into a map or set. `collect` would sort first, which costs 5 KB of code for each type
-/// of them; `extend` does not.
-fn gather<T, C: Default + Extend<T>>(items: impl IntoIterator<Item = T>) -> C {
-    let mut gathered = C::default();
-    gathered.extend(items);
-    gathered
-}
-
 pub(crate) mod app;
 pub(crate) mod backoff;
 pub(crate) mod cli;

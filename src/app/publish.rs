@@ -12,7 +12,6 @@ use super::sequence::{Dropped, Planned, Stage};
 use super::task::{ConfigMap, ConfigMapInput};
 use super::{App, DENIED_TIMEOUT};
 use crate::error::Error;
-use crate::gather;
 use crate::kube::object::ObjectKind;
 use crate::output::Written;
 use crate::output::directory::Synced;
@@ -99,7 +98,7 @@ impl App {
         if matches!(written, Written::NotYet) {
             self.readiness.on_write_failed();
         } else if stage == Stage::Clusters {
-            let held: SortedSet<FileName> = gather(held.into_keys());
+            let held: SortedSet<FileName> = held.into_keys().collect();
             self.report_released(&candidate, interim, &held, &written, since);
             self.note_progress(&written, (removed, dropped), since, now);
             if self.sequence.has_opened() {

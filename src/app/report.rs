@@ -7,7 +7,6 @@ use log::kv::{ToValue, Value};
 use log::{Level, Record, debug, warn};
 
 use super::sequence::Dropped;
-use crate::gather;
 use crate::output::directory::Published;
 use crate::snapshot::{FileName, Origin, Snapshot};
 use crate::sorted::{SortedMap, SortedSet};
@@ -69,8 +68,8 @@ impl Report {
         let is_new = |name: &&FileName| !dropped.files.contains(*name);
         let mut report = Report {
             number: published.number,
-            changed: gather(published.changed.iter().cloned()),
-            removed: gather(published.removed.iter().filter(is_new).cloned()),
+            changed: published.changed.iter().cloned().collect(),
+            removed: published.removed.iter().filter(is_new).cloned().collect(),
             latency: published.committed.saturating_duration_since(since),
             clusters: None,
             dropped,
@@ -152,8 +151,9 @@ impl Report {
             .iter()
             .filter_map(|name| Some(&set.get(name)?.origin));
         let origins = new.filter(|_| !self.removed.is_empty()).chain(of_changed);
-        let origins: SortedMap<_, _> =
-            gather(origins.map(|origin| (&origin.object, &origin.resource_version)));
+        let origins: SortedMap<_, _> = origins
+            .map(|origin| (&origin.object, &origin.resource_version))
+            .collect();
         let gone = self.removed.iter().map(|name| format!("-{name}"));
         let files = self.changed.iter().map(ToString::to_string).chain(gone);
         let (configmap, resource_version) = (join(origins.keys()), join(origins.values()));

@@ -20,7 +20,6 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use crate::gather;
 use crate::snapshot::{File, FileName};
 use crate::sorted::SortedSet;
 use crate::xds::sequence::{Former, kind_of};
@@ -136,7 +135,7 @@ impl Sequence {
             let of_first = changed.filter(|name| is_first(planned, name));
             let arrivals = Arrivals {
                 is_resumed: planned.resumes,
-                unread: gather(of_first.cloned()),
+                unread: of_first.cloned().collect(),
                 clusters: planned.clusters.clone(),
                 warms: planned.warms,
             };

@@ -11,7 +11,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::gather;
 use crate::kube::api::Metadata;
 use crate::snapshot::{ObjectName, Snapshot};
 use crate::sorted::{SortedMap, SortedSet};
@@ -35,7 +34,7 @@ pub fn mirror_of(object: &ObjectName) -> ObjectName {
 /// Returns one YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -` takes
 /// it: the ConfigMap itself, or its mirror.
 pub fn manifests(set: &Snapshot, mirrored: bool) -> String {
-    let objects: SortedSet<&ObjectName> = gather(set.values().map(|file| &file.origin.object));
+    let objects: SortedSet<&ObjectName> = set.values().map(|file| &file.origin.object).collect();
     let mut all = String::new();
     for object in objects {
         all += "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n";
@@ -106,8 +105,11 @@ pub fn mirror(
 ) -> serde_json::Result<Vec<u8>> {
     let mut metadata = over.unwrap_or_else(|| {
         let ObjectName { namespace, name } = mirror_of(object);
-        let named = [("name", name), ("namespace", namespace)];
-        gather(named.map(|(key, text)| (key.to_owned(), text.into())))
+        // To collect them would sort first, which costs 5 KB of code.
+        let mut metadata = Metadata::new();
+        metadata.insert("name".to_owned(), name.into());
+        metadata.insert("namespace".to_owned(), namespace.into());
+        metadata
     });
     mark(&mut metadata);
     // The server keeps these itself.

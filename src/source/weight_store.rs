@@ -8,7 +8,6 @@ use log::Level;
 use log::kv::Value;
 
 use super::{http_route, traffic_split};
-use crate::gather;
 use crate::kube::object::{Body, Object, ObjectKind};
 use crate::kube::reflector::Event;
 use crate::logging::{self, WarnOnce};
@@ -128,7 +127,7 @@ impl WeightStore {
             .entries
             .iter()
             .map(|(name, entry)| ((&entry.created, name), entry));
-        let by_age: SortedMap<_, _> = gather(aged);
+        let by_age: SortedMap<_, _> = aged.collect();
         by_age
             .into_values()
             .filter_map(|entry| Some((entry.created.as_str(), entry.weights.as_ref()?)))

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::gather;
 use crate::snapshot::{ByFile, Bytes, FileName, Snapshot};
 use crate::sorted::SortedSet;
 use crate::xds::sequence::{Union, Vanished, clusters_of, mentions, union};
@@ -177,7 +176,7 @@ impl Kept {
 
     /// Returns the kept files that the set on disk may still have for its own.
     pub fn leaving(&self) -> Vec<FileName> {
-        gather(self.leaving.iter().cloned())
+        self.leaving.iter().cloned().collect()
     }
 
     /// Notes that the planned set is on disk.

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use super::Sequence;
 use super::kept::Dropped;
-use crate::gather;
 use crate::snapshot::{ByFile, File, FileName, Snapshot};
 use crate::sorted::SortedSet;
 use crate::xds::sequence::{
@@ -297,7 +296,7 @@ impl Sequence {
         let all: Vec<(&FileName, &File)> = changed.collect();
         let owned = |(name, file): (&FileName, &File)| (name.clone(), file.clone());
         if new.is_some() && !self.holds_routes() {
-            return gather(all.into_iter().filter(must_wait).map(owned));
+            return all.into_iter().filter(must_wait).map(owned).collect();
         }
         let Some(gate) = &self.gate else {
             return Snapshot::new();

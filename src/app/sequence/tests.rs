@@ -614,7 +614,7 @@ fn clusters_that_no_route_has_named_are_not_kept() {
         world.now += Duration::from_millis(5);
         let there = clusters_named(&world.disk[&name(CDS)]);
         let want = names(&["c0", &format!("c{round}")]);
-        assert_eq!(there, gather(want), "{round}");
+        assert_eq!(there, want.into_iter().collect(), "{round}");
     }
     assert!(world.read(&[name(CDS)]));
     let new = World::target(&names(&["c99"]), 1);

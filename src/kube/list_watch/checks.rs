@@ -7,7 +7,6 @@ use fastrand::Rng;
 
 use super::interface::{ObjectVersions, SyncMode};
 use crate::backoff::jitter;
-use crate::gather;
 use crate::sorted::SortedSet;
 
 /// The time that a stream has to deliver what a check has found.
@@ -162,7 +161,7 @@ impl Checks {
         let differs = |name: &&String| {
             !self.changed_since.contains(*name) && known.get(*name) != found.get(*name)
         };
-        gather(names.filter(differs).cloned())
+        names.filter(differs).cloned().collect()
     }
 
     /// Gives the stream time to report these objects, if there are any.

@@ -9,7 +9,6 @@ use log::debug;
 use super::pending::Purpose;
 use super::{Answer, Event, Reflector};
 use crate::error::{Chain, Error, Kind};
-use crate::gather;
 use crate::kube::api::{self, WatchEvent};
 use crate::kube::health::ApiServer;
 use crate::kube::hint;
@@ -40,7 +39,7 @@ impl Reflector {
         let versions = items
             .iter()
             .map(|item| (item.name.clone(), item.version.clone()));
-        let found: ObjectVersions = gather(versions);
+        let found: ObjectVersions = versions.collect();
         if purpose == Purpose::Check {
             self.step(Input::Checked(found), now);
         } else {

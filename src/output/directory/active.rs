@@ -1,7 +1,6 @@
 //! Describes the set that Envoy finds, as far as it may be compared with.
 
 use super::provenance::Sources;
-use crate::gather;
 use crate::snapshot::FileName;
 use crate::sorted::SortedSet;
 
@@ -114,7 +113,7 @@ impl ActiveSet {
 
     /// Returns a set that an earlier run has written, and perhaps not announced.
     pub fn unannounced(number: u64, files: Sources) -> ActiveSet {
-        let left = gather(files.keys().cloned());
+        let left = files.keys().cloned().collect();
         ActiveSet {
             number,
             files,

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use super::OutputDirectory;
 use super::provenance::{Mark, Source};
 use crate::error::Error;
-use crate::gather;
 use crate::output::disk::{Fs, hash_of, stamp_of};
 use crate::output::reads::{Reads, Recalled};
 use crate::output::step::{Difference, Step};
@@ -85,9 +84,9 @@ impl Plan {
         let is_changed =
             |name: &&FileName| !self.owed.contains(*name) && !self.added.contains(*name);
         Difference {
-            added: gather(self.added.iter().cloned()),
-            changed: gather(self.changed.iter().filter(is_changed).cloned()),
-            removed: gather(self.removed.iter().cloned()),
+            added: self.added.iter().cloned().collect(),
+            changed: self.changed.iter().filter(is_changed).cloned().collect(),
+            removed: self.removed.iter().cloned().collect(),
         }
     }
 }

@@ -10,7 +10,6 @@ use super::prepared::Prepared;
 use super::sets::FoundSet;
 use super::sweep::OlderSets;
 use crate::error::Error;
-use crate::gather;
 use crate::snapshot::FileName;
 use crate::sorted::SortedSet;
 
@@ -115,7 +114,7 @@ impl Inventory {
     ) -> Result<(), Error> {
         let names = on_disk.disk.list(&on_disk.at.sets)?.unwrap_or_default();
         let stem = |name: &String| number(name.strip_suffix(".sources").unwrap_or(name));
-        let numbers: SortedSet<u64> = gather(names.iter().filter_map(stem));
+        let numbers: SortedSet<u64> = names.iter().filter_map(stem).collect();
         prepared.retain_set(|number| numbers.contains(number));
         let last = self.visible.number().max(self.last_durable);
         for number in numbers {

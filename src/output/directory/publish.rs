@@ -8,7 +8,6 @@ use super::stage::{Staged, ordered};
 use super::sweep::OLDER;
 use super::{OutputDirectory, Published};
 use crate::error::Error;
-use crate::gather;
 use crate::output::step::Step;
 use crate::snapshot::FileName;
 
@@ -83,7 +82,7 @@ impl OutputDirectory {
             files: std::mem::take(&mut staged.files),
             spoiled: Default::default(),
             state: State::Announcing {
-                left: gather(plan.changed.iter().cloned()),
+                left: plan.changed.iter().cloned().collect(),
                 current: plan.current,
             },
         }));
