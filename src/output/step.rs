@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::snapshot::{ByFile, FileName, Snapshot};
-use crate::sorted::SortedSet;
+use crate::snapshot::{FileName, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 
 const NO_FILES: &SortedSet<FileName> = &SortedSet::new();
 
@@ -38,7 +38,7 @@ pub struct Transient {
     pub stage: Stage,
     /// The bytes of each union that hold the clusters that vanish: without them it is the target's
     /// file.
-    pub inserted: ByFile<Range<u64>>,
+    pub inserted: SortedMap<FileName, Range<u64>>,
     /// The files that the target does not have.
     pub vanishing: SortedSet<FileName>,
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::snapshot::{ByFile, Bytes, FileName, Snapshot};
-use crate::sorted::SortedSet;
+use crate::snapshot::{Bytes, FileName, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::sequence::{Union, Vanished, clusters_of, mentions, union};
 
 /// The time that a request may take by Envoy's default route timeout. One that a filter holds needs the
@@ -53,7 +53,7 @@ struct Merged {
 pub struct Kept {
     /// The oldest first.
     clusters: Vec<KeptCluster>,
-    files: ByFile<Due>,
+    files: SortedMap<FileName, Due>,
     /// Those of them that no set is without yet.
     leaving: SortedSet<FileName>,
     /// Whether a due file has to wait.
@@ -67,7 +67,7 @@ pub struct Kept {
     limit: usize,
     /// There are more than that since then.
     surplus_since: Option<Instant>,
-    merged: ByFile<Merged>,
+    merged: SortedMap<FileName, Merged>,
 }
 
 /// The items that are due.
@@ -170,7 +170,7 @@ impl Kept {
         if is_new {
             self.leaving.insert(name.clone());
         }
-        self.files.get_or_insert_with(&name, || Due::Unsettled);
+        self.files.get_or_insert_with(name, || Due::Unsettled);
         is_new
     }
 
@@ -353,14 +353,14 @@ impl Kept {
         &mut self,
         target: &Snapshot,
         set: &mut Snapshot,
-    ) -> Result<ByFile<Range<u64>>, (FileName, String)> {
+    ) -> Result<SortedMap<FileName, Range<u64>>, (FileName, String)> {
         let clusters = &self.clusters;
         let lines_of = |name: &FileName| -> Vec<Rc<str>> {
             let mine = clusters.iter().filter(|kept| kept.item.file == *name);
             mine.map(|kept| kept.item.line.clone()).collect()
         };
         self.merged.retain(|name, _| !lines_of(name).is_empty());
-        let mut inserted = ByFile::default();
+        let mut inserted = SortedMap::new();
         for KeptCluster { item, .. } in clusters {
             let name = &item.file;
             let Some(file) = target.get(name).filter(|_| inserted.get(name).is_none()) else {

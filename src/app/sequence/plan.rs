@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::Sequence;
 use super::kept::Dropped;
-use crate::snapshot::{ByFile, File, FileName, Snapshot};
-use crate::sorted::SortedSet;
+use crate::snapshot::{File, FileName, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::sequence::{
     Changes, Cluster, Difference, Former, Kind, clusters_of, kind_of, mentions,
 };
@@ -17,7 +17,7 @@ use crate::xds::sequence::{
 pub struct Overlay<'t> {
     pub files: Cow<'t, Snapshot>,
     pub standing: SortedSet<FileName>,
-    pub inserted: ByFile<Range<u64>>,
+    pub inserted: SortedMap<FileName, Range<u64>>,
     /// Whether new clusters are visible of which it is not known that Envoy has read them.
     pub resumes: bool,
     /// What it has no more since the last turn.
@@ -43,7 +43,7 @@ pub struct Planned<'t> {
     /// Files that stay as they are.
     pub standing: SortedSet<FileName>,
     /// Where kept clusters stand in the texts.
-    pub inserted: ByFile<Range<u64>>,
+    pub inserted: SortedMap<FileName, Range<u64>>,
     /// Files that the target does not have.
     pub vanishing: SortedSet<FileName>,
     /// The routes that wait, as they will be.
@@ -83,7 +83,7 @@ impl<'t> Planned<'t> {
             stage: Stage::Target,
             files: Cow::Borrowed(set),
             standing: SortedSet::new(),
-            inserted: ByFile::default(),
+            inserted: SortedMap::new(),
             vanishing: SortedSet::new(),
             held: Snapshot::new(),
             warnings: SortedSet::new(),
@@ -110,7 +110,7 @@ impl Sequence {
         let mut overlay = Overlay {
             files: Cow::Borrowed(target),
             standing: SortedSet::new(),
-            inserted: ByFile::default(),
+            inserted: SortedMap::new(),
             resumes: false,
             dropped: Dropped::default(),
             warnings: SortedSet::new(),

@@ -1,6 +1,7 @@
 //! Which published files somebody reads. Pure.
 
-use crate::snapshot::{ByFile, FileName};
+use crate::snapshot::FileName;
+use crate::sorted::SortedMap;
 
 /// A file that was not read in so many steps in a row is not waited for any more.
 const MISSES_MAX: u8 = 2;
@@ -9,7 +10,7 @@ const MISSES_MAX: u8 = 2;
 /// somebody reads it: what was there before this run may well have a reader.
 #[derive(Debug, Default)]
 pub struct Readers {
-    misses: ByFile<u8>,
+    misses: SortedMap<FileName, u8>,
 }
 
 impl Readers {
@@ -27,7 +28,7 @@ impl Readers {
 
     /// Notes that nobody has read `name` in a step. Returns whether it is not waited for from now on.
     pub fn on_missed(&mut self, name: &FileName) -> bool {
-        let misses = self.misses.get_or_insert_with(name, || 0);
+        let misses = self.misses.get_or_insert_with(name.clone(), || 0);
         *misses = misses.saturating_add(1);
         *misses == MISSES_MAX
     }

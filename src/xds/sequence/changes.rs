@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::clusters::{Cluster, clusters_of};
 use super::kind::{Kind, kind_of};
-use crate::snapshot::{ByFile, Bytes, File, FileName, Snapshot};
-use crate::sorted::SortedSet;
+use crate::snapshot::{Bytes, File, FileName, Snapshot};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// The files that differ between the visible set and the one that should follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Vanished {
 /// their hashes, as secrets may be among them.
 #[derive(Clone, Debug, Default)]
 pub struct Former {
-    files: ByFile<u64>,
+    files: SortedMap<FileName, u64>,
     clusters: Vec<u64>,
 }
 
