@@ -160,9 +160,12 @@ fn may_concern(text: &str, inputs: &[&HostWeights], domain: &str) -> bool {
 /// Returns whether a text that cannot be read looks as if an input applied to it: the words stand
 /// there.
 fn names_all_of_any(text: &str, inputs: &[&HostWeights], domain: &str) -> bool {
+    // Domains are compared without case.
+    let lower = text.to_ascii_lowercase();
     let names = |input: &&HostWeights| {
         let mut roots = input.roots(domain);
-        roots.any(|root| has_word(text, root)) && has_backend(text, input)
+        let has_root = roots.any(|root| has_word(&lower, &root.to_ascii_lowercase()));
+        has_root && has_backend(text, input)
     };
     text.contains("weighted") && inputs.iter().any(names)
 }
