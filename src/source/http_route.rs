@@ -67,7 +67,7 @@ fn hosts(name: &ObjectName, spec: &HttpRouteSpec) -> Vec<HostName> {
         name: name.clone(),
         namespace: None,
     };
-    let mut hosts = vec![own(&name.name)];
+    let mut hosts = Vec::new();
     let services = spec
         .parents
         .iter()
@@ -76,7 +76,8 @@ fn hosts(name: &ObjectName, spec: &HttpRouteSpec) -> Vec<HostName> {
         name: parent.name.clone(),
         namespace: other_namespace(parent, &name.namespace),
     });
-    for host in spec.hostnames.iter().map(own).chain(services) {
+    let names = std::iter::once(&name.name).chain(&spec.hostnames);
+    for host in names.map(own).chain(services) {
         if !host.name.is_empty() && !hosts.contains(&host) {
             hosts.push(host);
         }

@@ -281,12 +281,7 @@ fn check_http_routes(first: Vec<Object>, again: Vec<Object>) {
         let mut backends = route.rules.iter().flat_map(|rule| &rule.backends);
         assert!(backends.clone().next().is_some());
         assert!(backends.all(|backend| !backend.service.is_empty()));
-        assert!(
-            route
-                .hosts
-                .iter()
-                .all(|host| !host.name.is_empty() || route.hosts.len() == 1)
-        );
+        assert!(route.hosts.iter().all(|host| !host.name.is_empty()));
     }
     let names: std::collections::BTreeSet<String> =
         again.iter().map(|object| object.name.clone()).collect();
