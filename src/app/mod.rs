@@ -43,8 +43,9 @@ use task::{Ctx, Tasks};
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// The time for which the first publish waits for TrafficSplits to be listed.
 const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it waits for the right to read HTTPRoutes where nothing has been published: a Role is rolled
-/// out beside the pods, and the ConfigMaps' weights would undo what a canary has reached.
+/// How long it waits, from the first refusal, for the right to read HTTPRoutes where nothing has been
+/// published: a Role is rolled out beside the pods, and the ConfigMaps' weights would undo what a
+/// canary has reached.
 const DENIED_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct App {

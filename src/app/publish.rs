@@ -241,9 +241,14 @@ impl App {
     /// are published. For the right to read HTTPRoutes that takes longer.
     pub(super) fn give_up_splits(&mut self, now: Instant) {
         let has_files = self.output.standing().is_some();
-        let latest = self.started + DENIED_TIMEOUT;
-        let is_denied = self.tasks.weights.iter().any(|w| w.denied().is_some());
-        if is_denied && !has_files && now < latest {
+        let mut denied = self.tasks.weights.iter().filter_map(WeightObjects::denied);
+        let denied = denied.next().filter(|_| !has_files);
+        let latest = denied.map(|(since, _)| {
+            // The patience of `-onetime` begins at the start, and is not longer.
+            let since = self.once.map_or(*since, |_| self.started);
+            since + DENIED_TIMEOUT
+        });
+        if let Some(latest) = latest.filter(|latest| now < *latest) {
             self.splits_until = latest;
             return;
         }

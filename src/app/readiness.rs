@@ -210,6 +210,7 @@ impl App {
         // The first publish waits for the right to read HTTPRoutes.
         let denied = self.tasks.weights.iter().find_map(WeightObjects::denied);
         let denied = denied.filter(|_| !self.readiness.has_files());
+        let denied = denied.map(|(_, denied)| denied);
         let failure = failure.or(trouble).or(denied).map(error);
         let unread = || Some(format!("{} has not been read yet", self.unread()?));
         let obstacle = own.or(failure).or_else(unread);

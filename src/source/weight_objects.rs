@@ -65,8 +65,8 @@ pub struct WeightObjects {
     backoff: Backoff,
     /// Reports that requests for the group fail.
     failing: WarnOnce,
-    /// The refusal of what is not known yet, if it is forbidden.
-    denied: Option<Error>,
+    /// The refusal of what is not known yet, if it is forbidden, and since when it has been.
+    denied: Option<(Instant, Error)>,
     /// The index of the part that may ask first next time, so that none is starved.
     first: usize,
 }
@@ -140,8 +140,9 @@ impl WeightObjects {
         }
     }
 
-    /// Returns why HTTPRoutes that are not known yet cannot be read, if they are forbidden.
-    pub fn denied(&self) -> Option<&Error> {
+    /// Returns since when and why HTTPRoutes that are not known yet cannot be read, if they are
+    /// forbidden.
+    pub fn denied(&self) -> Option<&(Instant, Error)> {
         let waits = self.kind == ObjectKind::HttpRoute && !self.is_known();
         self.denied.as_ref().filter(|_| waits)
     }
@@ -256,7 +257,9 @@ impl WeightObjects {
                     }
                     Event::Unavailable(error) => {
                         changed = Changed::Yes;
-                        self.denied = Some(error).filter(|e| e.kind() == Kind::Forbidden);
+                        let since = self.denied.take().map_or(now, |(since, _)| since);
+                        let is_denied = error.kind() == Kind::Forbidden;
+                        self.denied = is_denied.then_some((since, error));
                     }
                     Event::Unusable => changed = Changed::Yes,
                     event => {

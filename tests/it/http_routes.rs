@@ -23,6 +23,7 @@ const FOLLOW: [&str; 5] = [
     "-publish=false",
 ];
 const TEN: Duration = Duration::from_secs(10);
+const OWN: &str = "HTTPRoutes not available yet; publishing the weights in the ConfigMaps";
 
 /// HTTPRoute `podinfo` with these weights, as Flagger writes it.
 fn route_of([primary, canary]: [u64; 2]) -> Value {
@@ -262,6 +263,66 @@ fn without_the_right_to_read_them_a_first_start_waits_and_names_the_rule() {
     setup.until_weights([60, 40]);
     let stderr = process.stop().stderr;
     assert_eq!(stderr.matches("INFO  published ").count(), 1, "{stderr}");
+}
+
+/// While HTTPRoutes may not be read, a first start with this flag is unready and names what is missing
+/// for 60 s from the first refusal, then the own weights go out.
+#[track_caller]
+fn is_denied_for_60_s(flag: &str, names: &str) {
+    let setup = template();
+    let mut route = route_of([60, 40]);
+    route["spec"]["parentRefs"] = json!([{"group": "", "kind": "ConfigMap", "name": "a"}]);
+    setup.server.create(route);
+    let rules = vec![Rule::new("", "configmaps", &["list", "watch"])];
+    setup.server.set_accounts(vec![Account::anonymous(rules)]);
+    // A refusal that comes seconds after the start counts from there.
+    let is_list = |r: &Request| r.path().ends_with("/httproutes");
+    setup.fail_next(3, Fault::status(503), is_list);
+    let process = setup.start(&["-watch", "-configmap=a", flag, "-publish=false"]);
+    let is_refused = |r: &Request| r.path().ends_with("/httproutes") && r.status == 403;
+    let refused = setup.server.wait_for_request("a refusal", is_refused).at;
+    process.wait_for_line("the API server refuses");
+    let rule = format!(
+        "apiGroups [\"gateway.networking.k8s.io\"], resources [\"httproutes\"], verbs [\"list\", \
+         \"watch\"]{names}"
+    );
+    let minute = Duration::from_secs(60);
+    let probe = || Crossover::run(&["-ready", "-output-dir", setup.output().to_str().unwrap()]);
+    until("the rule to be named", || {
+        probe().stderr.contains(&rule).then_some(())
+    });
+    let ready = || {
+        let probe = probe();
+        let at = Instant::now();
+        if probe.code == Some(0) {
+            return Some(at);
+        }
+        assert!(probe.stderr.contains(&rule), "{}", probe.stderr);
+        std::thread::sleep(Duration::from_millis(100));
+        None
+    };
+    // Most of the time, without an end that depends on how busy the machine is.
+    until("50 s", || {
+        assert_eq!((setup.found(), ready()), (None, None));
+        (refused.elapsed() > minute - TEN).then_some(())
+    });
+    let ready = until("the pod to be ready", ready);
+    assert!(ready - refused >= minute, "{:?}", ready - refused);
+    setup.until_weights([100, 0]);
+    let warning = process.wait_for_line(OWN);
+    assert!(warning.contains(" WARN "), "{warning}");
+    // The right that comes later still counts.
+    setup.server.set_accounts(Vec::new());
+    setup.until_weights([60, 40]);
+}
+
+#[test]
+fn without_the_right_to_read_them_the_own_weights_go_out_after_60_s() {
+    // Side by side, as each takes its 60 s.
+    std::thread::scope(|scope| {
+        scope.spawn(|| is_denied_for_60_s("-httproute=podinfo", ", resourceNames [\"podinfo\"]"));
+        scope.spawn(|| is_denied_for_60_s("-gateway-api", ""));
+    });
 }
 
 #[test]
