@@ -1,4 +1,4 @@
-//! A canary end to end: TrafficSplits step, a real Envoy shares requests out, and none fails.
+//! A canary end to end: weights step, a real Envoy shares requests out, and none fails.
 
 use crate::kit::crossover::Crossover;
 use crate::kit::envoy::Envoy;
@@ -12,27 +12,49 @@ use serde_json::{Value, json};
 /// Answers at the end of a long step; enough for a bound of a tenth or so.
 const ANSWERS: u64 = 1500;
 
+/// Only the split is followed.
+const SPLIT: [&str; 1] = ["-trafficsplit"];
+
 /// Weights for both backends.
 fn split(weights: [u64; 2]) -> Value {
     let backends: Vec<(&str, u64)> = BACKENDS.into_iter().zip(weights).collect();
     traffic_split(SERVICE, SERVICE, &backends)
 }
 
-/// Follows the split, too.
+/// Follows the objects of these kinds, too.
 #[track_caller]
-fn crossover(site: &Site) -> Crossover {
+fn crossover(site: &Site, kinds: &[&str]) -> Crossover {
     let mut arguments = site.arguments();
-    arguments.extend(["-trafficsplit".into(), SERVICE.into()]);
+    arguments.extend(
+        kinds
+            .iter()
+            .flat_map(|kind| [kind, SERVICE].map(str::to_owned)),
+    );
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Crossover::start(&arguments)
 }
 
 /// Routes whose own weights send everything to the first backend, under a split.
 fn start(weights: [u64; 2]) -> (Site, Crossover, Envoy, Load) {
+    start_on(Site::start(Watching::PathOnly), [100, 0], weights, &SPLIT)
+}
+
+/// Routes with weights of their own under a split; an HTTPRoute is followed, too, and yet to come.
+fn start_with_both(own: [u32; 2], weights: [u64; 2]) -> (Site, Crossover, Envoy, Load) {
     let site = Site::start(Watching::PathOnly);
-    site.shift("first", [100, 0]);
+    site.server.create(http_route_crd(&["v1", "v1beta1"]));
+    start_on(site, own, weights, &["-trafficsplit", "-httproute"])
+}
+
+fn start_on(
+    site: Site,
+    own: [u32; 2],
+    weights: [u64; 2],
+    kinds: &[&str],
+) -> (Site, Crossover, Envoy, Load) {
+    site.shift("first", own);
     site.server.create(split(weights));
-    let crossover = crossover(&site);
+    let crossover = crossover(&site, kinds);
     crossover.wait_for_line("INFO  published ");
     let envoy = site.envoy();
     envoy.wait_for_stat(&format!("{}.version_text", STATS[0]), "first");
@@ -45,11 +67,11 @@ fn taken(envoy: &Envoy) -> u64 {
     envoy.stat(&format!("{}.update_success", STATS[0]))
 }
 
-/// Sets weights and waits until Envoy has taken them.
+/// Changes an object's weights and waits until Envoy has taken them.
 #[track_caller]
-fn step(site: &Site, envoy: &Envoy, weights: [u64; 2]) {
+fn step(site: &Site, envoy: &Envoy, object: Value) {
     let before = taken(envoy);
-    site.server.replace(split(weights));
+    site.server.replace(object);
     crate::kit::until("Envoy to take the routes", || {
         (taken(envoy) > before).then_some(())
     });
@@ -77,7 +99,7 @@ fn fifty_steps_under_load_fail_no_request_and_share_it_by_weight() {
     check_share(&load, 0);
     for number in 1..=50 {
         let canary = number * 2;
-        step(&site, &envoy, [100 - canary, canary]);
+        step(&site, &envoy, split([100 - canary, canary]));
         if [10, 25, 50].contains(&number) {
             check_share(&load, canary);
         }
@@ -98,25 +120,7 @@ fn route(weights: [u64; 2]) -> Value {
 
 #[test]
 fn a_hand_over_to_an_http_route_and_its_canary_fail_no_request() {
-    let site = Site::start(Watching::PathOnly);
-    site.server.create(http_route_crd(&["v1", "v1beta1"]));
-    site.shift("first", [100, 0]);
-    site.server.create(split([70, 30]));
-    let mut arguments = site.arguments();
-    arguments.extend(["-trafficsplit", SERVICE, "-httproute", SERVICE].map(str::to_owned));
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let crossover = Crossover::start(&arguments);
-    crossover.wait_for_line("INFO  published ");
-    let envoy = site.envoy();
-    envoy.wait_for_stat(&format!("{}.version_text", STATS[0]), "first");
-    let load = site.load(&envoy, 2000);
-    let step = |weights| {
-        let before = taken(&envoy);
-        site.server.apply(route(weights));
-        crate::kit::until("Envoy to take the routes", || {
-            (taken(&envoy) > before).then_some(())
-        });
-    };
+    let (site, crossover, envoy, load) = start_with_both([100, 0], [70, 30]);
     // In mid-canary, with the weights that it has; then on, promoted, and another one rolled back.
     let before = taken(&envoy);
     site.server.create(route([70, 30]));
@@ -124,17 +128,46 @@ fn a_hand_over_to_an_http_route_and_its_canary_fail_no_request() {
     check_share(&load, 30);
     assert_eq!(taken(&envoy), before);
     for canary in (40..=100).step_by(10) {
-        step([100 - canary, canary]);
+        step(&site, &envoy, route([100 - canary, canary]));
     }
     check_share(&load, 100);
     for canary in [0, 10, 20, 0] {
-        step([100 - canary, canary]);
+        step(&site, &envoy, route([100 - canary, canary]));
     }
     check_share(&load, 0);
     // Back to the TrafficSplit, which has the same weights by now.
     site.server.replace(split([100, 0]));
     site.server.delete("HTTPRoute", SERVICE);
     crossover.wait_for_line("HTTPRoute still deleted");
+    check_share(&load, 0);
+    assert_eq!(load.tally().failures, Vec::<String>::new());
+    assert_eq!(envoy.stat(&format!("{}.update_rejected", STATS[0])), 0);
+}
+
+#[test]
+fn a_hand_over_while_idle_sends_the_canary_nothing_before_the_first_step() {
+    // By the template, the canary gets everything: whenever neither kind counted, it would show.
+    let (site, crossover, envoy, load) = start_with_both([0, 100], [100, 0]);
+    check_share(&load, 0);
+    // Flagger's provider is switched: it makes the HTTPRoute, and the TrafficSplit is deleted.
+    let before = taken(&envoy);
+    site.server.create(route([100, 0]));
+    crossover.wait_for_line("HTTPRoute is valid now");
+    check_share(&load, 0);
+    site.server.delete("TrafficSplit", SERVICE);
+    crossover.wait_for_line("TrafficSplit still deleted");
+    check_share(&load, 0);
+    let idle = load.tally();
+    assert_eq!(taken(&envoy), before);
+    let names: Vec<&String> = idle.answers.keys().collect();
+    assert_eq!(names, [BACKENDS[0]]);
+    for canary in (10..=100).step_by(10) {
+        step(&site, &envoy, route([100 - canary, canary]));
+        if [10, 100].contains(&canary) {
+            check_share(&load, canary);
+        }
+    }
+    step(&site, &envoy, route([100, 0]));
     check_share(&load, 0);
     assert_eq!(load.tally().failures, Vec::<String>::new());
     assert_eq!(envoy.stat(&format!("{}.update_rejected", STATS[0])), 0);
@@ -180,7 +213,7 @@ fn a_restart_in_mid_canary_sends_no_request_by_the_template() {
         let version = format!("v{number}");
         site.shift(&version, [100, 0]);
         let since = load.tally();
-        crossover_now = crossover(&site);
+        crossover_now = crossover(&site, &SPLIT);
         load.wait_for("answers by new routes", &since, |tally| {
             tally.versions.contains_key(&version)
         });
