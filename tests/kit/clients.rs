@@ -177,7 +177,14 @@ fn run(shared: &Shared, number: usize, first: Instant, interval: Duration) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let sent = Instant::now();
         due = (due + interval).max(sent.checked_sub(BEHIND).unwrap_or(sent));
-        let answer = ask(&mut connection, shared);
+        let is_reused = connection.is_some();
+        let mut answer = ask(&mut connection, shared);
+        if is_reused && answer.as_ref().is_err_and(is_closed) {
+            // A server may close a connection that it has kept alive at any moment, as Envoy does at
+            // the end of a drain: a client sends the request again (RFC 9112, 9.3.1).
+            connection = None;
+            answer = ask(&mut connection, shared);
+        }
         let mut tally = shared.tally();
         let failure = match answer {
             Ok(answer) => {
@@ -212,6 +219,12 @@ struct Answer {
     status: u16,
     version: String,
     body: String,
+}
+
+/// The connection has ended in place of an answer.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn ask(connection: &mut Option<BufReader<TcpStream>>, shared: &Shared) -> io::Result<Answer> {
