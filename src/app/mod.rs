@@ -43,9 +43,9 @@ use task::{Ctx, Tasks};
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// The time for which the first publish waits for TrafficSplits to be listed.
 const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it waits, from the first refusal, for the right to read HTTPRoutes where nothing has been
-/// published: a Role is rolled out beside the pods, and the ConfigMaps' weights would undo what a
-/// canary has reached.
+/// The time, from the first refusal, for which it waits for the right to read HTTPRoutes where
+/// nothing has been published: a Role is rolled out beside the pods, and the ConfigMaps' weights
+/// would undo what a canary has reached.
 const DENIED_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct App {
@@ -57,18 +57,18 @@ struct App {
     cluster_domain: String,
     tasks: Tasks,
     split_gate: SplitGate,
-    /// When the first publish stops waiting for objects with weights.
+    /// The time at which the first publish stops waiting for objects with weights.
     splits_until: Instant,
     output: Output,
     sequence: Sequence,
     pending: Pending,
     deferred: Deferred,
-    /// What is visible of a change whose routes wait.
+    /// The visible part of a change whose routes wait.
     progress: Option<Progress>,
     last: LastPublish,
     notes: Notes,
     readiness: Readiness,
-    /// Whether the operator knows that readers cannot be seen.
+    /// True once the log has said that readers cannot be seen.
     told_unwatched: bool,
     started: Instant,
     child: ChildState,

@@ -15,11 +15,9 @@ use crate::output::step::{self, Step, Transient};
 use crate::snapshot::{FileName, Snapshot};
 use crate::sorted::SortedSet;
 use crate::source::config_map::ConfigMapSource;
-use crate::source::weight_objects::WeightObjects;
 use crate::xds::desired::Observed;
 use crate::xds::merge::{Done, Merge};
 use crate::xds::sequence::{Difference, Outline};
-use crate::xds::weights::HostWeights;
 
 impl Overlay<'_> {
     fn transient(&self) -> Option<Transient> {
@@ -145,8 +143,7 @@ impl App {
         if !self.sequence.holds_routes() {
             return None;
         }
-        let weights = self.tasks.weights.iter();
-        let inputs: Vec<&HostWeights> = weights.flat_map(WeightObjects::usable).collect();
+        let inputs = self.tasks.usable_weights();
         let good = &self.last.good;
         Some(Merge::new(&inputs, &self.cluster_domain, good.clone()).finish(good, None))
     }

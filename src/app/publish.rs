@@ -22,7 +22,7 @@ use crate::source::weight_objects::WeightObjects;
 use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::{self, Desired, Observed, SourceView};
 use crate::xds::merge::{self, Done, Merge, WeightTable};
-use crate::xds::weights::{HostWeights, WeightSource};
+use crate::xds::weights::WeightSource;
 
 /// The part that TrafficSplits have in the first publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +129,7 @@ impl App {
     /// Makes the snapshot that should stand on disk, with weights. Returns `None` while a ConfigMap
     /// holds it up.
     fn collect(&mut self) -> Option<(Candidate, Found)> {
-        let weights = self.tasks.weights.iter();
-        let inputs: Vec<&HostWeights> = weights.flat_map(WeightObjects::usable).collect();
+        let inputs = self.tasks.usable_weights();
         let known: Vec<SourceView> = self.tasks.sources().map(ConfigMapSource::known).collect();
         let Desired { set, overrides } = desired::desired(&known, self.readiness.has_files())?;
         let merge = Merge::new(&inputs, &self.cluster_domain, set);

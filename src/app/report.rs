@@ -12,11 +12,11 @@ use crate::snapshot::{FileName, Origin, Snapshot};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::sequence::kind_of;
 
-/// What has become visible of a change before its routes.
+/// The part of a change that is visible before its routes are.
 pub struct Progress {
-    /// When the change was seen.
+    /// The time at which the change was seen.
     pub since: Instant,
-    /// How long the new clusters have waited to be read.
+    /// The time that the new clusters have waited to be read.
     pub clusters: Clusters,
     /// The files that it has changed so far.
     pub changed: SortedSet<FileName>,

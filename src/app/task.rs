@@ -11,6 +11,7 @@ use crate::output::mirror::Mirror;
 use crate::poll::{Changed, Requested};
 use crate::source::config_map::ConfigMapSource;
 use crate::source::weight_objects::WeightObjects;
+use crate::xds::weights::HostWeights;
 
 /// The values that a task works with.
 pub struct Ctx<'a> {
@@ -111,6 +112,12 @@ impl Tasks {
     /// Returns the first kind of objects with weights that is not known yet.
     pub fn unknown_weights(&self) -> Option<&WeightObjects> {
         self.weights.iter().find(|weights| !weights.is_known())
+    }
+
+    /// Returns the weights of all objects that can be applied.
+    pub fn usable_weights(&self) -> Vec<&HostWeights> {
+        let usable = self.weights.iter().map(WeightObjects::usable);
+        usable.flatten().collect()
     }
 
     pub fn are_mirrors_settled(&self) -> bool {

@@ -148,7 +148,7 @@ impl Sequence {
     }
 
     /// Plans the next set on the way from the `visible` one to `target`. `difference` is the overlay's,
-    /// `visible` has the files that [`wanted`] names, and `interim` the texts of routes that wait, with
+    /// `visible` has the files that `Outline::wanted` names, and `interim` the texts of routes that wait, with
     /// today's weights.
     pub fn plan<'t>(
         &mut self,
