@@ -22,7 +22,7 @@ pub struct Progress {
     pub changed: SortedSet<FileName>,
     /// The files that it removes.
     pub removed: SortedSet<FileName>,
-    /// What is not kept any more since then.
+    /// The items that are not kept any more since then.
     pub dropped: Dropped,
 }
 

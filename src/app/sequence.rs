@@ -29,7 +29,7 @@ use kept::Kept;
 pub use plan::{Overlay, Planned, Stage};
 use readers::Readers;
 
-/// What the passing of time has brought.
+/// The result of asking what is due by now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turn {
     /// Whether another set is due.

@@ -106,7 +106,7 @@ impl Warnings {
 }
 
 fn warn_of(once: &mut WarnOnce, message: &'static str, error: &Error, now: Instant) {
-    // Each attempt makes a set under a number of its own: another path alone is no news.
+    // Each attempt makes a set under a number of its own: another path alone is not news.
     let cause = error
         .source()
         .map_or_else(|| error.to_string(), ToString::to_string);

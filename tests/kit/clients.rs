@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// A connection or an answer that takes longer than this has failed.
 const TOO_LONG: Duration = Duration::from_secs(5);
-/// A client that is behind does not catch up more than this: a stalled Envoy is no reason for a
+/// A client that is behind does not catch up more than this: a stalled Envoy is not a reason for a
 /// burst that lasts.
 const BEHIND: Duration = Duration::from_secs(1);
 

@@ -169,7 +169,7 @@ impl Screen {
         }
     }
 
-    /// A reader that went away is no reason to stop cleaning up.
+    /// A reader that went away is not a reason to stop cleaning up.
     fn put(&self, text: &str) {
         let mut out = io::stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! What the routes wait for: clusters that are published and that Envoy has not read yet. Pure.
+//! Holds the routes until Envoy has read the clusters that are published for them. Pure.
 //!
 //! | state | ends | then |
 //! |---|---|---|
@@ -45,7 +45,7 @@ pub struct Gate {
     since: Instant,
 }
 
-/// What a step brings that the routes wait for.
+/// The contents of a step that the routes wait for.
 pub struct Arrivals {
     /// Whether an earlier run has begun to wait for them.
     pub is_resumed: bool,

@@ -1,4 +1,4 @@
-//! What has vanished from the target and stays published for a while, as requests may still need it.
+//! Keeps what has vanished from the target published for a while, as requests may still need it.
 //! Pure. Owns: when each item may go.
 
 use std::ops::Range;

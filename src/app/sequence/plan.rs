@@ -20,12 +20,12 @@ pub struct Overlay<'t> {
     pub inserted: SortedMap<FileName, Range<u64>>,
     /// Whether new clusters are visible of which it is not known that Envoy has read them.
     pub resumes: bool,
-    /// What it has no more since the last turn.
+    /// The items that are not in it any more since the last turn.
     dropped: Dropped,
     warnings: SortedSet<String>,
 }
 
-/// What a set is in its sequence.
+/// The place of a set in its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Routes are yet to follow.
@@ -42,14 +42,14 @@ pub struct Planned<'t> {
     pub files: Cow<'t, Snapshot>,
     /// Files that stay as they are.
     pub standing: SortedSet<FileName>,
-    /// Where kept clusters stand in the texts.
+    /// The bytes of kept clusters in the texts.
     pub inserted: SortedMap<FileName, Range<u64>>,
     /// Files that the target does not have.
     pub vanishing: SortedSet<FileName>,
     /// The routes that wait, as they will be.
     pub held: Snapshot,
     pub warnings: SortedSet<String>,
-    /// What is in it no more.
+    /// The items that are not in it any more.
     pub dropped: Dropped,
     /// Files that the target has no more since this change.
     pub removed: Vec<FileName>,

@@ -1,4 +1,4 @@
-//! What the operator hears of a reflector: each failure once, and once that it is over. Owns: the
+//! The log messages about a reflector: each failure once, and once that it is over. Owns: the
 //! messages.
 
 use std::fmt::Display;

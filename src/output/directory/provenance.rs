@@ -73,7 +73,7 @@ impl Source {
     }
 
     /// Returns the bytes of the file that the target does not have. In a set that shows new clusters to
-    /// old routes, all of them stay: it is no closer to the target without them.
+    /// old routes, all of them stay: the set is not closer to the target without them.
     pub fn extra(&self) -> Option<&Range<u64>> {
         let mark = self.mark.as_ref()?;
         mark.inserted

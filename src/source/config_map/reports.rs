@@ -1,4 +1,4 @@
-//! What the operator hears of a ConfigMap: each fault once, and once that it is over. Owns: the
+//! The log messages about a ConfigMap: each fault once, and once that it is over. Owns: the
 //! messages.
 
 use std::fmt::Display;

@@ -1,4 +1,4 @@
-//! What a change of files means to a running Envoy. Owns: which files it has to read before the
+//! Tells what a change of files means to a running Envoy. Owns: which files it has to read before the
 //! routes, and which clusters appear and vanish. Must not: know the time, or what is kept already.
 
 use std::hash::{DefaultHasher, Hasher};
@@ -31,8 +31,8 @@ pub struct Vanished {
     pub line: Rc<str>,
 }
 
-/// What Envoy has had before the last change: contents that it can take again at once. They are known by
-/// their hashes, as secrets may be among them.
+/// The contents that Envoy had before the last change, which it can take again at once. They are
+/// known by their hashes, as secrets may be among them.
 #[derive(Clone, Debug, Default)]
 pub struct Former {
     files: SortedMap<FileName, u64>,

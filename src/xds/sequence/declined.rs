@@ -1,4 +1,4 @@
-//! What cannot be done with a text. Owns: its words, which never cite a value.
+//! The reason why something cannot be done with a text. Owns: its words, which never cite a value.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a resource says of itself. Owns: which of its fields matter here. Must not: read a text.
+//! Reads what a resource says of itself. Owns: which of its fields matter here. Must not: read a text.
 
 use std::borrow::Cow;
 

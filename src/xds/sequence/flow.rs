@@ -41,7 +41,7 @@ struct Anchored<'a> {
 #[derive(Default)]
 pub(super) struct Line {
     pub(super) text: String,
-    /// What it cannot say, and why.
+    /// The first thing that it cannot say, and why.
     pub(super) flaw: Option<Declined>,
     discards: bool,
 }

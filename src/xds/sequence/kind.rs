@@ -1,4 +1,4 @@
-//! What kind of resources a file holds. Owns: the types of each kind. Must not: go by a file's
+//! Tells what kind of resources a file holds. Owns: the types of each kind. Must not: go by a file's
 //! name, except for the form that it is read in.
 
 use std::ops::ControlFlow;
@@ -132,7 +132,7 @@ pub(super) fn read(form: Form, text: &[u8]) -> Option<Kind> {
     read.is_ok().then_some(found)
 }
 
-/// What can be told of a text by its bytes.
+/// The facts about a text that its bytes alone tell.
 struct Seen {
     /// The first kind that stands in plain sight.
     kind: Option<Kind>,

@@ -50,7 +50,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Where the list of resources stands.
+/// The place of the list of resources in a text.
 pub(super) struct List {
     /// Number of events before its first resource.
     pub(super) before: usize,

@@ -54,7 +54,7 @@ pub struct HostWeights {
     /// True if the object overrides a TrafficSplit even where it names a single cluster of a route,
     /// as the command line names it.
     pub is_named: bool,
-    /// What the object asks for besides, and Envoy's own configuration would have to do.
+    /// The other things that the object asks for, which Envoy's own configuration would have to do.
     pub unmet: Unmet,
 }
 

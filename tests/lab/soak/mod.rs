@@ -94,7 +94,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         for thread in threads {
             let _ = thread.join();
         }
-        // Alone: an Envoy that is starved by others is no measure.
+        // Alone: an Envoy that is starved by others measures nothing.
         if wanted("order") && !stop.is_set() {
             let work = move |report| order::run(scale.seed, scale.requests, &report, stop);
             let _ = part("order", &report, work).join();
