@@ -233,11 +233,11 @@ fn a_value_that_is_gone_is_refused_with_its_new_name() {
         ),
         (
             json!({"strategy": "type: Recreate"}),
-            &["strategy is no text any more"],
+            &["strategy is not a text any more"],
         ),
         (
             json!({"podDisruptionBudget": "a: 1"}),
-            &["podDisruptionBudget is no text any more"],
+            &["podDisruptionBudget is not a text any more"],
         ),
         (
             backend(json!({"per_filter_config": {}})),

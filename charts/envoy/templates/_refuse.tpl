@@ -34,7 +34,7 @@
 {{- end -}}
 {{- range $name := list "strategy" "podDisruptionBudget" -}}
   {{- if kindIs "string" (get $.Values $name) -}}
-    {{- fail (printf "the value %s is no text any more: write the same as YAML, without the \"|\"" $name) -}}
+    {{- fail (printf "the value %s is not a text any more: write the same as YAML, without the \"|\"" $name) -}}
   {{- end -}}
 {{- end -}}
 {{- range $name, $upstream := include "envoy.upstreams" . | fromJson -}}
