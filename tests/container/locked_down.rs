@@ -8,13 +8,13 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/deploying.md");
 const ALL_TO_ONE: [u32; 2] = [100, 0];
 
 #[test]
 fn a_locked_down_container_follows_and_writes_nothing_but_its_output() {
     let shown = format!("docker run {} ", LOCKED.join(" "));
-    assert!(README.contains(&shown), "the README does not show {shown}");
+    assert!(PAGE.contains(&shown), "the page does not show {shown}");
     let cluster = Cluster::start();
     cluster.shift("first", ALL_TO_ONE);
     let volume = cluster.empty_dir();

@@ -1,5 +1,4 @@
-//! "Install it" and "Getting started" of the README: each command is run as it stands there, and
-//! what it promises is seen.
+//! docs/getting-started.md: each command is run as it stands there, and what it promises is seen.
 
 use crate::chart_examples::flaggers_route;
 use crate::kit::apiserver::{Options, Server};
@@ -16,9 +15,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/getting-started.md");
+const DEPLOYING: &str = include_str!("../../docs/deploying.md");
 
-/// Someone who follows the README.
+/// Someone who follows the page.
 struct Reader {
     pod: Pod,
     terminal: Terminal,
@@ -90,7 +90,7 @@ impl Reader {
 #[test]
 fn getting_started_with_a_configmap_alone() {
     let [install, repo, one, other, ask, first, second, older] =
-        &commands(README, "### With a ConfigMap alone")[..]
+        &commands(PAGE, "## With a ConfigMap alone")[..]
     else {
         panic!("the section has other commands");
     };
@@ -128,11 +128,11 @@ fn getting_started_with_a_configmap_alone() {
 }
 
 #[test]
-fn in_a_restricted_namespace_what_the_readme_starts_is_let_in() {
-    let [one, other, tester] = &commands(README, "### In a restricted namespace")[..] else {
+fn in_a_restricted_namespace_what_the_page_starts_is_let_in() {
+    let [one, other, tester] = &commands(PAGE, "## In a restricted namespace")[..] else {
         panic!("the section has other commands");
     };
-    let with_a_configmap = commands(README, "### With a ConfigMap alone");
+    let with_a_configmap = commands(PAGE, "## With a ConfigMap alone");
     let is_restricted = |context: &Value| {
         assert_eq!(context["runAsNonRoot"], true);
         // The images name their user, and a name proves nothing.
@@ -159,7 +159,7 @@ fn in_a_restricted_namespace_what_the_readme_starts_is_let_in() {
 
 #[test]
 fn getting_started_with_traffic_splits() {
-    let [install, without_a_file, apply] = &commands(README, "### With TrafficSplits")[..] else {
+    let [install, without_a_file, apply] = &commands(PAGE, "## With TrafficSplits")[..] else {
         panic!("the section has other commands");
     };
     for install in [install, without_a_file] {
@@ -176,7 +176,7 @@ fn getting_started_with_traffic_splits() {
 
 #[test]
 fn getting_started_with_flagger() {
-    let section = commands(README, "### With Flagger");
+    let section = commands(PAGE, "## With Flagger");
     let [definitions, install, _, flagger, podinfo, apply, image] = &section[..] else {
         panic!("the section has other commands");
     };
@@ -235,7 +235,7 @@ fn flagger_definition(kind: &str) -> Value {
 }
 
 #[test]
-fn the_readme_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_package() {
+fn the_page_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_package() {
     let [
         image,
         load,
@@ -248,7 +248,7 @@ fn the_readme_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_pa
         make,
         package,
         plain,
-    ] = &commands(README, "## Install it")[..]
+    ] = &commands(PAGE, "## Install it")[..]
     else {
         panic!("the section has other commands");
     };
@@ -280,7 +280,7 @@ fn the_readme_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_pa
     assert!(by_hand.iter().any(|it| it["kind"] == "Pod"));
     let version = env!("CARGO_PKG_VERSION");
     let with_docker_alone = format!("\n$ docker build -t crossover -t crossover:{version} . ");
-    assert!(README.contains(&with_docker_alone));
+    assert!(DEPLOYING.contains(&with_docker_alone));
     assert_eq!(rollout, "kubectl rollout status deployment/envoy");
     assert_eq!(test, "helm test envoy");
     let printed = reader.terminal.run(make);

@@ -1,4 +1,4 @@
-//! The files of `example/`: each is what the README says, and does what it says.
+//! The files of `example/`: each is what docs/traffic-splits.md says, and does what it says.
 
 use crate::kit::apiserver::{Options, Server};
 use crate::kit::crossover::{Crossover, command};
@@ -13,7 +13,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use tempfile::TempDir;
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/traffic-splits.md");
 const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];
 
 /// The examples that the chart's tests run, and those of the containers.
@@ -111,11 +111,11 @@ fn every_file_says_in_its_first_line_what_it_is_for() {
         let applied = format!(
             "# {bold_olm}% bold-olm, {eerie_octopus}% eerie-octopus\n$ kubectl apply -f example/{name}\n"
         );
-        assert!(README.contains(&applied), "the README has no {applied}");
+        assert!(PAGE.contains(&applied), "the page has no {applied}");
     }
     for name in [CONFIG_MAP, DEFINITION] {
         assert!(first(name).starts_with("# "), "{name}");
-        assert!(README.contains(&format!("example/{name}")), "{name}");
+        assert!(PAGE.contains(&format!("example/{name}")), "{name}");
     }
     let names = fs::read_dir(examples::path(""))
         .unwrap()

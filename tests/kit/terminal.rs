@@ -1,5 +1,6 @@
-//! Runs the commands of the README as they stand there, by a real shell, in the repository. `helm`
-//! is Helm's own program, but renders where it would install; `kubectl` talks to the test's server.
+//! Runs the commands of the documents as they stand there, by a real shell, in the repository.
+//! `helm` is Helm's own program, but renders where it would install; `kubectl` talks to the test's
+//! server.
 
 use super::helm::{Rendering, documents};
 use super::pod::{ADMIN, Pod};
