@@ -76,7 +76,7 @@ audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-de
 	cargo deny --locked --config .cargo/deny.toml check
 
 # Most tests wait, so four at a time are no more than two cores can do.
-test: needs-test build floor tools ## Everything that can be proven on this machine, as root; some of it: make test ONLY="order:: probes".
+test: needs-test build floor tools ## Everything that can be proven on this machine, as root; some of it: make test ONLY="order:: process::probes".
 	$(WITH_KUBECTL) RUST_TEST_THREADS=4 python3 tests/run.py $(ONLY)
 
 test-quick: needs-build target ## Unit tests and the quick integration tests, in under a minute, without root.
@@ -84,7 +84,7 @@ test-quick: needs-build target ## Unit tests and the quick integration tests, in
 
 test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## The tests of order against Envoy 1.36.
 	ENVOY_PROGRAM="$$(ls $(CURDIR)/$(VENV)-$(OLD_ENVOY)/lib/python3*/site-packages/envoy/_bin/envoy)" \
-	  RUST_TEST_THREADS=4 $(CARGO) test --test it -- order envoy::
+	  RUST_TEST_THREADS=4 $(CARGO) test --test it -- order:: envoy::updates::
 
 test-container: package tools ## The same in real containers; needs a Docker engine.
 	$(MAKE) --no-print-directory image TAGS=test

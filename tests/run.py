@@ -14,15 +14,18 @@ import sys
 CARGO = ["cargo", "--locked", "test"]
 # Integration tests that make namespaces, mount, or run as another user: the beginning of their path.
 ROOT = """
-  addresses:: cluster_domain::a_virtual_host names:: network::
-  storage::a_directory_ storage::a_disk_ storage::a_file_system_ storage::a_right_ storage::a_set_
-  storage::no_other_group_ storage::two_uids_ storage::what_cannot_be_taken_over_
-  storage::where_two_uids_
+  kube::addresses:: kube::names:: kube::network::
+  output::storage::a_directory_ output::storage::a_disk_ output::storage::a_file_system_
+  output::storage::a_right_ output::storage::a_set_ output::storage::no_other_group_
+  output::storage::two_uids_ output::storage::what_cannot_be_taken_over_
+  output::storage::where_two_uids_
+  weights::cluster_domain::a_virtual_host
 """.split()
 # Integration tests that are quick and need nothing.
 QUICK = """
-  apiserver:: command_line:: credentials:: environment:: faults:: foreign:: listwatch:: lock::
-  process:: semantics:: tls:: usage:: versions:: wire::
+  app::foreign:: cli::command_line:: cli::environment:: cli::usage:: kit_tests::apiserver::
+  kit_tests::faults:: kit_tests::process:: kit_tests::semantics:: kit_tests::tls::
+  kube::credentials:: kube::listwatch:: kube::wire:: output::lock:: weights::versions::
 """.split()
 # Models, random documents, and directories that are cut off at every call, which take longer.
 SLOW_UNITS = ["model", "properties", "herd", "directory::tests"]

@@ -263,7 +263,7 @@ mod tests {
         assert!(last_beat(&heartbeat.path).unwrap().is_none());
         beat(&mut heartbeat, READY);
         // Locks of this process are never in its own way, so nothing seems to hold the file;
-        // tests/it/probes.rs asks from outside.
+        // tests/it/process/probes.rs asks from outside.
         let answer = ask(Probe::Live, temp.path()).unwrap_err();
         assert!(answer.starts_with("no crossover holds "), "{answer}");
     }

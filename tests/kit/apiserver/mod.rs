@@ -1,5 +1,5 @@
 //! An in-memory Kubernetes API server on a thread of its own, held to recorded exchanges with a
-//! real one (`tests/it/apiserver.rs`). This file owns how it starts and the state it keeps.
+//! real one (`tests/it/kit/apiserver.rs`). This file owns how it starts and the state it keeps.
 
 pub mod access;
 pub mod cluster;

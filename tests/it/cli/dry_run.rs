@@ -3,7 +3,7 @@
 use crate::kit::apiserver::Server;
 use crate::kit::crossover::{Crossover, until_asleep};
 use crate::kit::objects::config_map;
-use crate::kubectl::Kubectl;
+use crate::kit_tests::kubectl::Kubectl;
 use crate::setup::Setup;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;

@@ -6,7 +6,7 @@ use crate::kit::examples::{self, DEFINITION};
 use crate::kit::helm::{self, Job, VERSIONS, ask, render};
 use crate::kit::objects::config_map;
 use crate::kit::until;
-use crate::kubectl::Kubectl;
+use crate::kit_tests::kubectl::Kubectl;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 

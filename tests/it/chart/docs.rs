@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-const CHART_README: &str = include_str!("../../charts/envoy/README.md");
+const CHART_README: &str = include_str!("../../../charts/envoy/README.md");
 
 #[test]
 fn helm_3_and_helm_4_render_what_the_library_renders() {

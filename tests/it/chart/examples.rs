@@ -1,7 +1,7 @@
 //! The values of `example/`, each run by the real Envoy for what it is there for.
 
 use crate::chart::mode;
-use crate::chart_run::{ask, wait_until_loaded};
+use crate::chart::run::{ask, wait_until_loaded};
 use crate::kit::envoy::Envoy;
 use crate::kit::examples;
 use crate::kit::helm::{Job, Rendering, documents, render};

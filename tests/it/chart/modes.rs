@@ -2,7 +2,7 @@
 //! while there is no API server.
 
 use crate::chart::mode;
-use crate::chart_run::{BACKENDS, chart, fetch, upgrade, wait_for};
+use crate::chart::run::{BACKENDS, chart, fetch, upgrade, wait_for};
 use crate::kit::apiserver::request::Request;
 use crate::kit::helm::Rendering;
 use crate::kit::objects::{config_map, traffic_split};

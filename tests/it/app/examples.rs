@@ -7,13 +7,13 @@ use crate::kit::examples::{self, CONFIG_MAP, DEFINITION, SPLITS};
 use crate::kit::site::BACKENDS;
 use crate::kit::until_file;
 use crate::kit::xds::{self, SERVICE, STATS, Watching};
-use crate::kubectl::Kubectl;
+use crate::kit_tests::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use tempfile::TempDir;
 
-const PAGE: &str = include_str!("../../docs/traffic-splits.md");
+const PAGE: &str = include_str!("../../../docs/traffic-splits.md");
 const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];
 
 /// The examples that the chart's tests run, and those of the containers.

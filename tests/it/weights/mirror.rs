@@ -6,7 +6,7 @@ use crate::kit::crossover::Crossover;
 use crate::kit::objects::config_map;
 use crate::kit::stopwatch::Stopwatch;
 use crate::kit::until;
-use crate::kubectl::Kubectl;
+use crate::kit_tests::kubectl::Kubectl;
 use crate::setup::Setup;
 use crate::weights::{FILE, FOLLOW, about_splits, routes, split_of};
 use base64::Engine;

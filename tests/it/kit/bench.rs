@@ -1,8 +1,8 @@
 //! `make bench`, in a short form: that every figure can be measured, not what it is.
 
-use crate::demo::lab;
 use crate::kit::contender::release;
 use crate::kit::crossover::Crossover;
+use crate::kit_tests::demo::lab;
 use serde_json::Value;
 use std::fs;
 use std::process::Command;

@@ -1,8 +1,8 @@
 //! Values that YAML or Helm would change arrive as they are: numbers, durations, names that look
 //! like something else. `helm test` is run, too.
 
+use crate::chart::run::{ask, chart, wait_until_loaded};
 use crate::chart::{MODES, mode};
-use crate::chart_run::{ask, chart, wait_until_loaded};
 use crate::kit::envoy;
 use crate::kit::helm::{Job, Rendering, render, render_all};
 use crate::kit::load::Tally;

@@ -5,7 +5,7 @@ use crate::kit::apiserver::access::{Account, Rule};
 use crate::kit::apiserver::faults::{Fault, Then};
 use crate::kit::apiserver::request::Request;
 use crate::kit::objects::config_map;
-use crate::mirror::{ONCE, SHOW, is_mirror, weighed};
+use crate::weights::mirror::{ONCE, SHOW, is_mirror, weighed};
 use crate::weights::{FILE, routes};
 use rustix::process::Signal;
 use serde_json::{Value, json};

@@ -1,0 +1,11 @@
+//! The program as a whole: what it says, how long it tries, what it keeps, and what it takes.
+
+pub mod clock;
+pub mod examples;
+pub mod figures;
+pub mod foreign;
+pub mod keep;
+pub mod logging;
+pub mod once;
+pub mod patience;
+pub mod scale;

@@ -1,0 +1,8 @@
+//! Crossover beside a real Envoy.
+
+pub mod canary;
+pub mod documents;
+pub mod one_container;
+pub mod steady;
+pub mod updates;
+pub mod verdict;
