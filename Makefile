@@ -58,10 +58,11 @@ build: target ## The static release binary, also for arm64: make build ARCH=arm6
 	@ls -l $(BINARY)
 	@install -D $(BINARY) target/image/$(ARCH)/crossover
 
-check: target workflows ## Formatting, lints, documentation, layers, messages and workflows, with warnings denied.
+check: target workflows ## Formatting, lints, layers, log messages, links of the documentation, workflows; warnings are errors.
 	cargo fmt --all --check
 	python3 tests/layers/check.py
 	python3 tests/messages/check.py
+	python3 tests/docs/check.py
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --workspace --all-targets --test container -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib

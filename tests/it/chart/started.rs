@@ -17,6 +17,8 @@ use std::path::Path;
 
 const PAGE: &str = include_str!("../../../docs/getting-started.md");
 const DEPLOYING: &str = include_str!("../../../docs/deploying.md");
+const CHART: &str = include_str!("../../../charts/envoy/README.md");
+const FROM_GO: &str = include_str!("../../../docs/from-the-go-version.md");
 
 /// Someone who follows the page.
 struct Reader {
@@ -290,5 +292,37 @@ fn the_page_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_pack
     assert!(
         Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists(),
         "{plain}"
+    );
+}
+
+#[test]
+fn the_charts_page_and_the_go_versions_install_as_they_say() {
+    let reader = Reader::new(&BACKENDS, "upstreams");
+    let section = commands(&format!("\n{CHART}"), "# The chart `envoy`");
+    let [install] = &section[..] else {
+        panic!("{section:?}");
+    };
+    let done = reader.terminal.run(install);
+    assert!(matches!(done, Done::Rendered(_)), "{done:?}");
+
+    let reader = Reader::new(&BACKENDS, "services");
+    let section = commands(FROM_GO, "## The chart");
+    let [install] = &section[..] else {
+        panic!("{section:?}");
+    };
+    let theirs = "-f your-values.yaml";
+    assert!(install.ends_with(theirs), "{install}");
+    let done = reader
+        .terminal
+        .run(&install.replace(theirs, "-f example/values.services.yaml"));
+    let Done::Rendered(rendering) = done else {
+        panic!("{done:?}");
+    };
+    // Under its own name, beside what is there.
+    assert!(
+        rendering
+            .objects()
+            .iter()
+            .any(|it| it["metadata"]["name"] == "gateway-envoy")
     );
 }
