@@ -27,11 +27,14 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
         Ok(Command::Probe(probe, dir)) => {
-            let Err(reason) = crossover::ask_probe(probe, &dir) else {
-                return ExitCode::SUCCESS;
+            let (code, said) = match crossover::ask_probe(probe, &dir) {
+                Ok(remark) => (ExitCode::SUCCESS, remark),
+                Err(reason) => (ExitCode::FAILURE, Some(reason)),
             };
-            let _ = writeln!(io::stderr(), "crossover: {reason}");
-            return ExitCode::FAILURE;
+            if let Some(said) = said {
+                let _ = writeln!(io::stderr(), "crossover: {said}");
+            }
+            return code;
         }
         Ok(Command::Help) => io::stdout().write_all(crossover::usage().as_bytes()),
         Ok(Command::Version) => writeln!(io::stdout(), "crossover {}", env!("CARGO_PKG_VERSION")),

@@ -144,9 +144,9 @@ impl App {
             self.update_verdict();
         }
         if self.readiness.is_ready() {
-            self.output.beat(READY);
+            self.output.beat(READY, None);
         } else {
-            self.output.beat(&self.obstacle());
+            self.output.beat(&self.obstacle(), None);
         }
     }
 

@@ -27,6 +27,14 @@ impl fmt::Display for Flag {
     }
 }
 
+pub const ACCEPTED: Flag = Flag {
+    name: "--accepted",
+    value: None,
+    default: None,
+    help: "readiness probe: exit 0 once Envoy has taken the files since it started;\nwith \
+           -on-refusal warn or restore",
+};
+
 pub const APISERVER: Flag = Flag {
     name: "--apiserver",
     value: Some("URL"),
@@ -222,7 +230,8 @@ pub const WATCH: Flag = Flag {
 };
 
 /// All flags, as `-h` lists them.
-const FLAGS: [&Flag; 26] = [
+const FLAGS: [&Flag; 27] = [
+    &ACCEPTED,
     &APISERVER,
     &CA_FILE,
     &CONFIGMAP,
@@ -259,7 +268,8 @@ pub fn find(name: &str) -> Option<&'static Flag> {
 /// Returns the text of `-h`.
 pub fn usage() -> String {
     let mut text = String::from("Usage: crossover [flags] [-- command [arguments]]\n");
-    for flag in FLAGS {
+    // It is listed once there is an answer for it.
+    for flag in FLAGS.iter().filter(|flag| flag.name != ACCEPTED.name) {
         text += "  -";
         text += flag.bare();
         if let Some(value) = flag.value {

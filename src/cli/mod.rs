@@ -102,22 +102,23 @@ pub fn parse(
         return Ok(Command::Version);
     }
     // Other flags may stand beside a probe: a pod's container and its probes can share theirs.
-    let probe = match (args.switch(&flags::READY), args.switch(&flags::LIVE)) {
-        (false, false) => None,
-        (true, false) => Some(Probe::Ready),
-        (false, true) => Some(Probe::Live),
-        (true, true) => return usage_error("-ready and -live cannot be combined"),
-    };
-    match probe {
-        Some(_) if args.command.is_some() => usage_error(NOT_WITH_A_COMMAND),
-        Some(probe) => Ok(Command::Probe(probe, output_dir(&mut args))),
-        None => Ok(Command::Run(Box::new(config(args, &env)?))),
+    let probes = [
+        (&flags::READY, Probe::Ready),
+        (&flags::LIVE, Probe::Live),
+        (&flags::ACCEPTED, Probe::Accepted),
+    ];
+    let mut asked = probes.into_iter().filter(|(flag, _)| args.switch(flag));
+    match (asked.next(), asked.next()) {
+        (Some(_), Some(_)) => usage_error("-ready, -live and -accepted cannot be combined"),
+        (Some(_), None) if args.command.is_some() => usage_error(NOT_WITH_A_COMMAND),
+        (Some((_, probe)), None) => Ok(Command::Probe(probe, output_dir(&mut args))),
+        (None, _) => Ok(Command::Run(Box::new(config(args, &env)?))),
     }
 }
 
 /// Returns the error for flags that end the program, or write nothing, while a command needs it.
 const NOT_WITH_A_COMMAND: &str =
-    "-onetime, -dry-run, -ready and -live cannot be used with a command";
+    "-onetime, -dry-run, -ready, -live and -accepted cannot be used with a command";
 
 fn usage_error<T>(what: &str) -> Result<T, Error> {
     Err(Error::Usage(what.to_owned()))

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::output::disk::{Fs, Inode};
-use crate::output::heartbeat::{Beaten, Heartbeat};
+use crate::output::heartbeat::{Accepted, Beaten, Heartbeat};
 use crate::output::reads::Reads;
 use crate::snapshot::FileName;
 use active::ActiveSet;
@@ -174,8 +174,14 @@ impl OutputDirectory {
         std::mem::take(&mut self.live.is_lost)
     }
 
-    /// Writes for probes that the loop has turned, and which state it is in.
-    pub fn beat(&mut self, state: &str, limit: Duration) -> Result<Beaten, Error> {
-        self.heartbeat.beat(&self.disk, state, limit)
+    /// Writes for probes that the loop has turned, which state it is in, and what Envoy made of the
+    /// files, if that is asked.
+    pub fn beat(
+        &mut self,
+        state: &str,
+        accepted: Option<&Accepted>,
+        limit: Duration,
+    ) -> Result<Beaten, Error> {
+        self.heartbeat.beat(&self.disk, state, accepted, limit)
     }
 }

@@ -1,11 +1,14 @@
 //! Writes and reads the heartbeat: the file in which the crossover that owns an output directory says
-//! that its loop turns, and how far it is. `-ready` and `-live` answer from it. Owns: that file, and what
-//! counts as ready and as alive. Must not: wait, or lock anything for a reader.
+//! that its loop turns, and how far it is. `-ready`, `-live` and `-accepted` answer from it. Owns: that
+//! file, and what counts as ready and as alive. Must not: wait, or lock anything for a reader.
 //!
-//! It has one line: the second of a turn of the loop, how many may pass until the next, and the state.
-//! The clock starts at boot and cannot be set. The line is written in its place, so it needs no
-//! space on a full disk. Its writer has a record lock on the file until it exits, and whether somebody
+//! Its first line is the second of a turn of the loop, how many may pass until the next, and the state.
+//! If Envoy is asked what it made of the files, a second line says what is known of that.
+//! The clock starts at boot and cannot be set. The lines are written in their place, so they need no
+//! space on a full disk. Their writer has a record lock on the file until it exits, and whether somebody
 //! has one can be asked without taking any: unlike the directory's own lock, probes cannot disturb it.
+
+mod accepted;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,6 +19,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
+pub use self::accepted::Accepted;
 use super::disk::{Fs, Inode, failed, reason};
 use crate::error::{Chain, Error};
 
@@ -26,8 +30,8 @@ pub const READY: &str = "ready";
 const FILE: &str = ".sets/.life";
 /// After how many seconds the same state is written again.
 const EVERY: u64 = 30;
-/// The longest line that is read.
-const MAX_LINE_BYTES: usize = 1024;
+/// As much as is read.
+const MAX_BYTES: usize = 4096;
 
 /// The heartbeat as its writer has it.
 #[derive(Debug)]
@@ -43,9 +47,12 @@ struct BeatFile {
     file: fs::File,
     inode: Inode,
     state: String,
-    /// The second in which the line was written.
+    accepted: Option<Accepted>,
+    /// The second since which it is unknown what Envoy made of the files.
+    unknown_since: u64,
+    /// The second in which it was written.
     written: u64,
-    /// The length of the longest line so far.
+    /// The greatest length so far.
     length: usize,
 }
 
@@ -56,23 +63,38 @@ impl Heartbeat {
         Heartbeat { path, file }
     }
 
-    /// Writes that the loop has turned and which state it is in, if that is new or was written a while
-    /// ago. A reader takes the loop for dead once `limit` has passed without another beat.
-    pub fn beat(&mut self, disk: &Fs, state: &str, limit: Duration) -> Result<Beaten, Error> {
+    /// Writes that the loop has turned, which state it is in and what Envoy made of the files, if that
+    /// is asked; but only if any of it is new or was written a while ago. A reader takes the loop for
+    /// dead once `limit` has passed without another beat.
+    pub fn beat(
+        &mut self,
+        disk: &Fs,
+        state: &str,
+        accepted: Option<&Accepted>,
+        limit: Duration,
+    ) -> Result<Beaten, Error> {
         let (now, path) = (now(), &self.path);
         let beat = match &mut self.file {
             Some(beat) => beat,
             None => self.file.insert(BeatFile::create(disk, path)?),
         };
-        if beat.state == state && now < beat.written + EVERY {
+        let is_same = beat.state == state && beat.accepted.as_ref() == accepted;
+        if is_same && now < beat.written + EVERY {
             return Ok(Beaten::Lately);
         }
-        let line = format!("{now} {} {state}", limit.as_secs());
-        // Blanks cover what a longer line has left.
-        beat.length = beat.length.max(line.len());
-        let line = format!("{line:<0$}\n", beat.length);
+        let mut text = format!("{now} {} {state}", limit.as_secs());
+        if let Some(accepted) = accepted {
+            if !beat.accepted.as_ref().is_some_and(Accepted::is_unknown) {
+                beat.unknown_since = now;
+            }
+            text += &format!("\n{}", accepted.line(beat.unknown_since));
+        }
+        // Blanks cover what a longer text has left.
+        beat.length = beat.length.max(text.len());
+        let text = format!("{text:<0$}\n", beat.length);
         (beat.state, beat.written) = (state.to_owned(), now);
-        disk.write_over(&beat.file, path, line.as_bytes())?;
+        beat.accepted = accepted.cloned();
+        disk.write_over(&beat.file, path, text.as_bytes())?;
         Ok(Beaten::Now)
     }
 
@@ -96,6 +118,8 @@ impl BeatFile {
             inode: disk.lock_record(&file, path)?,
             file,
             state: String::new(),
+            accepted: None,
+            unknown_since: 0,
             written: 0,
             length: 0,
         })
@@ -118,6 +142,8 @@ struct Beat {
     /// The longest such time in which the loop is alive.
     limit: Duration,
     state: String,
+    /// What is said of Envoy's verdict.
+    accepted: Option<String>,
 }
 
 /// A question to the crossover that owns a directory.
@@ -127,19 +153,26 @@ pub enum Probe {
     Ready,
     /// Whether the loop turns.
     Live,
+    /// Whether Envoy has taken a whole set since it started.
+    Accepted,
 }
 
-/// Answers a probe of `dir`. The error is the reason why the answer is no.
-pub fn ask(probe: Probe, dir: &Path) -> Result<(), String> {
+/// Answers a probe of `dir`. `Ok` is a yes, with a remark if there is one to be made. The error is the
+/// reason why the answer is no.
+pub fn ask(probe: Probe, dir: &Path) -> Result<Option<String>, String> {
     let beat = last_beat(&dir.join(FILE)).map_err(|error| Chain(&error).to_string())?;
-    let Some(Beat { age, limit, state }) = beat else {
+    let Some(beat) = beat else {
         return Err(format!("no crossover holds {}", dir.display()));
     };
+    let Beat {
+        age, limit, state, ..
+    } = beat;
     match probe {
-        Probe::Ready if state == READY => Ok(()),
+        Probe::Ready if state == READY => Ok(None),
         Probe::Ready => Err(format!("not ready: {state}")),
-        Probe::Live if age < limit => Ok(()),
+        Probe::Live if age < limit => Ok(None),
         Probe::Live => Err(format!("not alive: its loop last turned {age:?} ago")),
+        Probe::Accepted => accepted::answer(beat.accepted.as_deref(), now()),
     }
 }
 
@@ -157,33 +190,35 @@ fn last_beat(path: &Path) -> Result<Option<Beat>, Error> {
         return Ok(None);
     }
     let read = || {
-        let mut line = vec![0; MAX_LINE_BYTES];
-        let length = file.read_at(&mut line, 0);
+        let mut text = vec![0; MAX_BYTES];
+        let length = file.read_at(&mut text, 0);
         let length = length.map_err(|error| failed("read", path, error))?;
-        line.truncate(length);
-        Ok(line)
+        text.truncate(length);
+        Ok(text)
     };
-    // A line that is just being written may be half an old one: read until two are equal.
-    let mut line = read()?;
+    // What is just being written may be half an old one: read until two are equal.
+    let mut text = read()?;
     loop {
         let again = read()?;
-        if again == line {
+        if again == text {
             break;
         }
-        line = again;
+        text = again;
     }
     // The writer has just made the file if there is no line yet.
-    Ok(parse(&String::from_utf8_lossy(&line), now()))
+    Ok(parse(&String::from_utf8_lossy(&text), now()))
 }
 
-fn parse(line: &str, now: u64) -> Option<Beat> {
-    let mut words = line.lines().next()?.splitn(3, ' ');
+fn parse(text: &str, now: u64) -> Option<Beat> {
+    let mut lines = text.lines();
+    let mut words = lines.next()?.splitn(3, ' ');
     let mut number = || words.next()?.parse().ok();
     let (turned, limit) = (number()?, number()?);
     Some(Beat {
         age: Duration::from_secs(now.saturating_sub(turned)),
         limit: Duration::from_secs(limit),
         state: words.next().unwrap_or_default().trim_end().to_owned(),
+        accepted: lines.next().map(|line| line.trim_end().to_owned()),
     })
 }
 
@@ -208,7 +243,12 @@ mod tests {
     }
 
     fn beat(heartbeat: &mut Heartbeat, state: &str) -> String {
-        heartbeat.beat(&Fs::default(), state, LIMIT).unwrap();
+        beat_with(heartbeat, state, None)
+    }
+
+    fn beat_with(heartbeat: &mut Heartbeat, state: &str, accepted: Option<&Accepted>) -> String {
+        let beaten = heartbeat.beat(&Fs::default(), state, accepted, LIMIT);
+        beaten.unwrap();
         fs::read_to_string(&heartbeat.path).unwrap()
     }
 
@@ -250,11 +290,39 @@ mod tests {
         beat(&mut heartbeat, "waits for very much");
         let line = beat(&mut heartbeat, "waits for a");
         let turned = heartbeat.file.as_ref().unwrap().written;
-        let Beat { age, limit, state } = parse(&line, turned + 7).unwrap();
-        assert_eq!((age, limit), (Duration::from_secs(7), LIMIT));
-        assert_eq!(state, "waits for a");
+        let beat = parse(&line, turned + 7).unwrap();
+        assert_eq!((beat.age, beat.limit), (Duration::from_secs(7), LIMIT));
+        assert_eq!((beat.state.as_str(), beat.accepted), ("waits for a", None));
         assert!(parse("", turned).is_none());
         assert!(parse("12 x ready\n", turned).is_none());
+    }
+
+    #[test]
+    fn tells_of_envoy_in_a_second_line_and_since_when_nothing_is_known() {
+        let (_temp, mut heartbeat) = fresh();
+        let mut tell = |accepted: &Accepted| {
+            let text = beat_with(&mut heartbeat, READY, Some(accepted));
+            let beat = parse(&text, 0).unwrap();
+            assert_eq!(beat.state, READY);
+            beat.accepted.unwrap()
+        };
+        let refused = tell(&Accepted::Refused("rds.yaml".into()));
+        assert_eq!(refused, "accepted refused rds.yaml");
+        assert_eq!(tell(&Accepted::Taken), "accepted taken");
+        let unknown = |why: &str| Accepted::Unknown(why.into());
+        let first = tell(&unknown("answered 403"));
+        let (_, since) = first.split_once("unknown ").unwrap();
+        let since: u64 = since.split_once(' ').unwrap().0.parse().unwrap();
+        assert!(now() - since < 60, "{first}");
+        let beat = heartbeat.file.as_mut().unwrap();
+        beat.unknown_since -= 50;
+        let text = beat_with(&mut heartbeat, READY, Some(&unknown("answered 401")));
+        let later = format!("\naccepted unknown {} answered 401", since - 50);
+        assert!(text.trim_end().ends_with(&later), "{text}");
+        // What is known in between ends it.
+        beat_with(&mut heartbeat, READY, Some(&Accepted::Nothing));
+        let text = beat_with(&mut heartbeat, READY, Some(&unknown("answered 401")));
+        assert!(!text.contains(&later), "{text}");
     }
 
     #[test]

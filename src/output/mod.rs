@@ -25,7 +25,7 @@ use crate::snapshot::{File, FileName, Snapshot};
 use crate::sorted::SortedSet;
 use directory::{Compared, Found, OutputDirectory, Published, Standing, Synced};
 use dry_run::DryRun;
-use heartbeat::{Beaten, READY};
+use heartbeat::{Accepted, Beaten, READY};
 use layout_check::LayoutCheck;
 use retry::Retry;
 pub use sink::Delivery;
@@ -235,12 +235,13 @@ impl Output {
         self.make_durable();
     }
 
-    /// Tells probes that the loop turns, and how far it is.
-    pub fn beat(&mut self, state: &str) {
+    /// Tells probes that the loop turns, how far it is, and what Envoy made of the files, if that is
+    /// asked.
+    pub fn beat(&mut self, state: &str, accepted: Option<&Accepted>) {
         let (Some(check), Some(directory)) = (&self.check, self.sink.opened_mut()) else {
             return;
         };
-        match directory.beat(state, check.liveness_timeout()) {
+        match directory.beat(state, accepted, check.liveness_timeout()) {
             Ok(Beaten::Lately) => {}
             Ok(Beaten::Now) => self.warnings.beaten(),
             // In any other state the operator hears what is wrong from elsewhere.

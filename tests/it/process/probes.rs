@@ -1,7 +1,8 @@
-//! `-ready` and `-live`: what they say in every state, and that asking costs and disturbs nothing.
+//! `-ready`, `-live` and `-accepted`: what they say in every state, and that asking costs and disturbs
+//! nothing. What Envoy itself makes of files is in other tests.
 
 use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::crossover::{Crossover, program};
+use crate::kit::crossover::{Crossover, Finished, program};
 use crate::kit::objects::config_map;
 use crate::kit::until;
 use crate::setup::Setup;
@@ -204,6 +205,28 @@ fn without_a_crossover_neither_ready_nor_alive() {
     nobody();
 }
 
+#[test]
+fn without_the_question_nothing_is_known_of_envoy_and_that_is_said() {
+    let setup = with_a();
+    let accepted = || Crossover::run(&["-accepted", "-output-dir", &setup.path("out")]);
+    let none = format!("crossover: no crossover holds {}\n", setup.path("out"));
+    let Finished { code, stderr, .. } = accepted();
+    assert_eq!((code, stderr), (Some(1), none));
+    let _process = setup.start(&FOLLOW);
+    until_ready(&setup);
+    let Finished {
+        code,
+        stdout,
+        stderr,
+        ..
+    } = accepted();
+    let said = "crossover: nothing is known of what Envoy made of the files: -on-refusal is off\n";
+    assert_eq!(
+        (code, stdout.as_str(), stderr.as_str()),
+        (Some(0), "", said)
+    );
+}
+
 /// Makes the last turn so much older.
 #[track_caller]
 fn age(setup: &Setup, seconds: i64) {
@@ -252,11 +275,11 @@ fn the_loop_proves_that_it_turns_while_nothing_happens_and_the_server_is_away() 
 }
 
 #[test]
-fn both_take_under_2_ms_and_wait_for_nobody() {
+fn all_take_under_2_ms_and_wait_for_nobody() {
     let setup = with_a();
     let _process = setup.start(&FOLLOW);
     until_ready(&setup);
-    for probe in ["-ready", "-live"] {
+    for probe in ["-ready", "-live", "-accepted"] {
         const TIMES: u32 = 100;
         let mut cpu = Duration::ZERO;
         for _ in 0..TIMES {
@@ -271,11 +294,11 @@ fn both_take_under_2_ms_and_wait_for_nobody() {
 }
 
 #[test]
-fn both_open_one_file_for_reading_and_lock_nothing() {
+fn all_open_one_file_for_reading_and_lock_nothing() {
     let setup = with_a();
     let _process = setup.start(&FOLLOW);
     until_ready(&setup);
-    for probe in ["-ready", "-live"] {
+    for probe in ["-ready", "-live", "-accepted"] {
         let output = Command::new("strace")
             .args(["-f", "-e", "trace=file,desc,network", "-s", "200"])
             .arg(program())
@@ -327,7 +350,7 @@ fn they_answer_through_a_read_only_mount_and_from_another_pid_namespace() {
         command.args(["--user", "--map-root-user"]);
     }
     let script = "mount --bind -o ro \"$2\" \"$2\" && ! touch \"$2/x\" 2>&- \
-        && \"$1\" -ready -output-dir \"$2\" && \"$1\" -live -output-dir \"$2\"";
+        && for probe in -ready -live -accepted; do \"$1\" $probe -output-dir \"$2\"; done";
     command.args(["sh", "-ec", script, "sh"]).arg(program());
     let finished = Crossover::spawn({
         command.arg(setup.output());
@@ -369,13 +392,12 @@ fn other_flags_may_stand_beside_them_and_nothing_else_is_needed() {
             Some(0)
         );
     }
-    let both = Crossover::run(&["-ready", "-live"]);
-    assert_eq!(both.code, Some(2));
-    assert!(
-        both.stderr.contains("-ready and -live cannot be combined"),
-        "{}",
-        both.stderr
-    );
+    for two in [["-ready", "-live"], ["-accepted", "-ready"]] {
+        let Finished { code, stderr, .. } = Crossover::run(&two);
+        assert_eq!(code, Some(2));
+        let wrong = "-ready, -live and -accepted cannot be combined";
+        assert!(stderr.contains(wrong), "{stderr}");
+    }
 }
 
 #[test]

@@ -736,7 +736,7 @@ fn a_removed_directory_gets_a_heartbeat_again() {
     let mut publisher = open(&dir);
     for _ in 0..2 {
         publisher
-            .beat("ready", std::time::Duration::from_secs(120))
+            .beat("ready", None, std::time::Duration::from_secs(120))
             .unwrap();
         assert!(dir.join(".sets/.life").exists());
         fs::remove_dir_all(&dir).unwrap();
