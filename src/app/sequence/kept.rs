@@ -1,19 +1,19 @@
 //! Keeps what has vanished from the target published for a while, as requests may still need it.
 //! Pure. Owns: when each item may go.
 
-use std::ops::Range;
-use std::rc::Rc;
+mod merged;
+mod surplus;
+
 use std::time::{Duration, Instant};
 
-use crate::snapshot::{Bytes, FileName, Snapshot};
+use crate::snapshot::{FileName, Snapshot};
 use crate::sorted::{SortedMap, SortedSet};
-use crate::xds::sequence::{Union, Vanished, clusters_of, mentions, union};
+use crate::xds::sequence::{Vanished, clusters_of, mentions};
+use merged::Merged;
 
 /// The time that a request may take by Envoy's default route timeout. One that a filter holds needs the
 /// cluster that it chose before.
 pub const GRACE: Duration = Duration::from_secs(15);
-/// The number of clusters that are kept even where the target has fewer.
-const CLUSTERS_MIN: usize = 20;
 
 /// When an item may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +38,6 @@ struct KeptCluster {
     blocked: bool,
     /// Another published file that names it. Its time begins once none does.
     named_by: Option<FileName>,
-}
-
-/// The text of a file with the clusters that are kept.
-#[derive(Debug)]
-struct Merged {
-    target: Bytes,
-    lines: Vec<Rc<str>>,
-    union: Union,
 }
 
 /// The items that are kept.
@@ -313,82 +305,5 @@ impl Kept {
             }
         }
         named
-    }
-
-    /// Allows to keep as many clusters as the target has.
-    pub fn allow(&mut self, in_target: usize) {
-        self.limit = in_target.max(CLUSTERS_MIN);
-    }
-
-    /// Returns whether there are too many clusters, and one of them can go.
-    fn has_surplus(&self) -> bool {
-        let is_settled = |kept: &KeptCluster| kept.due != Due::Unsettled;
-        self.clusters.len() > self.limit.max(CLUSTERS_MIN) && self.clusters.iter().any(is_settled)
-    }
-
-    /// Takes the oldest clusters beyond as many as are allowed, but none that the routes may lead to which
-    /// Envoy has.
-    pub fn take_surplus(&mut self, warnings: &mut SortedSet<String>) -> Vec<(FileName, String)> {
-        let mut taken = Vec::new();
-        self.surplus_since = None;
-        while self.has_surplus() {
-            let is_settled = |kept: &KeptCluster| kept.due != Due::Unsettled;
-            let Some(oldest) = self.clusters.iter().position(is_settled) else {
-                break;
-            };
-            let Vanished { file, cluster, .. } = self.clusters.remove(oldest).item;
-            let limit = self.limit.max(CLUSTERS_MIN);
-            warnings.insert(format!(
-                "{file}: cluster {cluster} is removed early, as more than {limit} clusters would be kept \
-                 for requests under way; change clusters less often"
-            ));
-            taken.push((file, cluster));
-        }
-        taken
-    }
-
-    /// Puts the kept clusters into the target's texts. Returns where they stand in each. Fails with the
-    /// file, and why, where that cannot be done.
-    pub fn merge_into(
-        &mut self,
-        target: &Snapshot,
-        set: &mut Snapshot,
-    ) -> Result<SortedMap<FileName, Range<u64>>, (FileName, String)> {
-        let clusters = &self.clusters;
-        let lines_of = |name: &FileName| -> Vec<Rc<str>> {
-            let mine = clusters.iter().filter(|kept| kept.item.file == *name);
-            mine.map(|kept| kept.item.line.clone()).collect()
-        };
-        self.merged.retain(|name, _| !lines_of(name).is_empty());
-        let mut inserted = SortedMap::new();
-        for KeptCluster { item, .. } in clusters {
-            let name = &item.file;
-            let Some(file) = target.get(name).filter(|_| inserted.get(name).is_none()) else {
-                continue;
-            };
-            let lines = lines_of(name);
-            let is_current =
-                |merged: &&Merged| merged.target == file.bytes && merged.lines == lines;
-            if self.merged.get(name).filter(is_current).is_none() {
-                let texts: Vec<&str> = lines.iter().map(|line| &**line).collect();
-                let union = union(name, &file.bytes, &texts)
-                    .map_err(|declined| (name.clone(), declined.0))?;
-                let target = file.bytes.clone();
-                let merged = Merged {
-                    target,
-                    lines,
-                    union,
-                };
-                self.merged.insert(name.clone(), merged);
-            }
-            let Some(merged) = self.merged.get(name) else {
-                continue;
-            };
-            if let Some(file) = set.get_mut(name) {
-                file.bytes = merged.union.bytes.clone();
-            }
-            inserted.insert(name.clone(), merged.union.inserted.clone());
-        }
-        Ok(inserted)
     }
 }
