@@ -23,6 +23,7 @@ mod standing;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 mod watch;
 
 use std::fs;
@@ -42,6 +43,8 @@ use on_disk::OnDisk;
 use prepared::Prepared;
 pub use publish::Synced;
 pub use standing::Standing;
+use verdicts::Verdicts;
+pub use verdicts::{Keep, Recalled};
 
 /// The only writer of an output directory.
 #[derive(Debug)]
@@ -60,6 +63,8 @@ pub struct OutputDirectory {
     /// The files that the last publish changed: the next one may well change the same.
     last_changed: Vec<FileName>,
     prepared: Prepared,
+    /// What is kept of Envoy's verdicts; `None` if nobody asks for them.
+    verdicts: Option<Verdicts>,
 }
 
 /// The lock, which file it is, and the directory to sync.
@@ -108,8 +113,8 @@ impl OutputDirectory {
     /// Takes over `dir`: makes it and what is missing of the layout's directories, takes the lock
     /// until it is dropped, and removes what a killed publish left. Envoy sees none of it. Fails
     /// with `Error::Held` if another crossover holds the lock, and with `Error::Disk` otherwise.
-    pub fn open(dir: &Path) -> Result<OutputDirectory, Error> {
-        OutputDirectory::open_on(Fs::default(), dir)
+    pub fn open(dir: &Path, verdicts: Keep) -> Result<OutputDirectory, Error> {
+        OutputDirectory::open_on(Fs::default(), dir, verdicts)
     }
 
     /// Looks whether the layout is as it was left. Makes missing directories again (and takes the
@@ -138,6 +143,7 @@ impl OutputDirectory {
         self.take_stock()?;
         self.note_live()?;
         self.sweep_leftovers();
+        self.check_verdicts();
         Ok(held && !made)
     }
 

@@ -12,6 +12,7 @@ mod reads;
 mod retry;
 mod sink;
 pub mod step;
+mod verdicts;
 mod warnings;
 
 use std::os::fd::BorrowedFd;
@@ -23,7 +24,7 @@ use fastrand::Rng;
 use crate::error::Error;
 use crate::snapshot::{File, FileName, Snapshot};
 use crate::sorted::SortedSet;
-use directory::{Compared, Found, OutputDirectory, Published, Standing, Synced};
+use directory::{Compared, Found, Keep, OutputDirectory, Published, Standing, Synced};
 use dry_run::DryRun;
 use heartbeat::{Accepted, Beaten, READY};
 use layout_check::LayoutCheck;
@@ -78,6 +79,7 @@ impl Output {
                 path,
                 open: None,
                 delivery,
+                keep: Keep::Nothing,
             }),
             retry: Retry::new(rng),
             check: Some(LayoutCheck::new(check_every, now)),
@@ -158,13 +160,16 @@ impl Output {
     /// Opens the destination, unless it is open or has just failed to. Returns whether it was opened.
     /// A failure is an error only if no attempt follows.
     pub fn open(&mut self, now: Instant) -> Result<bool, Error> {
-        let Sink::Directory(Directory { path, open, .. }) = &mut self.sink else {
+        let Sink::Directory(Directory {
+            path, open, keep, ..
+        }) = &mut self.sink
+        else {
             return Ok(false);
         };
         if open.is_some() || self.retry.is_waiting(now) {
             return Ok(false);
         }
-        match OutputDirectory::open(path) {
+        match OutputDirectory::open(path, *keep) {
             Ok(directory) => {
                 *open = Some(Box::new(directory));
                 self.succeeded(now);

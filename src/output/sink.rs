@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::directory::{Compared, OutputDirectory, Published};
+use super::directory::{Compared, Keep, OutputDirectory, Published};
 use super::dry_run::DryRun;
 use crate::error::{Error, Kind};
 
@@ -17,6 +17,7 @@ pub struct Directory {
     pub path: PathBuf,
     pub open: Option<Box<OutputDirectory>>,
     pub delivery: Delivery,
+    pub keep: Keep,
 }
 
 /// The way in which a directory is written.

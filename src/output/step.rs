@@ -32,6 +32,26 @@ impl<'a> Step<'a> {
     }
 }
 
+/// All that is in a set on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetFiles {
+    pub files: Snapshot,
+    /// The things that it holds beyond its target.
+    pub transient: Option<Transient>,
+}
+
+impl SetFiles {
+    /// The step that makes the same set visible again.
+    pub fn step(&self) -> Step<'_> {
+        Step {
+            files: &self.files,
+            standing: NO_FILES,
+            transient: self.transient.as_ref(),
+            watch: true,
+        }
+    }
+}
+
 /// The difference between the set of an unfinished sequence and its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transient {

@@ -18,6 +18,7 @@ pub struct Warnings {
     sync: WarnOnce,
     read: WarnOnce,
     heartbeat: WarnOnce,
+    verdicts: WarnOnce,
 }
 
 impl Warnings {
@@ -28,6 +29,7 @@ impl Warnings {
             sync: WarnOnce::default(),
             read: WarnOnce::default(),
             heartbeat: WarnOnce::default(),
+            verdicts: WarnOnce::default(),
         }
     }
 
@@ -83,6 +85,24 @@ impl Warnings {
     pub fn not_beaten(&mut self, error: &Error) {
         let message = "heartbeat cannot be written, so probes fail; retrying";
         warn_of(&mut self.heartbeat, message, error, Instant::now());
+    }
+
+    pub fn noted(&mut self, noted: Result<(), Error>) {
+        match noted {
+            Ok(()) => {
+                let message = "Envoy's verdicts are written down again";
+                self.over(|warnings| &mut warnings.verdicts, message, Instant::now());
+            }
+            Err(error) => {
+                let message = "Envoy's verdicts cannot be written down; a restart forgets them";
+                warn_of(&mut self.verdicts, message, &error, Instant::now());
+            }
+        }
+    }
+
+    pub fn not_recalled(&self, error: &Error) {
+        warn!(error:% = Chain(error);
+            "what Envoy has refused before cannot be read; it is published once more");
     }
 
     pub fn repaired(&self) {

@@ -44,7 +44,7 @@ pub struct Plan {
     pub changed: Vec<FileName>,
     /// Those of them that the set to compare with does not have.
     pub added: Vec<FileName>,
-    /// Those of them that Envoy was not told of, though they are what was written.
+    /// Those of them that are what was written: Envoy was not told of them, or is told once more.
     pub owed: SortedSet<FileName>,
     /// The files to be removed.
     pub removed: Vec<FileName>,
@@ -64,6 +64,31 @@ impl Compared<'_> {
             Found::Equal => Some(Difference::default()),
             Found::Different(plan) => plan.is_compared.then(|| plan.difference()),
         }
+    }
+
+    /// Has Envoy told of all of the step's files, and not only of those that differ.
+    pub fn announce_all(&mut self) {
+        let plan = match &mut self.found {
+            Found::Nothing => return,
+            Found::Different(plan) => plan,
+            Found::Equal => {
+                self.found = Found::Different(Plan {
+                    is_compared: true,
+                    changed: Vec::new(),
+                    added: Vec::new(),
+                    owed: SortedSet::new(),
+                    removed: Vec::new(),
+                    strays: false,
+                    current: true,
+                });
+                return self.announce_all();
+            }
+        };
+        let is_equal = |name: &&FileName| plan.changed.binary_search(*name).is_err();
+        plan.owed
+            .extend(self.step.files.keys().filter(is_equal).cloned());
+        plan.changed = self.step.files.keys().cloned().collect();
+        plan.current = true;
     }
 
     /// Returns the files of the visible set that Envoy will be told of, as they are written again.

@@ -9,6 +9,8 @@
 //! DIR/.sets/42.sources                               which ConfigMap each file came from
 //! DIR/.sets/active -> 42                             the commit point
 //! DIR/.sets/done -> 42                               committed, announced and synced: whole
+//! DIR/.sets/good -> 41                               the last that Envoy has accepted
+//! DIR/.sets/.refused                                 what Envoy has refused, or is being given
 //! DIR/.sets/.links/7                                 temporary links, under names no key can take
 //! DIR/.sets/.lock                                    held by the publisher until it exits
 //! DIR/.sets/.life                                    the heartbeat: what probes read
@@ -32,6 +34,8 @@ pub struct Layout {
     pub lock: PathBuf,
     pub active: PathBuf,
     pub done: PathBuf,
+    pub good: PathBuf,
+    pub refused: PathBuf,
 }
 
 impl Layout {
@@ -45,6 +49,8 @@ impl Layout {
             lock: sets.join(".lock"),
             active: sets.join("active"),
             done: sets.join("done"),
+            good: sets.join("good"),
+            refused: sets.join(".refused"),
             sets,
         }
     }

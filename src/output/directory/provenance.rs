@@ -105,7 +105,6 @@ impl Source {
 }
 
 /// Returns what a set holds beyond its target; `None` if it is a target.
-#[cfg(test)]
 pub fn transient(sources: &Sources) -> Option<Transient> {
     let marks = sources
         .iter()

@@ -11,7 +11,7 @@ use super::layout::Layout;
 use super::on_disk::OnDisk;
 use super::prepared::Prepared;
 use super::sets::FoundSet;
-use super::{Held, LiveDir, OutputDirectory};
+use super::{Held, Keep, LiveDir, OutputDirectory};
 use crate::error::Error;
 use crate::output::disk::{Fs, inode_of};
 use crate::output::heartbeat::Heartbeat;
@@ -32,7 +32,7 @@ pub fn hold(disk: &Fs, at: &Layout) -> Result<Held, Error> {
 }
 
 impl OutputDirectory {
-    pub(super) fn open_on(disk: Fs, dir: &Path) -> Result<OutputDirectory, Error> {
+    pub(super) fn open_on(disk: Fs, dir: &Path, verdicts: Keep) -> Result<OutputDirectory, Error> {
         let at = Layout::new(dir);
         let held = hold(&disk, &at)?;
         let on_disk = OnDisk {
@@ -55,11 +55,15 @@ impl OutputDirectory {
             next_link: 0,
             last_changed: Vec::new(),
             prepared,
+            verdicts: None,
         };
         // If either fails, the next publish repairs what is left.
         let _ = directory.roll_back_torn_set();
         let _ = directory.end_takeover();
         directory.note_live()?;
+        if verdicts == Keep::Verdicts {
+            directory.find_verdicts();
+        }
         directory.sweep_leftovers();
         Ok(directory)
     }

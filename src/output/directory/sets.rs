@@ -12,7 +12,7 @@ use super::provenance::{self, LONGEST_LINE, Source, Sources};
 use crate::error::Error;
 use crate::output::disk::{full_stamp_of, hash_of, inode_of, is_world_readable, reason};
 use crate::output::reads::Recalled;
-use crate::output::step::Stage;
+use crate::output::step::{SetFiles, Stage};
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
 use crate::sorted::SortedSet;
 
@@ -84,8 +84,25 @@ impl OutputDirectory {
         provenance::transient(&self.inventory.visible.active()?.files)
     }
 
+    /// Reads all that is in a set, if it is what was written.
+    pub fn set_files(&self, number: u64) -> Result<Option<SetFiles>, Error> {
+        let Some(sources) = self.on_disk().sources_of(number)? else {
+            return Ok(None);
+        };
+        let mut files = Snapshot::new();
+        for (name, source) in &sources {
+            let Some(bytes) = self.intact(number, name, source)? else {
+                return Ok(None);
+            };
+            let origin = source.origin.clone();
+            files.insert(name.clone(), File { bytes, origin });
+        }
+        let transient = provenance::transient(&sources);
+        Ok(Some(SetFiles { files, transient }))
+    }
+
     /// Reads the target of a set, if its files are what was written.
-    fn read_set(&self, number: u64) -> Result<Option<Snapshot>, Error> {
+    pub fn read_set(&self, number: u64) -> Result<Option<Snapshot>, Error> {
         let Some(files) = self.on_disk().sources_of(number)? else {
             return Ok(None);
         };

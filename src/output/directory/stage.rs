@@ -118,7 +118,7 @@ impl OutputDirectory {
             .visible
             .active()
             .filter(|active| active.is_announced())?;
-        if plan.changed.binary_search(name).is_ok() {
+        if plan.changed.binary_search(name).is_ok() && !plan.owed.contains(name) {
             return None;
         }
         let source = active.files.get(name)?;
@@ -201,7 +201,7 @@ impl OutputDirectory {
     }
 
     /// Writes a new file. Returns which one it is.
-    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<Inode, Error> {
+    pub(super) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<Inode, Error> {
         let (file, inode) = self.disk.create(path)?;
         self.disk.write(&file, path, bytes)?;
         Ok(inode)

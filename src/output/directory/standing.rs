@@ -93,6 +93,7 @@ impl OutputDirectory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Keep;
     use super::*;
     use crate::snapshot::{ObjectName, Origin, ResourceVersion};
     use std::fs;
@@ -123,12 +124,12 @@ mod tests {
     fn check(spoil: fn(&Path), want: &[(&str, &str)], complete: bool) {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
-        let mut publisher = OutputDirectory::open(dir).unwrap();
+        let mut publisher = OutputDirectory::open(dir, Keep::Nothing).unwrap();
         assert!(publisher.standing().unwrap().is_none());
         publisher.publish_durably(&set(&FILES)).unwrap();
         drop(publisher);
         spoil(dir);
-        let publisher = OutputDirectory::open(dir).unwrap();
+        let publisher = OutputDirectory::open(dir, Keep::Nothing).unwrap();
         let standing = publisher.standing().unwrap().unwrap();
         assert_eq!((standing.set, standing.complete), (set(want), complete));
         assert!(standing.age < Duration::from_secs(600));

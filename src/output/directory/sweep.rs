@@ -1,10 +1,11 @@
 //! Decides which of the sets beside the active one stay, by how much of the disk they take. Must
-//! not: remove what `active` or `done` names.
+//! not: remove what `active`, `done` or `good` names.
 
 use std::fs::Metadata;
 
 use super::OutputDirectory;
 use super::provenance::{Source, Sources};
+use super::verdicts::Verdicts;
 use crate::error::Error;
 use crate::output::disk::{Inode, inode_of};
 use crate::snapshot::FileName;
@@ -61,7 +62,7 @@ impl OlderSets {
 
     /// Returns which sets go: all but the last `keep`, and of those the oldest, if together with the
     /// active set and a next one of its size they take too much space. Those in `needed` stay.
-    fn surplus(&self, keep: usize, active: Option<&Sources>, needed: &[u64]) -> Vec<u64> {
+    fn surplus(&self, keep: usize, active: Option<&Sources>, needed: &SortedSet<u64>) -> Vec<u64> {
         let mut used = Usage::default();
         let limit = active.map_or(u64::MAX, |active| {
             used.add(&occupants(active));
@@ -157,10 +158,11 @@ impl OutputDirectory {
     }
 
     /// Removes older sets, but for the last `keep`, as far as there is space for them. What `active` or
-    /// `done` names stays.
+    /// `done` names stays, and what Envoy's verdict may bring back.
     pub(super) fn sweep(&mut self, keep: usize) -> Result<(), Error> {
         let active = self.inventory.visible.active().map(|active| &active.files);
-        let needed: Vec<u64> = self.inventory.named().collect();
+        let kept = self.verdicts.as_ref().into_iter().flat_map(Verdicts::kept);
+        let needed: SortedSet<u64> = self.inventory.named().chain(kept).collect();
         for number in self.inventory.older.surplus(keep, active, &needed) {
             let names = self.inventory.older.names(number);
             self.on_disk().remove_set(number, names)?;

@@ -6,6 +6,7 @@ mod healing;
 mod migration;
 mod publishing;
 mod sequences;
+mod verdicts;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -100,6 +101,9 @@ fn clean(dir: &Path, sets_kept: usize) {
     let sets = dir.join(".sets");
     assert_eq!(names(&sets.join(".links")), SortedSet::new());
     let mut entries = names(&sets);
+    for verdicts in ["good", ".refused"] {
+        entries.remove(verdicts);
+    }
     for fixed in [".links", ".lock"] {
         assert!(entries.remove(fixed), "no {fixed}");
     }
@@ -141,11 +145,11 @@ fn open_to(fault: &Fault, how: How, dir: &Path) -> Result<OutputDirectory, Error
     fault.arm(how);
     let fault = fault.clone();
     let group = Default::default();
-    OutputDirectory::open_on(Fs { group, fault }, dir)
+    OutputDirectory::open_on(Fs { group, fault }, dir, Keep::Nothing)
 }
 
 fn open(dir: &Path) -> OutputDirectory {
-    free(|| OutputDirectory::open(dir)).unwrap()
+    free(|| OutputDirectory::open(dir, Keep::Nothing)).unwrap()
 }
 
 fn publish(publisher: &mut OutputDirectory, text: &str) -> Option<Published> {

@@ -174,7 +174,10 @@ fn heals_what_others_did_to_the_layout() {
             assert!(!publisher.check().unwrap(), "{what}");
             assert!(publish(&mut publisher, want).is_none(), "{what}");
             assert!(
-                matches!(OutputDirectory::open(&dir), Err(Error::Held { .. })),
+                matches!(
+                    OutputDirectory::open(&dir, Keep::Nothing),
+                    Err(Error::Held { .. })
+                ),
                 "{what}"
             );
             assert!(Path::new("/etc/hostname").exists());

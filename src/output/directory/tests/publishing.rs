@@ -412,7 +412,7 @@ fn whole_set_needs_no_link_done() {
 fn a_second_publisher_is_told_that_the_directory_is_held() {
     let temp = tempdir();
     let first = open(temp.path());
-    match OutputDirectory::open(temp.path()) {
+    match OutputDirectory::open(temp.path(), Keep::Nothing) {
         Err(Error::Held { path }) => assert_eq!(path, temp.path().join(".sets/.lock")),
         other => panic!("{other:?}"),
     }
@@ -424,7 +424,7 @@ fn a_second_publisher_is_told_that_the_directory_is_held() {
 fn an_error_names_the_call_and_the_path() {
     let temp = tempdir();
     fs::write(temp.path().join("file"), "").unwrap();
-    let error = OutputDirectory::open(&temp.path().join("file")).unwrap_err();
+    let error = OutputDirectory::open(&temp.path().join("file"), Keep::Nothing).unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with("failed to create ") && text.ends_with("/file/.sets"),
