@@ -14,6 +14,7 @@ mod readiness;
 mod reminder;
 mod report;
 mod sequence;
+mod split_gate;
 mod start;
 mod task;
 
@@ -32,21 +33,16 @@ use crate::process::signals::{Signals, Wakeup};
 use child::ChildState;
 use notes::Notes;
 use pending::{Deferred, Pending};
-use publish::{LastPublish, SplitGate};
+use publish::LastPublish;
 use readiness::Readiness;
 use report::Progress;
 use sequence::Sequence;
+use split_gate::SplitGate;
 pub use start::run;
 use task::{Ctx, Tasks};
 
 /// A time that is longer than any request takes.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
-/// The time for which the first publish waits for TrafficSplits to be listed.
-const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time, from the first refusal, for which it waits for the right to read HTTPRoutes where
-/// nothing has been published: a Role is rolled out beside the pods, and the ConfigMaps' weights
-/// would undo what a canary has reached.
-const DENIED_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct App {
     /// The time to try before giving up; `Some` if one publish is all there is to do.
@@ -186,14 +182,6 @@ impl App {
             .chain(self.child.deadline())
             .chain(self.signals.deadline());
         next.chain(self.patience_ends()).min()
-    }
-
-    /// Returns whether the first publish waits for TrafficSplits. The output has to be open, as what is
-    /// on disk decides what is published without them.
-    fn waits_for_splits(&self) -> bool {
-        let is_waiting =
-            self.split_gate == SplitGate::Waiting && self.tasks.unknown_weights().is_some();
-        is_waiting && self.output.is_open()
     }
 
     fn tick(&mut self, now: Instant) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::App;
-use super::publish::SplitGate;
+use super::split_gate::SplitGate;
 use super::task::ConfigMapInput;
 use crate::cli::Patience;
 use crate::error::Error;

@@ -9,13 +9,13 @@ use fastrand::Rng;
 use log::{info, warn};
 
 use super::App;
-use super::SPLITS_TIMEOUT;
 use super::child::ChildState;
 use super::notes::Notes;
 use super::pending::{Deferred, Pending};
-use super::publish::{LastPublish, SplitGate};
+use super::publish::LastPublish;
 use super::readiness::Readiness;
 use super::sequence::Sequence;
+use super::split_gate::{SPLITS_TIMEOUT, SplitGate};
 use super::task::{ConfigMap, ConfigMapInput, Tasks};
 use crate::cli::Config;
 use crate::error::Error;
