@@ -53,7 +53,9 @@ struct App {
     cluster_domain: String,
     tasks: Tasks,
     split_gate: SplitGate,
-    /// The time at which the first publish stops waiting for objects with weights.
+    /// The time since which nothing but objects with weights has held up the first publish.
+    splits_since: Instant,
+    /// The time at which to see whether it waits for them any longer.
     splits_until: Instant,
     output: Output,
     sequence: Sequence,
@@ -198,10 +200,7 @@ impl App {
         if tasks.on_time(&mut ctx) == Changed::Yes {
             self.pending.mark(now);
         }
-        if now >= self.splits_until && self.waits_for_splits() {
-            self.give_up_splits(now);
-            self.pending.mark(now);
-        }
+        self.tick_split_gate(now);
         if self.output.check(now) || self.output.take_due_retry(now) {
             self.pending.mark(now);
         }

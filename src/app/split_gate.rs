@@ -9,12 +9,16 @@ use super::App;
 use crate::kube::object::ObjectKind;
 use crate::source::weight_objects::WeightObjects;
 
-/// The time for which the first publish waits for TrafficSplits to be listed.
+/// The time for which the first publish waits for TrafficSplits to be listed, from when nothing else
+/// holds it up.
 pub const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time, from the first refusal, for which it waits for the right to read HTTPRoutes where
 /// nothing has been published: a Role is rolled out beside the pods, and the ConfigMaps' weights
 /// would undo what a canary has reached.
 const DENIED_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest time for which it waits until objects with weights are asked for again at all, once
+/// nothing else holds it up: no back-off is longer, but a `Retry-After` may be.
+const ASKED_WITHIN: Duration = Duration::from_secs(30);
 
 /// The part that TrafficSplits have in the first publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,21 +42,40 @@ impl App {
         is_waiting && self.output.is_open()
     }
 
-    /// Ends the wait for objects with weights: files on disk stay, or else the weights in the ConfigMaps
-    /// are published. For the right to read HTTPRoutes that takes longer.
-    pub(super) fn give_up_splits(&mut self, now: Instant) {
-        let has_files = self.output.standing().is_some();
-        let mut denied = self.tasks.weights.iter().filter_map(WeightObjects::denied);
-        let denied = denied.next().filter(|_| !has_files);
-        let latest = denied.map(|(since, _)| {
-            // The patience of `-onetime` begins at the start, and is not longer.
-            let since = self.once.map_or(*since, |_| self.started);
-            since + DENIED_TIMEOUT
-        });
-        if let Some(latest) = latest.filter(|latest| now < *latest) {
-            self.splits_until = latest;
+    /// Returns whether a ConfigMap would hold up a first publish anyway.
+    fn is_held_up(&self) -> bool {
+        self.tasks.sources().any(|s| s.known().holds_up(false))
+    }
+
+    /// Lets the time pass for which the first publish waits for objects with weights.
+    pub(super) fn tick_split_gate(&mut self, now: Instant) {
+        if !self.waits_for_splits() {
             return;
         }
+        if self.is_held_up() {
+            // Once the ConfigMaps are known, what is not known yet is asked for again, too.
+            let asked = self.tasks.weights_asked(self.server.next_try());
+            let asked = asked.map_or(now, |at| at.min(now + ASKED_WITHIN).max(now));
+            self.splits_since = asked;
+        }
+        if now >= self.splits_until {
+            self.give_up_splits(now);
+        }
+    }
+
+    /// Ends the wait for objects with weights: files on disk stay, or else the weights in the ConfigMaps
+    /// are published. For the right to read HTTPRoutes that takes longer.
+    fn give_up_splits(&mut self, now: Instant) {
+        let has_files = self.output.standing().is_some();
+        let latest = (!has_files).then(|| self.latest_without_files(now));
+        if let Some(latest) = latest.filter(|latest| now < *latest) {
+            self.splits_until = latest;
+            if self.is_held_up() {
+                self.readiness.on_blocked(now);
+            }
+            return;
+        }
+        self.pending.mark(now);
         self.split_gate = match has_files {
             true => SplitGate::KeepPublished,
             false => SplitGate::PublishWithout,
@@ -70,6 +93,22 @@ impl App {
                 warn!("TrafficSplits not available yet; publishing the weights in the ConfigMaps");
             }
         }
+    }
+
+    /// Returns until when the wait lasts at the most if there are no files on disk.
+    fn latest_without_files(&self, now: Instant) -> Instant {
+        let mut denied = self.tasks.weights.iter().filter_map(WeightObjects::denied);
+        let denied = denied.next().map(|(since, _)| {
+            // The patience of `-onetime` begins at the start, and is not longer.
+            let since = self.once.map_or(*since, |_| self.started);
+            since + DENIED_TIMEOUT
+        });
+        if self.is_held_up() {
+            return now + SPLITS_TIMEOUT;
+        }
+        let latest = self.splits_since + SPLITS_TIMEOUT;
+        let latest = self.patience_ends().map_or(latest, |ends| ends.min(latest));
+        denied.map_or(latest, |denied| denied.max(latest))
     }
 
     /// Notes that TrafficSplits are known, and says so if there was a warning.

@@ -136,6 +136,7 @@ impl App {
             server,
             split_gate: SplitGate::Waiting,
             sequence: Sequence::new(envoy_drain_time),
+            splits_since: now,
             splits_until: now + SPLITS_TIMEOUT,
             pending: Pending::new(now),
             deferred: Deferred::default(),

@@ -114,6 +114,13 @@ impl Tasks {
         self.weights.iter().find(|weights| !weights.is_known())
     }
 
+    /// Returns when each object with weights that is not known yet will have been asked for again.
+    /// Requests may go out from `permitted` on.
+    pub fn weights_asked(&self, permitted: Option<Instant>) -> Option<Instant> {
+        let asked = self.weights.iter().filter_map(|w| w.asked(permitted));
+        asked.max()
+    }
+
     /// Returns the weights of all objects that can be applied.
     pub fn usable_weights(&self) -> Vec<&HostWeights> {
         let usable = self.weights.iter().map(WeightObjects::usable);

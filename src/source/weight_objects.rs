@@ -174,15 +174,30 @@ impl WeightObjects {
 
     /// Returns when something is due without input. Requests may go out from `permitted` on.
     pub fn deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
-        let group = self.group_due();
-        let group = group.map(|at| permitted.map_or(at, |permitted| at.max(permitted)));
-        let late = self.group.as_ref().and_then(|response| response.deadline);
         let parts = self.parts.iter().flat_map(|part| {
             [part.reflector.deadline(permitted), part.store.deadline()]
                 .into_iter()
                 .flatten()
         });
-        parts.chain(group).chain(late).min()
+        parts.chain(self.group_deadline(permitted)).min()
+    }
+
+    /// Returns when each object that is not known yet will have been asked for again. Requests may go
+    /// out from `permitted` on.
+    pub fn asked(&self, permitted: Option<Instant>) -> Option<Instant> {
+        let unknown = self.parts.iter().filter(|part| !part.store.is_known());
+        let parts = unknown.filter_map(|part| part.reflector.deadline(permitted));
+        parts.chain(self.group_deadline(permitted)).max()
+    }
+
+    /// Returns when to ask for the group, or when its answer is late.
+    fn group_deadline(&self, permitted: Option<Instant>) -> Option<Instant> {
+        match &self.group {
+            Some(response) => response.deadline,
+            None => self
+                .group_due()
+                .map(|at| permitted.map_or(at, |permitted| at.max(permitted))),
+        }
     }
 
     /// Returns when to ask for the group.
