@@ -24,14 +24,17 @@ COMMANDS = {
     "charts/envoy/README.md#the-chart-envoy": "the_charts_page_and_the_go_versions_install_as_they_say",
     "docs/deploying.md#the-image": MAKE,
     "docs/from-the-go-version.md#the-chart": "the_charts_page_and_the_go_versions_install_as_they_say",
-    "docs/getting-started.md#install-it": "the_page_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_package",
-    "docs/getting-started.md#with-a-configmap-alone": "getting_started_with_a_configmap_alone",
-    "docs/getting-started.md#with-trafficsplits": "getting_started_with_traffic_splits",
-    "docs/getting-started.md#with-flagger": "getting_started_with_flagger",
+    "docs/getting-started.md#the-image": "the_page_leads_from_the_image_to_pods_that_have_it",
+    "docs/getting-started.md#envoy-and-two-backends": "getting_started_with_a_configmap_alone",
+    "docs/getting-started.md#change-the-weights": "getting_started_with_a_configmap_alone",
+    "docs/getting-started.md#weights-from-a-trafficsplit": "getting_started_with_traffic_splits",
+    "docs/getting-started.md#a-canary-by-flagger": "getting_started_with_flagger",
     "docs/getting-started.md#in-a-restricted-namespace": "in_a_restricted_namespace_what_the_page_starts_is_let_in",
+    "docs/getting-started.md#other-ways-to-install": "the_package_installs_the_same_and_there_is_a_plain_manifest",
+    "docs/getting-started.md#clean-up": "what_the_page_has_installed_is_cleaned_up",
     "docs/httproutes.md#httproutes": PUBLISHES,
     "docs/traffic-splits.md#trafficsplits": PUBLISHES,
-    "docs/traffic-splits.md#try-one": "every_split_gives_the_file_the_weights_that_its_name_stands_for",
+    "docs/traffic-splits.md#try-it": "every_split_gives_the_file_the_weights_that_its_name_stands_for",
 }
 
 

@@ -4,7 +4,8 @@ use crate::chart::examples::flaggers_route;
 use crate::kit::apiserver::{Options, Server};
 use crate::kit::crossover::Crossover;
 use crate::kit::envoy::Envoy;
-use crate::kit::helm::{Job, render};
+use crate::kit::examples;
+use crate::kit::helm::{Job, Rendering, render};
 use crate::kit::load::Load;
 use crate::kit::objects::http_route_crd;
 use crate::kit::pod::Pod;
@@ -13,6 +14,7 @@ use crate::kit::terminal::{Done, Terminal, commands};
 use crate::kit_tests::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 const PAGE: &str = include_str!("../../../docs/getting-started.md");
@@ -62,6 +64,15 @@ impl Reader {
         }
     }
 
+    /// What a command that installs the chart renders.
+    #[track_caller]
+    fn render(&self, command: &str) -> Rendering {
+        match self.terminal.run(command) {
+            Done::Rendered(rendering) => rendering,
+            other => panic!("{command}: {other:?}"),
+        }
+    }
+
     /// Waits until only these answer, and all of them do.
     #[track_caller]
     fn expect_answers_of(&self, names: &[&str]) {
@@ -91,17 +102,20 @@ impl Reader {
 
 #[test]
 fn getting_started_with_a_configmap_alone() {
-    let [install, repo, one, other, ask, first, second, older] =
-        &commands(PAGE, "## With a ConfigMap alone")[..]
+    let [repo, one, other, install, rollout, test] =
+        &commands(PAGE, "## Envoy and two backends")[..]
     else {
         panic!("the section has other commands");
     };
+    let [ask, first, second] = &commands(PAGE, "## Change the weights")[..] else {
+        panic!("the section has other commands");
+    };
     let mut reader = Reader::new(&BACKENDS, "upstreams");
-    reader.follow(install);
-    reader.expect_answers_of(&BACKENDS);
-    for command in [repo, one, other, ask] {
+    for command in [repo, one, other, install, rollout, test] {
         reader.follow(command);
     }
+    reader.expect_answers_of(&BACKENDS);
+    reader.follow(ask);
     // The releases' Services are the backends, the address is Envoy's Service.
     for (call, service) in reader.elsewhere[1..3].iter().zip(BACKENDS) {
         let release = service.strip_suffix("-podinfo").unwrap();
@@ -110,8 +124,12 @@ fn getting_started_with_a_configmap_alone() {
             format!("helm upgrade --install {release} podinfo/podinfo")
         );
     }
+    assert_eq!(
+        reader.elsewhere[3..5],
+        ["kubectl rollout status deployment/envoy", "helm test envoy"]
+    );
     assert!(
-        reader.elsewhere[3].contains("curl -s http://envoy:10000;"),
+        reader.elsewhere[5].contains("curl -s http://envoy:10000;"),
         "{:?}",
         reader.elsewhere
     );
@@ -122,11 +140,6 @@ fn getting_started_with_a_configmap_alone() {
     reader.follow(second);
     reader.expect_answers_of(&BACKENDS[1..]);
     reader.finish();
-
-    let mut reader = Reader::new(&BACKENDS, "services");
-    reader.follow(older);
-    reader.expect_answers_of(&BACKENDS[..1]);
-    reader.finish();
 }
 
 #[test]
@@ -134,7 +147,8 @@ fn in_a_restricted_namespace_what_the_page_starts_is_let_in() {
     let [one, other, tester] = &commands(PAGE, "## In a restricted namespace")[..] else {
         panic!("the section has other commands");
     };
-    let with_a_configmap = commands(PAGE, "## With a ConfigMap alone");
+    let backends = commands(PAGE, "## Envoy and two backends");
+    let ask = &commands(PAGE, "## Change the weights")[0];
     let is_restricted = |context: &Value| {
         assert_eq!(context["runAsNonRoot"], true);
         // The images name their user, and a name proves nothing.
@@ -143,7 +157,7 @@ fn in_a_restricted_namespace_what_the_page_starts_is_let_in() {
         assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
         assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
     };
-    for (command, plain) in [one, other].into_iter().zip(&with_a_configmap[2..]) {
+    for (command, plain) in [one, other].into_iter().zip(&backends[1..]) {
         let (same, values) = command.split_once(" --set-json securityContext=").unwrap();
         assert_eq!(same, plain);
         is_restricted(&serde_json::from_str(values.trim_matches('\'')).unwrap());
@@ -156,12 +170,13 @@ fn in_a_restricted_namespace_what_the_page_starts_is_let_in() {
     let container = &pod["spec"]["containers"][0];
     is_restricted(&container["securityContext"]);
     let asks = container["command"][2].as_str().unwrap();
-    assert!(with_a_configmap[4].contains(asks), "{asks}");
+    assert!(ask.contains(asks), "{asks}");
 }
 
 #[test]
 fn getting_started_with_traffic_splits() {
-    let [install, without_a_file, apply] = &commands(PAGE, "## With TrafficSplits")[..] else {
+    let [install, without_a_file, apply] = &commands(PAGE, "## Weights from a TrafficSplit")[..]
+    else {
         panic!("the section has other commands");
     };
     for install in [install, without_a_file] {
@@ -178,7 +193,7 @@ fn getting_started_with_traffic_splits() {
 
 #[test]
 fn getting_started_with_flagger() {
-    let section = commands(PAGE, "## With Flagger");
+    let section = commands(PAGE, "## A canary by Flagger");
     let [definitions, install, _, flagger, podinfo, apply, image] = &section[..] else {
         panic!("the section has other commands");
     };
@@ -237,38 +252,26 @@ fn flagger_definition(kind: &str) -> Value {
 }
 
 #[test]
-fn the_page_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_package() {
-    let [
-        image,
-        load,
-        folder,
-        image_to_push,
-        push,
-        from_registry,
-        rollout,
-        test,
-        make,
-        package,
-        plain,
-    ] = &commands(PAGE, "## Install it")[..]
-    else {
+fn the_page_leads_from_the_image_to_pods_that_have_it() {
+    let [image, load, image_to_push, push] = &commands(PAGE, "## The image")[..] else {
         panic!("the section has other commands");
     };
+    let install = &commands(PAGE, "## Envoy and two backends")[3];
     let reader = Reader::new(&BACKENDS, "upstreams");
-    let rendered = |command: &str| match reader.terminal.run(command) {
-        Done::Rendered(rendering) => rendering,
-        other => panic!("{command}: {other:?}"),
-    };
     // What is built, is handed over, and is what the pods ask for.
+    let registry = "registry.example.com/crossover";
+    let values = fs::read_to_string(examples::path("values.yaml")).unwrap();
+    assert!(values.contains(&format!("{registry}\n    repository: crossover\n")));
+    let by_registry = format!("{install} --set crossover.image.repository={registry}");
     let ways = [
-        (image, load, "kind load docker-image ", folder),
-        (image_to_push, push, "docker push ", from_registry),
+        (image, load, "kind load docker-image ", install),
+        (image_to_push, push, "docker push ", &by_registry),
     ];
-    let [by_hand, by_registry] = ways.map(|(make, hand_over, by, install)| {
+    for (make, hand_over, by, install) in ways {
         let Done::Printed(script) = reader.terminal.run(&make.replace("make ", "make -n ")) else {
             panic!("{make}");
         };
-        let rendering = rendered(install);
+        let rendering = reader.render(install);
         let wanted = rendering.container("crossover")["image"].clone();
         let wanted = wanted.as_str().unwrap();
         assert!(
@@ -276,18 +279,24 @@ fn the_page_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_pack
             "{wanted}: {script}"
         );
         assert_eq!(*hand_over, format!("{by}{wanted}"));
-        rendering.objects()
-    });
-    assert_ne!(by_hand, by_registry);
-    assert!(by_hand.iter().any(|it| it["kind"] == "Pod"));
+    }
     let version = env!("CARGO_PKG_VERSION");
     let with_docker_alone = format!("\n$ docker build -t crossover -t crossover:{version} . ");
     assert!(DEPLOYING.contains(&with_docker_alone));
-    assert_eq!(rollout, "kubectl rollout status deployment/envoy");
-    assert_eq!(test, "helm test envoy");
+}
+
+#[test]
+fn the_package_installs_the_same_and_there_is_a_plain_manifest() {
+    let [make, package, plain] = &commands(PAGE, "## Other ways to install")[..] else {
+        panic!("the section has other commands");
+    };
+    let install = &commands(PAGE, "## Envoy and two backends")[3];
+    let reader = Reader::new(&BACKENDS, "upstreams");
     let printed = reader.terminal.run(make);
     assert!(matches!(printed, Done::Printed(_)), "{printed:?}");
-    assert_eq!(rendered(package).objects(), by_hand);
+    let objects = reader.render(package).objects();
+    assert_eq!(objects, reader.render(install).objects());
+    assert!(objects.iter().any(|it| it["kind"] == "Pod"));
     let (_, file) = plain.rsplit_once(' ').unwrap();
     assert!(
         Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists(),
@@ -296,33 +305,67 @@ fn the_page_leads_from_the_image_to_pods_that_have_it_and_installs_from_the_pack
 }
 
 #[test]
+fn what_the_page_has_installed_is_cleaned_up() {
+    let section = commands(PAGE, "## Clean up");
+    let [canary, podinfo, split, releases] = &section[..] else {
+        panic!("the section has other commands");
+    };
+    let undone = |command: &str| command.replace("kubectl delete ", "kubectl apply ");
+    let applied = commands(PAGE, "## A canary by Flagger");
+    for command in [canary, podinfo] {
+        let mut files: Vec<String> = applied.iter().map(|it| sorted_words(it)).collect();
+        files.retain(|it| *it == sorted_words(&undone(command)));
+        assert_eq!(files.len(), 1, "{command}: {applied:?}");
+    }
+    let [_, _, apply] = &commands(PAGE, "## Weights from a TrafficSplit")[..] else {
+        panic!("the section has other commands");
+    };
+    assert!(apply.contains("kind: TrafficSplit\nmetadata:\n  name: podinfo\n"));
+    assert_eq!(split, "kubectl delete trafficsplit podinfo");
+    // Each release that the page installs, once.
+    let mut installed = BTreeSet::new();
+    for section in ["## Envoy and two backends", "## A canary by Flagger"] {
+        for command in commands(PAGE, section) {
+            if let Some(rest) = command.strip_prefix("helm upgrade --install ") {
+                installed.insert(rest.split(' ').next().unwrap().to_owned());
+            }
+        }
+    }
+    let named = releases.strip_prefix("helm uninstall ").unwrap();
+    let named: BTreeSet<String> = named.split(' ').map(str::to_owned).collect();
+    assert_eq!(named, installed);
+}
+
+fn sorted_words(command: &str) -> String {
+    let mut words: Vec<&str> = command.split(' ').collect();
+    words.sort_unstable();
+    words.join(" ")
+}
+
+#[test]
 fn the_charts_page_and_the_go_versions_install_as_they_say() {
     let reader = Reader::new(&BACKENDS, "upstreams");
-    let section = commands(&format!("\n{CHART}"), "# The chart `envoy`");
-    let [install] = &section[..] else {
-        panic!("{section:?}");
+    let [install] = &commands(&format!("\n{CHART}"), "# The chart `envoy`")[..] else {
+        panic!("the section has other commands");
     };
-    let done = reader.terminal.run(install);
-    assert!(matches!(done, Done::Rendered(_)), "{done:?}");
+    reader.render(install);
 
-    let reader = Reader::new(&BACKENDS, "services");
-    let section = commands(FROM_GO, "## The chart");
-    let [install] = &section[..] else {
-        panic!("{section:?}");
+    let [beside, older] = &commands(FROM_GO, "## The chart")[..] else {
+        panic!("the section has other commands");
     };
+    let mut reader = Reader::new(&BACKENDS, "services");
     let theirs = "-f your-values.yaml";
-    assert!(install.ends_with(theirs), "{install}");
-    let done = reader
-        .terminal
-        .run(&install.replace(theirs, "-f example/values.services.yaml"));
-    let Done::Rendered(rendering) = done else {
-        panic!("{done:?}");
-    };
+    assert!(beside.ends_with(theirs), "{beside}");
+    let rendering = reader.render(&beside.replace(theirs, "-f example/values.services.yaml"));
     // Under its own name, beside what is there.
-    assert!(
+    let named = |name: &str| {
         rendering
             .objects()
             .iter()
-            .any(|it| it["metadata"]["name"] == "gateway-envoy")
-    );
+            .any(|it| it["metadata"]["name"] == name)
+    };
+    assert!(named("gateway-envoy"));
+    reader.follow(older);
+    reader.expect_answers_of(&BACKENDS[..1]);
+    reader.finish();
 }
