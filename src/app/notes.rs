@@ -20,8 +20,10 @@ pub struct Notes {
     /// Each collision, and the time at which it came up.
     collisions: Vec<(Collision, Instant)>,
     merge: SortedMap<Subject, Note>,
-    /// Each warning about clusters that are removed, and the time at which it came up.
+    /// Each warning about what is kept, and the time at which it came up.
     kept: Vec<(String, Instant)>,
+    /// What the last turn has told of as done: another attempt of it does not tell it again.
+    events: SortedSet<String>,
     unswept: WarnOnce,
 }
 
@@ -92,13 +94,14 @@ impl Notes {
         }
     }
 
-    /// Logs each warning about clusters that are removed, and once that none stands any more.
-    pub fn tell_kept(&mut self, found: SortedSet<String>, now: Instant) {
+    /// Logs each warning about what is kept, and once that none stands any more; and each event, which has
+    /// no end.
+    pub fn tell_kept(&mut self, found: SortedSet<String>, events: SortedSet<String>, now: Instant) {
         let first = self.kept.iter().map(|(_, since)| *since).min();
         self.kept.retain(|(warning, _)| found.contains(warning));
         if let Some(first) = first.filter(|_| found.is_empty()) {
             let lasted_s = seconds(first, now);
-            info!(lasted_s; "warnings about clusters that are removed are over");
+            info!(lasted_s; "warnings about clusters and files that are kept are over");
         }
         for warning in found {
             if !self.kept.iter().any(|(known, _)| *known == warning) {
@@ -106,6 +109,10 @@ impl Notes {
                 self.kept.push((warning, now));
             }
         }
+        for event in events.difference(&self.events) {
+            warn!("{event}");
+        }
+        self.events = events;
     }
 
     /// Logs once that old sets cannot be removed, and once that they can be again.
@@ -193,6 +200,21 @@ mod tests {
         assert_eq!(notes.merge.keys().collect::<Vec<_>>(), [&split]);
         notes.tell_merge(warnings(&[], true), later);
         assert!(notes.merge.is_empty());
+    }
+
+    #[test]
+    fn an_event_has_no_end_and_is_told_once_for_all_attempts() {
+        let (mut notes, now) = (Notes::default(), Instant::now());
+        let set = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        notes.tell_kept(set(&["kept"]), set(&["early"]), now);
+        assert_eq!((notes.kept.len(), notes.events.len()), (1, 1));
+        notes.tell_kept(set(&[]), set(&["early"]), now);
+        assert_eq!((notes.kept.len(), notes.events.len()), (0, 1));
+        notes.tell_kept(set(&[]), set(&[]), now);
+        assert!(
+            notes.kept.is_empty() && notes.events.is_empty(),
+            "the next one is news"
+        );
     }
 
     #[test]

@@ -75,9 +75,10 @@ impl App {
             held,
             removed,
             warnings,
+            events,
             ..
         } = planned;
-        self.notes.tell_kept(warnings, now);
+        self.notes.tell_kept(warnings, events, now);
         self.warn_unwatched(&written);
         if matches!(written, Written::NotYet) {
             self.readiness.on_write_failed();

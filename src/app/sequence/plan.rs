@@ -22,7 +22,10 @@ pub struct Overlay<'t> {
     pub resumes: bool,
     /// The items that are not in it any more since the last turn.
     dropped: Dropped,
+    /// The states that are to be put right.
     warnings: SortedSet<String>,
+    /// What could not be done in order, this once.
+    events: SortedSet<String>,
 }
 
 /// The place of a set in its sequence.
@@ -48,7 +51,10 @@ pub struct Planned<'t> {
     pub vanishing: SortedSet<FileName>,
     /// The routes that wait, as they will be.
     pub held: Snapshot,
+    /// The states that are to be put right.
     pub warnings: SortedSet<String>,
+    /// What could not be done in order, this once.
+    pub events: SortedSet<String>,
     /// The items that are not in it any more.
     pub dropped: Dropped,
     /// Files that the target has no more since this change.
@@ -87,6 +93,7 @@ impl<'t> Planned<'t> {
             vanishing: SortedSet::new(),
             held: Snapshot::new(),
             warnings: SortedSet::new(),
+            events: SortedSet::new(),
             dropped: Dropped::default(),
             removed: Vec::new(),
             is_watched: false,
@@ -114,6 +121,7 @@ impl Sequence {
             resumes: false,
             dropped: Dropped::default(),
             warnings: SortedSet::new(),
+            events: SortedSet::new(),
         };
         if self.kept.is_empty() {
             return overlay;
@@ -122,7 +130,7 @@ impl Sequence {
         self.kept.note_names(target);
         let warnings = &mut overlay.warnings;
         overlay.dropped = self.kept.take_due(is_held_back, now, warnings);
-        let capped = self.kept.take_surplus(warnings);
+        let capped = self.kept.take_surplus(&mut overlay.events);
         overlay.dropped.clusters.extend(capped);
         self.merge(target, &mut overlay);
         overlay
@@ -139,7 +147,7 @@ impl Sequence {
                     break;
                 }
                 Err((name, why)) => {
-                    overlay.warnings.insert(cannot_be_kept(&name, &why));
+                    overlay.events.insert(cannot_be_kept(&name, &why));
                     self.kept.forget(&name);
                 }
             }
@@ -171,7 +179,7 @@ impl Sequence {
             declined,
         } = changes;
         for (name, why) in &declined {
-            overlay.warnings.insert(cannot_be_kept(name, why));
+            overlay.events.insert(cannot_be_kept(name, why));
             self.kept.forget(name);
         }
         let mut is_longer = !declined.is_empty();
@@ -191,7 +199,7 @@ impl Sequence {
         if is_longer {
             self.kept.note_names(target);
             self.kept.allow(clusters_in(target).len());
-            let capped = self.kept.take_surplus(&mut overlay.warnings);
+            let capped = self.kept.take_surplus(&mut overlay.events);
             overlay.dropped.clusters.extend(capped);
             self.merge(target, &mut overlay);
         }
@@ -242,6 +250,7 @@ impl Sequence {
             vanishing,
             held,
             warnings: overlay.warnings,
+            events: overlay.events,
             dropped: overlay.dropped,
             removed: self.kept.leaving(),
             is_watched: is_new || self.is_listening() || self.kept.is_unsettled(),

@@ -22,7 +22,7 @@ impl Kept {
 
     /// Takes the oldest clusters beyond as many as are allowed, but none that the routes may lead to which
     /// Envoy has.
-    pub fn take_surplus(&mut self, warnings: &mut SortedSet<String>) -> Vec<(FileName, String)> {
+    pub fn take_surplus(&mut self, events: &mut SortedSet<String>) -> Vec<(FileName, String)> {
         let mut taken = Vec::new();
         self.surplus_since = None;
         while self.has_surplus() {
@@ -32,7 +32,7 @@ impl Kept {
             };
             let Vanished { file, cluster, .. } = self.clusters.remove(oldest).item;
             let limit = self.limit.max(CLUSTERS_MIN);
-            warnings.insert(format!(
+            events.insert(format!(
                 "{file}: cluster {cluster} is removed early, as more than {limit} clusters would be kept \
                  for requests under way; change clusters less often"
             ));
