@@ -1,40 +1,31 @@
 //! Writes `<configmap>-gen` in the cluster: the files on disk that came from one ConfigMap, for
-//! people to read. It is never an input. Owns: its requests, and what the operator hears of it. Its
-//! troubles are its own: they hold up neither files nor watches.
+//! people to read. It is never an input. Owns: its requests. Its troubles are its own: they hold up
+//! neither files nor watches.
 
 mod existing;
+mod outcome;
 mod schedule;
 mod step;
 
 use std::io;
 use std::time::Instant;
 
-use log::{info, warn};
+use log::info;
 
-use crate::error::{Chain, Error, Target, Verb};
+use crate::error::{Error, Target, Verb};
 use crate::kube::api::{self, Mirrored};
 use crate::kube::client::{Call, Method};
 use crate::kube::collection_path;
 use crate::kube::health::ApiServer;
-use crate::kube::hint::{self, Purpose};
 use crate::kube::object::{ObjectKind, Projection};
 use crate::logging::WarnOnce;
 use crate::net::response::{Progress, Response};
-use crate::net::wait::is_interrupted;
 use crate::output::manifest;
 use crate::poll::Requested;
 use crate::snapshot::{ObjectName, Snapshot};
 use existing::Existing;
 pub use schedule::Schedule;
 use step::Step;
-
-/// The number of conflicts in a row that do not count as a failure: another replica was faster.
-/// After more, something is wrong.
-const RACES: u32 = 3;
-
-const NOT_OURS: &str =
-    "ConfigMap with the mirror's name is not managed by crossover; leaving it as it is";
-const FAILED: &str = "mirror cannot be written; publishing files all the same";
 
 /// The mirror of one ConfigMap.
 pub struct Mirror {
@@ -221,23 +212,6 @@ impl Mirror {
         Ok(Requested::One)
     }
 
-    fn report_not_ours(&mut self) {
-        let mirror = manifest::mirror_of(&self.source);
-        if self.warnings.is_news(NOT_OURS, "", Instant::now()) {
-            warn!(configmap:% = mirror; "{NOT_OURS}");
-        }
-    }
-
-    /// Notes that the mirror is as it should be.
-    fn succeeded(&mut self) {
-        self.races = 0;
-        self.schedule.succeeded();
-        let mirror = manifest::mirror_of(&self.source);
-        let message = "mirror is up to date again";
-        self.warnings
-            .clear(("configmap", &mirror), message, Instant::now());
-    }
-
     /// Reads what has arrived.
     pub fn read(&mut self) {
         let readable = self
@@ -287,43 +261,5 @@ impl Mirror {
                 now,
             );
         }
-    }
-
-    fn refused(&mut self, response: &Response, body: &[u8], now: Instant) {
-        let (code, retry_after) = (response.status, response.retry_after);
-        let error = hint::refusal(Purpose::Mirror, &self.target, code, body, retry_after);
-        let overtaken = code == 409 || code == 404 && self.target.verb == Verb::Update;
-        if overtaken && self.races < RACES {
-            // Somebody was faster: look again what is there.
-            self.races += 1;
-            self.changed(now);
-            return;
-        }
-        self.fail(&error, now);
-    }
-
-    fn broken(&mut self, error: io::Error, now: Instant) {
-        let error = Error::Request {
-            target: self.boxed_target(),
-            source: error.into(),
-        };
-        self.fail(&error, now);
-    }
-
-    /// Warns, and plans another attempt if one follows.
-    fn fail(&mut self, error: &Error, now: Instant) {
-        if is_interrupted(error) {
-            // The next wait ends the program, or Envoy is drained and all goes on.
-            return self.schedule.interrupted(now);
-        }
-        let wish = error.retry_after().unwrap_or_default();
-        self.schedule.failed(wish, now);
-        let error = Chain(error).to_string();
-        self.warnings
-            .warn(("request", &self.target), FAILED, &error, now);
-    }
-
-    fn boxed_target(&self) -> Box<Target> {
-        Box::new(self.target.clone())
     }
 }

@@ -1,7 +1,14 @@
 //! The things that are made ahead for the next publish: its set's empty directory, and links after their
-//! targets.
+//! targets. Owns: making and taking them. Must not: change what Envoy sees.
 
 use std::path::PathBuf;
+
+use super::OutputDirectory;
+use super::layout::{CURRENT, target};
+use crate::error::Error;
+
+/// The number of keys that get a link ahead: a first set has them all, later ones change few.
+const LIKELY: usize = 4;
 
 /// An empty set and temporary links, with nothing of the next publish in them.
 #[derive(Debug, Default)]
@@ -64,5 +71,53 @@ impl Prepared {
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.set.is_none() && self.links.is_empty()
+    }
+}
+
+impl OutputDirectory {
+    /// Makes the directory of a new set, unless it was made ahead.
+    pub(super) fn make_set(&mut self, number: u64) -> Result<PathBuf, Error> {
+        let dir = self.at.set(number);
+        if !self.prepared.take_set(number) {
+            self.disk.create_dir(&dir)?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes a link to `target` under a name of its own, unless one was made ahead.
+    pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
+        if let Some(link) = self.prepared.take_link(target) {
+            return Ok(link);
+        }
+        self.next_link += 1;
+        let link = self.at.links.join(self.next_link.to_string());
+        self.disk.symlink(target, &link)?;
+        Ok(link)
+    }
+
+    /// Makes an empty set and the temporary links that the next publish will likely want.
+    pub(super) fn make_ahead(&mut self) -> Result<(), Error> {
+        let number = self.inventory.next_set;
+        self.make_set(number)?;
+        self.prepared.set_made(number);
+        let last_changed = self.last_changed.iter().take(LIKELY);
+        let mut targets: Vec<_> = last_changed.map(|name| target(name.as_str())).collect();
+        targets.extend([number.to_string(), CURRENT.to_owned()]);
+        let mut links = Vec::new();
+        for (target, link) in self.prepared.take_links() {
+            match targets.iter().position(|wanted| *wanted == target) {
+                Some(at) => {
+                    targets.swap_remove(at);
+                    links.push((target, link));
+                }
+                None => self.disk.unlink(&link)?,
+            }
+        }
+        for target in targets {
+            let link = self.temporary(&target)?;
+            links.push((target, link));
+        }
+        self.prepared.links_made(links);
+        Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! Makes what a publish needs before its commit: the set, links for new keys, and temporary links.
-//! Owns: taking back what was not committed, and what is made ahead. Must not: change what Envoy
-//! sees.
+//! Owns: taking back what was not committed. Must not: change what Envoy sees.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -15,9 +14,6 @@ use crate::output::disk::{Inode, failed, hash_of, reason};
 use crate::output::step::Step;
 use crate::snapshot::{File, FileName};
 use crate::sorted::SortedSet;
-
-/// The number of keys that get a link ahead: a first set has them all, later ones change few.
-const LIKELY: usize = 4;
 
 /// The files and links that a publish has made so far.
 #[derive(Default)]
@@ -67,15 +63,6 @@ impl OutputDirectory {
             number,
             ..Staged::default()
         }
-    }
-
-    /// Makes the directory of a new set, unless it was made ahead.
-    pub(super) fn make_set(&mut self, number: u64) -> Result<PathBuf, Error> {
-        let dir = self.at.set(number);
-        if !self.prepared.take_set(number) {
-            self.disk.create_dir(&dir)?;
-        }
-        Ok(dir)
     }
 
     /// Writes the files of a set, and where they came from. Unchanged ones are linked; where linking
@@ -228,17 +215,6 @@ impl OutputDirectory {
         Ok(())
     }
 
-    /// Makes a link to `target` under a name of its own, unless one was made ahead.
-    pub(super) fn temporary(&mut self, target: &str) -> Result<PathBuf, Error> {
-        if let Some(link) = self.prepared.take_link(target) {
-            return Ok(link);
-        }
-        self.next_link += 1;
-        let link = self.at.links.join(self.next_link.to_string());
-        self.disk.symlink(target, &link)?;
-        Ok(link)
-    }
-
     /// Makes the next of the planned renames.
     pub(super) fn rename_next(&self, staged: &mut Staged) -> Result<(), Error> {
         if let Some((link, onto)) = staged.renames.front() {
@@ -268,32 +244,6 @@ impl OutputDirectory {
         for (link, _) in &staged.renames {
             let _ = self.disk.unlink(link);
         }
-    }
-
-    /// Makes an empty set and the temporary links that the next publish will likely want.
-    pub(super) fn make_ahead(&mut self) -> Result<(), Error> {
-        let number = self.inventory.next_set;
-        self.make_set(number)?;
-        self.prepared.set_made(number);
-        let last_changed = self.last_changed.iter().take(LIKELY);
-        let mut targets: Vec<_> = last_changed.map(|name| target(name.as_str())).collect();
-        targets.extend([number.to_string(), CURRENT.to_owned()]);
-        let mut links = Vec::new();
-        for (target, link) in self.prepared.take_links() {
-            match targets.iter().position(|wanted| *wanted == target) {
-                Some(at) => {
-                    targets.swap_remove(at);
-                    links.push((target, link));
-                }
-                None => self.disk.unlink(&link)?,
-            }
-        }
-        for target in targets {
-            let link = self.temporary(&target)?;
-            links.push((target, link));
-        }
-        self.prepared.links_made(links);
-        Ok(())
     }
 }
 

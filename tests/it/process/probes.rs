@@ -281,14 +281,22 @@ fn all_take_under_2_ms_and_wait_for_nobody() {
     until_ready(&setup);
     for probe in ["-ready", "-live", "-accepted"] {
         const TIMES: u32 = 100;
+        // The kernel may have any process wait, such as for a page that another one is mapping.
+        // A wait of the probe's own shows in nearly each of them.
+        const BY_THE_KERNEL: usize = 5;
         let mut cpu = Duration::ZERO;
+        let mut waited = Vec::new();
         for _ in 0..TIMES {
             let process = Crossover::start(&[probe, "-output-dir", &setup.path("out")]);
             let (finished, measured) = process.finish_measured();
             assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-            assert_eq!(measured.waits, 1, "more than its end: {measured:?}");
             cpu += Duration::from_nanos(measured.cpu_ns);
+            // Its end is one.
+            if measured.waits > 1 {
+                waited.push(measured);
+            }
         }
+        assert!(waited.len() <= BY_THE_KERNEL, "{probe}: {waited:?}");
         assert!(cpu / TIMES < Duration::from_millis(2), "{probe}: {cpu:?}");
     }
 }
