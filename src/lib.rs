@@ -46,7 +46,7 @@ pub use logging::install as install_logger;
 pub use output::heartbeat::ask as ask_probe;
 pub use process::signals::Signals;
 
-/// Parts of the program that its fuzz targets and integration tests (`tests/kit/foreign`) feed with
+/// Parts of the program that its fuzz targets and integration tests (`tests/fuzz_checks`) feed with
 /// arbitrary input. It is the only door to them, so that the compiler finds code that is not used.
 #[doc(hidden)]
 pub mod testing {

@@ -23,7 +23,7 @@ ROOT = """
 """.split()
 # Integration tests that are quick and need nothing.
 QUICK = """
-  app::foreign:: cli::command_line:: cli::environment:: cli::usage:: kit_tests::apiserver::
+  app::fuzz_checks:: cli::command_line:: cli::environment:: cli::usage:: kit_tests::apiserver::
   kit_tests::faults:: kit_tests::process:: kit_tests::semantics:: kit_tests::tls::
   kube::credentials:: kube::listwatch:: kube::wire:: output::lock:: weights::versions::
 """.split()

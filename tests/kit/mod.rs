@@ -14,7 +14,6 @@ pub mod envoy;
 pub mod examples;
 pub mod exchange;
 pub mod figures;
-pub mod foreign;
 pub mod helm;
 pub mod load;
 pub mod names;

@@ -1,14 +1,10 @@
-//! What the fuzz targets have in common. What they check is the kit's, as the found cases are
-//! checked again by a test of the program. Owns: the seeds, made from the tests' own data.
+//! The seeds of the fuzz targets, made from the tests' own data. What the targets check is in
+//! `tests/fuzz_checks`, as the cases that were found are checked again by a test of the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-
-/// What must hold for every input.
-#[path = "../../kit/foreign/mod.rs"]
-pub mod foreign;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data");
 
@@ -99,7 +95,7 @@ fn observation() -> Vec<Vec<u8>> {
         let object = match String::from_utf8(bytes) {
             Ok(text) => json!({"kind": "ConfigMap", "metadata": metadata, "data": {name: text}}),
             Err(e) => {
-                let text = foreign::base64(e.as_bytes());
+                let text = fuzz_checks::base64(e.as_bytes());
                 json!({"kind": "ConfigMap", "metadata": metadata, "binaryData": {name: text}})
             }
         };
@@ -121,7 +117,7 @@ fn edits() -> Vec<Vec<u8>> {
     let documents = documents.map(|path| fs::read(path).expect("a readable file"));
     let texts: Vec<Vec<u8>> = merges.chain(documents).collect();
     let named = |text: &Vec<u8>| {
-        let numbers = 0..foreign::edits::NAMES.len() as u8;
+        let numbers = 0..fuzz_checks::edits::NAMES.len() as u8;
         let named = numbers.map(|number| [&[number], text.as_slice()].concat());
         named.collect::<Vec<_>>()
     };

@@ -2,5 +2,5 @@
 
 libfuzzer_sys::fuzz_target!(
     init: crossover_fuzz::seed("edits"),
-    |bytes: &[u8]| crossover_fuzz::foreign::edits::check(bytes)
+    |bytes: &[u8]| fuzz_checks::edits::check(bytes)
 );

@@ -2,5 +2,5 @@
 
 libfuzzer_sys::fuzz_target!(
     init: crossover_fuzz::seed("framing"),
-    |bytes: &[u8]| crossover_fuzz::foreign::framing::check(bytes)
+    |bytes: &[u8]| fuzz_checks::framing::check(bytes)
 );

@@ -2,5 +2,5 @@
 
 libfuzzer_sys::fuzz_target!(
     init: crossover_fuzz::seed("observation"),
-    |bytes: &[u8]| crossover_fuzz::foreign::observation::check(bytes)
+    |bytes: &[u8]| fuzz_checks::observation::check(bytes)
 );

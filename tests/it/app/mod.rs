@@ -3,7 +3,7 @@
 pub mod clock;
 pub mod examples;
 pub mod figures;
-pub mod foreign;
+pub mod fuzz_checks;
 pub mod keep;
 pub mod logging;
 pub mod once;

@@ -1,27 +1,40 @@
 //! An oracle says what a merge should do. It knows nothing of bytes and events: it walks the tree
-//! that serde_yaml or serde_json makes of the same text. Shared by path: a module that includes it
-//! must have the names that it uses.
+//! that serde_yaml or serde_json makes of the same text. It has no type of the program either, so
+//! that the program's unit tests can ask it, too.
+
+use std::fmt::Debug;
 
 use serde::Deserialize;
 use serde_yaml::{Mapping, Value};
 
-use super::{FileName, HostWeights, Refused, merge};
-
 /// The cluster's.
 pub const DOMAIN: &str = "cluster.local";
 
-/// Merges, and panics where the result is not what the oracle says. Gives whether weights changed.
-pub fn compare(file: &str, text: &str, splits: &[&HostWeights]) -> Result<bool, Refused> {
-    let name = FileName::new(file).unwrap();
-    let merged = merge(&name, text, splits, DOMAIN)?;
-    let first_document = |text: &str| first_document(&name, text);
-    if let Some(left_out) = merged.left_out.first() {
-        return Err(left_out.why.clone());
-    }
-    let Some(found) = &merged.text else {
+/// A TrafficSplit.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// Its namespace.
+    pub namespace: String,
+    /// The service whose traffic it splits.
+    pub service: String,
+    /// The services that get a share, with their weights.
+    pub backends: Vec<(String, u64)>,
+}
+
+/// Has `merge` merge a text, which returns `None` where no byte changes, and panics where the
+/// result is not what the oracle says. Returns whether weights changed.
+pub fn compare<R: Debug + PartialEq>(
+    name: &str,
+    text: &str,
+    splits: &[Split],
+    merge: impl Fn(&str) -> Result<Option<String>, R>,
+) -> Result<bool, R> {
+    let merged = merge(text)?;
+    let first_document = |text: &str| first_document(name, text);
+    let Some(found) = &merged else {
         // Nothing to do, as the oracle sees it too.
         if let Some(mut tree) = first_document(text)
-            && is_merged(&name, &tree)
+            && is_merged(name, &tree)
         {
             let wanted = oracle(&mut tree, splits);
             assert!(
@@ -31,12 +44,8 @@ pub fn compare(file: &str, text: &str, splits: &[&HostWeights]) -> Result<bool, 
         }
         return Ok(false);
     };
-    let again = merge(&name, found, splits, DOMAIN);
-    assert_eq!(
-        again.map(|again| again.text),
-        Ok(None),
-        "not done at once:\n{text}\n{found}"
-    );
+    let again = merge(found);
+    assert_eq!(again, Ok(None), "not done at once:\n{text}\n{found}");
     let (Some(mut old), Some(mut new)) = (first_document(text), first_document(found)) else {
         return Ok(true);
     };
@@ -53,14 +62,19 @@ pub fn compare(file: &str, text: &str, splits: &[&HostWeights]) -> Result<bool, 
     Ok(true)
 }
 
+fn extension(name: &str) -> String {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    extension.to_ascii_lowercase()
+}
+
 /// Returns whether a file of this name is merged at all. One that Envoy takes for JSON only because
 /// it has no other ending is merged only if it could have been meant for Envoy.
-fn is_merged(name: &FileName, tree: &Value) -> bool {
+fn is_merged(name: &str, tree: &Value) -> bool {
     let has_type = |resources: &Value| match resources {
         Value::Sequence(items) => items.iter().any(|item| item.get("@type").is_some()),
         resource => resource.get("@type").is_some(),
     };
-    match &*name.extension().to_ascii_lowercase() {
+    match &*extension(name) {
         "yaml" | "yml" | "json" => true,
         "pb" | "pb_text" => false,
         _ => tree.get("resources").is_some_and(has_type),
@@ -70,8 +84,8 @@ fn is_merged(name: &FileName, tree: &Value) -> bool {
 /// Reads the first document without its tags, which mean nothing to Envoy, and the keys that are to
 /// be ignored; the merge itself has to prove that they stay. Returns `None` also for a byte-order
 /// mark inside: libyaml skips it, Envoy takes it as part of the key.
-fn first_document(name: &FileName, text: &str) -> Option<Value> {
-    if !["yaml", "yml"].contains(&&*name.extension().to_ascii_lowercase()) {
+fn first_document(name: &str, text: &str) -> Option<Value> {
+    if !["yaml", "yml"].contains(&&*extension(name)) {
         return serde_json::from_str(text).ok();
     }
     if text.trim_start_matches('\u{feff}').contains('\u{feff}') {
@@ -105,7 +119,7 @@ struct Wanted {
 }
 
 /// Returns what every weight should be, in order, and takes all of them out of the tree.
-fn oracle(tree: &mut Value, splits: &[&HostWeights]) -> Vec<Wanted> {
+fn oracle(tree: &mut Value, splits: &[Split]) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for (key, value) in tree.as_mapping_mut().into_iter().flatten() {
         if is_any(key, &["resources", "static_resources"]) {
@@ -134,7 +148,7 @@ const WAY: [&str; 15] = [
     "default_config",
 ];
 
-fn way(value: &mut Value, splits: &[&HostWeights], wanted: &mut Vec<Wanted>) {
+fn way(value: &mut Value, splits: &[Split], wanted: &mut Vec<Wanted>) {
     for fields in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in fields.iter_mut() {
             if is_any(key, &["virtual_hosts"]) {
@@ -176,7 +190,7 @@ fn all_of(value: &mut Value) -> Vec<&mut Value> {
     }
 }
 
-fn host_weights(host: &mut Mapping, splits: &[&HostWeights], wanted: &mut Vec<Wanted>) {
+fn host_weights(host: &mut Mapping, splits: &[Split], wanted: &mut Vec<Wanted>) {
     let name = host.get("name").and_then(Value::as_str);
     let name = name.unwrap_or("").to_owned();
     let domains = host.get_mut("domains").map(all_of).unwrap_or_default();
@@ -184,15 +198,13 @@ fn host_weights(host: &mut Mapping, splits: &[&HostWeights], wanted: &mut Vec<Wa
         .into_iter()
         .filter_map(|domain| domain.as_str().map(str::to_owned))
         .collect();
-    let meant: Vec<&HostWeights> = splits
+    let meant: Vec<&Split> = splits
         .iter()
-        .copied()
         .filter(|split| {
-            let service = &split.hosts[0].name;
-            let root = root(service, &split.source.name.namespace);
+            let service = &split.service;
+            let root = root(service, &split.namespace);
             let same = |domain: &String| {
-                root.to_lowercase()
-                    == self::root(domain, &split.source.name.namespace).to_lowercase()
+                root.to_lowercase() == self::root(domain, &split.namespace).to_lowercase()
             };
             name == *service || name == root || domains.iter().any(same)
         })
@@ -241,7 +253,7 @@ const MATCHER: [&str; 12] = [
     "domain_matchers",
 ];
 
-fn matcher_weights(value: &mut Value, meant: &[&HostWeights], wanted: &mut Vec<Wanted>) {
+fn matcher_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) {
     for fields in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in fields.iter_mut() {
             if is_any(key, &["action"]) {
@@ -260,7 +272,7 @@ fn matcher_weights(value: &mut Value, meant: &[&HostWeights], wanted: &mut Vec<W
     }
 }
 
-fn route_weights(value: &mut Value, meant: &[&HostWeights], wanted: &mut Vec<Wanted>) {
+fn route_weights(value: &mut Value, meant: &[&Split], wanted: &mut Vec<Wanted>) {
     for route in all_of(value).into_iter().filter_map(mapping) {
         for (key, value) in route.iter_mut() {
             // Of a RouteList, and of a Route in a TypedStruct.
@@ -279,7 +291,7 @@ fn route_weights(value: &mut Value, meant: &[&HostWeights], wanted: &mut Vec<Wan
     }
 }
 
-fn group_weights(group: &mut Mapping, meant: &[&HostWeights], wanted: &mut Vec<Wanted>) {
+fn group_weights(group: &mut Mapping, meant: &[&Split], wanted: &mut Vec<Wanted>) {
     let name_of = |cluster: &mut Value| {
         let name = mapping(cluster)?.get("name")?;
         name.as_str().map(str::to_owned)
@@ -287,21 +299,21 @@ fn group_weights(group: &mut Mapping, meant: &[&HostWeights], wanted: &mut Vec<W
     let clusters = group.get_mut("clusters").map(all_of).unwrap_or_default();
     let mut clusters: Vec<&mut Value> = clusters.into_iter().filter(|c| c.is_mapping()).collect();
     let names: Vec<Option<String>> = clusters.iter_mut().map(|c| name_of(c)).collect();
-    let backend = |split: &HostWeights, name: &Option<String>| {
+    let backend = |split: &Split, name: &Option<String>| {
         let name = name.as_ref()?;
-        let mut places = split.rules[0].backends.iter();
-        let exact = places.position(|b| &b.service == name);
-        let mut places = split.rules[0].backends.iter();
-        exact.or_else(|| places.position(|b| b.service.replace('.', "_") == *name))
+        let mut places = split.backends.iter();
+        let exact = places.position(|(service, _)| service == name);
+        let mut places = split.backends.iter();
+        exact.or_else(|| places.position(|(service, _)| service.replace('.', "_") == *name))
     };
-    let is_meant = |split: &&&HostWeights| names.iter().any(|name| backend(split, name).is_some());
+    let is_meant = |split: &&&Split| names.iter().any(|name| backend(split, name).is_some());
     let Some(split) = meant.iter().find(is_meant) else {
         return;
     };
     let backends: Vec<Option<usize>> = names.iter().map(|n| backend(split, n)).collect();
-    let present: Vec<u64> = (0..split.rules[0].backends.len())
+    let present: Vec<u64> = (0..split.backends.len())
         .filter(|i| backends.contains(&Some(*i)))
-        .map(|i| split.rules[0].backends[i].weight)
+        .map(|i| split.backends[i].1)
         .collect();
     let sum = present.iter().fold(0_u64, |sum, w| sum.saturating_add(*w));
     if sum == 0 || sum > u64::from(u32::MAX) {
@@ -338,7 +350,7 @@ fn group_weights(group: &mut Mapping, meant: &[&HostWeights], wanted: &mut Vec<W
 fn divided(
     backends: &[Option<usize>],
     own: &[Option<u64>],
-    split: &HostWeights,
+    split: &Split,
     sum: u64,
 ) -> Option<Vec<u64>> {
     let count = |i: usize| backends.iter().filter(|b| **b == Some(i)).count();
@@ -346,9 +358,9 @@ fn divided(
     for (backend, weight) in backends.iter().zip(own) {
         parts.push(match *backend {
             None => (0, 0, 1),
-            Some(i) if count(i) == 1 => (u128::from(split.rules[0].backends[i].weight), 1, 1),
+            Some(i) if count(i) == 1 => (u128::from(split.backends[i].1), 1, 1),
             Some(i) => {
-                let share = split.rules[0].backends[i].weight.into();
+                let share = split.backends[i].1.into();
                 let of_it = backends.iter().zip(own).filter(|(b, _)| **b == Some(i));
                 let all = of_it.map(|(_, own)| own.map(u128::from));
                 match all.sum::<Option<u128>>()? {

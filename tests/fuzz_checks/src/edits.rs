@@ -3,8 +3,8 @@
 use granit_parser::{Event, Parser};
 use serde::Deserialize;
 
-use super::oracle::{DOMAIN, compare};
-use super::{FileName, HostWeights, SECRET, merge, name, usual_splits};
+use super::oracle::DOMAIN;
+use super::{FileName, HostWeights, SECRET, compare, merge, name, usual_splits};
 use crossover::testing::validate::{self, Fault, Verdict};
 use crossover::testing::{TrafficSplitSpec, resolve_conflicts, traffic_split};
 

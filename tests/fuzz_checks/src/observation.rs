@@ -6,8 +6,8 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::oracle::{DOMAIN, compare};
-use super::{FileName, HostWeights, SECRET, base64, merge, name, usual_splits};
+use super::oracle::DOMAIN;
+use super::{FileName, HostWeights, SECRET, base64, compare, merge, name, usual_splits};
 use crossover::testing::api::{self, WatchEvent};
 use crossover::testing::poll::Changed;
 use crossover::testing::{

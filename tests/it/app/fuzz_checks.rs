@@ -1,7 +1,7 @@
 //! The inputs that fuzzing has found, and the most telling that it has grown, are checked again.
 //! `make fuzz` looks for more.
 
-use crate::kit::foreign::{edits, framing, observation};
+use fuzz_checks::{edits, framing, observation};
 use std::fs;
 use std::path::Path;
 
