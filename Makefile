@@ -145,7 +145,7 @@ sbom: $(TOOLS)/cyclonedx-$(CYCLONEDX) target ## The crates that are in the binar
 	  --spec-version 1.5 --describe binaries --no-build-deps --target $(TARGET)
 	mkdir -p $(PACKAGE)
 	sed 's|path+file://[^"#]*#||' crossover_bin.cdx.json >$(PACKAGE)/crossover-$(VERSION).cdx.json
-	rm -f crossover_bin.cdx.json tests/floor/*.cdx.json no-backtrace/*.cdx.json
+	rm -f crossover_bin.cdx.json tests/*/*.cdx.json no-backtrace/*.cdx.json
 
 reproducible: target ## Builds the last commit in two folders and compares the bytes (slow).
 	set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; unset CARGO_TARGET_DIR; \

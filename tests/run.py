@@ -23,8 +23,8 @@ ROOT = """
 """.split()
 # Integration tests that are quick and need nothing.
 QUICK = """
-  app::fuzz_checks:: cli::command_line:: cli::environment:: cli::usage:: kit_tests::apiserver::
-  kit_tests::faults:: kit_tests::process:: kit_tests::semantics:: kit_tests::tls::
+  app::fuzz_checks:: cli::command_line:: cli::environment:: cli::usage:: kit::apiserver::
+  kit::faults:: kit::process:: kit::semantics:: kit::tls::
   kube::credentials:: kube::listwatch:: kube::wire:: output::lock:: weights::versions::
 """.split()
 # Models, random documents, and directories that are cut off at every call, which take longer.

@@ -3,20 +3,20 @@
 
 use crate::engine::{Container, Network};
 use crate::images::{CROSSOVER, ENVOY};
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::backend::Backend;
-use crate::kit::load::{Load, Tally};
-use crate::kit::proxy::Proxy;
-use crate::kit::site::BACKENDS;
-use crate::kit::xds::{self, CONFIG_MAP, Watching};
-use crate::kit::{until, until_file};
 use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::{Options, Server};
+use testkit::backend::Backend;
+use testkit::load::{Load, Tally};
+use testkit::proxy::Proxy;
+use testkit::site::BACKENDS;
+use testkit::xds::{self, CONFIG_MAP, Watching};
+use testkit::{until, until_file};
 
 /// Where the service account is in a container.
 pub const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -1,14 +1,14 @@
 //! A Docker engine by its command line: networks, images, containers. Nothing of a test is left in
 //! it when what is here is dropped, but for the images.
 
-use crate::kit::crossover::{Crossover, Finished};
-use crate::kit::until;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{self, Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use testkit::crossover::{Crossover, Finished};
+use testkit::until;
 
 /// Asks the engine; what it answers to is the same for every test.
 static ENGINE: LazyLock<()> = LazyLock::new(|| {

@@ -3,12 +3,12 @@
 use crate::cluster::{
     Cluster, FOLLOW, assert_no_failure, load, until_all_from, until_published, wait_for_answers,
 };
-use crate::kit::load::Tally;
-use crate::kit::site::BACKENDS;
 use crate::manifest::Pod;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use testkit::load::Tally;
+use testkit::site::BACKENDS;
 
 #[test]
 fn a_killed_sidecar_is_back_while_changes_go_on() {

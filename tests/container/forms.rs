@@ -4,9 +4,9 @@
 
 use crate::cluster::{Cluster, assert_no_failure, load, until_all_from};
 use crate::engine::Container;
-use crate::kit::site::BACKENDS;
-use crate::kit::until;
 use crate::manifest::{Pod, texts};
+use testkit::site::BACKENDS;
+use testkit::until;
 
 /// Runs a probe of a container's until it succeeds.
 #[track_caller]

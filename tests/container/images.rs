@@ -2,13 +2,13 @@
 //! brings, both in one, and a shell beside the program. No image is ever pulled.
 
 use crate::engine::{build, try_docker};
-use crate::kit::envoy;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use tempfile::TempDir;
+use testkit::envoy;
 
 /// The image, by `make image`.
 pub static CROSSOVER: LazyLock<&str> = LazyLock::new(|| {

@@ -3,10 +3,10 @@
 use crate::cluster::{ACCOUNT, Cluster, FOLLOW, LOCKED, RUNTIME, until_published};
 use crate::engine::Container;
 use crate::images::CROSSOVER;
-use crate::kit::xds::CONFIG_MAP;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
+use testkit::xds::CONFIG_MAP;
 
 const PAGE: &str = include_str!("../../docs/deploying.md");
 const ALL_TO_ONE: [u32; 2] = [100, 0];
@@ -25,7 +25,7 @@ fn a_locked_down_container_follows_and_writes_nothing_but_its_output() {
         cluster.shift(&version, [0, number]);
         until_published(&volume, &version);
     }
-    let process = crate::kit::crossover::measure(container.pid());
+    let process = testkit::crossover::measure(container.pid());
     assert_eq!(process.threads, 1);
     for line in container.changes().lines() {
         // The engine makes the directories that it mounts something on.

@@ -1,9 +1,6 @@
 //! The program in real containers. `make test-container` runs this; it needs a Docker engine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by a panic.
 
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod cluster;
 mod engine;
 mod failures;

@@ -4,13 +4,13 @@
 use crate::cluster::{ACCOUNT, Cluster, RUNTIME, mount};
 use crate::engine::Container;
 use crate::images::{CROSSOVER, EMBEDDED, ENVOY, root};
-use crate::kit::apiserver::access::Rule;
-use crate::kit::objects::traffic_split;
-use crate::kit::site::BACKENDS;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use testkit::apiserver::access::Rule;
+use testkit::objects::traffic_split;
+use testkit::site::BACKENDS;
 
 /// A manifest in a cluster.
 pub struct Pod<'a> {

@@ -3,16 +3,16 @@
 
 use crate::engine::docker;
 use crate::images::{CROSSOVER, root};
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::{Crossover, command_of, wrapped};
-use crate::kit::elf::Elf;
-use crate::kit::objects::config_map;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
+use testkit::crossover::{Crossover, command_of, wrapped};
+use testkit::elf::Elf;
+use testkit::objects::config_map;
 
 /// Bytes; docs/deploying.md says so.
 const GOAL: u64 = 2_000_000;

@@ -3,11 +3,11 @@
 use crate::cluster::{Cluster, RUNTIME, mount, until_published};
 use crate::engine::Container;
 use crate::images::CROSSOVER;
-use crate::kit::objects::traffic_split;
-use crate::kit::site::BACKENDS;
-use crate::kit::until;
-use crate::kit::xds::{CONFIG_MAP, SERVICE};
 use std::fs;
+use testkit::objects::traffic_split;
+use testkit::site::BACKENDS;
+use testkit::until;
+use testkit::xds::{CONFIG_MAP, SERVICE};
 
 /// `command: [crossover]` with these `args`, as Kubernetes runs it.
 #[track_caller]

@@ -6,8 +6,8 @@ use crate::cluster::{
 };
 use crate::engine::Container;
 use crate::images::{CROSSOVER, SHELL};
-use crate::kit::site::BACKENDS;
 use std::path::Path;
+use testkit::site::BACKENDS;
 
 #[track_caller]
 fn envoy_follows(cluster: &Cluster, volume: &Path) {

@@ -1,15 +1,11 @@
 //! The program, and the kit that proves it, on real input.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by a panic.
 
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod app;
 mod chart;
 mod cli;
 mod envoy;
-#[path = "kit/mod.rs"]
-mod kit_tests;
+mod kit;
 mod kube;
 mod order;
 mod output;

@@ -1,13 +1,13 @@
 //! A cluster, an output directory and what the program is told of both: the set-up that the tests
 //! of list-watch, wire, signals and crashes share.
 
-use crate::kit::apiserver::{Dialect, Options, Server};
-use crate::kit::crossover::{self, Crossover};
-use crate::kit::until_file;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
+use testkit::apiserver::{Dialect, Options, Server};
+use testkit::crossover::{self, Crossover};
+use testkit::until_file;
 
 /// The server, and a directory that goes away with it.
 pub struct Scene {

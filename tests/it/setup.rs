@@ -1,9 +1,5 @@
 //! The scene that most tests begin with: an API server, a directory, and the program between them.
 
-use crate::kit::apiserver::{Options, Server, Tls};
-use crate::kit::crossover::{self, Crossover, Finished};
-use crate::kit::objects::config_map;
-use crate::kit::until;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server, Tls};
+use testkit::crossover::{self, Crossover, Finished};
+use testkit::objects::config_map;
+use testkit::until;
 
 /// A server and a directory of one test's own.
 pub struct Setup {

@@ -1,10 +1,6 @@
 //! `lab bench`: what the release binary takes of a machine, beside the floors under it and, where
 //! one is named, beside another crossover; and what it is to reach.
 
-use crate::kit::contender::{Bench, Contender, release};
-use crate::kit::crossover::{Crossover, Measured};
-use crate::kit::elf::Elf;
-use crate::kit::figures::{LARGEST, follow_small, merge_into, since};
 use crate::order;
 use crate::stop::Stop;
 use crate::table::Goal::{AtMost, TimesOf};
@@ -18,6 +14,10 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 use tempfile::TempDir;
+use testkit::contender::{Bench, Contender, release};
+use testkit::crossover::{Crossover, Measured};
+use testkit::elf::Elf;
+use testkit::figures::{LARGEST, follow_small, merge_into, since};
 
 /// How much is measured.
 struct Effort {

@@ -3,9 +3,6 @@
 //! it.
 
 use crate::hands::Applying;
-use crate::kit::examples;
-use crate::kit::load::{Tally, share, total};
-use crate::kit::xds::{CONFIG_MAP, SERVICE};
 use crate::replaced;
 use crate::screen::{Row, Screen};
 use crate::stage::{Part, REQUESTS_PER_SECOND, Stage, mirror};
@@ -14,6 +11,9 @@ use pico_args::Arguments;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use testkit::examples;
+use testkit::load::{Tally, share, total};
+use testkit::xds::{CONFIG_MAP, SERVICE};
 
 /// How long each step's traffic is counted.
 const STEP_MS: u64 = 1800;

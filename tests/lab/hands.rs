@@ -1,14 +1,14 @@
 //! Whose hands change the cluster in the demo: kubectl's, or our own where there is none.
 
-use crate::kit::apiserver::Server;
-use crate::kit::crossover::Crossover;
-use crate::kit::examples;
 use serde_json::Value;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
+use testkit::apiserver::Server;
+use testkit::crossover::Crossover;
+use testkit::examples;
 use ureq::Agent;
 
 /// They reach one server.

@@ -4,8 +4,6 @@
 mod bench;
 mod demo;
 mod hands;
-#[path = "../kit/mod.rs"]
-mod kit;
 mod order;
 mod replaced;
 mod screen;

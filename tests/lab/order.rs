@@ -1,11 +1,6 @@
 //! What the bench says of order: requests that fail while clusters and routes are replaced, world by
 //! world, and what many replacements in a row take of the machine.
 
-use crate::kit::clients::{Rate, STEADY};
-use crate::kit::contender::Contender;
-use crate::kit::throttle::Throttle;
-use crate::kit::world::{Outcome, Running, Shape, Sort, bytes_on_disk};
-use crate::kit::xds::Watching;
 use crate::table::Goal::AtMost;
 use crate::table::Unit::{Bytes, Kib, Ms, Number};
 use crate::table::{Row, Table};
@@ -13,6 +8,11 @@ use crate::timing::ms;
 use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
+use testkit::clients::{Rate, STEADY};
+use testkit::contender::Contender;
+use testkit::throttle::Throttle;
+use testkit::world::{Outcome, Running, Shape, Sort, bytes_on_disk};
+use testkit::xds::Watching;
 
 /// A world, and how Envoy fares in it.
 struct Case {

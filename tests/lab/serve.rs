@@ -1,12 +1,12 @@
 //! `lab serve`: the in-memory API server in the foreground.
 
-use crate::kit::apiserver::{Options, Server, Tls};
 use pico_args::Arguments;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use std::error::Error;
 use std::io::Read;
 use std::path::PathBuf;
+use testkit::apiserver::{Options, Server, Tls};
 
 /// Runs until SIGINT or SIGTERM.
 pub fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {

@@ -1,21 +1,21 @@
 //! Everything that runs in the demo, and the changes that are made to it.
 
 use crate::hands::{Applying, Hands};
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::arrival::Arrivals;
-use crate::kit::backend::Backend;
-use crate::kit::crossover::{Crossover, command};
-use crate::kit::envoy::Envoy;
-use crate::kit::examples::{self, DEFINITION, SPLITS};
-use crate::kit::load::Load;
-use crate::kit::objects::{http_route, http_route_crd, traffic_split};
-use crate::kit::site::BACKENDS;
-use crate::kit::until;
-use crate::kit::xds::{CONFIG_MAP, SERVICE, STATS, Watching};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
+use testkit::arrival::Arrivals;
+use testkit::backend::Backend;
+use testkit::crossover::{Crossover, command};
+use testkit::envoy::Envoy;
+use testkit::examples::{self, DEFINITION, SPLITS};
+use testkit::load::Load;
+use testkit::objects::{http_route, http_route_crd, traffic_split};
+use testkit::site::BACKENDS;
+use testkit::until;
+use testkit::xds::{CONFIG_MAP, SERVICE, STATS, Watching};
 
 pub const REQUESTS_PER_SECOND: u32 = 500;
 /// The services that Flagger makes of `podinfo`.

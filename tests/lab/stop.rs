@@ -1,7 +1,6 @@
 //! Ctrl-C, and whatever else ends the lab from outside: noticed, so that everything that was
 //! started is ended too.
 
-use crate::kit::STOPPED;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io;
@@ -10,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::STOPPED;
 
 /// As a shell reports a program that SIGINT has ended.
 const INTERRUPTED: u8 = 130;

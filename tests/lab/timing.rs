@@ -1,13 +1,6 @@
 //! How the bench measures: each program in its turn, round by round, so that what else happens on
 //! the machine happens to all of them.
 
-use crate::kit::arrival::Arrivals;
-use crate::kit::contender::{Bench, Contender, Mode};
-use crate::kit::crossover::{Crossover, Measured, command_of, measure, until_asleep, wrapped};
-use crate::kit::figures::{holds, split_of_a_service};
-use crate::kit::objects::config_map;
-use crate::kit::site::BACKENDS;
-use crate::kit::xds::{self, CONFIG_MAP};
 use crate::table::HELLO;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -19,6 +12,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::arrival::Arrivals;
+use testkit::contender::{Bench, Contender, Mode};
+use testkit::crossover::{Crossover, Measured, command_of, measure, until_asleep, wrapped};
+use testkit::figures::{holds, split_of_a_service};
+use testkit::objects::config_map;
+use testkit::site::BACKENDS;
+use testkit::xds::{self, CONFIG_MAP};
 
 /// So many rounds are not counted: connections, caches and allocators settle.
 const WARM_UP: u32 = 3;

@@ -1,12 +1,12 @@
 //! The wall clock jumps by hours while the program runs, for the program alone.
 
-use crate::kit::apiserver::request::Request;
-use crate::kit::clock::Clock;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::config_map;
-use crate::kit::stopwatch::Stopwatch;
 use crate::scene::Scene;
 use std::time::{Duration, Instant};
+use testkit::apiserver::request::Request;
+use testkit::clock::Clock;
+use testkit::crossover::Crossover;
+use testkit::objects::config_map;
+use testkit::stopwatch::Stopwatch;
 
 const HOUR: i64 = 3600;
 

@@ -1,17 +1,17 @@
 //! The files of `example/`: each is what docs/traffic-splits.md says, and does what it says.
 
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::{Crossover, command};
-use crate::kit::envoy::Envoy;
-use crate::kit::examples::{self, CONFIG_MAP, DEFINITION, SPLITS};
-use crate::kit::site::BACKENDS;
-use crate::kit::until_file;
-use crate::kit::xds::{self, SERVICE, STATS, Watching};
-use crate::kit_tests::kubectl::Kubectl;
+use crate::kit::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
+use testkit::crossover::{Crossover, command};
+use testkit::envoy::Envoy;
+use testkit::examples::{self, CONFIG_MAP, DEFINITION, SPLITS};
+use testkit::site::BACKENDS;
+use testkit::until_file;
+use testkit::xds::{self, SERVICE, STATS, Watching};
 
 const PAGE: &str = include_str!("../../../docs/traffic-splits.md");
 const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];

@@ -1,9 +1,9 @@
 //! The release binary stays within its budgets. `make bench` measures the same, and more.
 
-use crate::kit::contender::{Contender, release};
-use crate::kit::elf::Elf;
-use crate::kit::figures::{self, Broken};
 use std::time::Duration;
+use testkit::contender::{Contender, release};
+use testkit::elf::Elf;
+use testkit::figures::{self, Broken};
 
 #[test]
 fn the_release_binary_is_small() {

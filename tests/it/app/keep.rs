@@ -1,15 +1,15 @@
 //! While a ConfigMap is missing or invalid, its last good files stay published, also across a
 //! restart, and other ConfigMaps go on.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::Fault;
-use crate::kit::crossover::Crossover;
-use crate::kit::until;
 use crate::setup::{Setup, events, events_with};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::Fault;
+use testkit::crossover::Crossover;
+use testkit::until;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const B: (&str, &str) = ("b.yaml", "b: 1\n");

@@ -1,13 +1,13 @@
 //! `-onetime`, the init container: what is tried again and for how long, and how each failure ends.
 //! Lower bounds of time are the issue's; upper bounds leave room for what else is done.
 
-use crate::kit::apiserver::Options;
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::stopwatch::Stopwatch;
 use crate::setup::{Setup, finish_within};
 use std::fs;
 use std::time::{Duration, Instant};
+use testkit::apiserver::Options;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::stopwatch::Stopwatch;
 
 const ONCE: [&str; 2] = ["-onetime", "-configmap=a"];
 const GOOD: [(&str, &str); 1] = [("a.yaml", "a: 1\n")];

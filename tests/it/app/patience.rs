@@ -1,12 +1,12 @@
 //! `-onetime-timeout` and `-stale-ok`: how long an init container tries, and when files of an
 //! earlier life are good enough for it.
 
-use crate::kit::apiserver::access::Account;
-use crate::kit::apiserver::faults::{Fault, Then};
-use crate::kit::stopwatch::Stopwatch;
 use crate::setup::Setup;
 use std::fs;
 use std::time::{Duration, Instant};
+use testkit::apiserver::access::Account;
+use testkit::apiserver::faults::{Fault, Then};
+use testkit::stopwatch::Stopwatch;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const B: (&str, &str) = ("b.yaml", "b: 1\n");

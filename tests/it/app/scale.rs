@@ -1,12 +1,12 @@
 //! Large objects, objects that are too large, and many watches.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::watches::Watch;
-use crate::kit::objects::config_map;
-use crate::kit::until_file;
 use crate::scene::Scene;
 use serde_json::json;
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
+use testkit::apiserver::watches::Watch;
+use testkit::objects::config_map;
+use testkit::until_file;
 
 fn about(name: &str) -> impl Fn(&Watch) -> bool {
     move |watch| watch.selection.name.as_deref() == Some(name)

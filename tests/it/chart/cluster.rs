@@ -1,14 +1,14 @@
 //! The chart installed by Helm's own programs, 3 and 4, in a cluster that holds what others have
 //! put there: what is the release's, what is left alone, and what goes.
 
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::examples::{self, DEFINITION};
-use crate::kit::helm::{self, Job, VERSIONS, ask, render};
-use crate::kit::objects::config_map;
-use crate::kit::until;
-use crate::kit_tests::kubectl::Kubectl;
+use crate::kit::kubectl::Kubectl;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
+use testkit::examples::{self, DEFINITION};
+use testkit::helm::{self, Job, VERSIONS, ask, render};
+use testkit::objects::config_map;
+use testkit::until;
 
 const CRD: &str = "CustomResourceDefinition";
 const SPLITS: &str = "trafficsplits.split.smi-spec.io";

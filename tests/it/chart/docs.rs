@@ -2,14 +2,14 @@
 //! the package are the chart's, and every Helm renders the same.
 
 use crate::chart::MODES;
-use crate::kit::examples;
-use crate::kit::helm::{self, Job, Rendering, VERSIONS, ask, documents, render};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
+use testkit::examples;
+use testkit::helm::{self, Job, Rendering, VERSIONS, ask, documents, render};
 
 const CHART_README: &str = include_str!("../../../charts/envoy/README.md");
 

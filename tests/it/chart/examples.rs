@@ -2,17 +2,17 @@
 
 use crate::chart::mode;
 use crate::chart::run::{ask, wait_until_loaded};
-use crate::kit::envoy::Envoy;
-use crate::kit::examples;
-use crate::kit::helm::{Job, Rendering, documents, render};
-use crate::kit::load::{Load, Tally, share};
-use crate::kit::objects::{http_route, http_route_crd};
-use crate::kit::pod::{Pod, merge, static_cluster};
-use crate::kit::until;
-use crate::kit::worker::refuse;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::Ipv4Addr;
+use testkit::envoy::Envoy;
+use testkit::examples;
+use testkit::helm::{Job, Rendering, documents, render};
+use testkit::load::{Load, Tally, share};
+use testkit::objects::{http_route, http_route_crd};
+use testkit::pod::{Pod, merge, static_cluster};
+use testkit::until;
+use testkit::worker::refuse;
 
 /// An example's rendering on this machine: its Services are the pod's backends, and answer their
 /// names; whatever else it names is nowhere.
@@ -151,7 +151,7 @@ fn the_canary_gets_its_part_and_more_by_one_flag() {
     more.set
         .push(flag.lines().next().unwrap().replace("=10", "=190"));
     example.pod.install(&render(more));
-    crate::kit::until("two thirds for the canary", || {
+    testkit::until("two thirds for the canary", || {
         (part(&load.tally()) > 0.5).then_some(())
     });
     assert_eq!(load.tally().failures, Vec::<String>::new());

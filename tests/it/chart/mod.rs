@@ -11,10 +11,10 @@ pub mod security;
 pub mod started;
 pub mod values;
 
-use crate::kit::helm::{Job, Rendering, ask, render, render_all};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
+use testkit::helm::{Job, Rendering, ask, render, render_all};
 
 pub const MODES: [&str; 3] = ["native", "classic", "embedded"];
 const EXAMPLES: [&str; 6] = [
@@ -152,7 +152,7 @@ fn helm_lints_the_chart_without_a_warning() {
 
 #[test]
 fn other_weights_change_the_xds_configmap_alone() {
-    let values = |name, weights| crate::kit::pod::merge(&mode(name), &two_backends(weights));
+    let values = |name, weights| testkit::pod::merge(&mode(name), &two_backends(weights));
     let jobs = MODES.map(|name| [[100, 0], [3, 4]].map(|weights| Job::of(values(name, weights))));
     let mut all = render_all(&jobs.concat()).into_iter().map(Result::unwrap);
     for mode_name in MODES {
@@ -215,8 +215,8 @@ fn the_chart_brings_the_definition_of_example() {
     );
     let metadata = rendered["metadata"].as_object_mut().unwrap();
     metadata.remove("annotations");
-    let own = crate::kit::examples::path(crate::kit::examples::DEFINITION);
-    assert_eq!(rendered, crate::kit::examples::read(&own));
+    let own = testkit::examples::path(testkit::examples::DEFINITION);
+    assert_eq!(rendered, testkit::examples::read(&own));
 }
 
 #[test]

@@ -3,14 +3,14 @@
 
 use crate::chart::mode;
 use crate::chart::run::{BACKENDS, chart, fetch, upgrade, wait_for};
-use crate::kit::apiserver::request::Request;
-use crate::kit::helm::Rendering;
-use crate::kit::objects::{config_map, traffic_split};
-use crate::kit::pod::{Pod, merge};
-use crate::kit::until;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::apiserver::request::Request;
+use testkit::helm::Rendering;
+use testkit::objects::{config_map, traffic_split};
+use testkit::pod::{Pod, merge};
+use testkit::until;
 
 /// A container's probe, as its command.
 fn probe(rendering: &Rendering, container: &str, name: &str) -> Value {

@@ -1,7 +1,7 @@
 //! Values that the chart refuses: each with a word of what is wrong, where, and what to write.
 
-use crate::kit::helm::{Job, render_all};
 use serde_json::{Value, json};
+use testkit::helm::{Job, render_all};
 
 /// Helm refuses each of these values, and its words hold all of those.
 #[track_caller]

@@ -2,14 +2,14 @@
 //! arguments, and an API server that allows exactly what the rendered Role says.
 
 use crate::chart::mode;
-use crate::kit::envoy::Envoy;
-use crate::kit::helm::{Job, Rendering, render};
-use crate::kit::load::{Load, Tally, share};
-use crate::kit::pod::{Pod, merge};
-use crate::kit::until;
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+use testkit::envoy::Envoy;
+use testkit::helm::{Job, Rendering, render};
+use testkit::load::{Load, Tally, share};
+use testkit::pod::{Pod, merge};
+use testkit::until;
 
 pub const BACKENDS: [&str; 2] = ["one", "two"];
 
@@ -201,7 +201,7 @@ fn a_traffic_split_sets_the_weights_and_the_mirror_is_within_the_role() {
     wait_for(&load, "one");
     let split = |weights: [u64; 2]| {
         let backends: Vec<(&str, u64)> = BACKENDS.into_iter().zip(weights).collect();
-        crate::kit::objects::traffic_split("podinfo", "podinfo", &backends)
+        testkit::objects::traffic_split("podinfo", "podinfo", &backends)
     };
     pod.server.create(split([0, 1]));
     wait_for(&load, "two");

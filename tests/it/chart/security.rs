@@ -2,9 +2,9 @@
 //! the token, the probes and the ports.
 
 use crate::chart::{MATRIX, MODES, items, mode};
-use crate::kit::helm::{Job, render};
-use crate::kit::pod::merge;
 use serde_json::{Value, json};
+use testkit::helm::{Job, render};
+use testkit::pod::merge;
 
 #[test]
 fn every_container_is_as_pod_security_restricted_asks() {

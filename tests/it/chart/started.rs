@@ -1,21 +1,21 @@
 //! docs/getting-started.md: each command is run as it stands there, and what it promises is seen.
 
 use crate::chart::examples::flaggers_route;
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::Crossover;
-use crate::kit::envoy::Envoy;
-use crate::kit::examples;
-use crate::kit::helm::{Job, Rendering, render};
-use crate::kit::load::Load;
-use crate::kit::objects::http_route_crd;
-use crate::kit::pod::Pod;
-use crate::kit::site::BACKENDS;
-use crate::kit::terminal::{Done, Terminal, commands};
-use crate::kit_tests::kubectl::Kubectl;
+use crate::kit::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use testkit::apiserver::{Options, Server};
+use testkit::crossover::Crossover;
+use testkit::envoy::Envoy;
+use testkit::examples;
+use testkit::helm::{Job, Rendering, render};
+use testkit::load::Load;
+use testkit::objects::http_route_crd;
+use testkit::pod::Pod;
+use testkit::site::BACKENDS;
+use testkit::terminal::{Done, Terminal, commands};
 
 const PAGE: &str = include_str!("../../../docs/getting-started.md");
 const DEPLOYING: &str = include_str!("../../../docs/deploying.md");
@@ -78,7 +78,7 @@ impl Reader {
     fn expect_answers_of(&self, names: &[&str]) {
         let (_, _, load) = self.running.as_ref().expect("it is installed");
         let names: BTreeSet<&str> = names.iter().copied().collect();
-        crate::kit::until(&format!("answers of {names:?}"), || {
+        testkit::until(&format!("answers of {names:?}"), || {
             let since = load.tally();
             let tally = load.wait_for("answers", &since, |tally| tally.total() >= 50);
             (tally

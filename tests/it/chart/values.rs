@@ -3,15 +3,15 @@
 
 use crate::chart::run::{ask, chart, wait_until_loaded};
 use crate::chart::{MODES, mode};
-use crate::kit::envoy;
-use crate::kit::helm::{Job, Rendering, render, render_all};
-use crate::kit::load::Tally;
-use crate::kit::pod::{Pod, merge};
-use crate::kit::until;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use testkit::envoy;
+use testkit::helm::{Job, Rendering, render, render_all};
+use testkit::load::Tally;
+use testkit::pod::{Pod, merge};
+use testkit::until;
 
 /// Texts that a reader of YAML 1.1, such as kubectl, or of YAML 1.2 takes for something else.
 const ODD: [&str; 10] = [
@@ -36,7 +36,7 @@ fn as_kubectl_reads(rendering: &Rendering) -> Vec<Value> {
         .flat_map(|(_, text)| text.split("\n---\n"))
         .filter(|text| text.contains("kind:"))
         .collect();
-    let answer = crate::kit::helm::ask(Map::from_iter([("parse".into(), json!(texts))]));
+    let answer = testkit::helm::ask(Map::from_iter([("parse".into(), json!(texts))]));
     answer["parsed"].as_array().unwrap().clone()
 }
 

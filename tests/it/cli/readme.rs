@@ -1,17 +1,17 @@
 //! The README and the pages of docs/ are true of the program: its usage, its commands, its Role.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::{self, Crossover};
-use crate::kit::examples::{self, CONFIG_MAP};
-use crate::kit::objects::{http_route, http_route_crd, in_namespace, traffic_split};
-use crate::kit::site::BACKENDS;
-use crate::kit::xds::SERVICE;
-use crate::kit::{helm, until};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::{Options, Server};
+use testkit::crossover::{self, Crossover};
+use testkit::examples::{self, CONFIG_MAP};
+use testkit::objects::{http_route, http_route_crd, in_namespace, traffic_split};
+use testkit::site::BACKENDS;
+use testkit::xds::SERVICE;
+use testkit::{helm, until};
 
 const README: &str = include_str!("../../../README.md");
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");

@@ -1,13 +1,13 @@
 //! A canary end to end: weights step, a real Envoy shares requests out, and none fails.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::envoy::Envoy;
-use crate::kit::load::{Load, Tally, share};
-use crate::kit::objects::{http_route, http_route_crd, traffic_split};
-use crate::kit::site::{BACKENDS, Site};
-use crate::kit::xds::{SERVICE, STATS, Watching};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::crossover::Crossover;
+use testkit::envoy::Envoy;
+use testkit::load::{Load, Tally, share};
+use testkit::objects::{http_route, http_route_crd, traffic_split};
+use testkit::site::{BACKENDS, Site};
+use testkit::xds::{SERVICE, STATS, Watching};
 
 /// Answers at the end of a long step; enough for a bound of a tenth or so.
 const ANSWERS: u64 = 1500;
@@ -72,7 +72,7 @@ fn taken(envoy: &Envoy) -> u64 {
 fn step(site: &Site, envoy: &Envoy, object: Value) {
     let before = taken(envoy);
     site.server.replace(object);
-    crate::kit::until("Envoy to take the routes", || {
+    testkit::until("Envoy to take the routes", || {
         (taken(envoy) > before).then_some(())
     });
 }

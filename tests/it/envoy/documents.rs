@@ -1,10 +1,6 @@
 //! The texts of `tests/data/document`, each put through the program and offered to the real Envoy:
 //! nothing that Envoy loads is refused.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::envoy::{Envoy, Judge, Offered, Verdict};
-use crate::kit::objects::config_map;
-use crate::kit::until;
 use crate::setup::{Setup, events};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -16,6 +12,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
+use testkit::crossover::Crossover;
+use testkit::envoy::{Envoy, Judge, Offered, Verdict};
+use testkit::objects::config_map;
+use testkit::until;
 
 /// Envoy loads these and the program does not publish them: neither of its parsers reads them. The
 /// issue's "bad means" asks for that, and its "nothing that Envoy loads is refused" for the

@@ -1,14 +1,14 @@
 //! The real Envoy as crossover's command: first files, start, traffic, drain, end.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::envoy::{self, Envoy};
-use crate::kit::load::Tally;
-use crate::kit::site::Site;
-use crate::kit::until;
-use crate::kit::xds::{SERVICE, Watching};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use tempfile::TempDir;
+use testkit::crossover::Crossover;
+use testkit::envoy::{self, Envoy};
+use testkit::load::Tally;
+use testkit::site::Site;
+use testkit::until;
+use testkit::xds::{SERVICE, Watching};
 
 /// Returns Envoy's answer on a connection of its own.
 fn answer(address: SocketAddr) -> String {

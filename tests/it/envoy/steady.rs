@@ -1,15 +1,15 @@
 //! Envoy under a steady load, and crossover killed: no request fails, no set is seen in part.
 
-use crate::kit::PATIENCE;
-use crate::kit::crossover::Crossover;
-use crate::kit::envoy::Envoy;
-use crate::kit::load::{Load, Tally, share};
-use crate::kit::site::{BACKENDS, Site};
-use crate::kit::xds::{self, STATS, Watching};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
+use testkit::PATIENCE;
+use testkit::crossover::Crossover;
+use testkit::envoy::Envoy;
+use testkit::load::{Load, Tally, share};
+use testkit::site::{BACKENDS, Site};
+use testkit::xds::{self, STATS, Watching};
 
 /// Enough for the share of a backend to be told from its neighbours' by chance.
 const MANY: u64 = 400;

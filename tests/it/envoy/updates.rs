@@ -1,13 +1,13 @@
 //! A running Envoy sees a ConfigMap's changes: by every way to watch, set by set, and only those.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::envoy::Envoy;
-use crate::kit::load::{Load, Tally};
-use crate::kit::objects::config_map;
-use crate::kit::site::{BACKENDS, Site};
-use crate::kit::until;
-use crate::kit::xds::{self, CONFIG_MAP, STATS, Watching};
 use serde_json::json;
+use testkit::crossover::Crossover;
+use testkit::envoy::Envoy;
+use testkit::load::{Load, Tally};
+use testkit::objects::config_map;
+use testkit::site::{BACKENDS, Site};
+use testkit::until;
+use testkit::xds::{self, CONFIG_MAP, STATS, Watching};
 
 const ALL_TO_ONE: [u32; 2] = [100, 0];
 const ALL_TO_THE_OTHER: [u32; 2] = [0, 100];

@@ -1,7 +1,5 @@
 //! A real Envoy's counters and words, as the program asks for them and judges by them.
 
-use crate::kit::envoy::Envoy;
-use crate::kit::until;
 use crossover::Signals;
 use crossover::testing::envoy::{
     Address, AdminError, Exchange, Holdings, IdleConnection, MAX_ANSWER, MAX_DUMP, Outcome, PATH,
@@ -13,6 +11,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
+use testkit::envoy::Envoy;
+use testkit::until;
 
 const TYPE: &str = "type.googleapis.com/envoy";
 

@@ -1,12 +1,12 @@
 //! Holds the in-memory API server to what a real one said: every recorded exchange is had again.
 //! uids and times are masked; everything else, resourceVersions and lengths included, must match.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::{Dialect, Options, Server};
-use crate::kit::exchange::{Answered, Line, Recording};
-use crate::kit::objects::{config_map, traffic_split};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::{Dialect, Options, Server};
+use testkit::exchange::{Answered, Line, Recording};
+use testkit::objects::{config_map, traffic_split};
 
 /// An exchange, with what is done to the server before it and while its watch is open.
 struct Case {

@@ -1,12 +1,12 @@
 //! `make bench`, in a short form: that every figure can be measured, not what it is.
 
-use crate::kit::contender::release;
-use crate::kit::crossover::Crossover;
-use crate::kit_tests::demo::lab;
+use crate::kit::demo::lab;
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
+use testkit::contender::release;
+use testkit::crossover::Crossover;
 
 #[test]
 fn every_figure_is_measured_beside_its_floor_and_another_crossover() {

@@ -1,8 +1,5 @@
 //! `make demo`, as CI sees it: without a terminal, to its end or to Ctrl-C.
 
-use crate::kit::crossover::{Crossover, Finished, program};
-use crate::kit::processes::{children, group};
-use crate::kit::until;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::env;
 use std::fs;
@@ -10,6 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
+use testkit::crossover::{Crossover, Finished, program};
+use testkit::processes::{children, group};
+use testkit::until;
 
 /// The demo, as a process group of its own, with its own directory for temporary files.
 struct Demo {

@@ -1,18 +1,18 @@
 //! The kit's misbehaviour proves itself before it proves the program: each fault is seen by a
 //! plain client.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::watches::Delivery;
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::exchange::{Answered, Line};
-use crate::kit::objects::config_map;
-use crate::kit::proxy::{Mode, Proxy};
-use crate::kit::replay::{Pace, Replay, Served};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::{Fault, Misbehaviour, Then};
+use testkit::apiserver::request::Request;
+use testkit::apiserver::watches::Delivery;
+use testkit::apiserver::{Options, Server};
+use testkit::exchange::{Answered, Line};
+use testkit::objects::config_map;
+use testkit::proxy::{Mode, Proxy};
+use testkit::replay::{Pace, Replay, Served};
 
 const LIST: &str = "/api/v1/namespaces/default/configmaps";
 const WATCH: &str = "/api/v1/namespaces/default/configmaps?watch=1&allowWatchBookmarks=true";
@@ -228,7 +228,7 @@ fn the_replay_gives_each_recording_once_byte_for_byte() {
     ]);
     let watch = list(replay.address(), WATCH);
     assert_eq!(watch.chunks.len(), 5);
-    let recorded = crate::kit::exchange::Recording::read("configmap-list").raw;
+    let recorded = testkit::exchange::Recording::read("configmap-list").raw;
     assert_eq!(end_of(replay.address(), LIST), Ok(recorded));
     assert_eq!(end_of(replay.address(), LIST), Ok(Vec::new()));
     assert_eq!(replay.unexpected().len(), 1);

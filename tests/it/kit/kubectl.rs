@@ -1,11 +1,11 @@
 //! The in-memory API server under the real kubectl: what the demo and its readers do.
 
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::objects::traffic_split_crd;
 use serde_json::json;
 use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
+use testkit::objects::traffic_split_crd;
 
 const MANIFEST: &str = "
 apiVersion: v1

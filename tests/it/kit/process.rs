@@ -1,10 +1,10 @@
 //! The kit's hold on the program under test, tried on a shell that plays the program.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::{until, until_file};
 use rustix::process::Signal;
 use std::process::Command;
 use tempfile::TempDir;
+use testkit::crossover::Crossover;
+use testkit::{until, until_file};
 
 fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");

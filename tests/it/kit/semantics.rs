@@ -1,10 +1,10 @@
 //! The in-memory API server behaves like a real one beyond the recorded exchanges, too.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::exchange::Line;
-use crate::kit::objects::{config_map, traffic_split};
 use serde_json::{Value, json};
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::{Options, Server};
+use testkit::exchange::Line;
+use testkit::objects::{config_map, traffic_split};
 
 #[test]
 fn ends_a_watch_at_its_timeout_with_a_last_bookmark() {

@@ -1,6 +1,5 @@
 //! The kit's https, seen by a client that trusts only the authority in `ca.crt`.
 
-use crate::kit::apiserver::{Options, Server, Tls};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned};
@@ -9,6 +8,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server, Tls};
 
 #[test]
 fn https_is_trusted_by_its_own_authority_alone() {

@@ -1,15 +1,15 @@
 //! The kit's Envoy, judge, backends and load prove themselves before they prove the program.
 
-use crate::kit::PATIENCE;
-use crate::kit::backend::Backend;
-use crate::kit::clients::{Clients, Rate};
-use crate::kit::envoy::{Envoy, Judge, Offered, Verdict};
-use crate::kit::load::{Load, Tally};
-use crate::kit::throttle::Throttle;
-use crate::kit::until;
 use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
+use testkit::PATIENCE;
+use testkit::backend::Backend;
+use testkit::clients::{Clients, Rate};
+use testkit::envoy::{Envoy, Judge, Offered, Verdict};
+use testkit::load::{Load, Tally};
+use testkit::throttle::Throttle;
+use testkit::until;
 
 const ROUTES: &str = "\
 resources:
@@ -70,13 +70,12 @@ fn clients_keep_their_connections_and_count_what_failed() {
     assert_eq!(envoy.stat("http.main.downstream_cx_total"), 4);
     // Who is asked for what takes longer than it is asked fails, and is asked on.
     drop((one, two));
-    let failed = |tally: &crate::kit::clients::Tally| tally.statuses.get(&503) >= Some(&20);
+    let failed = |tally: &testkit::clients::Tally| tally.statuses.get(&503) >= Some(&20);
     assert!(clients.holds_within(PATIENCE, failed));
     assert_eq!(envoy.stat("http.main.downstream_cx_total"), 4);
     drop(envoy);
-    let gone = |tally: &crate::kit::clients::Tally| {
-        tally.kinds().keys().any(|what| what.contains("refused"))
-    };
+    let gone =
+        |tally: &testkit::clients::Tally| tally.kinds().keys().any(|what| what.contains("refused"));
     assert!(clients.holds_within(PATIENCE, gone));
 }
 

@@ -1,13 +1,6 @@
 //! A name with several addresses of which not all are of use: which of them is tried, and when the
 //! name is looked up. In a network of the test's own, by its own file of hosts.
 
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::Crossover;
-use crate::kit::names::{NameServer, Reply};
-use crate::kit::namespace::Namespace;
-use crate::kit::objects::config_map;
-use crate::kit::proxy::{Mode, Proxy};
 use crate::scene::Scene;
 use rustix::process::Signal;
 use std::fs;
@@ -15,6 +8,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
+use testkit::apiserver::request::Request;
+use testkit::apiserver::{Options, Server};
+use testkit::crossover::Crossover;
+use testkit::names::{NameServer, Reply};
+use testkit::namespace::Namespace;
+use testkit::objects::config_map;
+use testkit::proxy::{Mode, Proxy};
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);

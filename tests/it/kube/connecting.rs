@@ -1,12 +1,12 @@
 //! The first connection, which is begun while nothing else is done yet.
 
-use crate::kit::crossover::{Crossover, wrapped};
-use crate::kit::objects::config_map;
 use crate::scene::Scene;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
+use testkit::crossover::{Crossover, wrapped};
+use testkit::objects::config_map;
 
 fn scene(scene: Scene) -> Scene {
     let object = config_map("a", &[("a.yaml", "a: 1\n")]);

@@ -1,11 +1,11 @@
 //! Answers whose HTTP is beyond what is read of it, as a proxy may give them: what is said of them
 //! is true, and they are asked for again.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::exchange::Recording;
-use crate::kit::replay::{Replay, Served};
-use crate::kit::until;
 use crate::scene::Scene;
+use testkit::crossover::Crossover;
+use testkit::exchange::Recording;
+use testkit::replay::{Replay, Served};
+use testkit::until;
 
 const CANNOT: &str = "the answer's HTTP cannot be read: ";
 const WHOSE: &str = "(the API server, or a proxy before it, is at fault; the limits are 128 headers, \

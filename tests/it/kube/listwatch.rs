@@ -1,14 +1,14 @@
 //! List-watch as the API server sees it: what is asked, when, and what is not.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::{config_map, in_namespace};
-use crate::kit::stopwatch::Stopwatch;
 use crate::scene::Scene;
 use serde_json::json;
 use std::time::Duration;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
+use testkit::crossover::Crossover;
+use testkit::objects::{config_map, in_namespace};
+use testkit::stopwatch::Stopwatch;
 
 /// The verbs of all requests so far, a look being another list.
 fn asked(scene: &Scene) -> Vec<String> {

@@ -1,14 +1,14 @@
 //! The safety look beside a watch, and alone: what it asks, when, and what it finds.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::watches::Delivery;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::config_map;
-use crate::kit::stopwatch::Stopwatch;
-use crate::kit::until;
 use crate::scene::Scene;
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::{Fault, Misbehaviour, Then};
+use testkit::apiserver::request::Request;
+use testkit::apiserver::watches::Delivery;
+use testkit::crossover::Crossover;
+use testkit::objects::config_map;
+use testkit::stopwatch::Stopwatch;
+use testkit::until;
 
 fn looks(scene: &Scene) -> Vec<Request> {
     let requests = scene.server.requests();
@@ -98,7 +98,7 @@ fn a_watch_that_speaks_is_not_looked_at() {
     let bookmark = format!("{bookmark}\n");
     let look_at = |name: &'static str| move |r: &Request| r.is_metadata_only() && r.names(name);
     until("three looks at the silent one", || {
-        let about_a = |watch: &crate::kit::apiserver::watches::Watch| {
+        let about_a = |watch: &testkit::apiserver::watches::Watch| {
             watch.selection.name.as_deref() == Some("a")
         };
         scene.server.inject(bookmark.as_bytes(), about_a);

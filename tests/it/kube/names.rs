@@ -1,19 +1,19 @@
 //! An API server that is known by a name: when the name is looked up, and what happens while it
 //! cannot be. In a network of the test's own, where the test is the name server.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::names::{NameServer, Reply};
-use crate::kit::namespace::Namespace;
-use crate::kit::objects::config_map;
-use crate::kit::proxy::Proxy;
-use crate::kit::stopwatch::Stopwatch;
-use crate::kit::until;
 use crate::scene::Scene;
 use rustix::process::Signal;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
+use testkit::crossover::Crossover;
+use testkit::names::{NameServer, Reply};
+use testkit::namespace::Namespace;
+use testkit::objects::config_map;
+use testkit::proxy::Proxy;
+use testkit::stopwatch::Stopwatch;
+use testkit::until;
 
 const AWAY: &str = "the API server is away; retrying";
 const BACK: &str = "the API server answers again";

@@ -1,16 +1,16 @@
 //! Packets that are dropped without a word, in networks of the test's own: nobody resets anything,
 //! and the program has to find out by itself.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::Crossover;
-use crate::kit::namespace::Cable;
-use crate::kit::objects::config_map;
-use crate::kit::proxy::Proxy;
-use crate::kit::stopwatch::Stopwatch;
 use crate::scene::Scene;
 use std::fs;
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
+use testkit::crossover::Crossover;
+use testkit::namespace::Cable;
+use testkit::objects::config_map;
+use testkit::proxy::Proxy;
+use testkit::stopwatch::Stopwatch;
 
 const AWAY: &str = "the API server is away; retrying";
 const BACK: &str = "the API server answers again";
@@ -28,7 +28,7 @@ struct Line {
 
 impl Line {
     fn new() -> Line {
-        let (scene, cable) = (Scene::http(), Cable::new());
+        let (scene, cable) = (Scene::http(), Cable::connect());
         let proxy = cable.proxy(scene.server.address());
         scene.server.create(object(1));
         Line {

@@ -1,17 +1,17 @@
 //! The API server away while watches are open: how long one request may hold up the others, who
 //! asks meanwhile, and how all come back.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::watches::Watch;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::config_map;
-use crate::kit::proxy::{Mode, Proxy};
-use crate::kit::stopwatch::Stopwatch;
 use crate::scene::Scene;
 use std::fs;
 use std::time::{Duration, Instant};
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::{Fault, Misbehaviour, Then};
+use testkit::apiserver::request::Request;
+use testkit::apiserver::watches::Watch;
+use testkit::crossover::Crossover;
+use testkit::objects::config_map;
+use testkit::proxy::{Mode, Proxy};
+use testkit::stopwatch::Stopwatch;
 
 const AWAY: &str = "the API server is away; retrying";
 const BACK: &str = "the API server answers again";

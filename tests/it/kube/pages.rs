@@ -1,16 +1,16 @@
 //! Lists that come in pages: what is asked for, and what becomes of one that is too large, or whose
 //! rest has expired.
 
-use crate::kit::apiserver::Options;
-use crate::kit::apiserver::Server;
-use crate::kit::apiserver::faults::Fault;
-use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::Crossover;
-use crate::kit::exchange::Line;
-use crate::kit::objects::config_map;
 use crate::setup::Setup;
 use crate::weights::{FILE, about_splits, routes, split_of};
 use serde_json::{Value, json};
+use testkit::apiserver::Options;
+use testkit::apiserver::Server;
+use testkit::apiserver::faults::Fault;
+use testkit::apiserver::request::Request;
+use testkit::crossover::Crossover;
+use testkit::exchange::Line;
+use testkit::objects::config_map;
 
 const FLAGS: [&str; 3] = ["-configmap=a", "-smi", "-publish=false"];
 

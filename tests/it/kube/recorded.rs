@@ -1,15 +1,15 @@
 //! The answers of a real API server, byte for byte: each recording as the answer to a list and to a
 //! watch, and the watch's recording cut at every offset.
 
-use crate::kit::crossover::{Crossover, command};
-use crate::kit::exchange::Recording;
-use crate::kit::replay::{Pace, Replay, Served};
-use crate::kit::stopwatch::Stopwatch;
-use crate::kit::until;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
+use testkit::crossover::{Crossover, command};
+use testkit::exchange::Recording;
+use testkit::replay::{Pace, Replay, Served};
+use testkit::stopwatch::Stopwatch;
+use testkit::until;
 
 const PUBLISHED: &str = "INFO  published ";
 const ABSENT: &str = "ConfigMap not found";

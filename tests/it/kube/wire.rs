@@ -1,15 +1,15 @@
 //! Bytes of answers in every shape that a network, or a server that is none, can give them.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::watches::Watch;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::config_map;
-use crate::kit::stopwatch::Stopwatch;
-use crate::kit::tear::Tear;
 use crate::scene::Scene;
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::apiserver::faults::{Fault, Misbehaviour, Then};
+use testkit::apiserver::request::Request;
+use testkit::apiserver::watches::Watch;
+use testkit::crossover::Crossover;
+use testkit::objects::config_map;
+use testkit::stopwatch::Stopwatch;
+use testkit::tear::Tear;
 
 fn object(name: &str, number: u32) -> Value {
     config_map(

@@ -1,13 +1,13 @@
 //! Routes within a listener: Envoy refuses a listener whose routes lead to a cluster that it does
 //! not know, and never tries again; connections of the listener before go on by its old routes.
 
-use crate::kit::clients::STEADY;
-use crate::kit::crossover::program;
-use crate::kit::objects::config_map;
-use crate::kit::throttle::Throttle;
-use crate::kit::world::{DRAIN, LOST_AFTER, REPLACED, Running, Shape, version};
-use crate::kit::xds::Watching;
 use std::time::{Duration, Instant};
+use testkit::clients::STEADY;
+use testkit::crossover::program;
+use testkit::objects::config_map;
+use testkit::throttle::Throttle;
+use testkit::world::{DRAIN, LOST_AFTER, REPLACED, Running, Shape, version};
+use testkit::xds::Watching;
 
 const WATCHING: [Watching; 2] = [Watching::PathOnly, Watching::Root];
 

@@ -1,19 +1,19 @@
 //! What is kept of a replaced cluster, for how long, and what that takes of the machine.
 
-use crate::kit::PATIENCE;
-use crate::kit::clients::Tally;
-use crate::kit::crossover::{Crossover, program, until_asleep};
-use crate::kit::objects::config_map;
-use crate::kit::sightings::Sightings;
-use crate::kit::throttle::Throttle;
-use crate::kit::until;
-use crate::kit::world::{
-    REPLACED, Running, Shape, Sort, WEIGHTS, World, bytes_on_disk, name, routes, version,
-};
-use crate::kit::xds::Watching;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::PATIENCE;
+use testkit::clients::Tally;
+use testkit::crossover::{Crossover, program, until_asleep};
+use testkit::objects::config_map;
+use testkit::sightings::Sightings;
+use testkit::throttle::Throttle;
+use testkit::until;
+use testkit::world::{
+    REPLACED, Running, Shape, Sort, WEIGHTS, World, bytes_on_disk, name, routes, version,
+};
+use testkit::xds::Watching;
 
 /// A vanished cluster is kept for this long after the routes were read.
 const GRACE: Duration = Duration::from_secs(15);

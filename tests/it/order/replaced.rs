@@ -1,11 +1,11 @@
 //! A cluster and its route replaced together, in one change of a ConfigMap: Envoy fails no request,
 //! however its clusters find their endpoints and however it learns of changes.
 
-use crate::kit::clients::Rate;
-use crate::kit::crossover::program;
-use crate::kit::world::{Running, Shape, Sort};
-use crate::kit::xds::Watching;
 use std::time::Duration;
+use testkit::clients::Rate;
+use testkit::crossover::program;
+use testkit::world::{Running, Shape, Sort};
+use testkit::xds::Watching;
 
 /// `make bench` makes 30 in each world.
 const TIMES: u32 = 10;

@@ -1,14 +1,14 @@
 //! An Envoy that reads late, that is not there, or that is not alone.
 
-use crate::kit::clients::{Clients, STEADY};
-use crate::kit::crossover::{Crossover, program};
-use crate::kit::sightings::Sightings;
-use crate::kit::throttle::Throttle;
-use crate::kit::world::{MAIN, Running, Shape, Sort, World, refused, version};
-use crate::kit::xds::Watching;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::clients::{Clients, STEADY};
+use testkit::crossover::{Crossover, program};
+use testkit::sightings::Sightings;
+use testkit::throttle::Throttle;
+use testkit::world::{MAIN, Running, Shape, Sort, World, refused, version};
+use testkit::xds::Watching;
 
 /// What does not wait for an Envoy that stands still for most of a second, or for a reader that does
 /// not come, on a busy machine. `make bench` has how long it takes on an idle one.

@@ -1,8 +1,6 @@
 //! Clusters put into a file's text, as the real Envoy sees them: each is what it was before, and so
 //! is all that stood there.
 
-use crate::kit::envoy::Envoy;
-use crate::kit::until;
 use crossover::testing::FileName;
 use crossover::testing::sequence::{Declined, clusters_of, union};
 use serde_json::{Value, json};
@@ -10,6 +8,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
+use testkit::envoy::Envoy;
+use testkit::until;
 
 const TYPE: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 

@@ -1,9 +1,6 @@
 //! SIGKILL at every system call that changes the file system, by strace's fault injection on the
 //! program itself: what Envoy finds is one whole set, and the next start makes it the right one.
 
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::crossover::{Crossover, command, program};
-use crate::kit::objects::config_map;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -12,6 +9,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
+use testkit::crossover::{Crossover, command, program};
+use testkit::objects::config_map;
 
 /// The calls that can change a file system, under all names that a libc may use.
 const CALLS: &str = "open,openat,creat,mkdir,mkdirat,symlink,symlinkat,link,linkat,rename,renameat,\

@@ -1,12 +1,12 @@
 //! Keys and what is in them: which keys are names of files, and that every byte arrives.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::objects::config_map;
-use crate::kit::until;
 use crate::setup::{Setup, tree};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::objects::config_map;
+use testkit::until;
 
 #[test]
 fn binary_data_are_files_too() {

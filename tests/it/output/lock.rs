@@ -1,11 +1,11 @@
 //! Two crossovers on one output directory: one writes, the other says so and waits, and is there
 //! when the first is gone.
 
-use crate::kit::crossover::Crossover;
-use crate::kit::stopwatch::Stopwatch;
 use crate::setup::Setup;
 use rustix::process::Signal;
 use std::time::Duration;
+use testkit::crossover::Crossover;
+use testkit::stopwatch::Stopwatch;
 
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=200ms", "-configmap=a"];
 const HELD: &str = "is locked by another crossover";

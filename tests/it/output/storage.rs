@@ -1,9 +1,6 @@
 //! A file system that takes no more: full, read-only, or not ours to write. What Envoy reads stays
 //! whole, one warning names the path, and it is tried again until it works.
 
-use crate::kit::crossover::{Crossover, program};
-use crate::kit::namespace::Namespace;
-use crate::kit::until;
 use crate::setup::{Setup, assert_found_in, found_in, until_found_in};
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +8,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use testkit::crossover::{Crossover, program};
+use testkit::namespace::Namespace;
+use testkit::until;
 
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=1h", "-configmap=a"];
 const REFUSED: &str = "output directory cannot be written; retrying";

@@ -1,11 +1,5 @@
 //! `crossover [flags] -- command`: when it starts, what is passed on to it, and how it ends.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::Crossover;
-use crate::kit::processes::children;
-use crate::kit::stopwatch::Stopwatch;
-use crate::kit::until;
 use crate::setup::Setup;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::fs;
@@ -13,6 +7,12 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
+use testkit::crossover::Crossover;
+use testkit::processes::children;
+use testkit::stopwatch::Stopwatch;
+use testkit::until;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const WRAP: [&str; 2] = ["-configmap=a", "--"];

@@ -1,15 +1,15 @@
 //! `-ready`, `-live` and `-accepted`: what they say in every state, and that asking costs and disturbs
 //! nothing. What Envoy itself makes of files is in other tests.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::crossover::{Crossover, Finished, program};
-use crate::kit::objects::config_map;
-use crate::kit::until;
 use crate::setup::Setup;
 use rustix::process::Signal;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use testkit::apiserver::access::{Account, Rule};
+use testkit::crossover::{Crossover, Finished, program};
+use testkit::objects::config_map;
+use testkit::until;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=1h", "-configmap=a"];

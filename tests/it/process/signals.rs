@@ -1,14 +1,5 @@
 //! SIGTERM and SIGINT end the program with exit 0 at once, whatever it is doing.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::{Crossover, until_asleep, wrapped};
-use crate::kit::exchange::Recording;
-use crate::kit::objects::config_map;
-use crate::kit::proxy::{Mode, Proxy};
-use crate::kit::replay::{Pace, Replay, Served};
-use crate::kit::stopwatch::Stopwatch;
-use crate::kit::until;
 use crate::scene::Scene;
 use rustix::process::{Pid, Signal, kill_process};
 use std::any::Any;
@@ -17,6 +8,15 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
+use testkit::crossover::{Crossover, until_asleep, wrapped};
+use testkit::exchange::Recording;
+use testkit::objects::config_map;
+use testkit::proxy::{Mode, Proxy};
+use testkit::replay::{Pace, Replay, Served};
+use testkit::stopwatch::Stopwatch;
+use testkit::until;
 
 /// The longest that ending may take.
 const AT_ONCE: Duration = Duration::from_millis(100);

@@ -1,18 +1,18 @@
 //! TrafficSplits that are missing or not known yet; ConfigMaps that are held while
 //! splits move on.
 
-use crate::kit::apiserver::Options;
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::{Fault, Then};
-use crate::kit::apiserver::request::Request;
-use crate::kit::arrival::Arrivals;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::traffic_split_crd;
-use crate::kit::stopwatch::Stopwatch;
 use crate::setup::Setup;
 use crate::weights::{FILE, FOLLOW, GROUP, about_splits, routes, routes_of, split_of, unserved};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
+use testkit::apiserver::Options;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::{Fault, Then};
+use testkit::apiserver::request::Request;
+use testkit::arrival::Arrivals;
+use testkit::crossover::Crossover;
+use testkit::objects::traffic_split_crd;
+use testkit::stopwatch::Stopwatch;
 
 const OWN: &str = "TrafficSplits not available yet; publishing the weights in the ConfigMaps";
 const STAYS: &str = "TrafficSplits not available yet; keeping the published files";

@@ -1,16 +1,16 @@
 //! The first publish of a directory that holds nothing: no weight of a ConfigMap goes out before the
 //! objects with weights are known, however long the API server was away.
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::{http_route, http_route_crd};
-use crate::kit::until;
 use crate::setup::Setup;
 use crate::weights::{FILE, routes, split_of};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
+use testkit::crossover::Crossover;
+use testkit::objects::{http_route, http_route_crd};
+use testkit::until;
 
 /// Follows ConfigMap `a` and the object with weights that a flag names.
 const FOLLOW: [&str; 4] = [

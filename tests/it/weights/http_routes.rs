@@ -1,17 +1,17 @@
 //! HTTPRoutes merged into files, as Flagger and others write them: canaries, A/B tests, the hand-over
 //! from a TrafficSplit, and what happens while nobody serves them or lets us read them.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::Fault;
-use crate::kit::apiserver::request::Request;
-use crate::kit::arrival::Arrivals;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::{http_route, http_route_crd};
-use crate::kit::until;
 use crate::setup::Setup;
 use crate::weights::{FILE, routes, unserved};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::Fault;
+use testkit::apiserver::request::Request;
+use testkit::arrival::Arrivals;
+use testkit::crossover::Crossover;
+use testkit::objects::{http_route, http_route_crd};
+use testkit::until;
 
 const GROUP: &str = "/apis/gateway.networking.k8s.io";
 /// Follows ConfigMap `a` and HTTPRoute `podinfo`, writes no mirror.

@@ -2,12 +2,12 @@
 //! weighted clusters of every route, as the ConfigMap has them and as they should become), each
 //! offered to it before and after.
 
-use crate::kit::envoy::{Judge, Offered, Verdict};
-use crate::kit::until;
 use serde::Deserialize;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use testkit::envoy::{Judge, Offered, Verdict};
+use testkit::until;
 
 /// The clusters of one route, each by its name, or the header that names it, with its weight.
 type Clusters = Vec<(String, u64)>;

@@ -1,11 +1,11 @@
 //! The texts that merging is proven with (`tests/data/route`), each loaded by the real Envoy once:
 //! what it says it took has the weights that stand in the text.
 
-use crate::kit::envoy::{Judge, Offered, ROUTES, Verdict};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use testkit::envoy::{Judge, Offered, ROUTES, Verdict};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/route");
 

@@ -1,18 +1,18 @@
 //! `<configmap>-gen`: what it holds, when it is written, and what happens where it may not be.
 
-use crate::kit::apiserver::faults::Fault;
-use crate::kit::apiserver::request::Request;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::config_map;
-use crate::kit::stopwatch::Stopwatch;
-use crate::kit::until;
-use crate::kit_tests::kubectl::Kubectl;
+use crate::kit::kubectl::Kubectl;
 use crate::setup::Setup;
 use crate::weights::{FILE, FOLLOW, about_splits, routes, split_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::apiserver::faults::Fault;
+use testkit::apiserver::request::Request;
+use testkit::crossover::Crossover;
+use testkit::objects::config_map;
+use testkit::stopwatch::Stopwatch;
+use testkit::until;
 
 const SPLIT: &str = "-trafficsplit=podinfo";
 /// Follows, and shows what it does.

@@ -13,13 +13,13 @@ pub mod splits;
 pub mod unserved;
 pub mod versions;
 
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
-use crate::kit::objects::traffic_split;
-use crate::kit::until;
 use crate::setup::Setup;
 use serde_json::{Value, json};
 use std::fs;
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
+use testkit::objects::traffic_split;
+use testkit::until;
 
 /// The file in each ConfigMap of [`Setup::template`].
 pub const FILE: &str = "rds.yaml";

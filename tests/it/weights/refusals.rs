@@ -1,14 +1,14 @@
 //! `<configmap>-gen` where it may not, or cannot, be written: files go on, and the operator hears
 //! it.
 
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::{Fault, Then};
-use crate::kit::apiserver::request::Request;
-use crate::kit::objects::config_map;
 use crate::weights::mirror::{ONCE, SHOW, is_mirror, weighed};
 use crate::weights::{FILE, routes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::{Fault, Then};
+use testkit::apiserver::request::Request;
+use testkit::objects::config_map;
 
 const REFUSED: &str = "mirror cannot be written; publishing files all the same";
 const FOREIGN: &str =

@@ -1,15 +1,15 @@
 //! TrafficSplits merged into files: which ones count, and the way of a change from an event to
 //! Envoy.
 
-use crate::kit::apiserver::faults::Fault;
-use crate::kit::apiserver::request::Request;
-use crate::kit::arrival::Arrivals;
-use crate::kit::objects::in_namespace;
-use crate::kit::until;
 use crate::setup::{Setup, events_with};
 use crate::weights::{FILE, FOLLOW, about_splits, routes, routes_of, split_of, with};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::apiserver::faults::Fault;
+use testkit::apiserver::request::Request;
+use testkit::arrival::Arrivals;
+use testkit::objects::in_namespace;
+use testkit::until;
 
 /// Makes a set-up of two services, one in each of ConfigMaps `a` and `b`.
 fn two_services() -> Setup {
@@ -243,7 +243,7 @@ fn nothing_is_published_before_each_named_split_is_known() {
     setup.server.create(split_of("other", "other", [1, 1]));
     let stall = Fault::After {
         body_bytes: 20,
-        then: crate::kit::apiserver::faults::Then::Stall,
+        then: testkit::apiserver::faults::Then::Stall,
     };
     setup.fail_next(1, stall, |r| {
         r.is_list() && about_splits(r) && r.names("other")

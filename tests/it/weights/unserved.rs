@@ -1,15 +1,15 @@
 //! TrafficSplits that nobody serves, or that one server knows and another does not; and that the
 //! trouble of one thing is not another's.
 
-use crate::kit::apiserver::faults::Fault;
-use crate::kit::apiserver::request::Request;
-use crate::kit::arrival::Arrivals;
-use crate::kit::crossover::Crossover;
-use crate::kit::objects::traffic_split_crd;
-use crate::kit::stopwatch::Stopwatch;
 use crate::setup::Setup;
 use crate::weights::{FILE, GROUP, about_splits, routes, routes_of, split_of, unserved};
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::Fault;
+use testkit::apiserver::request::Request;
+use testkit::arrival::Arrivals;
+use testkit::crossover::Crossover;
+use testkit::objects::traffic_split_crd;
+use testkit::stopwatch::Stopwatch;
 
 const GONE: &str = "TrafficSplit deleted; keeping its weights for 10 s";
 /// A split that is gone counts for so long.

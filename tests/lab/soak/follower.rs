@@ -5,11 +5,6 @@ use super::eyes::{Eyes, Found, Looker};
 use super::report::Report;
 use super::shapes::{MAPS, SPLITS, file_name};
 use super::world::{Snapshot, World};
-use crate::kit::apiserver::Server;
-use crate::kit::contender::release;
-use crate::kit::crossover::{Crossover, command_of};
-use crate::kit::proxy::Proxy;
-use crate::kit::tear::Tear;
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use rustix::process::Signal;
@@ -19,6 +14,11 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use testkit::apiserver::Server;
+use testkit::contender::release;
+use testkit::crossover::{Crossover, command_of};
+use testkit::proxy::Proxy;
+use testkit::tear::Tear;
 
 /// A sync interval of the storm: short, or its calms would take most of the time.
 pub const SYNC: Duration = Duration::from_secs(3);

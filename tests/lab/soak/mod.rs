@@ -16,7 +16,6 @@ mod strike;
 mod verdict;
 mod world;
 
-use crate::kit::contender::release;
 use crate::stop::Stop;
 use pico_args::Arguments;
 use report::Report;
@@ -28,6 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use testkit::contender::release;
 
 /// What was asked for.
 #[derive(Clone, Copy)]

@@ -3,17 +3,17 @@
 
 use super::follower::{disk_use, leftovers};
 use super::report::{EQUAL, Report, equal, ms, percentile};
-use crate::kit::contender::{Bench, Contender};
-use crate::kit::crossover::{Crossover, Measured, until_asleep};
-use crate::kit::figures::LARGEST;
-use crate::kit::objects::config_map;
-use crate::kit::xds;
 use crate::stop::Stop;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::contender::{Bench, Contender};
+use testkit::crossover::{Crossover, Measured, until_asleep};
+use testkit::figures::LARGEST;
+use testkit::objects::config_map;
+use testkit::xds;
 
 const PER_SECOND: u32 = 50;
 const OBJECTS: usize = 100;

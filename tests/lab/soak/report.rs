@@ -1,10 +1,10 @@
 //! What a soak has seen: violations as they happen, a line now and then, a table at the end.
 
-use crate::kit::crossover::Measured;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use testkit::crossover::Measured;
 
 /// The same violation is told no more often than this.
 const TOLD_AT_MOST: usize = 10;

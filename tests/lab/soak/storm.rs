@@ -8,7 +8,6 @@ use super::report::{Report, seconds};
 use super::shapes::{MAPS, SPLITS, file_name};
 use super::strike::{self, Field, Strike, Tokens};
 use super::world::{Form, Snapshot, World};
-use crate::kit::apiserver::{Options, Server};
 use crate::stop::Stop;
 use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -20,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
 
 /// After so many changes the memory is measured that the end is compared with.
 const FIRST: usize = 1000;

@@ -4,18 +4,18 @@
 use super::follower::Follower;
 use super::kind::{Kind, Place};
 use super::shapes::MAPS;
-use crate::kit::apiserver::Server;
-use crate::kit::apiserver::access::{Account, Rule};
-use crate::kit::apiserver::faults::{Fault, Misbehaviour, Then};
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::watches::Delivery;
-use crate::kit::proxy::Mode;
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use rustix::process::Signal;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
+use testkit::apiserver::Server;
+use testkit::apiserver::access::{Account, Rule};
+use testkit::apiserver::faults::{Fault, Misbehaviour, Then};
+use testkit::apiserver::request::Request;
+use testkit::apiserver::watches::Delivery;
+use testkit::proxy::Mode;
 
 /// Whom and what the strikes need.
 pub struct Field<'a> {

@@ -6,11 +6,11 @@ use super::report::{EQUAL, equal, minutes, percentile, seconds};
 use super::shapes::{MAPS, SPLITS};
 use super::storm::Storm;
 use super::world::Form;
-use crate::kit::crossover::{Measured, until_asleep};
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::crossover::{Measured, until_asleep};
 
 /// The mirrors are written within 5 s; then nothing is left to do.
 const QUIET: Duration = Duration::from_secs(8);

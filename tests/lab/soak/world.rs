@@ -4,10 +4,10 @@
 use super::shapes::{
     MAPS, SPLITS, Shape, TOTAL, backends, file_name, merged_state, text as expected, weights_of,
 };
-use crate::kit::objects::{config_map, traffic_split};
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use serde_json::{Value, json};
+use testkit::objects::{config_map, traffic_split};
 
 /// What one state of an object is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,13 +5,6 @@
 mod model;
 
 use super::report::{Report, seconds};
-use crate::kit::apiserver::{Options, Server};
-use crate::kit::clients::{Clients, Failure, Rate, Tally};
-use crate::kit::crossover::{Crossover, command_of, program};
-use crate::kit::envoy::Envoy;
-use crate::kit::throttle::Throttle;
-use crate::kit::world::{DRAIN, knows, refused};
-use crate::kit::xds::Watching;
 use crate::stop::Stop;
 use jiff::Timestamp;
 use model::{INLINE, MAIN, MAP, Model};
@@ -22,6 +15,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::apiserver::{Options, Server};
+use testkit::clients::{Clients, Failure, Rate, Tally};
+use testkit::crossover::{Crossover, command_of, program};
+use testkit::envoy::Envoy;
+use testkit::throttle::Throttle;
+use testkit::world::{DRAIN, knows, refused};
+use testkit::xds::Watching;
 
 /// Of each of the two listeners.
 const RATE: Rate = Rate {

@@ -1,16 +1,16 @@
 //! Everything that an Envoy is told, and the good ways in which it changes.
 
-use crate::kit::backend::Backend;
-use crate::kit::envoy::Envoy;
-use crate::kit::objects::config_map;
-use crate::kit::world::text::{cluster, endpoints, inline_routes, listener, routes_by};
-use crate::kit::world::{DRAIN, Sort, name, routes, version};
-use crate::kit::xds::Watching;
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use testkit::backend::Backend;
+use testkit::envoy::Envoy;
+use testkit::objects::config_map;
+use testkit::world::text::{cluster, endpoints, inline_routes, listener, routes_by};
+use testkit::world::{DRAIN, Sort, name, routes, version};
+use testkit::xds::Watching;
 
 /// The ConfigMap.
 pub const MAP: &str = "order";

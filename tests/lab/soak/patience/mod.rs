@@ -6,11 +6,6 @@ mod silence;
 
 use super::part;
 use super::report::Report;
-use crate::kit::apiserver::request::Request;
-use crate::kit::apiserver::{Dialect, Options, Server};
-use crate::kit::contender::release;
-use crate::kit::crossover::{Crossover, command_of};
-use crate::kit::objects::config_map;
 use crate::stop::Stop;
 use jiff::Timestamp;
 use std::fs;
@@ -18,6 +13,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::apiserver::request::Request;
+use testkit::apiserver::{Dialect, Options, Server};
+use testkit::contender::release;
+use testkit::crossover::{Crossover, command_of};
+use testkit::objects::config_map;
 
 /// A deadline's margin on a busy machine.
 const LATE: Duration = Duration::from_secs(2);

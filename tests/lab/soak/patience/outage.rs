@@ -1,8 +1,6 @@
 //! API servers that are away, or want to be left alone.
 
 use super::{LATE, MINUTE, NAMES, Scene, between, logged, object, wait};
-use crate::kit::apiserver::faults::{Fault, Misbehaviour};
-use crate::kit::apiserver::request::Request;
 use crate::soak::report::{Report, minutes, seconds};
 use crate::stop::Stop;
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +9,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::apiserver::request::Request;
 
 /// The first wait of a back-off is no longer than this, each next one twice that, up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(800);

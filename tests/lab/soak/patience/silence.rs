@@ -1,17 +1,17 @@
 //! Watches on which nothing comes: because nothing changes, or because something is wrong.
 
 use super::{LATE, MINUTE, Scene, object, wait, watches};
-use crate::kit::apiserver::access::Account;
-use crate::kit::apiserver::request::Request;
-use crate::kit::contender::{Contender, Mode};
-use crate::kit::crossover::{Crossover, until_asleep};
-use crate::kit::figures::{idle_for, three_tls_watches};
-use crate::kit::tear::Tear;
-use crate::kit::until;
 use crate::soak::report::{EQUAL, Report, equal, minutes, ms, seconds};
 use crate::stop::Stop;
 use std::fs;
 use std::time::{Duration, Instant};
+use testkit::apiserver::access::Account;
+use testkit::apiserver::request::Request;
+use testkit::contender::{Contender, Mode};
+use testkit::crossover::{Crossover, until_asleep};
+use testkit::figures::{idle_for, three_tls_watches};
+use testkit::tear::Tear;
+use testkit::until;
 
 /// No reset, nothing but silence, keepalive answered, hours between looks. Before it freezes, the
 /// watch has lost nothing, so that only its own deadline can tell: a look in the middle of its time

@@ -1,7 +1,7 @@
 //! The program under test, as a process: started, listened to, measured, ended.
 
 use super::stopwatch::{self, Stopwatch};
-use super::{PATIENCE, nap, processes, until};
+use super::{PATIENCE, nap, processes, root, until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::env;
@@ -53,16 +53,19 @@ pub struct Measured {
     pub cpu_ns: u64,
 }
 
-/// Returns the path of the program: cargo built it for the tests; in the lab it is `$CROSSOVER`, or
-/// the release build.
+/// Returns the path of the program: cargo builds it for the tests, beside which it stands, and says
+/// so; in the lab it is `$CROSSOVER`, or the release build.
 pub fn program() -> PathBuf {
-    let built = option_env!("CARGO_BIN_EXE_crossover").map(PathBuf::from);
-    built
-        .or_else(|| env::var_os("CROSSOVER").map(PathBuf::from))
-        .unwrap_or_else(|| {
-            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-            root.join("target/x86_64-unknown-linux-musl/release/crossover")
-        })
+    let named = ["CARGO_BIN_EXE_crossover", "CROSSOVER"].map(env::var_os);
+    if let Some(named) = named.into_iter().flatten().next() {
+        return named.into();
+    }
+    let test = env::current_exe().expect("the path of the running program");
+    let folder = test.parent().filter(|folder| folder.ends_with("deps"));
+    match folder.and_then(Path::parent) {
+        Some(profile) => profile.join("crossover"),
+        None => root().join("target/x86_64-unknown-linux-musl/release/crossover"),
+    }
 }
 
 /// The program with these arguments, without what the environment would tell it of a cluster.

@@ -4,7 +4,6 @@
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The name that a release has where nothing else is said.
@@ -15,7 +14,7 @@ pub const VERSIONS: [&str; 2] = ["3", "4"];
 
 /// Helm's own program, in the repository, and without a cluster that it knows.
 pub fn program(version: &str) -> Command {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = super::root();
     let path = root.join(format!(".venv/helms/helm{version}"));
     assert!(path.exists(), "Helm is missing; run: make tools");
     let mut command = Command::new(path);
@@ -125,7 +124,7 @@ pub fn documents(text: &str) -> Vec<Value> {
 /// Asks Helm; see `tests/kit/helm.py`.
 #[track_caller]
 pub fn ask(mut request: Map<String, Value>) -> Value {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = super::root();
     let python = root.join(".venv/bin/python");
     assert!(python.exists(), "Helm is missing; run: make tools");
     request.entry("chart").or_insert(json!("charts/envoy"));

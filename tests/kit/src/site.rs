@@ -11,7 +11,6 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use ureq::Agent;
 
 /// The backends: clusters in `cds.yaml`, and what each of them answers.
 pub const BACKENDS: [&str; 2] = ["bold-olm-podinfo", "eerie-octopus-podinfo"];
@@ -23,7 +22,6 @@ pub struct Site {
     /// The way in which its Envoys learn of changes.
     pub watching: Watching,
     backends: Vec<Backend>,
-    agent: Agent,
     dir: TempDir,
 }
 
@@ -35,7 +33,6 @@ impl Site {
             server: Server::start(Options::default()),
             watching,
             backends: BACKENDS.map(Backend::start).into(),
-            agent: Agent::new_with_config(Agent::config_builder().proxy(None).build()),
             dir: dir.expect("a directory can be made"),
         }
     }
@@ -78,19 +75,6 @@ impl Site {
     #[track_caller]
     pub fn shift(&self, version: &str, weights: [u32; 2]) -> String {
         self.server.apply(self.config_map(version, weights))
-    }
-
-    /// The same by a request, as `kubectl replace` makes it.
-    #[track_caller]
-    pub fn put(&self, version: &str, weights: [u32; 2]) {
-        let url = self.server.url();
-        let path = "api/v1/namespaces/default/configmaps";
-        let request = self.agent.put(format!("{url}/{path}/{CONFIG_MAP}"));
-        let body = self.config_map(version, weights).to_string();
-        request
-            .content_type("application/json")
-            .send(body)
-            .expect("the API server takes the ConfigMap");
     }
 
     /// The arguments of a crossover that follows the ConfigMap, and looks at nothing by itself.

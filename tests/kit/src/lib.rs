@@ -1,6 +1,5 @@
-//! The test kit: everything the tests, the demo and the bench are proven with. Shared by path, so
-//! each user compiles it whole and uses a part.
-#![allow(dead_code)] // The tests and the lab each use a part of it.
+//! The test kit: everything the tests, the demo and the bench are proven with. What it cannot do, it
+//! says by a panic, as a test fails by one.
 
 pub mod apiserver;
 pub mod arrival;
@@ -54,6 +53,12 @@ pub fn nap(deadline: Instant) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     let over = left.is_zero() || STOPPED.load(Ordering::Relaxed);
     (!over).then(|| left.min(Duration::from_millis(50)))
+}
+
+/// Returns the repository's folder.
+pub fn root() -> &'static Path {
+    let kit = Path::new(env!("CARGO_MANIFEST_DIR"));
+    kit.ancestors().nth(2).expect("it is in the repository")
 }
 
 /// Waits until `look` finds something, looking every millisecond: for what cannot wake us, such as

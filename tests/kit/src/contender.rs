@@ -14,8 +14,7 @@ use tempfile::TempDir;
 
 /// A program of the release profile.
 pub fn release(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join("target/x86_64-unknown-linux-musl/release");
+    let path = super::root().join("target/x86_64-unknown-linux-musl/release");
     let path = path.join(name);
     assert!(path.exists(), "there is no {name}; run: make build floor");
     path

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::kinds::Kind;
 use super::store::Store;
-use super::write::{Patch, Target};
+use super::write::Target;
 use serde_json::Value;
 
 /// The manager of these changes in managedFields, which a client gets that does not name itself.
@@ -51,17 +51,6 @@ impl Cluster<'_> {
             Some(_) => self.replace(object),
             None => self.create(object),
         }
-    }
-
-    /// Merges a patch into an object; returns the new resourceVersion.
-    #[track_caller]
-    pub fn merge(&mut self, kind: &str, namespace: &str, name: &str, patch: Value) -> String {
-        let old = self
-            .get(kind, namespace, name)
-            .expect("the object is there");
-        self.write(old, |target, store, _| {
-            target.patch(store, name, Patch::Merge, patch)
-        })
     }
 
     /// Deletes an object.

@@ -22,8 +22,7 @@ pub const SPLITS: [(&str, [u32; 2]); 5] = [
 
 /// Returns the path of a file.
 pub fn path(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("example").join(name)
+    super::root().join("example").join(name)
 }
 
 /// A file as kubectl would send it.

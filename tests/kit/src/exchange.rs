@@ -94,7 +94,7 @@ impl Recording {
 }
 
 fn directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/kube")
+    super::root().join("tests/data/kube")
 }
 
 impl Asked {

@@ -4,11 +4,12 @@
 
 use super::helm::{Rendering, documents};
 use super::pod::{ADMIN, Pod};
+use super::root;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -133,10 +134,6 @@ fn by_template(text: &str) -> Rendering {
     let rendering = Rendering { files };
     assert_eq!(rendering.objects().len(), documents(text).len());
     rendering
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
 fn real_kubectl() -> PathBuf {

@@ -24,7 +24,7 @@ pub fn program() -> PathBuf {
     if let Some(program) = env::var_os("ENVOY_PROGRAM") {
         return program.into();
     }
-    let venv = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".venv/lib");
+    let venv = super::root().join(".venv/lib");
     let pythons = fs::read_dir(venv).into_iter().flatten().flatten();
     pythons
         .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))

@@ -130,7 +130,7 @@ pub struct Cable {
 impl Cable {
     /// Packets go through.
     #[track_caller]
-    pub fn new() -> Cable {
+    pub fn connect() -> Cable {
         let (near, far) = (Namespace::network(&[]), Namespace::network(&[]));
         let pid = far.pid();
         near.run(&format!(
