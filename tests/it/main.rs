@@ -10,6 +10,4 @@ mod kube;
 mod order;
 mod output;
 mod process;
-mod scene;
-mod setup;
 mod weights;

@@ -1,11 +1,11 @@
 //! The wall clock jumps by hours while the program runs, for the program alone.
 
-use crate::scene::Scene;
 use std::time::{Duration, Instant};
 use testkit::apiserver::request::Request;
 use testkit::clock::Clock;
 use testkit::crossover::Crossover;
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 
 const HOUR: i64 = 3600;
@@ -26,19 +26,19 @@ fn assert_told_at(program: &Crossover, line: &str, seconds: i64) {
 
 #[test]
 fn a_wall_clock_that_jumps_by_hours_changes_nothing_but_the_times_in_the_log() {
-    let scene = Scene::http();
-    scene.server.create(object(0));
+    let setup = Setup::new();
+    setup.server.create(object(0));
     let more = ["-sync-interval", "500ms"];
     let watch = Stopwatch::start();
-    let (program, clock) = Clock::start(&scene.command(&["a"], &more));
-    scene.server.wait_for_watches(1);
-    scene.until_file_says("a.yaml", "a: 0\n");
+    let (program, clock) = Clock::start(&setup.watch_command(&["a"], &more));
+    setup.server.wait_for_watches(1);
+    setup.until_file_says("a.yaml", "a: 0\n");
     for (round, hours) in [5, -10, 48].into_iter().enumerate() {
         clock.set(hours * HOUR);
         let jumped = Instant::now();
         let number = round as u32 + 1;
-        scene.server.replace(object(number));
-        scene.until_file_says("a.yaml", &format!("a: {number}\n"));
+        setup.server.replace(object(number));
+        setup.until_file_says("a.yaml", &format!("a: {number}\n"));
         let line = format!(
             "published configmap=default/a resource_version={}",
             1001 + number
@@ -46,21 +46,21 @@ fn a_wall_clock_that_jumps_by_hours_changes_nothing_but_the_times_in_the_log() {
         assert_told_at(&program, &line, hours * HOUR);
         // It looks as often as before: once in each interval in which the watch says nothing.
         let later = |r: &Request| r.is_metadata_only() && r.at > jumped;
-        scene.server.wait_for_requests("looks", 3, later);
-        let looks = scene.server.requests();
+        setup.server.wait_for_requests("looks", 3, later);
+        let looks = setup.server.requests();
         let looks: Vec<_> = looks.iter().filter(|look| later(look)).collect();
         let span = looks[2].at - looks[0].at + watch.held_up();
         assert!(span > Duration::from_millis(500), "{span:?}");
     }
     // Back-off does not follow the wall clock either.
-    scene.server.go_away();
+    setup.server.go_away();
     program.wait_for_line("the API server is away");
     clock.set(-72 * HOUR);
-    scene.server.come_back();
+    setup.server.come_back();
     assert_told_at(&program, "the API server answers again", -72 * HOUR);
     // One list, one watch, and that one again.
-    scene.server.wait_for_watches(1);
-    let mut asked = scene.server.requests();
+    setup.server.wait_for_watches(1);
+    let mut asked = setup.server.requests();
     asked.retain(|r| !r.is_metadata_only());
     let asked: Vec<String> = asked.iter().map(Request::line).collect();
     assert_eq!(asked.len(), 3, "{asked:#?}\n{:#?}", program.lines());

@@ -1,6 +1,5 @@
 //! The files of `example/`: each is what docs/traffic-splits.md says, and does what it says.
 
-use crate::kit::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,6 +8,7 @@ use testkit::apiserver::{Options, Server};
 use testkit::crossover::{Crossover, command};
 use testkit::envoy::Envoy;
 use testkit::examples::{self, CONFIG_MAP, DEFINITION, SPLITS};
+use testkit::kubectl::Kubectl;
 use testkit::site::BACKENDS;
 use testkit::until_file;
 use testkit::xds::{self, SERVICE, STATS, Watching};

@@ -1,7 +1,6 @@
 //! While a ConfigMap is missing or invalid, its last good files stay published, also across a
 //! restart, and other ConfigMaps go on.
 
-use crate::setup::{Setup, events, events_with};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::process::Command;
 use testkit::apiserver::access::{Account, Rule};
 use testkit::apiserver::faults::Fault;
 use testkit::crossover::Crossover;
+use testkit::setup::{Setup, events, events_with};
 use testkit::until;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");

@@ -1,12 +1,12 @@
 //! The log: what a publish says of itself, that nothing else is said while nothing happens, and
 //! what is never said.
 
-use crate::setup::{Setup, events, events_with};
 use serde_json::{Value, json};
 use std::fs;
 use testkit::apiserver::access::Account;
 use testkit::apiserver::faults::{Fault, Misbehaviour};
 use testkit::crossover::Crossover;
+use testkit::setup::{Setup, events, events_with};
 
 /// Checks one `published` line against configmap, resourceVersion, files and set.
 #[track_caller]

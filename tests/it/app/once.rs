@@ -1,12 +1,12 @@
 //! `-onetime`, the init container: what is tried again and for how long, and how each failure ends.
 //! Lower bounds of time are the issue's; upper bounds leave room for what else is done.
 
-use crate::setup::{Setup, finish_within};
 use std::fs;
 use std::time::{Duration, Instant};
 use testkit::apiserver::Options;
 use testkit::apiserver::access::{Account, Rule};
 use testkit::apiserver::faults::{Fault, Misbehaviour};
+use testkit::setup::{Setup, finish_within};
 use testkit::stopwatch::Stopwatch;
 
 const ONCE: [&str; 2] = ["-onetime", "-configmap=a"];

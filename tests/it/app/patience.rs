@@ -1,11 +1,11 @@
 //! `-onetime-timeout` and `-stale-ok`: how long an init container tries, and when files of an
 //! earlier life are good enough for it.
 
-use crate::setup::Setup;
 use std::fs;
 use std::time::{Duration, Instant};
 use testkit::apiserver::access::Account;
 use testkit::apiserver::faults::{Fault, Then};
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");

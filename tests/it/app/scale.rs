@@ -1,11 +1,11 @@
 //! Large objects, objects that are too large, and many watches.
 
-use crate::scene::Scene;
 use serde_json::json;
 use testkit::apiserver::faults::{Fault, Misbehaviour};
 use testkit::apiserver::request::Request;
 use testkit::apiserver::watches::Watch;
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 use testkit::until_file;
 
 fn about(name: &str) -> impl Fn(&Watch) -> bool {
@@ -13,8 +13,8 @@ fn about(name: &str) -> impl Fn(&Watch) -> bool {
 }
 
 /// Counts the lists of an object.
-fn lists_of(scene: &Scene, name: &str) -> usize {
-    scene
+fn lists_of(setup: &Setup, name: &str) -> usize {
+    setup
         .server
         .count_requests(|request| request.is_list() && request.names(name))
 }
@@ -27,18 +27,18 @@ fn mebibyte(mark: &str) -> String {
 
 #[test]
 fn a_configmap_of_one_mebibyte_comes_by_list_and_by_event() {
-    for scene in [Scene::http(), Scene::https()] {
+    for setup in [Setup::new(), Setup::https(false)] {
         let (first, second) = (mebibyte("1"), mebibyte("2"));
         let escaped = json!(first).to_string().len();
         assert!((1_300_000..1_600_000).contains(&escaped), "{escaped}");
-        scene.server.create(config_map("a", &[("a.txt", &first)]));
-        let _program = scene.follow(&["a"], &[]);
-        until_file(&scene.file("a.txt"), |bytes| bytes == first.as_bytes());
-        scene.server.wait_for_watches(1);
-        scene.server.replace(config_map("a", &[("a.txt", &second)]));
-        until_file(&scene.file("a.txt"), |bytes| bytes == second.as_bytes());
+        setup.server.create(config_map("a", &[("a.txt", &first)]));
+        let _program = setup.watch(&["a"], &[]);
+        until_file(&setup.file("a.txt"), |bytes| bytes == first.as_bytes());
+        setup.server.wait_for_watches(1);
+        setup.server.replace(config_map("a", &[("a.txt", &second)]));
+        until_file(&setup.file("a.txt"), |bytes| bytes == second.as_bytes());
         assert_eq!(
-            (lists_of(&scene, "a"), scene.server.requests().len()),
+            (lists_of(&setup, "a"), setup.server.requests().len()),
             (1, 2)
         );
     }
@@ -46,28 +46,28 @@ fn a_configmap_of_one_mebibyte_comes_by_list_and_by_event() {
 
 #[test]
 fn a_line_over_the_cap_is_an_error_of_its_object_alone() {
-    let scene = Scene::http();
-    scene
+    let setup = Setup::new();
+    setup
         .server
         .create(config_map("b", &[("b.yaml", "b: 1\n")]));
-    scene
+    setup
         .server
         .create(config_map("a", &[("a.yaml", "a: 1\n")]));
-    let program = scene.follow(&["a", "b"], &[]);
-    scene.server.wait_for_watches(2);
-    scene.until_file_says("b.yaml", "b: 1\n");
-    scene.server.inject(&vec![b'x'; (8 << 20) + 1], about("a"));
+    let program = setup.watch(&["a", "b"], &[]);
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("b.yaml", "b: 1\n");
+    setup.server.inject(&vec![b'x'; (8 << 20) + 1], about("a"));
     let line = program.wait_for_line("8 MiB");
     assert!(line.contains("default/a"), "{line}");
-    scene
+    setup
         .server
         .replace(config_map("b", &[("b.yaml", "b: 2\n")]));
-    scene.until_file_says("b.yaml", "b: 2\n");
-    scene
+    setup.until_file_says("b.yaml", "b: 2\n");
+    setup
         .server
         .replace(config_map("a", &[("a.yaml", "a: 2\n")]));
-    scene.until_file_says("a.yaml", "a: 2\n");
-    assert_eq!(lists_of(&scene, "b"), 1);
+    setup.until_file_says("a.yaml", "a: 2\n");
+    assert_eq!(lists_of(&setup, "b"), 1);
     assert_eq!(
         program
             .lines()
@@ -80,29 +80,29 @@ fn a_line_over_the_cap_is_an_error_of_its_object_alone() {
 
 #[test]
 fn a_list_over_the_cap_is_an_error_of_its_object_alone() {
-    let scene = Scene::http();
-    scene
+    let setup = Setup::new();
+    setup
         .server
         .create(config_map("b", &[("b.yaml", "b: 1\n")]));
-    scene
+    setup
         .server
         .create(config_map("a", &[("a.yaml", "a: 1\n")]));
     let huge = Fault::json(vec![b' '; (8 << 20) + 1]);
     let list_of_a = |request: &Request| request.is_list() && request.names("a");
-    scene
+    setup
         .server
         .misbehave(Misbehaviour::new(huge, list_of_a).times(1));
-    let program = scene.follow(&["a", "b"], &[]);
+    let program = setup.watch(&["a", "b"], &[]);
     let line = program.wait_for_line("8 MiB");
     assert!(line.contains("default/a"), "{line}");
-    scene.until_file_says("a.yaml", "a: 1\n");
-    scene.until_file_says("b.yaml", "b: 1\n");
-    assert_eq!(lists_of(&scene, "b"), 1);
+    setup.until_file_says("a.yaml", "a: 1\n");
+    setup.until_file_says("b.yaml", "b: 1\n");
+    assert_eq!(lists_of(&setup, "b"), 1);
 }
 
 #[test]
 fn thirty_watches_share_one_thread() {
-    let scene = Scene::https();
+    let setup = Setup::https(false);
     let names: Vec<String> = (0..30).map(|i| format!("c{i:02}")).collect();
     let object = |name: &str, number: u32| {
         config_map(
@@ -110,27 +110,27 @@ fn thirty_watches_share_one_thread() {
             &[(&format!("{name}.yaml"), &format!("a: {number}\n"))],
         )
     };
-    scene.server.change(|cluster| {
+    setup.server.change(|cluster| {
         for name in &names {
             cluster.create(object(name, 0));
         }
     });
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let program = scene.follow(&known, &[]);
-    scene.server.wait_for_watches(30);
+    let program = setup.watch(&known, &[]);
+    setup.server.wait_for_watches(30);
     for number in 1..4 {
-        scene.server.change(|cluster| {
+        setup.server.change(|cluster| {
             for name in &names {
                 cluster.replace(object(name, number));
             }
         });
         for name in &names {
-            scene.until_file_says(&format!("{name}.yaml"), &format!("a: {number}\n"));
+            setup.until_file_says(&format!("{name}.yaml"), &format!("a: {number}\n"));
         }
     }
     assert_eq!(program.measure().threads, 1);
-    assert_eq!(scene.server.count_requests(Request::is_list), 30);
-    let watches = scene
+    assert_eq!(setup.server.count_requests(Request::is_list), 30);
+    let watches = setup
         .server
         .requests()
         .into_iter()

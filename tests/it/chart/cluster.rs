@@ -1,12 +1,12 @@
 //! The chart installed by Helm's own programs, 3 and 4, in a cluster that holds what others have
 //! put there: what is the release's, what is left alone, and what goes.
 
-use crate::kit::kubectl::Kubectl;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use testkit::apiserver::{Options, Server};
 use testkit::examples::{self, DEFINITION};
 use testkit::helm::{self, Job, VERSIONS, ask, render};
+use testkit::kubectl::Kubectl;
 use testkit::objects::config_map;
 use testkit::until;
 

@@ -1,7 +1,6 @@
 //! docs/getting-started.md: each command is run as it stands there, and what it promises is seen.
 
 use crate::chart::examples::flaggers_route;
-use crate::kit::kubectl::Kubectl;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +10,7 @@ use testkit::crossover::Crossover;
 use testkit::envoy::Envoy;
 use testkit::examples;
 use testkit::helm::{Job, Rendering, render};
+use testkit::kubectl::Kubectl;
 use testkit::load::Load;
 use testkit::objects::http_route_crd;
 use testkit::pod::Pod;

@@ -1,9 +1,9 @@
 //! The command line: every flag in each of Go's spellings, by what it does; and what is refused.
 
-use crate::setup::{Setup, events};
 use std::fs;
 use testkit::crossover::Crossover;
 use testkit::objects::{config_map, in_namespace};
+use testkit::setup::{Setup, events};
 
 /// `-x v`, `-x=v`, `--x v`, `--x=v`.
 fn spellings(name: &str, value: &str) -> [Vec<String>; 4] {

@@ -1,14 +1,14 @@
 //! `-dry-run`: what it prints is what kubectl would apply, byte for byte, and nothing else happens.
 
-use crate::kit::kubectl::Kubectl;
-use crate::setup::Setup;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use testkit::apiserver::Server;
 use testkit::crossover::{Crossover, until_asleep};
+use testkit::kubectl::Kubectl;
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 
 /// Texts that a reader of YAML 1.1 or 1.2 takes for something else, or for another text, where they
 /// are not quoted with care.

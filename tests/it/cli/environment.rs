@@ -1,8 +1,8 @@
 //! The environment supplies what the command line leaves out: the namespace and the API server.
 
-use crate::setup::{Setup, events};
 use std::fs;
 use testkit::crossover::{self, Crossover};
+use testkit::setup::{Setup, events};
 
 /// The namespace that is asked for.
 #[track_caller]

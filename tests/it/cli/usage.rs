@@ -1,8 +1,8 @@
 //! Errors of the command line: each is one line that says what and why, then the usage; the exit
 //! code is 2, and nothing is done.
 
-use crate::setup::Setup;
 use testkit::crossover::{self, Crossover};
+use testkit::setup::Setup;
 
 /// Runs with these flags and nothing else; `want` is what is said of them.
 #[track_caller]

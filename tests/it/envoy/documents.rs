@@ -1,7 +1,6 @@
 //! The texts of `tests/data/document`, each put through the program and offered to the real Envoy:
 //! nothing that Envoy loads is refused.
 
-use crate::setup::{Setup, events};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crossover::testing::FileName;
@@ -15,6 +14,7 @@ use tempfile::TempDir;
 use testkit::crossover::Crossover;
 use testkit::envoy::{Envoy, Judge, Offered, Verdict};
 use testkit::objects::config_map;
+use testkit::setup::{Setup, events};
 use testkit::until;
 
 /// Envoy loads these and the program does not publish them: neither of its parsers reads them. The

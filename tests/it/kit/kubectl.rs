@@ -1,10 +1,8 @@
 //! The in-memory API server under the real kubectl: what the demo and its readers do.
 
 use serde_json::json;
-use std::fs;
-use std::process::Command;
-use tempfile::TempDir;
 use testkit::apiserver::{Options, Server};
+use testkit::kubectl::Kubectl;
 use testkit::objects::traffic_split_crd;
 
 const MANIFEST: &str = "
@@ -23,60 +21,6 @@ spec:
   backends:
   - {service: one, weight: 90}
 ";
-
-/// A kubectl that talks to one server, and knows no other.
-pub struct Kubectl {
-    url: String,
-    home: TempDir,
-}
-
-impl Kubectl {
-    pub fn new(server: &Server) -> Kubectl {
-        Kubectl {
-            url: server.url(),
-            home: TempDir::new().unwrap(),
-        }
-    }
-
-    #[track_caller]
-    pub fn run(&self, arguments: &[&str]) -> String {
-        let output = Command::new("kubectl")
-            .args(["--server", &self.url, "--kubeconfig", "/dev/null"])
-            .args(arguments)
-            .current_dir(self.home.path())
-            .env("HOME", self.home.path())
-            .env("TMPDIR", self.home.path())
-            .env("EDITOR", "sed -i 's/weight: .*/weight: 5/'")
-            .env_remove("KUBECONFIG")
-            .output()
-            .expect("kubectl is missing: get it from https://kubernetes.io/docs/tasks/tools/");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "kubectl {arguments:?}: {text}{said}"
-        );
-        text
-    }
-
-    /// A command line whose `kubectl` is this one.
-    #[track_caller]
-    pub fn shell(&self, line: &str) -> String {
-        let known = format!("kubectl --server {} --kubeconfig /dev/null ", self.url);
-        let output = Command::new("bash")
-            .args(["-e", "-c", &line.replace("kubectl ", &known)])
-            .env("HOME", self.home.path())
-            .output()
-            .expect("bash can be run");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{line}: {said}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    pub fn write(&self, text: &str) {
-        fs::write(self.home.path().join("all.yaml"), text).unwrap();
-    }
-}
 
 #[test]
 fn kubectl_gets_applies_replaces_edits_and_deletes() {

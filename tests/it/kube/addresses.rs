@@ -1,7 +1,6 @@
 //! A name with several addresses of which not all are of use: which of them is tried, and when the
 //! name is looked up. In a network of the test's own, by its own file of hosts.
 
-use crate::scene::Scene;
 use rustix::process::Signal;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,6 +14,7 @@ use testkit::names::{NameServer, Reply};
 use testkit::namespace::Namespace;
 use testkit::objects::config_map;
 use testkit::proxy::{Mode, Proxy};
+use testkit::setup::Setup;
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
@@ -26,21 +26,21 @@ fn object(number: u32) -> serde_json::Value {
 
 /// A server, and a network in which its name has the addresses that a file says.
 struct Named {
-    scene: Scene,
+    setup: Setup,
     network: Namespace,
     hosts: PathBuf,
 }
 
 impl Named {
-    fn new(scene: Scene, addresses: &[Ipv4Addr]) -> Named {
+    fn new(setup: Setup, addresses: &[Ipv4Addr]) -> Named {
         let network = Namespace::network(&["--mount"]);
-        let dir = scene.file("").ancestors().nth(2).unwrap().to_owned();
+        let dir = setup.file("").ancestors().nth(2).unwrap().to_owned();
         let hosts = dir.join("hosts");
         fs::write(&hosts, "").unwrap();
         network.cover(Path::new("/etc/hosts"), &hosts);
-        scene.server.create(object(1));
+        setup.server.create(object(1));
         let named = Named {
-            scene,
+            setup,
             network,
             hosts,
         };
@@ -61,18 +61,18 @@ impl Named {
     }
 
     fn good(&self, address: Ipv4Addr) -> Proxy {
-        self.way(address, self.scene.server.address())
+        self.way(address, self.setup.server.address())
     }
 
     fn follow(&self, scheme: &str, more: &[&str]) -> Crossover {
         let url = format!("{scheme}://apiserver.test:{PORT}");
-        let command = self.scene.command_to(&url, &["a"], more);
+        let command = self.setup.watch_command_by(&url, &["a"], more);
         Crossover::spawn(self.network.command(&command))
     }
 
     #[track_caller]
     fn publishes(&self, number: u32) {
-        self.scene
+        self.setup
             .until_file_says("a.yaml", &format!("a: {number}\n"));
     }
 }
@@ -86,7 +86,7 @@ fn other() -> (TempDir, Server) {
 
 #[test]
 fn an_address_with_another_s_certificate_is_passed_over() {
-    let named = Named::new(Scene::https(), &[FIRST, SECOND]);
+    let named = Named::new(Setup::https(false), &[FIRST, SECOND]);
     let (_dir, other) = other();
     let _bad = named.way(FIRST, other.address());
     let _good = named.good(SECOND);
@@ -98,7 +98,7 @@ fn an_address_with_another_s_certificate_is_passed_over() {
 
 #[test]
 fn an_address_that_accepts_and_is_silent_costs_its_share_once() {
-    let named = Named::new(Scene::https(), &[FIRST, SECOND]);
+    let named = Named::new(Setup::https(false), &[FIRST, SECOND]);
     let silent = named.good(FIRST);
     silent.set(Mode::Hold);
     let _good = named.good(SECOND);
@@ -107,14 +107,14 @@ fn an_address_that_accepts_and_is_silent_costs_its_share_once() {
     silent.wait_for_held(1);
     // A connection for each look: if any of them went there, it would be counted.
     let looks = |request: &Request| request.is_metadata_only();
-    named.scene.server.wait_for_requests("looks", 5, looks);
+    named.setup.server.wait_for_requests("looks", 5, looks);
     silent.wait_for_held(1);
     assert!(!program.stop().stderr.contains("WARN"));
 }
 
 #[test]
 fn without_tls_an_address_that_never_answers_is_the_last_to_be_tried_again() {
-    let named = Named::new(Scene::http(), &[FIRST, SECOND]);
+    let named = Named::new(Setup::new(), &[FIRST, SECOND]);
     let silent = named.good(FIRST);
     silent.set(Mode::Hold);
     let _good = named.good(SECOND);
@@ -128,11 +128,11 @@ fn without_tls_an_address_that_never_answers_is_the_last_to_be_tried_again() {
 /// The old address answers still, if not as the API server.
 #[test]
 fn a_name_that_moves_is_followed_whatever_is_at_its_old_address() {
-    let named = Named::new(Scene::https(), &[FIRST]);
+    let named = Named::new(Setup::https(false), &[FIRST]);
     let old = named.good(FIRST);
     let program = named.follow("https", &[]);
     named.publishes(1);
-    named.scene.server.wait_for_watches(1);
+    named.setup.server.wait_for_watches(1);
     // It sees no moment at which nobody is there.
     program.signal(Signal::STOP);
     drop(old);
@@ -140,7 +140,7 @@ fn a_name_that_moves_is_followed_whatever_is_at_its_old_address() {
     let _another_s = named.way(FIRST, other.address());
     named.has(&[SECOND]);
     let _new = named.good(SECOND);
-    named.scene.server.replace(object(2));
+    named.setup.server.replace(object(2));
     program.signal(Signal::CONT);
     named.publishes(2);
     let away = program.wait_for_line("the API server is away");
@@ -150,16 +150,16 @@ fn a_name_that_moves_is_followed_whatever_is_at_its_old_address() {
 
 #[test]
 fn the_address_that_worked_is_tried_again_when_no_other_is_better() {
-    let named = Named::new(Scene::https(), &[FIRST, SECOND]);
+    let named = Named::new(Setup::https(false), &[FIRST, SECOND]);
     let first = named.good(FIRST);
     let program = named.follow("https", &[]);
     named.publishes(1);
-    named.scene.server.wait_for_watches(1);
+    named.setup.server.wait_for_watches(1);
     first.refuse();
     first.reset();
     let away = program.wait_for_line("the API server is away");
     assert!(away.contains(&format!("{SECOND}:{PORT}: ")), "{away}");
-    named.scene.server.replace(object(2));
+    named.setup.server.replace(object(2));
     first.accept();
     named.publishes(2);
 }
@@ -167,7 +167,7 @@ fn the_address_that_worked_is_tried_again_when_no_other_is_better() {
 /// It takes six seconds: what is to be shown is that a request's five begin after that.
 #[test]
 fn a_look_up_that_takes_its_time_takes_none_of_the_request_s() {
-    let named = Named::new(Scene::http(), &[]);
+    let named = Named::new(Setup::new(), &[]);
     let dir = named.hosts.parent().unwrap();
     let conf = dir.join("resolv.conf");
     // Nobody asks a second time meanwhile.

@@ -1,25 +1,25 @@
 //! The first connection, which is begun while nothing else is done yet.
 
-use crate::scene::Scene;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 use testkit::crossover::{Crossover, wrapped};
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 
-fn scene(scene: Scene) -> Scene {
+fn setup(setup: Setup) -> Setup {
     let object = config_map("a", &[("a.yaml", "a: 1\n")]);
-    scene.server.create(object);
-    scene
+    setup.server.create(object);
+    setup
 }
 
 #[test]
 fn the_api_server_has_the_first_message_before_a_directory_is_made() {
-    let scene = scene(Scene::https());
+    let setup = setup(Setup::https(false));
     let mut strace = Command::new("strace");
     strace.args(["-e", "trace=connect,write,writev,mkdir,mkdirat"]);
-    let command = scene.command(&["a"], &["-onetime"]);
+    let command = setup.watch_command(&["a"], &["-onetime"]);
     let output = wrapped(strace, &command).output();
     let output = output.expect("strace is missing: apt-get install strace");
     let calls = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -56,22 +56,22 @@ fn close_the_first(server: SocketAddr) -> SocketAddr {
 
 #[test]
 fn one_that_is_closed_before_it_is_used_costs_no_more_than_another() {
-    for scene in [scene(Scene::http()), scene(Scene::https())] {
-        let url = scene.server.url();
+    for setup in [setup(Setup::new()), setup(Setup::https(false))] {
+        let url = setup.server.url();
         let (scheme, _) = url.split_once(':').unwrap();
-        let way = close_the_first(scene.server.address());
-        let command = scene.command_to(&format!("{scheme}://{way}"), &["a"], &["-onetime"]);
+        let way = close_the_first(setup.server.address());
+        let command = setup.watch_command_by(&format!("{scheme}://{way}"), &["a"], &["-onetime"]);
         let finished = Crossover::spawn(command).finish();
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
         assert!(!finished.stderr.contains("WARN"), "{}", finished.stderr);
-        scene.until_file_says("a.yaml", "a: 1\n");
+        setup.until_file_says("a.yaml", "a: 1\n");
     }
 }
 
 /// Publishes once while the kernel does this to its system calls.
 #[track_caller]
 fn publishes_under(injection: &str) {
-    let scene = scene(Scene::https());
+    let setup = setup(Setup::https(false));
     let mut strace = Command::new("strace");
     let calls = injection.split(':').next().unwrap();
     strace.args([
@@ -80,7 +80,7 @@ fn publishes_under(injection: &str) {
         "-e",
         &format!("inject={injection}"),
     ]);
-    let command = scene.command(&["a"], &["-onetime"]);
+    let command = setup.watch_command(&["a"], &["-onetime"]);
     let finished = Crossover::spawn(wrapped(strace, &command)).finish();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     assert!(
@@ -89,7 +89,7 @@ fn publishes_under(injection: &str) {
         finished.stderr
     );
     assert!(!finished.stderr.contains("WARN"), "{}", finished.stderr);
-    scene.until_file_says("a.yaml", "a: 1\n");
+    setup.until_file_says("a.yaml", "a: 1\n");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Whom the program trusts and who it says it is: CA file, token file, and what is said where one
 //! of them is of no use.
 
-use crate::setup::Setup;
 use std::fs;
 use testkit::apiserver::access::Account;
 use testkit::apiserver::faults::{Fault, Misbehaviour};
 use testkit::apiserver::request::Request;
+use testkit::setup::Setup;
 
 const GOOD: [(&str, &str); 1] = [("a.yaml", "a: 1\n")];
 

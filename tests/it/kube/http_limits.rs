@@ -1,10 +1,10 @@
 //! Answers whose HTTP is beyond what is read of it, as a proxy may give them: what is said of them
 //! is true, and they are asked for again.
 
-use crate::scene::Scene;
 use testkit::crossover::Crossover;
 use testkit::exchange::Recording;
 use testkit::replay::{Replay, Served};
+use testkit::setup::Setup;
 use testkit::until;
 
 const CANNOT: &str = "the answer's HTTP cannot be read: ";
@@ -50,15 +50,15 @@ fn is_watch(head: &str) -> bool {
 fn answered_by(
     raw: Vec<u8>,
     fits: impl Fn(&str) -> bool + Send + 'static,
-) -> (Scene, Crossover, Replay) {
+) -> (Setup, Crossover, Replay) {
     let replay = Replay::start(vec![
         Served::raw(raw, fits).then_close(),
         Served::raw(OPEN, is_watch),
         Served::recording("configmap-list", |head| !is_watch(head)).times(9),
     ]);
-    let scene = Scene::http();
-    let program = Crossover::spawn(scene.command_to(&replay.url(), &["envoy-xds"], &[]));
-    (scene, program, replay)
+    let setup = Setup::new();
+    let program = Crossover::spawn(setup.watch_command_by(&replay.url(), &["envoy-xds"], &[]));
+    (setup, program, replay)
 }
 
 #[track_caller]

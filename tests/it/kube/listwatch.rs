@@ -1,6 +1,5 @@
 //! List-watch as the API server sees it: what is asked, when, and what is not.
 
-use crate::scene::Scene;
 use serde_json::json;
 use std::time::Duration;
 use testkit::apiserver::access::{Account, Rule};
@@ -8,42 +7,43 @@ use testkit::apiserver::faults::{Fault, Misbehaviour};
 use testkit::apiserver::request::Request;
 use testkit::crossover::Crossover;
 use testkit::objects::{config_map, in_namespace};
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 
 /// The verbs of all requests so far, a look being another list.
-fn asked(scene: &Scene) -> Vec<String> {
+fn asked(setup: &Setup) -> Vec<String> {
     let name = |request: &Request| match request.query("resourceVersion") {
         Some(version) => format!("watch {version}"),
         None if request.is_metadata_only() => "look".to_owned(),
         None => "list".to_owned(),
     };
-    scene.server.requests().iter().map(name).collect()
+    setup.server.requests().iter().map(name).collect()
 }
 
 /// A program that watches ConfigMap `a`, whose key `a.yaml` says `a: 1`.
-fn watching(scene: &Scene, more: &[&str]) -> Crossover {
-    scene
+fn watching(setup: &Setup, more: &[&str]) -> Crossover {
+    setup
         .server
         .create(config_map("a", &[("a.yaml", "a: 1\n")]));
-    let program = scene.follow(&["a"], more);
-    scene.server.wait_for_watches(1);
-    scene.until_file_says("a.yaml", "a: 1\n");
+    let program = setup.watch(&["a"], more);
+    setup.server.wait_for_watches(1);
+    setup.until_file_says("a.yaml", "a: 1\n");
     program
 }
 
-fn change(scene: &Scene, number: u32) -> String {
-    scene
+fn change(setup: &Setup, number: u32) -> String {
+    setup
         .server
         .replace(config_map("a", &[("a.yaml", &format!("a: {number}\n"))]))
 }
 
 #[track_caller]
-fn lists_then_watches(scene: Scene) {
-    scene.server.skip_to(4711);
-    let _program = watching(&scene, &[]);
-    let requests = scene.server.requests();
+fn lists_then_watches(setup: Setup) {
+    setup.server.skip_to(4711);
+    let _program = watching(&setup, &[]);
+    let requests = setup.server.requests();
     let [list, watch] = requests.as_slice() else {
-        panic!("{:?}", asked(&scene));
+        panic!("{:?}", asked(&setup));
     };
     for request in [list, watch] {
         assert_eq!(request.path(), "/api/v1/namespaces/default/configmaps");
@@ -72,72 +72,72 @@ fn lists_then_watches(scene: Scene) {
 
 #[test]
 fn lists_by_name_then_watches_from_the_list_s_version() {
-    lists_then_watches(Scene::http_for(module_path!()));
+    lists_then_watches(Setup::for_module(module_path!()));
 }
 
 #[test]
 fn lists_by_name_then_watches_from_the_list_s_version_over_tls() {
-    lists_then_watches(Scene::https());
+    lists_then_watches(Setup::https(false));
 }
 
 #[test]
 fn an_event_s_object_is_the_observation() {
-    for scene in [Scene::http_for(module_path!()), Scene::https()] {
-        let _program = watching(&scene, &[]);
+    for setup in [Setup::for_module(module_path!()), Setup::https(false)] {
+        let _program = watching(&setup, &[]);
         for number in 2..12 {
-            change(&scene, number);
-            scene.until_file_says("a.yaml", &format!("a: {number}\n"));
+            change(&setup, number);
+            setup.until_file_says("a.yaml", &format!("a: {number}\n"));
         }
-        assert_eq!(asked(&scene), ["list", "watch 1001"]);
+        assert_eq!(asked(&setup), ["list", "watch 1001"]);
     }
 }
 
 #[test]
 fn a_watch_that_ends_is_reopened_where_a_bookmark_said() {
-    let scene = Scene::http_for(module_path!());
-    let _program = watching(&scene, &[]);
-    scene.server.skip_to(5000);
-    scene.server.end_watches(); // With a last bookmark, as a real server does.
-    scene
+    let setup = Setup::for_module(module_path!());
+    let _program = watching(&setup, &[]);
+    setup.server.skip_to(5000);
+    setup.server.end_watches(); // With a last bookmark, as a real server does.
+    setup
         .server
         .wait_for_requests("a second watch", 3, |_| true);
-    assert_eq!(asked(&scene), ["list", "watch 1001", "watch 5000"]);
-    change(&scene, 2);
-    scene.until_file_says("a.yaml", "a: 2\n");
+    assert_eq!(asked(&setup), ["list", "watch 1001", "watch 5000"]);
+    change(&setup, 2);
+    setup.until_file_says("a.yaml", "a: 2\n");
 }
 
 #[test]
 fn a_watch_that_breaks_is_reopened_where_its_last_event_said() {
-    let scene = Scene::http_for(module_path!());
-    let _program = watching(&scene, &[]);
-    let version = change(&scene, 2);
-    scene.until_file_says("a.yaml", "a: 2\n");
-    scene.server.reset_connections();
-    scene
+    let setup = Setup::for_module(module_path!());
+    let _program = watching(&setup, &[]);
+    let version = change(&setup, 2);
+    setup.until_file_says("a.yaml", "a: 2\n");
+    setup.server.reset_connections();
+    setup
         .server
         .wait_for_requests("a second watch", 3, |_| true);
     assert_eq!(
-        asked(&scene),
+        asked(&setup),
         ["list", "watch 1001", &format!("watch {version}")]
     );
 }
 
 #[test]
 fn what_changed_while_a_watch_was_closed_arrives_without_a_list() {
-    let scene = Scene::http_for(module_path!());
-    let program = watching(&scene, &[]);
-    scene.server.go_away();
+    let setup = Setup::for_module(module_path!());
+    let program = watching(&setup, &[]);
+    setup.server.go_away();
     program.wait_for_line("the API server is away");
-    change(&scene, 2);
-    scene.server.come_back();
-    scene.until_file_says("a.yaml", "a: 2\n");
+    change(&setup, 2);
+    setup.server.come_back();
+    setup.until_file_says("a.yaml", "a: 2\n");
     program.wait_for_line("the API server answers again");
-    assert_eq!(asked(&scene), ["list", "watch 1001", "watch 1001"]);
+    assert_eq!(asked(&setup), ["list", "watch 1001", "watch 1001"]);
 }
 
 #[test]
 fn lists_again_after_410_as_a_status() {
-    let scene = Scene::http_for(module_path!());
+    let setup = Setup::for_module(module_path!());
     let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
         "reason": "Expired", "message": "too old resource version: 1001 (2000)"});
     let fault = Fault::Answer {
@@ -145,24 +145,24 @@ fn lists_again_after_410_as_a_status() {
         headers: vec![("Content-Type".into(), "application/json".into())],
         body: gone.to_string().into_bytes(),
     };
-    scene
+    setup
         .server
         .misbehave(Misbehaviour::new(fault, Request::is_watch).times(1));
-    let _program = watching(&scene, &[]);
-    assert_eq!(asked(&scene), ["list", "watch 1001", "list", "watch 1001"]);
+    let _program = watching(&setup, &[]);
+    assert_eq!(asked(&setup), ["list", "watch 1001", "list", "watch 1001"]);
 }
 
 #[test]
 fn lists_again_after_410_as_an_event() {
-    let scene = Scene::http_for(module_path!());
-    let program = watching(&scene, &[]);
-    scene.server.go_away();
+    let setup = Setup::for_module(module_path!());
+    let program = watching(&setup, &[]);
+    setup.server.go_away();
     program.wait_for_line("the API server is away");
-    let version = change(&scene, 2);
-    scene.server.compact();
-    scene.server.come_back();
-    scene.until_file_says("a.yaml", "a: 2\n");
-    scene.server.wait_for_watches(1);
+    let version = change(&setup, 2);
+    setup.server.compact();
+    setup.server.come_back();
+    setup.until_file_says("a.yaml", "a: 2\n");
+    setup.server.wait_for_watches(1);
     let want = [
         "list",
         "watch 1001",
@@ -170,82 +170,82 @@ fn lists_again_after_410_as_an_event() {
         "list",
         &format!("watch {version}"),
     ];
-    assert_eq!(asked(&scene), want);
-    change(&scene, 3);
-    scene.until_file_says("a.yaml", "a: 3\n");
+    assert_eq!(asked(&setup), want);
+    change(&setup, 3);
+    setup.until_file_says("a.yaml", "a: 3\n");
 }
 
 #[test]
 fn follows_an_etcd_that_was_restored_within_a_sync_interval() {
-    let scene = Scene::http_for(module_path!());
-    let _program = watching(&scene, &["-sync-interval", "500ms"]);
+    let setup = Setup::for_module(module_path!());
+    let _program = watching(&setup, &["-sync-interval", "500ms"]);
     for number in 2..5 {
-        change(&scene, number);
-        scene.until_file_says("a.yaml", &format!("a: {number}\n"));
+        change(&setup, number);
+        setup.until_file_says("a.yaml", &format!("a: {number}\n"));
     }
     // What is watched from has not happened yet.
-    scene.server.rewind(500);
-    change(&scene, 5);
-    scene.until_file_says("a.yaml", "a: 5\n");
-    change(&scene, 6);
-    scene.until_file_says("a.yaml", "a: 6\n");
+    setup.server.rewind(500);
+    change(&setup, 5);
+    setup.until_file_says("a.yaml", "a: 5\n");
+    change(&setup, 6);
+    setup.until_file_says("a.yaml", "a: 6\n");
 }
 
 #[test]
 fn a_watch_that_ends_at_once_again_and_again_is_reopened_ever_more_slowly() {
-    let scene = Scene::http_for(module_path!());
+    let setup = Setup::for_module(module_path!());
     let fault = Misbehaviour::new(Fault::EndAtOnce, Request::is_watch);
-    scene.server.misbehave(fault.times(3));
+    setup.server.misbehave(fault.times(3));
     let watch = Stopwatch::start();
-    let _program = watching(&scene, &[]);
-    scene
+    let _program = watching(&setup, &[]);
+    setup
         .server
         .wait_for_requests("watches", 4, Request::is_watch);
     // The first time is free; then the waits are drawn from 1.6 s, and from 3.2 s.
-    let asked = scene.server.requests();
+    let asked = setup.server.requests();
     let span = asked[4].at - asked[1].at + watch.held_up();
     assert!(span > Duration::from_millis(100), "{span:?}");
-    change(&scene, 2);
-    scene.until_file_says("a.yaml", "a: 2\n");
-    assert_eq!(scene.server.requests().len(), 5);
+    change(&setup, 2);
+    setup.until_file_says("a.yaml", "a: 2\n");
+    assert_eq!(setup.server.requests().len(), 5);
 }
 
 #[test]
 fn follows_an_object_that_was_deleted_and_made_anew() {
-    let scene = Scene::http_for(module_path!());
-    let program = watching(&scene, &[]);
-    scene.server.delete("ConfigMap", "a");
+    let setup = Setup::for_module(module_path!());
+    let program = watching(&setup, &[]);
+    setup.server.delete("ConfigMap", "a");
     program.wait_for_line("ConfigMap not found");
-    scene.until_file_says("a.yaml", "a: 1\n");
-    scene
+    setup.until_file_says("a.yaml", "a: 1\n");
+    setup
         .server
         .create(config_map("a", &[("a.yaml", "a: 2\n")]));
-    scene.until_file_says("a.yaml", "a: 2\n");
-    assert_eq!(asked(&scene), ["list", "watch 1001"]);
+    setup.until_file_says("a.yaml", "a: 2\n");
+    assert_eq!(asked(&setup), ["list", "watch 1001"]);
 }
 
 #[test]
 fn asks_for_nothing_but_the_named_objects() {
-    let scene = Scene::http_for(module_path!());
+    let setup = Setup::for_module(module_path!());
     let rule = Rule::new("", "configmaps", &["list", "watch"]).named(&["a", "b"]);
-    scene
+    setup
         .server
         .set_accounts(vec![Account::anonymous(vec![rule])]);
-    scene.server.change(|cluster| {
+    setup.server.change(|cluster| {
         for (name, other) in [("a", "b"), ("c", "d")] {
             cluster.create(config_map(name, &[(&format!("{name}.yaml"), "a: 1\n")]));
             let object = config_map(other, &[(&format!("{other}.yaml"), "b: 1\n")]);
             cluster.create(in_namespace("other", object));
         }
     });
-    let _program = scene.follow(&["a", "other/b"], &["-sync-interval", "100ms"]);
-    scene.until_file_says("a.yaml", "a: 1\n");
-    scene.until_file_says("b.yaml", "b: 1\n");
+    let _program = setup.watch(&["a", "other/b"], &["-sync-interval", "100ms"]);
+    setup.until_file_says("a.yaml", "a: 1\n");
+    setup.until_file_says("b.yaml", "b: 1\n");
     for name in ["a", "b"] {
         let look = |request: &Request| request.is_metadata_only() && request.names(name);
-        scene.server.wait_for_requests("looks", 3, look);
+        setup.server.wait_for_requests("looks", 3, look);
     }
-    for request in scene.server.requests() {
+    for request in setup.server.requests() {
         let place = request.place().unwrap();
         let about = (
             place.namespace.as_str(),
@@ -265,23 +265,23 @@ fn asks_for_nothing_but_the_named_objects() {
         // 0: it is being answered.
         assert!([0, 200].contains(&request.status), "{}", request.line());
     }
-    assert!(!scene.file("c.yaml").exists() && !scene.file("d.yaml").exists());
+    assert!(!setup.file("c.yaml").exists() && !setup.file("d.yaml").exists());
 }
 
 #[test]
 fn a_watch_that_is_cut_again_and_again_is_told_once_and_changes_arrive_within_five_seconds() {
-    let scene = Scene::http();
-    let program = watching(&scene, &[]);
+    let setup = Setup::new();
+    let program = watching(&setup, &[]);
     for number in 2..7 {
         let opened = number as usize - 1;
-        scene
+        setup
             .server
             .wait_for_requests("watches", opened, Request::is_watch);
-        scene.server.wait_for_watches(1);
+        setup.server.wait_for_watches(1);
         let watch = Stopwatch::start();
-        scene.server.reset_watches();
-        change(&scene, number);
-        scene.until_file_says("a.yaml", &format!("a: {number}\n"));
+        setup.server.reset_watches();
+        change(&setup, number);
+        setup.until_file_says("a.yaml", &format!("a: {number}\n"));
         let took = watch.took();
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
@@ -298,20 +298,20 @@ fn a_watch_that_is_cut_again_and_again_is_told_once_and_changes_arrive_within_fi
 
 #[test]
 fn watches_that_are_forbidden_while_lists_work_are_warned_of_once() {
-    let scene = Scene::http();
+    let setup = Setup::new();
     let rules = |verbs: &[&str]| {
         let rule = Rule::new("", "configmaps", verbs);
-        scene
+        setup
             .server
             .set_accounts(vec![Account::anonymous(vec![rule])]);
     };
     rules(&["list"]);
-    scene
+    setup
         .server
         .create(config_map("a", &[("a.yaml", "a: 1\n")]));
-    let program = scene.follow(&["a"], &[]);
+    let program = setup.watch(&["a"], &[]);
     let refused = |request: &Request| request.status == 403;
-    scene.server.wait_for_requests("refusals", 4, refused);
+    setup.server.wait_for_requests("refusals", 4, refused);
     let refusals = || {
         let lines = program.lines();
         lines.iter().filter(|l| l.contains(" WARN ")).count()
@@ -319,10 +319,10 @@ fn watches_that_are_forbidden_while_lists_work_are_warned_of_once() {
     assert_eq!(refusals(), 1);
     // Another time is another line.
     rules(&["list", "watch"]);
-    scene.server.wait_for_watches(1);
-    change(&scene, 2);
-    scene.until_file_says("a.yaml", "a: 2\n");
+    setup.server.wait_for_watches(1);
+    change(&setup, 2);
+    setup.until_file_says("a.yaml", "a: 2\n");
     rules(&["list"]);
-    scene.server.reset_watches();
+    setup.server.reset_watches();
     program.wait_for_lines(2, " WARN ");
 }

@@ -1,7 +1,6 @@
 //! An API server that is known by a name: when the name is looked up, and what happens while it
 //! cannot be. In a network of the test's own, where the test is the name server.
 
-use crate::scene::Scene;
 use rustix::process::Signal;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -12,6 +11,7 @@ use testkit::names::{NameServer, Reply};
 use testkit::namespace::Namespace;
 use testkit::objects::config_map;
 use testkit::proxy::Proxy;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 use testkit::until;
 
@@ -25,7 +25,7 @@ fn object(number: u32) -> serde_json::Value {
 
 /// A network in which `apiserver.test` is looked up, and the way from there to the server.
 struct Named {
-    scene: Scene,
+    setup: Setup,
     proxy: Proxy,
     names: NameServer,
     network: Namespace,
@@ -33,8 +33,8 @@ struct Named {
 
 impl Named {
     fn new(reply: Reply) -> Named {
-        let (scene, network) = (Scene::http(), Namespace::network(&["--mount"]));
-        let dir = scene.file("").ancestors().nth(2).unwrap().to_owned();
+        let (setup, network) = (Setup::new(), Namespace::network(&["--mount"]));
+        let dir = setup.file("").ancestors().nth(2).unwrap().to_owned();
         for (name, text) in [
             ("hosts", "127.0.0.1 localhost\n"),
             ("resolv.conf", "nameserver 127.0.0.1\n"),
@@ -45,10 +45,10 @@ impl Named {
         }
         let names = NameServer::start(&network, reply);
         let loopback = (Ipv4Addr::LOCALHOST, 0).into();
-        let proxy = Proxy::start_in(&network, loopback, scene.server.address());
-        scene.server.create(object(1));
+        let proxy = Proxy::start_in(&network, loopback, setup.server.address());
+        setup.server.create(object(1));
         Named {
-            scene,
+            setup,
             proxy,
             names,
             network,
@@ -57,7 +57,7 @@ impl Named {
 
     fn follow(&self, names: &[&str]) -> Crossover {
         let url = format!("http://apiserver.test:{}", self.proxy.address().port());
-        let mut command = self.scene.command_to(&url, names, &[]);
+        let mut command = self.setup.watch_command_by(&url, names, &[]);
         command.env("RUST_LOG", "debug");
         Crossover::spawn(self.network.command(&command))
     }
@@ -67,13 +67,13 @@ impl Named {
 fn a_name_is_looked_up_at_the_start_and_not_for_each_connection() {
     let named = Named::new(HERE);
     let _program = named.follow(&["a", "b", "c"]);
-    named.scene.server.wait_for_watches(3);
+    named.setup.server.wait_for_watches(3);
     for round in 2..5 {
-        named.scene.server.reset_connections();
-        let watches = named.scene.server.count_requests(|_| true);
-        named.scene.server.replace(object(round));
+        named.setup.server.reset_connections();
+        let watches = named.setup.server.count_requests(|_| true);
+        named.setup.server.replace(object(round));
         let more = watches + 3;
-        let server = &named.scene.server;
+        let server = &named.setup.server;
         server.wait_for_requests("reopened watches", more, |_| true);
     }
     assert_eq!(named.names.count(), 1);
@@ -83,15 +83,15 @@ fn a_name_is_looked_up_at_the_start_and_not_for_each_connection() {
 fn while_name_and_server_are_gone_files_stay_and_each_try_looks_the_name_up_once() {
     let named = Named::new(HERE);
     let program = named.follow(&["a"]);
-    named.scene.until_file_says("a.yaml", "a: 1\n");
-    named.scene.server.wait_for_watches(1);
+    named.setup.until_file_says("a.yaml", "a: 1\n");
+    named.setup.server.wait_for_watches(1);
     named.names.set(Reply::Unknown);
     named.proxy.refuse();
     named.proxy.reset();
     program.wait_for_line(AWAY);
     let still = "the API server is still away";
     program.wait_for_lines(2, still);
-    named.scene.server.replace(object(2));
+    named.setup.server.replace(object(2));
     // The first try was to the known address.
     let tries = || {
         let lines = program.lines();
@@ -100,27 +100,27 @@ fn while_name_and_server_are_gone_files_stay_and_each_try_looks_the_name_up_once
     until("a look-up for each try, and the first", || {
         (named.names.count() == 1 + tries()).then_some(())
     });
-    assert_eq!(fs::read(named.scene.file("a.yaml")).unwrap(), b"a: 1\n");
+    assert_eq!(fs::read(named.setup.file("a.yaml")).unwrap(), b"a: 1\n");
     named.names.set(HERE);
     named.proxy.accept();
     program.wait_for_line(BACK);
-    named.scene.until_file_says("a.yaml", "a: 2\n");
+    named.setup.until_file_says("a.yaml", "a: 2\n");
 }
 
 #[test]
 fn a_server_that_is_back_before_its_name_is_found_where_it_was() {
     let named = Named::new(HERE);
     let program = named.follow(&["a"]);
-    named.scene.until_file_says("a.yaml", "a: 1\n");
-    named.scene.server.wait_for_watches(1);
+    named.setup.until_file_says("a.yaml", "a: 1\n");
+    named.setup.server.wait_for_watches(1);
     named.names.set(Reply::Unknown);
     named.proxy.refuse();
     named.proxy.reset();
     program.wait_for_line(AWAY);
-    named.scene.server.replace(object(2));
+    named.setup.server.replace(object(2));
     named.proxy.accept();
     program.wait_for_line(BACK);
-    named.scene.until_file_says("a.yaml", "a: 2\n");
+    named.setup.until_file_says("a.yaml", "a: 2\n");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Packets that are dropped without a word, in networks of the test's own: nobody resets anything,
 //! and the program has to find out by itself.
 
-use crate::scene::Scene;
 use std::fs;
 use std::time::{Duration, Instant};
 use testkit::apiserver::faults::{Fault, Misbehaviour};
@@ -10,6 +9,7 @@ use testkit::crossover::Crossover;
 use testkit::namespace::Cable;
 use testkit::objects::config_map;
 use testkit::proxy::Proxy;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 
 const AWAY: &str = "the API server is away; retrying";
@@ -21,18 +21,18 @@ fn object(number: u32) -> serde_json::Value {
 
 /// A server whose way to the program is a cable.
 struct Line {
-    scene: Scene,
+    setup: Setup,
     proxy: Proxy,
     cable: Cable,
 }
 
 impl Line {
     fn new() -> Line {
-        let (scene, cable) = (Scene::http(), Cable::connect());
-        let proxy = cable.proxy(scene.server.address());
-        scene.server.create(object(1));
+        let (setup, cable) = (Setup::new(), Cable::connect());
+        let proxy = cable.proxy(setup.server.address());
+        setup.server.create(object(1));
         Line {
-            scene,
+            setup,
             proxy,
             cable,
         }
@@ -40,7 +40,9 @@ impl Line {
 
     /// The program at the near end, looking hourly.
     fn follow(&self) -> Crossover {
-        let mut command = self.scene.command_to(&self.proxy.url("http"), &["a"], &[]);
+        let mut command = self
+            .setup
+            .watch_command_by(&self.proxy.url("http"), &["a"], &[]);
         command.env("RUST_LOG", "debug");
         Crossover::spawn(self.cable.near.command(&command))
     }
@@ -51,12 +53,12 @@ impl Line {
 fn a_watch_whose_packets_are_dropped_is_found_dead_within_thirty_seconds() {
     let line = Line::new();
     let program = line.follow();
-    line.scene.server.wait_for_watches(1);
-    line.scene.until_file_says("a.yaml", "a: 1\n");
+    line.setup.server.wait_for_watches(1);
+    line.setup.until_file_says("a.yaml", "a: 1\n");
     let silent = Instant::now();
     line.cable.cut();
     let cut = Stopwatch::start();
-    line.scene.server.replace(object(2));
+    line.setup.server.replace(object(2));
     let broke = program.wait_for_line("an answer broke");
     let (noticed, took) = (silent.elapsed(), cut.took());
     assert!(broke.contains("timed out"), "{broke}");
@@ -66,11 +68,11 @@ fn a_watch_whose_packets_are_dropped_is_found_dead_within_thirty_seconds() {
         "{noticed:?}"
     );
     program.wait_for_line(AWAY);
-    assert_eq!(fs::read(line.scene.file("a.yaml")).unwrap(), b"a: 1\n");
+    assert_eq!(fs::read(line.setup.file("a.yaml")).unwrap(), b"a: 1\n");
     line.cable.mend();
-    line.scene.until_file_says("a.yaml", "a: 2\n");
+    line.setup.until_file_says("a.yaml", "a: 2\n");
     program.wait_for_line(BACK);
-    let asked = line.scene.server.requests();
+    let asked = line.setup.server.requests();
     assert!(
         asked.len() == 3 && asked[2].is_watch(),
         "no look has found it, and no list is needed"
@@ -82,13 +84,13 @@ fn a_request_whose_packets_are_dropped_is_given_up_after_five_seconds() {
     let (line, other) = (Line::new(), Line::new());
     let late = Fault::Delay(Duration::from_secs(1));
     let script = Misbehaviour::new(late, Request::is_list).times(1);
-    line.scene.server.misbehave(script);
+    line.setup.server.misbehave(script);
     // One sends its request, the other one cannot even connect.
     other.cable.cut();
     let watch = Stopwatch::start();
     let unconnected = other.follow();
     let unanswered = line.follow();
-    let server = &line.scene.server;
+    let server = &line.setup.server;
     server.wait_for_request("a list", Request::is_list);
     line.cable.cut();
     for program in [&unanswered, &unconnected] {
@@ -99,6 +101,6 @@ fn a_request_whose_packets_are_dropped_is_given_up_after_five_seconds() {
     assert!(watch.took().as_secs() < 10, "{:?}", watch.took());
     for line in [line, other] {
         line.cable.mend();
-        line.scene.until_file_says("a.yaml", "a: 1\n");
+        line.setup.until_file_says("a.yaml", "a: 1\n");
     }
 }

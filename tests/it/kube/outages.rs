@@ -1,7 +1,6 @@
 //! The API server away while watches are open: how long one request may hold up the others, who
 //! asks meanwhile, and how all come back.
 
-use crate::scene::Scene;
 use std::fs;
 use std::time::{Duration, Instant};
 use testkit::apiserver::access::{Account, Rule};
@@ -11,6 +10,7 @@ use testkit::apiserver::watches::Watch;
 use testkit::crossover::Crossover;
 use testkit::objects::config_map;
 use testkit::proxy::{Mode, Proxy};
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 
 const AWAY: &str = "the API server is away; retrying";
@@ -30,78 +30,78 @@ fn object(name: &str, number: u32) -> serde_json::Value {
 
 #[test]
 fn a_handshake_that_is_stuck_at_the_start_is_given_up_after_five_seconds() {
-    let scene = Scene::https();
-    let proxy = Proxy::start(scene.server.address());
-    scene.server.create(object("a", 1));
+    let setup = Setup::https(false);
+    let proxy = Proxy::start(setup.server.address());
+    setup.server.create(object("a", 1));
     proxy.set(Mode::Hold);
     let watch = Stopwatch::start();
-    let program = Crossover::spawn(scene.command_to(&proxy.url("https"), &["a"], &[]));
+    let program = Crossover::spawn(setup.watch_command_by(&proxy.url("https"), &["a"], &[]));
     let away = program.wait_for_line(AWAY);
     assert!(away.contains("no answer in time"), "{away}");
     assert!(watch.elapsed() >= FIVE, "{:?}", watch.elapsed());
     assert!(watch.took() < BOUND, "{:?}", watch.took());
     proxy.set(Mode::Pass);
-    scene.until_file_says("a.yaml", "a: 1\n");
+    setup.until_file_says("a.yaml", "a: 1\n");
 }
 
 #[test]
 fn a_handshake_that_is_stuck_holds_up_an_open_watch_for_five_seconds_at_most() {
-    let scene = Scene::https();
-    let proxy = Proxy::start(scene.server.address());
-    scene.server.create(object("a", 1));
-    scene.server.create(object("b", 1));
-    let program = Crossover::spawn(scene.command_to(&proxy.url("https"), &["a", "b"], &[]));
-    scene.server.wait_for_watches(2);
-    scene.until_file_says("b.yaml", "a: 1\n");
+    let setup = Setup::https(false);
+    let proxy = Proxy::start(setup.server.address());
+    setup.server.create(object("a", 1));
+    setup.server.create(object("b", 1));
+    let program = Crossover::spawn(setup.watch_command_by(&proxy.url("https"), &["a", "b"], &[]));
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("b.yaml", "a: 1\n");
     proxy.set(Mode::Hold);
     let of_a = |watch: &Watch| watch.selection.name.as_deref() == Some("a");
-    scene.server.inject(GONE, of_a);
+    setup.server.inject(GONE, of_a);
     proxy.wait_for_held(1);
     let watch = Stopwatch::start();
     for number in 2..5 {
-        scene.server.replace(object("b", number));
+        setup.server.replace(object("b", number));
     }
-    scene.until_file_says("b.yaml", "a: 4\n");
+    setup.until_file_says("b.yaml", "a: 4\n");
     assert!(watch.took() < BOUND, "{:?}", watch.took());
     program.wait_for_line(AWAY);
     // From now on it waits between its tries, and what comes in is not held up for long again.
-    scene.server.replace(object("b", 5));
-    scene.until_file_says("b.yaml", "a: 5\n");
-    scene.server.replace(object("a", 2));
+    setup.server.replace(object("b", 5));
+    setup.until_file_says("b.yaml", "a: 5\n");
+    setup.server.replace(object("a", 2));
     proxy.set(Mode::Pass);
-    scene.until_file_says("a.yaml", "a: 2\n");
+    setup.until_file_says("a.yaml", "a: 2\n");
     program.wait_for_line(BACK);
 }
 
 /// A request that delays no other has its full time of ten seconds.
 #[test]
 fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
-    let scene = Scene::http();
-    scene.server.create(object("a", 1));
-    scene.server.create(object("b", 1));
-    let program = scene.follow(&["a", "b"], &[]);
-    scene.server.wait_for_watches(2);
-    scene.until_file_says("b.yaml", "a: 1\n");
+    let setup = Setup::new();
+    setup.server.create(object("a", 1));
+    setup.server.create(object("b", 1));
+    let program = setup.watch(&["a", "b"], &[]);
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("b.yaml", "a: 1\n");
     let list_of_a = |request: &Request| request.is_list() && request.names("a");
     let stall = Fault::After {
         body_bytes: 150,
         then: Then::Stall,
     };
-    scene
+    setup
         .server
         .misbehave(Misbehaviour::new(stall, list_of_a).times(1));
     let stalled = Stopwatch::start();
-    scene
+    setup
         .server
         .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
-    scene.server.wait_for_requests("lists", 2, list_of_a);
+    setup.server.wait_for_requests("lists", 2, list_of_a);
     for number in 2..12 {
         let changed = Stopwatch::start();
-        scene.server.replace(object("b", number));
-        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        setup.server.replace(object("b", number));
+        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
         assert!(changed.took() < Duration::from_secs(2));
     }
-    scene.server.replace(object("a", 2));
+    setup.server.replace(object("a", 2));
     let broken = program.wait_for_line(NOT_NOW);
     assert!(broken.contains("no whole answer in time"), "{broken}");
     let (elapsed, took) = (stalled.elapsed(), stalled.took());
@@ -109,83 +109,83 @@ fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
         elapsed.as_secs() >= 10 && took.as_secs() < 13,
         "{elapsed:?}, {took:?}"
     );
-    scene.until_file_says("a.yaml", "a: 2\n");
+    setup.until_file_says("a.yaml", "a: 2\n");
     // Its headers had come.
     assert!(!program.stop().stderr.contains(AWAY));
 }
 
 #[test]
 fn a_server_that_is_slower_than_usual_is_used() {
-    let scene = Scene::http();
+    let setup = Setup::new();
     let late = Fault::Delay(Duration::from_secs(7));
-    scene.server.misbehave(Misbehaviour::new(late, |_| true));
-    scene.server.create(object("a", 1));
-    let _program = scene.follow(&["a"], &[]);
-    scene.until_file_says("a.yaml", "a: 1\n");
+    setup.server.misbehave(Misbehaviour::new(late, |_| true));
+    setup.server.create(object("a", 1));
+    let _program = setup.watch(&["a"], &[]);
+    setup.until_file_says("a.yaml", "a: 1\n");
     // One was given up, and so may the next be, as after ten seconds of silence something is due.
-    assert!((2..=3).contains(&scene.server.count_requests(Request::is_list)));
+    assert!((2..=3).contains(&setup.server.count_requests(Request::is_list)));
 }
 
 /// A request that was late has more time, but not at the cost of those that are in time.
 #[test]
 fn a_slow_answer_does_not_hold_up_an_open_watch_for_longer_than_five_seconds() {
-    let scene = Scene::http();
-    scene.server.create(object("a", 1));
-    scene.server.create(object("b", 1));
-    let _program = scene.follow(&["a", "b"], &[]);
-    scene.server.wait_for_watches(2);
-    scene.until_file_says("b.yaml", "a: 1\n");
+    let setup = Setup::new();
+    setup.server.create(object("a", 1));
+    setup.server.create(object("b", 1));
+    let _program = setup.watch(&["a", "b"], &[]);
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("b.yaml", "a: 1\n");
     let of_a = |request: &Request| request.names("a");
-    scene
+    setup
         .server
         .misbehave(Misbehaviour::new(Fault::Freeze, of_a));
-    scene
+    setup
         .server
         .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
     for number in 2..5 {
         // Each of a's requests may take longer than the one before.
         let tries = number as usize - 1;
         let asked = |request: &Request| request.is_list() && request.names("a");
-        scene
+        setup
             .server
             .wait_for_requests("lists of a", 1 + tries, asked);
         let watch = Stopwatch::start();
-        scene.server.replace(object("b", number));
-        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        setup.server.replace(object("b", number));
+        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
         assert!(watch.took() < BOUND, "{:?}", watch.took());
     }
 }
 
 #[test]
 fn an_object_that_may_not_be_read_has_a_back_off_of_its_own_and_one_warning() {
-    let scene = Scene::http();
-    scene.server.create(object("a", 1));
-    scene.server.create(object("b", 1));
+    let setup = Setup::new();
+    setup.server.create(object("a", 1));
+    setup.server.create(object("b", 1));
     let rule = Rule::new("", "configmaps", &["list", "watch"]);
     let allow = |names: &[&str]| {
         let rules = vec![rule.clone().named(names)];
-        scene.server.set_accounts(vec![Account::anonymous(rules)]);
+        setup.server.set_accounts(vec![Account::anonymous(rules)]);
     };
     allow(&["a", "b"]);
-    let program = scene.follow(&["a", "b"], &[]);
-    scene.server.wait_for_watches(2);
-    scene.until_file_says("b.yaml", "a: 1\n");
+    let program = setup.watch(&["a", "b"], &[]);
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("b.yaml", "a: 1\n");
     allow(&["b"]);
-    scene
+    setup
         .server
         .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
     let refused = |request: &Request| request.status == 403;
     for number in 2..5 {
-        scene
+        setup
             .server
             .wait_for_requests("refusals", number as usize - 1, refused);
-        scene.server.replace(object("b", number));
-        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        setup.server.replace(object("b", number));
+        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
     }
-    assert!(scene.server.count_requests(refused) < 8);
+    assert!(setup.server.count_requests(refused) < 8);
     allow(&["a", "b"]);
-    scene.server.replace(object("a", 2));
-    scene.until_file_says("a.yaml", "a: 2\n");
+    setup.server.replace(object("a", 2));
+    setup.until_file_says("a.yaml", "a: 2\n");
     let stderr = program.stop().stderr;
     let warnings: Vec<&str> = stderr.lines().filter(|l| l.contains(" WARN ")).collect();
     let [warning] = warnings.as_slice() else {
@@ -203,73 +203,73 @@ fn an_object_that_may_not_be_read_has_a_back_off_of_its_own_and_one_warning() {
 }
 
 /// A hundred ConfigMaps, watched.
-fn hundred(scene: &Scene) -> (Vec<String>, Crossover) {
+fn hundred(setup: &Setup) -> (Vec<String>, Crossover) {
     let names: Vec<String> = (0..100).map(|i| format!("c{i:02}")).collect();
-    scene.server.change(|cluster| {
+    setup.server.change(|cluster| {
         for name in &names {
             cluster.create(object(name, 1));
         }
     });
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let program = scene.follow(&known, &[]);
-    scene.server.wait_for_watches(100);
-    scene.until_file_says("c99.yaml", "a: 1\n");
+    let program = setup.watch(&known, &[]);
+    setup.server.wait_for_watches(100);
+    setup.until_file_says("c99.yaml", "a: 1\n");
     (names, program)
 }
 
 #[test]
 fn after_an_outage_a_hundred_watches_are_back_at_once_and_never_more_than_ten_ask_together() {
-    let scene = Scene::http();
-    let (names, program) = hundred(&scene);
-    scene.server.go_away();
+    let setup = Setup::new();
+    let (names, program) = hundred(&setup);
+    setup.server.go_away();
     program.wait_for_line(AWAY);
-    scene.server.change(|cluster| {
+    setup.server.change(|cluster| {
         for name in &names {
             cluster.replace(object(name, 2));
         }
     });
-    assert_eq!(fs::read(scene.file("c00.yaml")).unwrap(), b"a: 1\n");
-    let before = scene.server.requests().len();
+    assert_eq!(fs::read(setup.file("c00.yaml")).unwrap(), b"a: 1\n");
+    let before = setup.server.requests().len();
     let late = Fault::Delay(Duration::from_millis(5));
-    scene
+    setup
         .server
         .misbehave(Misbehaviour::new(late, Request::is_watch));
-    scene.server.come_back();
+    setup.server.come_back();
     program.wait_for_line(BACK);
     let watch = Stopwatch::start();
-    scene.server.wait_for_watches(100);
+    setup.server.wait_for_watches(100);
     for name in &names {
-        scene.until_file_says(&format!("{name}.yaml"), "a: 2\n");
+        setup.until_file_says(&format!("{name}.yaml"), "a: 2\n");
     }
     assert!(watch.took() < FIVE, "{:?}", watch.took());
-    let most = scene.server.most_in_flight();
+    let most = setup.server.most_in_flight();
     assert!((1..=10).contains(&most), "{most}");
     // Each where it was, and nothing is listed.
-    assert_eq!(scene.server.requests().len() - before, 100);
+    assert_eq!(setup.server.requests().len() - before, 100);
 }
 
 #[test]
 fn during_an_outage_one_watch_asks_for_all() {
-    let scene = Scene::http();
-    let (names, program) = hundred(&scene);
-    let before = scene.server.requests().len();
+    let setup = Setup::new();
+    let (names, program) = hundred(&setup);
+    let before = setup.server.requests().len();
     let closed = Misbehaviour::new(Fault::Raw(Vec::new()), |_| true);
-    scene.server.misbehave(closed);
-    scene.server.end_watches();
+    setup.server.misbehave(closed);
+    setup.server.end_watches();
     let began = Instant::now();
-    scene
+    setup
         .server
         .wait_for_requests("tries", before + 3, |_| true);
     // As many tries at most as the back-off's spans allow, however short each draw is.
-    let tries = scene.server.requests().len() - before;
+    let tries = setup.server.requests().len() - before;
     assert!(tries < 10, "{tries} in {:?}", began.elapsed());
     program.wait_for_line(AWAY);
-    scene.server.replace(object(&names[7], 2));
-    scene.server.behave();
-    scene.server.wait_for_watches(100);
-    scene.until_file_says("c07.yaml", "a: 2\n");
+    setup.server.replace(object(&names[7], 2));
+    setup.server.behave();
+    setup.server.wait_for_watches(100);
+    setup.until_file_says("c07.yaml", "a: 2\n");
     program.wait_for_line(BACK);
-    let all = scene.server.requests().len() - before;
+    let all = setup.server.requests().len() - before;
     assert!(all < 100 + 10, "{all}");
     assert_eq!(
         program.lines().iter().filter(|l| l.contains(AWAY)).count(),
@@ -279,15 +279,15 @@ fn during_an_outage_one_watch_asks_for_all() {
 
 #[test]
 fn while_all_are_told_not_now_there_is_one_request_a_second_and_no_outage() {
-    let scene = Scene::http();
-    let (names, program) = hundred(&scene);
+    let setup = Setup::new();
+    let (names, program) = hundred(&setup);
     let busy = Misbehaviour::new(Fault::status(503), |_| true);
     let watch = Stopwatch::start();
-    scene.server.misbehave(busy);
-    scene.server.end_watches();
+    setup.server.misbehave(busy);
+    setup.server.end_watches();
     let failed = |request: &Request| request.status == 503;
-    scene.server.wait_for_requests("tries", 5, failed);
-    let requests = scene.server.requests();
+    setup.server.wait_for_requests("tries", 5, failed);
+    let requests = setup.server.requests();
     let tries: Vec<&Request> = requests.iter().filter(|r| failed(r)).collect();
     for two in tries.windows(2) {
         // The earlier one may have been held up on its way.
@@ -295,10 +295,10 @@ fn while_all_are_told_not_now_there_is_one_request_a_second_and_no_outage() {
         assert!(gap >= Duration::from_millis(900), "{gap:?}");
     }
     // A good answer lets all others go on, but for those that have a back-off of their own.
-    scene.server.behave();
-    scene.server.replace(object(&names[99], 2));
+    setup.server.behave();
+    setup.server.replace(object(&names[99], 2));
     let watch = Stopwatch::start();
-    scene.until_file_says("c99.yaml", "a: 2\n");
+    setup.until_file_says("c99.yaml", "a: 2\n");
     assert!(watch.took() < FIVE, "{:?}", watch.took());
     let stderr = program.stop().stderr;
     assert!(
@@ -309,30 +309,30 @@ fn while_all_are_told_not_now_there_is_one_request_a_second_and_no_outage() {
 
 #[test]
 fn an_object_that_is_told_not_now_has_a_back_off_of_its_own_and_the_others_go_on() {
-    let scene = Scene::http();
-    scene.server.create(object("a", 1));
-    scene.server.create(object("b", 1));
-    let program = scene.follow(&["a", "b"], &[]);
-    scene.server.wait_for_watches(2);
-    scene.until_file_says("b.yaml", "a: 1\n");
+    let setup = Setup::new();
+    setup.server.create(object("a", 1));
+    setup.server.create(object("b", 1));
+    let program = setup.watch(&["a", "b"], &[]);
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("b.yaml", "a: 1\n");
     let of_a = |request: &Request| request.names("a");
     let busy = Misbehaviour::new(Fault::retry_after(503, "60"), of_a);
-    scene.server.misbehave(busy);
-    scene
+    setup.server.misbehave(busy);
+    setup
         .server
         .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
     program.wait_for_line(NOT_NOW);
     for number in 2..5 {
         let watch = Stopwatch::start();
-        scene.server.reset_watches();
-        scene.server.replace(object("b", number));
-        scene.until_file_says("b.yaml", &format!("a: {number}\n"));
+        setup.server.reset_watches();
+        setup.server.replace(object("b", number));
+        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
         // A second where it comes right after the refusal, and what a watch that is cut waits.
         assert!(watch.took() < BOUND, "{:?}", watch.took());
-        scene.server.wait_for_watches(1);
+        setup.server.wait_for_watches(1);
     }
     let refused = |request: &Request| request.status == 503;
-    assert_eq!(scene.server.count_requests(refused), 1);
+    assert_eq!(setup.server.count_requests(refused), 1);
     let stderr = program.stop().stderr;
     assert!(!stderr.contains(AWAY), "{stderr}");
 }

@@ -1,8 +1,6 @@
 //! Lists that come in pages: what is asked for, and what becomes of one that is too large, or whose
 //! rest has expired.
 
-use crate::setup::Setup;
-use crate::weights::{FILE, about_splits, routes, split_of};
 use serde_json::{Value, json};
 use testkit::apiserver::Options;
 use testkit::apiserver::Server;
@@ -11,6 +9,8 @@ use testkit::apiserver::request::Request;
 use testkit::crossover::Crossover;
 use testkit::exchange::Line;
 use testkit::objects::config_map;
+use testkit::setup::Setup;
+use testkit::weights::{FILE, about_splits, routes, split_of};
 
 const FLAGS: [&str; 3] = ["-configmap=a", "-smi", "-publish=false"];
 

@@ -1,7 +1,6 @@
 //! `-ca-file` may hold what kubectl's may, and a certificate that is not trusted gets a useful
 //! error.
 
-use crate::setup::Setup;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
@@ -12,6 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use testkit::setup::Setup;
 
 const GOOD: [(&str, &str); 1] = [("a.yaml", "a: 1\n")];
 const AWAY: &str = "the API server is away";

@@ -1,6 +1,5 @@
 //! Bytes of answers in every shape that a network, or a server that is none, can give them.
 
-use crate::scene::Scene;
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::apiserver::faults::{Fault, Misbehaviour, Then};
@@ -8,6 +7,7 @@ use testkit::apiserver::request::Request;
 use testkit::apiserver::watches::Watch;
 use testkit::crossover::Crossover;
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 use testkit::tear::Tear;
 
@@ -20,30 +20,30 @@ fn object(name: &str, number: u32) -> Value {
 
 /// ConfigMaps `a` and `b`, watched by way of a proxy that can tear.
 struct Pair {
-    scene: Scene,
+    setup: Setup,
     tear: Tear,
     program: Crossover,
     number: u32,
 }
 
 impl Pair {
-    fn start(scene: Scene) -> Pair {
-        scene.server.create(object("a", 0));
-        scene.server.create(object("b", 0));
-        let tear = Tear::start(scene.server.address());
-        let scheme = scene.server.url();
+    fn start(setup: Setup) -> Pair {
+        setup.server.create(object("a", 0));
+        setup.server.create(object("b", 0));
+        let tear = Tear::start(setup.server.address());
+        let scheme = setup.server.url();
         let (scheme, _) = scheme.split_once(':').unwrap();
-        let program = Crossover::spawn(scene.command_to(&tear.url(scheme), &["a", "b"], &[]));
-        scene.server.wait_for_watches(2);
+        let program = Crossover::spawn(setup.watch_command_by(&tear.url(scheme), &["a", "b"], &[]));
+        setup.server.wait_for_watches(2);
         let mut pair = Pair {
-            scene,
+            setup,
             tear,
             program,
             number: 0,
         };
         // Both watches have spoken: their answers' heads are through.
-        pair.scene.server.replace(object("a", 1));
-        pair.scene.until_file_says("a.yaml", "a: 1\n");
+        pair.setup.server.replace(object("a", 1));
+        pair.setup.until_file_says("a.yaml", "a: 1\n");
         pair.change_b();
         pair
     }
@@ -53,8 +53,8 @@ impl Pair {
     fn change_b(&mut self) -> Duration {
         self.number += 1;
         let watch = Stopwatch::start();
-        self.scene.server.replace(object("b", self.number));
-        self.scene
+        self.setup.server.replace(object("b", self.number));
+        self.setup
             .until_file_says("b.yaml", &format!("a: {}\n", self.number));
         watch.took()
     }
@@ -62,7 +62,7 @@ impl Pair {
     #[track_caller]
     fn assert_undisturbed(&self) {
         assert_eq!(
-            self.scene.server.requests().len(),
+            self.setup.server.requests().len(),
             4,
             "two lists and two watches"
         );
@@ -75,10 +75,10 @@ impl Pair {
 }
 
 #[track_caller]
-fn drips_beside_a_busy_watch(scene: Scene) {
-    let mut pair = Pair::start(scene);
+fn drips_beside_a_busy_watch(setup: Setup) {
+    let mut pair = Pair::start(setup);
     pair.tear.arm(0);
-    pair.scene.server.replace(object("a", 7));
+    pair.setup.server.replace(object("a", 7));
     let mut left = pair.tear.wait_until_torn();
     assert!(left > 300, "{left}");
     let mut waits = Vec::new();
@@ -86,11 +86,11 @@ fn drips_beside_a_busy_watch(scene: Scene) {
         // In clear text the line is whole before its chunk is.
         if left % 32 == 3 {
             waits.push(pair.change_b());
-            pair.scene.until_file_says("a.yaml", "a: 1\n");
+            pair.setup.until_file_says("a.yaml", "a: 1\n");
         }
         left = pair.tear.let_go(1);
     }
-    pair.scene.until_file_says("a.yaml", "a: 7\n");
+    pair.setup.until_file_says("a.yaml", "a: 7\n");
     pair.assert_undisturbed();
     waits.sort_unstable();
     let median = waits[waits.len() / 2];
@@ -99,29 +99,29 @@ fn drips_beside_a_busy_watch(scene: Scene) {
 
 #[test]
 fn a_line_of_one_byte_at_a_time_delays_no_other_watch() {
-    drips_beside_a_busy_watch(Scene::http());
+    drips_beside_a_busy_watch(Setup::new());
 }
 
 #[test]
 fn a_tls_record_of_one_byte_at_a_time_delays_no_other_watch() {
-    drips_beside_a_busy_watch(Scene::https());
+    drips_beside_a_busy_watch(Setup::https(false));
 }
 
 #[test]
 fn a_tls_record_torn_in_two_delays_no_other_watch() {
-    let mut pair = Pair::start(Scene::https());
+    let mut pair = Pair::start(Setup::https(false));
     for (round, cut) in [1, 3, 5, 6, 200].into_iter().enumerate() {
         pair.tear.arm(cut);
         let number = 100 + round as u32;
-        pair.scene.server.replace(object("a", number));
+        pair.setup.server.replace(object("a", number));
         let left = pair.tear.wait_until_torn();
         for _ in 0..5 {
             pair.change_b();
         }
-        let came = std::fs::read_to_string(pair.scene.file("a.yaml")).unwrap();
+        let came = std::fs::read_to_string(pair.setup.file("a.yaml")).unwrap();
         assert_ne!(came, format!("a: {number}\n"), "the tear at {cut} is none");
         assert_eq!(pair.tear.let_go(left), 0);
-        pair.scene
+        pair.setup
             .until_file_says("a.yaml", &format!("a: {number}\n"));
     }
     pair.assert_undisturbed();
@@ -132,12 +132,12 @@ fn watch_of_a(watch: &Watch) -> bool {
 }
 
 /// ConfigMaps `a` and `b`, watched.
-fn watching(scene: &Scene) -> Crossover {
-    scene.server.create(object("a", 1));
-    scene.server.create(object("b", 1));
-    let program = scene.follow(&["a", "b"], &[]);
-    scene.server.wait_for_watches(2);
-    scene.until_file_says("a.yaml", "a: 1\n");
+fn watching(setup: &Setup) -> Crossover {
+    setup.server.create(object("a", 1));
+    setup.server.create(object("b", 1));
+    let program = setup.watch(&["a", "b"], &[]);
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("a.yaml", "a: 1\n");
     program
 }
 
@@ -150,21 +150,21 @@ fn event(kind: &str, mut object: Value) -> String {
 
 #[test]
 fn events_that_come_together_are_one_set_with_the_last_state() {
-    let scene = Scene::http();
-    let program = watching(&scene);
+    let setup = Setup::new();
+    let program = watching(&setup);
     let events: String = (0..100)
         .map(|i| event("MODIFIED", object("a", 100 + i)))
         .collect();
-    scene.server.inject(events.as_bytes(), watch_of_a);
-    scene.until_file_says("a.yaml", "a: 199\n");
-    scene.server.change(|cluster| {
+    setup.server.inject(events.as_bytes(), watch_of_a);
+    setup.until_file_says("a.yaml", "a: 199\n");
+    setup.server.change(|cluster| {
         for number in 200..300 {
             cluster.replace(object("a", number));
             cluster.replace(object("b", number));
         }
     });
-    scene.until_file_says("a.yaml", "a: 299\n");
-    scene.until_file_says("b.yaml", "a: 299\n");
+    setup.until_file_says("a.yaml", "a: 299\n");
+    setup.until_file_says("b.yaml", "a: 299\n");
     let lines = program.lines();
     let sets = lines
         .iter()
@@ -178,26 +178,26 @@ fn events_that_come_together_are_one_set_with_the_last_state() {
 /// other watch goes on, and so does this one, after a list or without.
 #[track_caller]
 fn check_bad_line(line: &str, warning: &str, lists: usize) {
-    let scene = Scene::http();
-    let program = watching(&scene);
-    scene.server.inject(line.as_bytes(), watch_of_a);
+    let setup = Setup::new();
+    let program = watching(&setup);
+    setup.server.inject(line.as_bytes(), watch_of_a);
     let said = program.wait_for_line(warning);
     assert!(
         said.contains("WARN") && said.contains("default/a"),
         "{said}"
     );
     let of_a = |r: &Request| r.is_list() && r.names("a");
-    scene
+    setup
         .server
         .wait_for_requests("lists of it", 1 + lists, of_a);
-    scene.server.wait_for_watches(2);
-    scene.server.replace(object("a", 3));
-    scene.until_file_says("a.yaml", "a: 3\n");
-    scene.server.replace(object("b", 3));
-    scene.until_file_says("b.yaml", "a: 3\n");
-    assert_eq!(scene.server.count_requests(of_a), 1 + lists);
+    setup.server.wait_for_watches(2);
+    setup.server.replace(object("a", 3));
+    setup.until_file_says("a.yaml", "a: 3\n");
+    setup.server.replace(object("b", 3));
+    setup.until_file_says("b.yaml", "a: 3\n");
+    assert_eq!(setup.server.count_requests(of_a), 1 + lists);
     assert_eq!(
-        scene.server.count_requests(|r| r.is_list() && r.names("b")),
+        setup.server.count_requests(|r| r.is_list() && r.names("b")),
         1
     );
     program.wait_for_lines(3, "INFO  published ");
@@ -272,29 +272,29 @@ fn an_error_event_is_listed_again() {
 
 #[test]
 fn half_an_event_is_nothing() {
-    let scene = Scene::http();
-    let program = watching(&scene);
+    let setup = Setup::new();
+    let program = watching(&setup);
     let line = event("MODIFIED", object("a", 666));
-    scene
+    setup
         .server
         .inject(&line.as_bytes()[..line.len() - 1], watch_of_a);
-    scene.server.close_connections();
-    scene
+    setup.server.close_connections();
+    setup
         .server
         .wait_for_requests("reopened watches", 4, Request::is_watch);
-    scene.server.replace(object("a", 2));
-    scene.until_file_says("a.yaml", "a: 2\n");
+    setup.server.replace(object("a", 2));
+    setup.until_file_says("a.yaml", "a: 2\n");
     eprintln!(
         "{:#?} {:#?}",
         program.lines(),
-        scene
+        setup
             .server
             .requests()
             .iter()
             .map(Request::line)
             .collect::<Vec<_>>()
     );
-    assert_eq!(scene.server.count_requests(Request::is_list), 2);
+    assert_eq!(setup.server.count_requests(Request::is_list), 2);
     program.wait_for_lines(2, "INFO  published ");
     assert!(
         !program
@@ -307,16 +307,16 @@ fn half_an_event_is_nothing() {
 #[test]
 fn half_a_list_is_nothing() {
     for then in [Then::Close, Then::Reset] {
-        let scene = Scene::http();
+        let setup = Setup::new();
         let fault = Fault::After {
             body_bytes: 150,
             then,
         };
-        scene
+        setup
             .server
             .misbehave(Misbehaviour::new(fault, Request::is_list).times(1));
-        let program = watching(&scene);
+        let program = watching(&setup);
         program.wait_for_line("the API server cannot answer now");
-        scene.until_file_says("b.yaml", "a: 1\n");
+        setup.until_file_says("b.yaml", "a: 1\n");
     }
 }

@@ -1,7 +1,6 @@
 //! ConfigMaps become files on disk: the layout, which file wins, which keys are names, and when
 //! nothing is done at all.
 
-use crate::setup::{Setup, events_with, tree};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use testkit::crossover::{Crossover, until_asleep};
 use testkit::objects::{config_map, in_namespace};
+use testkit::setup::{Setup, events_with, tree};
 
 fn link(path: impl AsRef<Path>) -> String {
     fs::read_link(path).unwrap().to_str().unwrap().to_string()

@@ -1,11 +1,11 @@
 //! Keys and what is in them: which keys are names of files, and that every byte arrives.
 
-use crate::setup::{Setup, tree};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use testkit::apiserver::faults::{Fault, Misbehaviour};
 use testkit::objects::config_map;
+use testkit::setup::{Setup, tree};
 use testkit::until;
 
 #[test]

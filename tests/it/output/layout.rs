@@ -1,12 +1,12 @@
 //! Others harm the layout while the program runs: its next check repairs it, with one warning, and
 //! meanwhile Envoy finds what was done to it, nothing, or what was published.
 
-use crate::setup::Setup;
 use rustix::process::Signal;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 use testkit::crossover::Crossover;
+use testkit::setup::Setup;
 use testkit::until;
 
 const FILES: [&str; 2] = ["a.yaml", "b.yaml"];

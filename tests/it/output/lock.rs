@@ -1,10 +1,10 @@
 //! Two crossovers on one output directory: one writes, the other says so and waits, and is there
 //! when the first is gone.
 
-use crate::setup::Setup;
 use rustix::process::Signal;
 use std::time::Duration;
 use testkit::crossover::Crossover;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=200ms", "-configmap=a"];

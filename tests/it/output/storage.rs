@@ -1,7 +1,6 @@
 //! A file system that takes no more: full, read-only, or not ours to write. What Envoy reads stays
 //! whole, one warning names the path, and it is tried again until it works.
 
-use crate::setup::{Setup, assert_found_in, found_in, until_found_in};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -10,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use testkit::crossover::{Crossover, program};
 use testkit::namespace::Namespace;
+use testkit::setup::{Setup, assert_found_in, found_in, until_found_in};
 use testkit::until;
 
 const FOLLOW: [&str; 3] = ["-watch", "-sync-interval=1h", "-configmap=a"];

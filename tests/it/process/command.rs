@@ -1,6 +1,5 @@
 //! `crossover [flags] -- command`: when it starts, what is passed on to it, and how it ends.
 
-use crate::setup::Setup;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::fs;
 use std::io::{Read, Write};
@@ -11,6 +10,7 @@ use testkit::apiserver::faults::{Fault, Misbehaviour};
 use testkit::apiserver::request::Request;
 use testkit::crossover::Crossover;
 use testkit::processes::children;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 use testkit::until;
 

@@ -1,9 +1,9 @@
 //! `-drain` without a command: SIGTERM leaves the sidecar of an Envoy that drains, for a while.
 
-use crate::setup::{Setup, finish_within};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use testkit::crossover::Crossover;
+use testkit::setup::{Setup, finish_within};
 
 const TOLD: &str = "SIGTERM received; running on while Envoy drains";
 

@@ -1,7 +1,6 @@
 //! `-ready`, `-live` and `-accepted`: what they say in every state, and that asking costs and disturbs
 //! nothing. What Envoy itself makes of files is in other tests.
 
-use crate::setup::Setup;
 use rustix::process::Signal;
 use std::fs;
 use std::process::Command;
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use testkit::apiserver::access::{Account, Rule};
 use testkit::crossover::{Crossover, Finished, program};
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 use testkit::until;
 
 const A: (&str, &str) = ("a.yaml", "a: 1\n");

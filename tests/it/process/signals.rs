@@ -1,6 +1,5 @@
 //! SIGTERM and SIGINT end the program with exit 0 at once, whatever it is doing.
 
-use crate::scene::Scene;
 use rustix::process::{Pid, Signal, kill_process};
 use std::any::Any;
 use std::fs;
@@ -15,6 +14,7 @@ use testkit::exchange::Recording;
 use testkit::objects::config_map;
 use testkit::proxy::{Mode, Proxy};
 use testkit::replay::{Pace, Replay, Served};
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 use testkit::until;
 
@@ -56,9 +56,9 @@ fn while_connecting() {
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(30)) {
             backlog.push(stream);
         }
-        let scene = Scene::http();
+        let setup = Setup::new();
         let url = format!("http://{address}");
-        let program = Crossover::spawn(scene.command_to(&url, &["a"], &[]));
+        let program = Crossover::spawn(setup.watch_command_by(&url, &["a"], &[]));
         let peer = format!(":{:04X} 02 ", address.port()); // SYN_SENT
         until("a connection attempt", || {
             fs::read_to_string("/proc/net/tcp")
@@ -66,7 +66,7 @@ fn while_connecting() {
                 .contains(&peer)
                 .then_some(())
         });
-        reached(program, (listener, backlog, scene))
+        reached(program, (listener, backlog, setup))
     });
 }
 
@@ -75,86 +75,86 @@ fn while_a_tls_handshake_is_stuck() {
     ends_at_once(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
-        let scene = Scene::https();
-        let program = Crossover::spawn(scene.command_to(&url, &["a"], &[]));
+        let setup = Setup::https(false);
+        let program = Crossover::spawn(setup.watch_command_by(&url, &["a"], &[]));
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut [0; 5]).unwrap(); // It has begun.
-        reached(program, (listener, stream, scene))
+        reached(program, (listener, stream, setup))
     });
 }
 
 #[test]
 fn while_waiting_for_headers() {
     ends_at_once(|| {
-        let scene = Scene::https();
-        scene
+        let setup = Setup::https(false);
+        setup
             .server
             .misbehave(Misbehaviour::new(Fault::Freeze, Request::is_list));
-        let program = scene.follow(&["a"], &[]);
-        scene.server.wait_for_request("a list", Request::is_list);
-        reached(program, scene)
+        let program = setup.watch(&["a"], &[]);
+        setup.server.wait_for_request("a list", Request::is_list);
+        reached(program, setup)
     });
 }
 
 #[test]
 fn while_the_network_swallows_everything() {
     ends_at_once(|| {
-        let scene = Scene::http();
-        let proxy = Proxy::start(scene.server.address());
+        let setup = Setup::new();
+        let proxy = Proxy::start(setup.server.address());
         proxy.set(Mode::Freeze);
-        let program = Crossover::spawn(scene.command_to(&proxy.url("http"), &["a"], &[]));
+        let program = Crossover::spawn(setup.watch_command_by(&proxy.url("http"), &["a"], &[]));
         program.wait_for_line("started");
-        reached(program, (scene, proxy))
+        reached(program, (setup, proxy))
     });
 }
 
 #[test]
 fn while_a_watch_is_idle() {
     ends_at_once(|| {
-        let scene = Scene::https();
-        scene.server.create(object(1));
-        let program = scene.follow(&["a"], &[]);
-        scene.server.wait_for_watches(1);
-        scene.until_file_says("a.yaml", "a: 1\n");
-        reached(program, scene)
+        let setup = Setup::https(false);
+        setup.server.create(object(1));
+        let program = setup.watch(&["a"], &[]);
+        setup.server.wait_for_watches(1);
+        setup.until_file_says("a.yaml", "a: 1\n");
+        reached(program, setup)
     });
 }
 
 #[test]
 fn while_a_mirror_is_asked_for() {
     ends_at_once(|| {
-        let scene = Scene::http();
-        scene.server.create(object(1));
+        let setup = Setup::new();
+        setup.server.create(object(1));
         let mirror = |request: &Request| request.path().ends_with("/a-gen");
         let freeze = Misbehaviour::new(Fault::Freeze, mirror);
-        scene.server.misbehave(freeze);
-        let program = scene.follow(&["a"], &["-smi"]);
-        scene.server.wait_for_request("the mirror's", mirror);
-        reached(program, scene)
+        setup.server.misbehave(freeze);
+        let program = setup.watch(&["a"], &["-smi"]);
+        setup.server.wait_for_request("the mirror's", mirror);
+        reached(program, setup)
     });
 }
 
 #[test]
 fn while_the_server_is_away() {
     ends_at_once(|| {
-        let scene = Scene::http();
-        scene.server.go_away();
-        let program = scene.follow(&["a"], &[]);
+        let setup = Setup::new();
+        setup.server.go_away();
+        let program = setup.watch(&["a"], &[]);
         program.wait_for_line("the API server is away");
-        reached(program, scene)
+        reached(program, setup)
     });
 }
 
 #[test]
 fn while_another_holds_the_directory() {
     ends_at_once(|| {
-        let scene = Scene::http();
-        scene.server.create(object(1));
-        let first = scene.follow(&["a"], &[]);
-        scene.until_file_says("a.yaml", "a: 1\n");
-        let second = scene.follow(&["a"], &[]);
+        let setup = Setup::new();
+        setup.server.create(object(1));
+        let first = setup.watch(&["a"], &[]);
+        setup.until_file_says("a.yaml", "a: 1\n");
+        let second = setup.watch(&["a"], &[]);
         second.wait_for_line("output directory cannot be written; retrying");
-        reached(second, (first, scene))
+        reached(second, (first, setup))
     });
 }
 
@@ -169,21 +169,21 @@ fn while_a_body_drips() {
             Served::raw(recording.raw, |head| head.contains("watch=1")).paced(pace),
             Served::recording("configmap-list", |_| true),
         ]);
-        let scene = Scene::http();
-        let program = Crossover::spawn(scene.command_to(&replay.url(), &["envoy-xds"], &[]));
+        let setup = Setup::new();
+        let program = Crossover::spawn(setup.watch_command_by(&replay.url(), &["envoy-xds"], &[]));
         // The first event, out of the middle of the answer.
         program.wait_for_lines(2, "INFO  published ");
-        reached(program, (scene, replay))
+        reached(program, (setup, replay))
     });
 }
 
 #[test]
 fn while_an_absent_configmap_is_waited_for_once() {
     ends_at_once(|| {
-        let scene = Scene::http();
-        let program = scene.follow(&["a"], &["-onetime"]);
+        let setup = Setup::new();
+        let program = setup.watch(&["a"], &["-onetime"]);
         program.wait_for_line("ConfigMap not found");
-        reached(program, scene)
+        reached(program, setup)
     });
 }
 
@@ -195,14 +195,14 @@ fn while_it_publishes_and_the_set_is_whole() {
         let data: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), &*text)).collect();
         config_map("a", &data)
     };
-    let scene = Scene::http();
-    scene.server.create(object(0));
+    let setup = Setup::new();
+    setup.server.create(object(0));
     for round in 0..30 {
-        let program = scene.follow(&["a"], &[]);
+        let program = setup.watch(&["a"], &[]);
         program.wait_for_line("started");
-        scene.server.wait_for_watches(1);
+        setup.server.wait_for_watches(1);
         for step in 0..3 {
-            scene.server.replace(object(10 * round + step));
+            setup.server.replace(object(10 * round + step));
         }
         // At another moment of the work each time.
         let began = Instant::now();
@@ -210,8 +210,8 @@ fn while_it_publishes_and_the_set_is_whole() {
         program.signal([Signal::TERM, Signal::INT][round % 2]);
         let finished = program.finish();
         assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-        scene.server.wait_for_watches(0);
-        let said = |key: &String| fs::read_to_string(scene.file(key)).unwrap();
+        setup.server.wait_for_watches(0);
+        let said = |key: &String| fs::read_to_string(setup.file(key)).unwrap();
         let texts: Vec<String> = keys.iter().map(said).collect();
         assert!(
             texts.iter().all(|text| *text == texts[0]),
@@ -229,9 +229,9 @@ fn as_process_1_of_a_pod() {
 /// The kernel drops signals to process 1 that it does not handle.
 #[track_caller]
 fn ends_at_once_as_process_1(signal: Signal) {
-    let scene = Scene::http();
-    scene.server.create(object(1));
-    let inner = scene.command(&["a"], &[]);
+    let setup = Setup::new();
+    setup.server.create(object(1));
+    let inner = setup.watch_command(&["a"], &[]);
     let mut command = Command::new("unshare");
     command.args(["--fork", "--pid", "--mount-proc", "--kill-child"]);
     if !rustix::process::geteuid().is_root() {
@@ -246,7 +246,7 @@ fn ends_at_once_as_process_1(signal: Signal) {
     let shell = Crossover::spawn(command);
     // Where namespaces are forbidden, what unshare says of it is in this wait's failure.
     shell.wait_for_line("started");
-    scene.until_file_says("a.yaml", "a: 1\n");
+    setup.until_file_says("a.yaml", "a: 1\n");
     let children = format!("/proc/{0}/task/{0}/children", shell.pid());
     let child: i32 = fs::read_to_string(children)
         .unwrap()

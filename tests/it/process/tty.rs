@@ -1,9 +1,9 @@
 //! The program on a terminal, with a command: what the keys of a terminal send, it sends to both.
 
-use crate::setup::Setup;
 use std::fs;
 use std::process::Command;
 use testkit::crossover::{Crossover, Finished, wrapped};
+use testkit::setup::Setup;
 
 /// Runs a program on a terminal of its own, as the leader of its session. The first argument says
 /// what to do once its command runs: hang up, or send this key while the program stands still, then

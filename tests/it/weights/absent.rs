@@ -1,8 +1,6 @@
 //! TrafficSplits that are missing or not known yet; ConfigMaps that are held while
 //! splits move on.
 
-use crate::setup::Setup;
-use crate::weights::{FILE, FOLLOW, GROUP, about_splits, routes, routes_of, split_of, unserved};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use testkit::apiserver::Options;
@@ -12,7 +10,9 @@ use testkit::apiserver::request::Request;
 use testkit::arrival::Arrivals;
 use testkit::crossover::Crossover;
 use testkit::objects::traffic_split_crd;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
+use testkit::weights::{FILE, FOLLOW, GROUP, about_splits, routes, routes_of, split_of, unserved};
 
 const OWN: &str = "TrafficSplits not available yet; publishing the weights in the ConfigMaps";
 const STAYS: &str = "TrafficSplits not available yet; keeping the published files";

@@ -1,11 +1,11 @@
 //! The domain of the cluster, as a pod's resolver has it, in the names of virtual hosts.
 
-use crate::setup::Setup;
-use crate::weights::{FILE, routes, routes_of, split_of};
 use std::fs;
 use std::path::Path;
 use testkit::crossover::Crossover;
 use testkit::namespace::Namespace;
+use testkit::setup::Setup;
+use testkit::weights::{FILE, routes, routes_of, split_of};
 
 /// The routes of service `podinfo`, of a virtual host that only its domain tells.
 fn routes_to(domain: &str, weights: [u64; 2]) -> String {

@@ -1,8 +1,6 @@
 //! The first publish of a directory that holds nothing: no weight of a ConfigMap goes out before the
 //! objects with weights are known, however long the API server was away.
 
-use crate::setup::Setup;
-use crate::weights::{FILE, routes, split_of};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +8,9 @@ use testkit::apiserver::faults::{Fault, Misbehaviour};
 use testkit::apiserver::request::Request;
 use testkit::crossover::Crossover;
 use testkit::objects::{http_route, http_route_crd};
+use testkit::setup::Setup;
 use testkit::until;
+use testkit::weights::{FILE, routes, split_of};
 
 /// Follows ConfigMap `a` and the object with weights that a flag names.
 const FOLLOW: [&str; 4] = [

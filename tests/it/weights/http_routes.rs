@@ -1,8 +1,6 @@
 //! HTTPRoutes merged into files, as Flagger and others write them: canaries, A/B tests, the hand-over
 //! from a TrafficSplit, and what happens while nobody serves them or lets us read them.
 
-use crate::setup::Setup;
-use crate::weights::{FILE, routes, unserved};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use testkit::apiserver::access::{Account, Rule};
@@ -11,7 +9,9 @@ use testkit::apiserver::request::Request;
 use testkit::arrival::Arrivals;
 use testkit::crossover::Crossover;
 use testkit::objects::{http_route, http_route_crd};
+use testkit::setup::Setup;
 use testkit::until;
+use testkit::weights::{FILE, routes, unserved};
 
 const GROUP: &str = "/apis/gateway.networking.k8s.io";
 /// Follows ConfigMap `a` and HTTPRoute `podinfo`, writes no mirror.

@@ -1,8 +1,5 @@
 //! `<configmap>-gen`: what it holds, when it is written, and what happens where it may not be.
 
-use crate::kit::kubectl::Kubectl;
-use crate::setup::Setup;
-use crate::weights::{FILE, FOLLOW, about_splits, routes, split_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
@@ -10,9 +7,12 @@ use std::time::Duration;
 use testkit::apiserver::faults::Fault;
 use testkit::apiserver::request::Request;
 use testkit::crossover::Crossover;
+use testkit::kubectl::Kubectl;
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 use testkit::until;
+use testkit::weights::{FILE, FOLLOW, about_splits, routes, split_of};
 
 const SPLIT: &str = "-trafficsplit=podinfo";
 /// Follows, and shows what it does.

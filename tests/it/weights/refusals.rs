@@ -2,13 +2,13 @@
 //! it.
 
 use crate::weights::mirror::{ONCE, SHOW, is_mirror, weighed};
-use crate::weights::{FILE, routes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::apiserver::access::{Account, Rule};
 use testkit::apiserver::faults::{Fault, Then};
 use testkit::apiserver::request::Request;
 use testkit::objects::config_map;
+use testkit::weights::{FILE, routes};
 
 const REFUSED: &str = "mirror cannot be written; publishing files all the same";
 const FOREIGN: &str =

@@ -1,15 +1,15 @@
 //! TrafficSplits merged into files: which ones count, and the way of a change from an event to
 //! Envoy.
 
-use crate::setup::{Setup, events_with};
-use crate::weights::{FILE, FOLLOW, about_splits, routes, routes_of, split_of, with};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::apiserver::faults::Fault;
 use testkit::apiserver::request::Request;
 use testkit::arrival::Arrivals;
 use testkit::objects::in_namespace;
+use testkit::setup::{Setup, events_with};
 use testkit::until;
+use testkit::weights::{FILE, FOLLOW, about_splits, routes, routes_of, split_of, with};
 
 /// Makes a set-up of two services, one in each of ConfigMaps `a` and `b`.
 fn two_services() -> Setup {

@@ -1,15 +1,15 @@
 //! TrafficSplits that nobody serves, or that one server knows and another does not; and that the
 //! trouble of one thing is not another's.
 
-use crate::setup::Setup;
-use crate::weights::{FILE, GROUP, about_splits, routes, routes_of, split_of, unserved};
 use std::time::{Duration, Instant};
 use testkit::apiserver::faults::Fault;
 use testkit::apiserver::request::Request;
 use testkit::arrival::Arrivals;
 use testkit::crossover::Crossover;
 use testkit::objects::traffic_split_crd;
+use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
+use testkit::weights::{FILE, GROUP, about_splits, routes, routes_of, split_of, unserved};
 
 const GONE: &str = "TrafficSplit deleted; keeping its weights for 10 s";
 /// A split that is gone counts for so long.

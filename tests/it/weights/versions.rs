@@ -1,12 +1,12 @@
 //! The version of split.smi-spec.io that is used, and how it is found.
 
-use crate::setup::Setup;
-use crate::weights::{FILE, FOLLOW, GROUP, about_splits, routes, split_of, unserved, with};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use testkit::apiserver::Options;
 use testkit::apiserver::faults::Fault;
 use testkit::apiserver::request::Request;
+use testkit::setup::Setup;
+use testkit::weights::{FILE, FOLLOW, GROUP, about_splits, routes, split_of, unserved, with};
 
 #[test]
 fn every_version_is_spoken_where_it_is_the_only_one() {

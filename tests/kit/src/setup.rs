@@ -1,5 +1,9 @@
-//! The scene that most tests begin with: an API server, a directory, and the program between them.
+//! The set-up that most tests begin with: an API server, a directory, and the program between them.
 
+use super::apiserver::{Dialect, Options, Server, Tls};
+use super::crossover::{self, Crossover, Finished};
+use super::objects::config_map;
+use super::{until, until_file};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,15 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use testkit::apiserver::{Options, Server, Tls};
-use testkit::crossover::{self, Crossover, Finished};
-use testkit::objects::config_map;
-use testkit::until;
 
 /// A server and a directory of one test's own.
 pub struct Setup {
     pub server: Server,
     dir: TempDir,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup::new()
+    }
 }
 
 impl Setup {
@@ -47,6 +53,19 @@ impl Setup {
         setup
     }
 
+    /// http, in the wire format that a module is for: the tests of a file that is a module twice run
+    /// on both.
+    pub fn for_module(module: &str) -> Setup {
+        let dialect = match module.ends_with("_old") {
+            true => Dialect::V1_20,
+            false => Dialect::V1_34,
+        };
+        Setup::with(Options {
+            dialect,
+            ..Options::default()
+        })
+    }
+
     /// A path in the test's directory.
     pub fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_string()
@@ -59,11 +78,41 @@ impl Setup {
 
     /// The program on this server and directory, with more flags.
     pub fn command(&self, flags: &[&str]) -> Command {
-        let (url, output) = (self.server.url(), self.path("out"));
-        let ours = ["-apiserver", &url, "-output-dir", &output];
+        self.command_by(&self.server.url(), flags)
+    }
+
+    fn command_by(&self, url: &str, flags: &[&str]) -> Command {
+        let output = self.path("out");
+        let ours = ["-apiserver", url, "-output-dir", &output];
         let ours = ours.into_iter().chain(["-namespace", "default"]);
         let all: Vec<&str> = ours.chain(flags.iter().copied()).collect();
         crossover::command(&all)
+    }
+
+    /// The program that watches these ConfigMaps, with more flags. Looks are an hour apart: a test that
+    /// wants them gives a later `-sync-interval`.
+    pub fn watch_command(&self, names: &[&str], more: &[&str]) -> Command {
+        self.watch_command_by(&self.server.url(), names, more)
+    }
+
+    /// The same, by another way to the server.
+    pub fn watch_command_by(&self, url: &str, names: &[&str], more: &[&str]) -> Command {
+        let mut command = self.command_by(url, &["-watch", "-sync-interval", "1h"]);
+        for name in names {
+            command.args(["-configmap", name]);
+        }
+        if url.starts_with("https:") {
+            command.args(["-token-file", &self.path("token")]);
+            command.args(["-ca-file", &self.path("ca.crt")]);
+        }
+        command.args(more);
+        command
+    }
+
+    /// Starts the program that watches these ConfigMaps.
+    #[track_caller]
+    pub fn watch(&self, names: &[&str], more: &[&str]) -> Crossover {
+        Crossover::spawn(self.watch_command(names, more))
     }
 
     /// Starts it.
@@ -98,6 +147,17 @@ impl Setup {
     #[track_caller]
     pub fn put(&self, name: &str, data: &[(&str, &str)]) -> String {
         self.server.apply(config_map(name, data))
+    }
+
+    /// Returns the path at which Envoy finds a file.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.output().join("current").join(name)
+    }
+
+    /// Waits until a file says this.
+    #[track_caller]
+    pub fn until_file_says(&self, name: &str, text: &str) {
+        until_file(&self.file(name), |bytes| bytes == text.as_bytes());
     }
 
     /// Returns what Envoy finds under `current/`, or `None` if nothing is published.
