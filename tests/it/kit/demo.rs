@@ -9,7 +9,8 @@ use std::process::Command;
 use tempfile::TempDir;
 use testkit::crossover::{Crossover, Finished, program};
 use testkit::processes::{children, group};
-use testkit::until;
+use testkit::setup::tree;
+use testkit::{root, until};
 
 /// The demo, as a process group of its own, with its own directory for temporary files.
 struct Demo {
@@ -21,17 +22,16 @@ struct Demo {
 pub fn lab() -> PathBuf {
     let test = env::current_exe().unwrap();
     let lab = test.ancestors().nth(2).unwrap().join("examples/lab");
-    let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let sources = ["lab", "kit"].map(|name| fs::read_dir(tests.join(name)).unwrap());
-    let newest = sources
-        .into_iter()
-        .flatten()
-        .map(|file| changed(&file.unwrap().path()))
-        .max();
-    let built = changed(&lab);
+    let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified());
+    let sources: Vec<String> = ["tests/lab", "tests/kit"]
+        .iter()
+        .flat_map(|folder| tree(&root().join(folder)))
+        .filter(|path| path.ends_with(".rs"))
+        .collect();
+    assert!(sources.len() > 60, "{sources:?}");
+    let newest = sources.iter().map(|path| changed(path.as_ref()).unwrap());
     assert!(
-        built >= newest.flatten(),
+        changed(&lab).ok() >= newest.max(),
         "the lab is old; run: cargo build --example lab"
     );
     lab
