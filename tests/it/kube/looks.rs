@@ -102,7 +102,7 @@ fn a_watch_that_speaks_is_not_looked_at() {
             watch.selection.name.as_deref() == Some("a")
         };
         setup.server.inject(bookmark.as_bytes(), about_a);
-        (setup.server.count_requests(look_at("b")) == 3).then_some(())
+        (setup.server.count_requests(look_at("b")) >= 3).then_some(())
     });
     assert_eq!(setup.server.count_requests(look_at("a")), 0);
 }
