@@ -6,7 +6,7 @@ use testkit::clients::STEADY;
 use testkit::crossover::program;
 use testkit::objects::config_map;
 use testkit::throttle::Throttle;
-use testkit::world::{DRAIN, LOST_AFTER, REPLACED, Running, Shape, version};
+use testkit::world::{DRAIN, REPLACED, Running, Shape, version};
 use testkit::xds::Watching;
 
 const WATCHING: [Watching; 2] = [Watching::PathOnly, Watching::Root];
@@ -43,11 +43,7 @@ fn a_new_cluster_and_an_inline_route_to_it_are_taken_in_one_change() {
                 .map(|(k, t)| (k.as_str(), t.as_str()))
                 .collect();
             running.world.server.apply(config_map(REPLACED, &files));
-            let version = version(number);
-            let seen = running
-                .clients
-                .holds_within(LOST_AFTER, |tally| tally.versions.contains_key(&version));
-            lost += usize::from(!seen);
+            lost += usize::from(!running.is_seen(&version(number)));
         }
         let (refused, kinds) = (running.refused() - refused, running.clients.tally().kinds());
         assert_eq!((lost, refused), (0, 0), "{watching:?} {kinds:?}");

@@ -1,7 +1,7 @@
 //! The real Envoy, as a process: started on a bootstrap, asked over its admin port, ended. And a
 //! judge: an Envoy that says of any number of texts whether it loads them.
 
-use super::until;
+use super::{stopwatch, until};
 use serde_json::Value;
 use std::env;
 use std::fs::{self, File};
@@ -107,6 +107,7 @@ impl Envoy {
             .spawn()
             .map(Killed)
             .expect("Envoy can be run");
+        stopwatch::count_program(child.0.id());
         Envoy::ready(Some(child), dir, admin)
     }
 

@@ -6,7 +6,7 @@ mod running;
 pub mod text;
 
 #[allow(unused_imports)] // The tests and the lab each use a part.
-pub use running::{LOST_AFTER, Outcome, Running, bytes_on_disk, knows, refused};
+pub use running::{Outcome, Running, bytes_on_disk, knows, refused};
 pub use text::{name, routes, version};
 
 use super::apiserver::{Options, Server};

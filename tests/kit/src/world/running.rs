@@ -4,6 +4,7 @@ use super::super::clients::{Clients, Rate, STEADY, Tally};
 use super::super::crossover::{Crossover, command_of, program};
 use super::super::envoy::Envoy;
 use super::super::sightings::Sightings;
+use super::super::stopwatch::Stopwatch;
 use super::{DRAIN, DRAIN_FLAG, MAIN, Shape, World, version};
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +31,7 @@ pub struct Outcome {
     pub ok: u64,
     /// The others, by what came instead.
     pub failed: BTreeMap<String, usize>,
-    /// Replacements that no client saw within [`LOST_AFTER`].
+    /// Replacements that no client saw.
     pub lost: usize,
     /// Updates that Envoy has refused.
     pub refused: u64,
@@ -38,8 +39,11 @@ pub struct Outcome {
     pub weights: Vec<Duration>,
 }
 
-/// A replacement that no client sees for so long is lost.
-pub const LOST_AFTER: Duration = Duration::from_secs(4);
+/// A replacement that no client sees for so long is lost, without the time for which the program and
+/// Envoy waited for a processor.
+const LOST_AFTER: Duration = Duration::from_secs(4);
+/// The same with that time: before Envoy takes by itself, after 15 s, what has waited for a fetch.
+const LOST_AT_LAST: Duration = Duration::from_secs(10);
 /// After so many there is nothing more to be learned.
 const MOST_LOST: usize = 3;
 
@@ -127,11 +131,7 @@ impl Running {
             self.number += 1;
             self.world.replace(self.number);
             weights.extend(meanwhile(&self.world, self.number));
-            let version = version(self.number);
-            let seen = self
-                .clients
-                .holds_within(LOST_AFTER, |tally| tally.versions.contains_key(&version));
-            lost += usize::from(!seen);
+            lost += usize::from(!self.is_seen(&version(self.number)));
             if lost == MOST_LOST {
                 break;
             }
@@ -142,6 +142,21 @@ impl Running {
             refused: self.refused() - refused,
             weights,
             ..self.since(&before)
+        }
+    }
+
+    /// Waits until a client sees a version. Returns false if it is lost.
+    pub fn is_seen(&self, version: &str) -> bool {
+        let watch = Stopwatch::start();
+        loop {
+            let left = LOST_AFTER.saturating_sub(watch.took());
+            let seen = |tally: &Tally| tally.versions.contains_key(version);
+            if self.clients.holds_within(left, seen) {
+                return true;
+            }
+            if watch.took() >= LOST_AFTER || watch.elapsed() >= LOST_AT_LAST {
+                return false;
+            }
         }
     }
 
