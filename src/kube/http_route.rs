@@ -53,6 +53,8 @@ pub struct MatchSpec {
     pub headers: Vec<ValueSpec>,
     /// Its `queryParams`.
     pub query: Vec<ValueSpec>,
+    /// True if it has a field that we do not know, which may narrow it.
+    pub is_unknown: bool,
 }
 
 /// A condition on a header or on a parameter of the query.
@@ -130,8 +132,12 @@ fn filters(value: &Value, rule: &mut RuleSpec) -> Result<(), String> {
 }
 
 fn one_match(value: &Value) -> Result<MatchSpec, String> {
-    let conditions = |list_of, condition: &'static str| {
+    let path = field(value, "path").unwrap_or(&Value::Null);
+    let mut is_unknown = has_others(value, &["path", "headers", "queryParams", "method"]);
+    is_unknown |= has_others(path, &["type", "value"]);
+    let mut conditions = |list_of, condition: &'static str| {
         list(value, list_of, |header| {
+            is_unknown |= has_others(header, &["type", "name", "value"]);
             Ok(ValueSpec {
                 kind: text(header, "type")?.unwrap_or("Exact").to_owned(),
                 name: text(header, "name")?.ok_or_else(odd(condition))?.to_owned(),
@@ -139,7 +145,8 @@ fn one_match(value: &Value) -> Result<MatchSpec, String> {
             })
         })
     };
-    let path = field(value, "path").unwrap_or(&Value::Null);
+    let headers = conditions("headers", "name of a header")?;
+    let query = conditions("queryParams", "name of a query parameter")?;
     let kind = text(path, "type")?.unwrap_or("PathPrefix");
     Ok(MatchSpec {
         path: (
@@ -147,8 +154,9 @@ fn one_match(value: &Value) -> Result<MatchSpec, String> {
             text(path, "value")?.unwrap_or("/").to_owned(),
         ),
         method: text(value, "method")?.map(str::to_owned),
-        headers: conditions("headers", "name of a header")?,
-        query: conditions("queryParams", "name of a query parameter")?,
+        headers,
+        query,
+        is_unknown,
     })
 }
 
@@ -165,6 +173,12 @@ fn object_ref(value: &Value, group: &str, kind: &str) -> Result<ObjectRef, Strin
 /// Returns a field of an object, unless it is `null`.
 fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     value.get(name).filter(|found| !found.is_null())
+}
+
+/// Returns whether an object has a field besides these.
+fn has_others(value: &Value, known: &[&str]) -> bool {
+    let mut fields = value.as_object().into_iter().flatten();
+    fields.any(|(name, value)| !value.is_null() && !known.contains(&name.as_str()))
 }
 
 fn inner<'v>(value: &'v Value, path: &[&str]) -> Option<&'v Value> {

@@ -154,9 +154,10 @@ fn to_match(spec: &MatchSpec) -> Match {
     let query = first_of_each(&spec.query, ToOwned::to_owned);
     let query = query.map(|(name, spec)| condition(Part::Query, name, spec));
     let all = method.map(Some).into_iter().chain(headers).chain(query);
-    match (path, all.collect::<Option<Vec<_>>>()) {
+    let all = all.collect::<Option<Vec<_>>>().filter(|_| !spec.is_unknown);
+    match (path, all) {
         (Some(path), Some(conditions)) => Match::new(path, conditions),
-        // Of a type that we do not know.
+        // Of a type, or with a field, that we do not know.
         (path, _) => Match {
             path: path.unwrap_or_default(),
             conditions: None,

@@ -86,6 +86,8 @@ pub(super) struct RouteMatch {
     pub(super) is_foreign: bool,
     /// True once its `match` has begun.
     is_begun: bool,
+    /// The lists of conditions that it has named.
+    lists: Vec<Part>,
 }
 
 /// A condition on a header or a parameter, as far as it has been read.
@@ -105,6 +107,7 @@ impl RouteMatch {
             conditions: Vec::new(),
             is_foreign,
             is_begun: false,
+            lists: Vec::new(),
         }
     }
 
@@ -112,6 +115,14 @@ impl RouteMatch {
     pub(super) fn begin(&mut self) {
         self.is_foreign |= self.is_begun;
         self.is_begun = true;
+    }
+
+    /// A key of `match` names this field. Of two lists it is not certain which one counts.
+    pub(super) fn name(&mut self, field: MatchField) {
+        if let MatchField::Condition(part) = field {
+            self.is_foreign |= self.lists.contains(&part);
+            self.lists.push(part);
+        }
     }
 
     /// A mapping or a list begins as the value of this field, which may not take one.

@@ -169,6 +169,9 @@ impl<'a, 's> Scanner<'a, 's> {
             }
             frame.value = Some(value);
             frame.key_at = start(span);
+            if let Field::Match(field) = value {
+                self.name_in_match(field);
+            }
             // protobuf's JSON reader takes both of two lists.
             if self.form == Form::Yaml {
                 self.host.begin(value);

@@ -27,6 +27,13 @@ impl Scanner<'_, '_> {
         })?
     }
 
+    /// A key stands in a route's conditions.
+    pub(super) fn name_in_match(&mut self, field: MatchField) {
+        if let Some(conditions) = self.host.matches.get_mut(self.matching as usize) {
+            conditions.name(field);
+        }
+    }
+
     /// A mapping or a list begins in a route's conditions.
     pub(super) fn open_match(&mut self, field: MatchField, mapping: bool) {
         if let Some(conditions) = self.host.matches.get_mut(self.matching as usize) {
