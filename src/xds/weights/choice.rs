@@ -68,7 +68,9 @@ impl<'s> Candidate<'s> {
 
     fn share(&self, backend: Option<usize>) -> u128 {
         let backends = &self.weights.rules[self.rule].backends;
-        backend.map_or(0, |i| backends[i].weight.into())
+        // No route can have a larger weight, and the product of two has to fit.
+        let share = |i: usize| u128::from(backends[i].weight).min(1 << 32);
+        backend.map_or(0, share)
     }
 
     /// Returns the sum of what its backends get that have a cluster in the route.
