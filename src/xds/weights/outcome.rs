@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::host_weights::{HostWeights, Rule, Unmet, WeightSource};
+use super::host_weights::{Backend, HostWeights, Rule, Unmet, WeightSource};
 use super::matching::Match;
 use super::warning::Warning;
 
@@ -145,9 +145,13 @@ impl Matches {
         let found = |rule: &RuleMatches| rule.has_cluster.iter().any(|has| *has);
         if self.routes == 0 && !self.rules.iter().any(found) {
             let hosts_beside = self.hosts_beside.clone();
+            // A TrafficSplit does not look beyond its own hosts.
+            let is_nowhere = hosts_beside.is_empty() && !weights.is_split();
+            let mut backends = weights.rules.iter().flat_map(|rule| &rule.backends);
             return vec![Warning::NoRoute {
                 source: source(),
                 hosts_beside,
+                backend: backends.next().filter(|_| is_nowhere).map(Backend::label),
             }];
         }
         let mut warnings = Vec::new();

@@ -43,6 +43,8 @@ pub enum Warning {
         source: WeightSource,
         /// The virtual hosts that have clusters of its backends.
         hosts_beside: Vec<String>,
+        /// A backend, if it is known that none of them has a cluster anywhere.
+        backend: Option<String>,
     },
     /// No route in any file has a cluster for this backend.
     NoCluster {
@@ -125,8 +127,15 @@ impl fmt::Display for Warning {
             Warning::NoRoute {
                 source,
                 hosts_beside,
+                backend,
             } => {
                 write!(f, "{source} applies to no route")?;
+                if let Some(backend) = backend {
+                    write!(
+                        f,
+                        "; no weighted cluster has the name of one of its backends, as {backend}"
+                    )?;
+                }
                 if !hosts_beside.is_empty() {
                     let hosts = hosts_beside.join(", ");
                     write!(
