@@ -215,23 +215,17 @@ impl WeightStore {
             self.mark_deleted(|known| known == object.name, now);
             return Changed::No;
         };
-        match &read {
-            Ok(_) => {
-                let messages = self.messages();
-                if let Some(mut warned) = self.warned.remove(&object.name) {
-                    warned.clear((messages.key, &name), messages.valid, now);
-                }
-            }
-            Err(error) => {
-                self.report_invalid(&object.name, &object.version.resource_version, error, now)
-            }
+        if let Err(error) = &read {
+            self.report_invalid(&object.name, &object.version.resource_version, error, now);
         }
+        let is_valid = read.is_ok();
         let mut entry = Entry {
             created,
             weights: read.ok(),
             expires_at: None,
             reset: None,
         };
+        let messages = self.messages();
         let known = self.entries.remove(&object.name);
         if let Some(old) = known.as_ref().and_then(|known| known.weights.as_ref())
             && let Some(new) = entry.weights.take_if(|new| {
@@ -239,12 +233,14 @@ impl WeightStore {
             })
         {
             let pending = known.as_ref().and_then(|known| known.reset.as_ref());
-            if pending.is_none() {
-                self.log(Level::Warn, self.messages().reset, &object.name);
-            }
             let at = pending.map_or(now + DELETION_GRACE, |(_, at)| *at);
             entry.weights = Some(old.clone());
             entry.reset = Some((new, at));
+            if self.is_news(&object.name, messages.reset, "", now) {
+                self.log(Level::Warn, messages.reset, &object.name);
+            }
+        } else if is_valid && let Some(mut warned) = self.warned.remove(&object.name) {
+            warned.clear((messages.key, &name), messages.valid, now);
         }
         let changed = known.is_none_or(|known| {
             (known.weights, known.created) != (entry.weights.clone(), entry.created.clone())
@@ -261,8 +257,11 @@ impl WeightStore {
         now: Instant,
     ) {
         let message = self.messages().invalid;
-        // Another version is news even if it has the same fault.
-        let reason = format!("{version}: {error}");
+        // Another version is news even if it has the same fault, unless others write a status.
+        let reason = match self.kind {
+            ObjectKind::HttpRoute => error.to_owned(),
+            ObjectKind::ConfigMap | ObjectKind::TrafficSplit => format!("{version}: {error}"),
+        };
         if self.is_news(name, message, &reason, now) {
             let object = format!("{}/{name}", self.namespace);
             let fields = [
@@ -279,6 +278,8 @@ impl WeightStore {
         for (name, entry) in self.entries.iter_mut() {
             if is_gone(name) && entry.expires_at.is_none() {
                 entry.expires_at = Some(now + DELETION_GRACE);
+                // It goes with the weights that counted last.
+                entry.reset = None;
                 gone.push(name.clone());
             }
         }
@@ -316,6 +317,7 @@ impl WeightStore {
             }
             if let Some((weights, _)) = entry.reset.take_if(|(_, at)| *at <= now) {
                 self.log(Level::Warn, messages.still_reset, &name);
+                self.warned.remove(&name);
                 entry.weights = Some(weights);
             }
             self.entries.insert(name, entry);
@@ -343,3 +345,6 @@ impl WeightStore {
         warned.is_news(message, reason, now)
     }
 }
+
+#[cfg(test)]
+mod tests;
