@@ -53,7 +53,7 @@ impl App {
         let denied = self.tasks.sources().any(|source| source.denied.is_some())
             || self.tasks.inputs().any(unusable);
         // Without the splits, a complete set on disk is enough to start an Envoy with.
-        let stays = self.split_gate == SplitGate::KeepPublished;
+        let stays = matches!(self.split_gate, SplitGate::KeepPublished(_));
         if (self.readiness.is_in_sync() || stays) && !denied && self.bad().is_none() {
             self.run_deferred_checks(now);
             // Mirrors only inform people, so that the wait for them has an end.

@@ -55,7 +55,7 @@ impl App {
         self.restore_last_known_good(now);
         if self.tasks.unknown_weights().is_none() {
             self.open_split_gate(now);
-        } else if self.split_gate != SplitGate::PublishWithout {
+        } else if !matches!(self.split_gate, SplitGate::PublishWithout(_)) {
             return Ok(());
         }
         let Some((candidate, found)) = self.collect() else {

@@ -25,10 +25,10 @@ const ASKED_WITHIN: Duration = Duration::from_secs(30);
 pub enum SplitGate {
     /// It waits for them.
     Waiting,
-    /// They took too long; what a previous run published stays.
-    KeepPublished,
-    /// They took too long and nothing was published; the weights in the ConfigMaps are.
-    PublishWithout,
+    /// Those of this kind took too long; what a previous run published stays.
+    KeepPublished(ObjectKind),
+    /// Those of this kind took too long and nothing was published; the weights in the ConfigMaps are.
+    PublishWithout(ObjectKind),
     /// They are known, and stay so.
     Open,
 }
@@ -75,17 +75,18 @@ impl App {
             }
             return;
         }
+        let unknown = self.tasks.unknown_weights().map(WeightObjects::kind);
+        let kind = unknown.unwrap_or(ObjectKind::TrafficSplit);
         self.pending.mark(now);
         self.split_gate = match has_files {
-            true => SplitGate::KeepPublished,
-            false => SplitGate::PublishWithout,
+            true => SplitGate::KeepPublished(kind),
+            false => SplitGate::PublishWithout(kind),
         };
-        let unknown = self.tasks.unknown_weights().map(WeightObjects::kind);
-        match (unknown, has_files) {
-            (Some(ObjectKind::HttpRoute), true) => {
+        match (kind, has_files) {
+            (ObjectKind::HttpRoute, true) => {
                 warn!("HTTPRoutes not available yet; keeping the published files");
             }
-            (Some(ObjectKind::HttpRoute), false) => {
+            (ObjectKind::HttpRoute, false) => {
                 warn!("HTTPRoutes not available yet; publishing the weights in the ConfigMaps");
             }
             (_, true) => warn!("TrafficSplits not available yet; keeping the published files"),
@@ -113,13 +114,14 @@ impl App {
 
     /// Notes that TrafficSplits are known, and says so if there was a warning.
     pub(super) fn open_split_gate(&mut self, now: Instant) {
-        let before = std::mem::replace(&mut self.split_gate, SplitGate::Open);
-        if matches!(before, SplitGate::KeepPublished | SplitGate::PublishWithout) {
-            let lasted_s = now.saturating_duration_since(self.started).as_secs();
-            let http_routes = self.tasks.weights.first();
-            if http_routes.is_some_and(|first| first.kind() == ObjectKind::HttpRoute) {
+        let lasted_s = now.saturating_duration_since(self.started).as_secs();
+        match std::mem::replace(&mut self.split_gate, SplitGate::Open) {
+            SplitGate::Waiting | SplitGate::Open => {}
+            SplitGate::KeepPublished(ObjectKind::HttpRoute)
+            | SplitGate::PublishWithout(ObjectKind::HttpRoute) => {
                 info!(lasted_s; "HTTPRoutes are available now; merging their weights");
-            } else {
+            }
+            SplitGate::KeepPublished(_) | SplitGate::PublishWithout(_) => {
                 info!(lasted_s; "TrafficSplits are available now; merging their weights");
             }
         }

@@ -3,6 +3,7 @@
 pub mod absent;
 pub mod cluster_domain;
 pub mod first;
+pub mod http_route_life;
 pub mod http_routes;
 pub mod judged;
 pub mod merged;
