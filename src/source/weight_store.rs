@@ -23,6 +23,16 @@ const DELETION_GRACE: Duration = Duration::from_secs(10);
 /// The time after which objects that no server serves any more are taken as deleted.
 const BELIEVED_AFTER: Duration = Duration::from_secs(2);
 
+/// What is made of an answer that the kind of the objects is not served.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It is not trusted yet, and the objects still count.
+    Doubted,
+    /// The objects are taken as deleted.
+    Believed,
+}
+
 /// The messages about the objects of one kind.
 struct Messages {
     /// The key of the field that names the object.
@@ -170,15 +180,14 @@ impl WeightStore {
         self.unserved_since = None;
     }
 
-    /// Notes an answer that the kind is not served. Returns whether that is believed, in which case
-    /// its objects are taken as deleted.
-    pub fn on_resource_missing(&mut self, now: Instant) -> bool {
+    /// Notes an answer that the kind is not served.
+    pub fn on_resource_missing(&mut self, now: Instant) -> Absence {
         let since = *self.unserved_since.get_or_insert(now);
-        let believed = !self.has_objects() || now >= since + BELIEVED_AFTER;
-        if believed {
-            let _ = self.take(Event::Replaced(Vec::new()), now);
+        if self.has_objects() && now < since + BELIEVED_AFTER {
+            return Absence::Doubted;
         }
-        believed
+        let _ = self.take(Event::Replaced(Vec::new()), now);
+        Absence::Believed
     }
 
     /// Reads the weights of an object; `None` if it is none of ours.

@@ -16,6 +16,7 @@ use crate::kube::hint::{self, Purpose};
 use crate::kube::object::ObjectKind;
 use crate::net::response::Progress;
 use crate::poll::Changed;
+use crate::source::weight_store::Absence;
 
 impl WeightObjects {
     /// Returns when to ask for the group, or when its answer is late.
@@ -46,11 +47,11 @@ impl WeightObjects {
         }
         let Part { reflector, store } = &mut self.parts[part];
         if !reflector.is_streaming() {
-            let believed = store.on_resource_missing(now);
+            let absence = store.on_resource_missing(now);
             if store.has_objects() {
                 reflector.relist(now + RETRY_IN_USE);
             }
-            if believed {
+            if absence == Absence::Believed {
                 self.report_unserved(now);
             }
         }
@@ -59,14 +60,14 @@ impl WeightObjects {
     /// Handles that no server serves the group. A part whose stream is open is kept, as another server
     /// serves it; the others are taken as deleted, and listed anew if the group comes back.
     fn vanish(&mut self, now: Instant) {
-        let mut believed = true;
+        let mut is_doubted = false;
         for Part { reflector, store } in &mut self.parts {
             if !reflector.is_streaming() {
                 reflector.relist(now);
-                believed &= store.on_resource_missing(now);
+                is_doubted |= store.on_resource_missing(now) == Absence::Doubted;
             }
         }
-        if believed {
+        if !is_doubted {
             self.report_unserved(now);
         }
     }
