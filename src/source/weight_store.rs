@@ -1,6 +1,8 @@
 //! A store holds the objects with weights of one list-watch: a named one, or all of a namespace. Owns:
 //! which of them count, for how long a deleted one still does, and what the operator hears of them.
 
+mod messages;
+
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use crate::poll::Changed;
 use crate::snapshot::ObjectName;
 use crate::sorted::SortedMap;
 use crate::xds::weights::HostWeights;
+use messages::Messages;
 
 /// The time for which a deleted object still counts, or the weights that one has lost: a tool that replaces an
 /// object deletes it first, and one that applies a manifest without weights is followed by the tool
@@ -32,42 +35,6 @@ pub enum Absence {
     /// The objects are taken as deleted.
     Believed,
 }
-
-/// The messages about the objects of one kind.
-struct Messages {
-    /// The key of the field that names the object.
-    key: &'static str,
-    not_found: &'static str,
-    invalid: &'static str,
-    valid: &'static str,
-    deleted: &'static str,
-    still_deleted: &'static str,
-    reset: &'static str,
-    still_reset: &'static str,
-}
-
-const OF_TRAFFIC_SPLITS: Messages = Messages {
-    key: "trafficsplit",
-    not_found: "TrafficSplit not found; using the weights in the ConfigMaps",
-    invalid: "TrafficSplit cannot be applied; using the weights in the ConfigMaps",
-    valid: "TrafficSplit is valid now",
-    deleted: "TrafficSplit deleted; keeping its weights for 10 s",
-    still_deleted: "TrafficSplit still deleted; restoring the weights in the ConfigMaps",
-    // Their weights have no default.
-    reset: "",
-    still_reset: "",
-};
-
-const OF_HTTP_ROUTES: Messages = Messages {
-    key: "httproute",
-    not_found: "HTTPRoute not found; using the weights in the ConfigMaps",
-    invalid: "HTTPRoute cannot be applied; using the weights in the ConfigMaps",
-    valid: "HTTPRoute is valid now",
-    deleted: "HTTPRoute deleted; keeping its weights for 10 s",
-    still_deleted: "HTTPRoute still deleted; restoring the weights in the ConfigMaps",
-    reset: "all weights of the HTTPRoute are 1, the default; keeping the last ones for 10 s",
-    still_reset: "all weights of the HTTPRoute are still 1; applying them",
-};
 
 /// The objects of one list-watch, as the cluster said last.
 pub struct WeightStore {
@@ -335,10 +302,7 @@ impl WeightStore {
     }
 
     fn messages(&self) -> &'static Messages {
-        match self.kind {
-            ObjectKind::HttpRoute => &OF_HTTP_ROUTES,
-            ObjectKind::ConfigMap | ObjectKind::TrafficSplit => &OF_TRAFFIC_SPLITS,
-        }
+        Messages::of(self.kind)
     }
 
     fn log(&self, level: Level, message: &'static str, name: &str) {

@@ -111,7 +111,7 @@ fn a_fault_is_told_once_whatever_status_others_write() {
     let (mut store, start) = (store(Some(NAME)), Instant::now());
     let fault = |store: &mut WeightStore, version, error| {
         let _ = store.take(Event::Applied(object(version, &json!({}))), start);
-        let message = OF_HTTP_ROUTES.invalid;
+        let message = Messages::of(ObjectKind::HttpRoute).invalid;
         let is_news = store.is_news(NAME, message, error, start);
         assert!(!is_news, "version {version} was told in other words");
     };
