@@ -1,6 +1,6 @@
-//! `lab demo`: the story of the README's first pages. A ConfigMap and TrafficSplits are changed
-//! through the API; crossover puts the files on disk, a real Envoy follows, and a steady load shows
-//! it.
+//! `lab demo`: what docs/getting-started.md does with a cluster. A ConfigMap and TrafficSplits are
+//! changed through the API; crossover puts the files on disk, a real Envoy follows, and a steady load
+//! shows it.
 
 use crate::hands::Applying;
 use crate::replaced;
