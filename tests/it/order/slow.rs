@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use testkit::clients::{Clients, STEADY};
 use testkit::crossover::{Crossover, program};
 use testkit::sightings::Sightings;
@@ -63,10 +63,7 @@ fn weights_are_on_disk_at_once_while_clusters_are_replaced_and_envoy_is_slow() {
             }
         });
         for number in 1..=30 {
-            let began = Instant::now();
-            let length = world.weigh(number);
-            let seen = sightings.wait_for(length);
-            times.push(seen - began);
+            times.push(sightings.time(|| world.weigh(number)));
             thread::sleep(Duration::from_millis(130));
         }
         done.store(true, Ordering::Relaxed);
@@ -89,9 +86,10 @@ fn without_an_envoy_a_change_is_on_disk_soon_and_the_later_ones_at_once() {
     let mut times = Vec::new();
     // Of another length each: nobody may read the file to tell.
     for number in [10, 100, 1000, 10_000, 100_000, 1_000_000] {
-        let began = Instant::now();
-        world.replace(number);
-        times.push(sightings.wait_for(world.files(number)["rds.yaml"].len()) - began);
+        times.push(sightings.time(|| {
+            world.replace(number);
+            world.files(number)["rds.yaml"].len()
+        }));
     }
     println!("{times:?}");
     // At most a second a step, and two files at most are waited for in vain.

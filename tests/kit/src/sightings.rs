@@ -1,6 +1,7 @@
 //! When a file of an output directory changed, told by its length. Nothing here opens the file:
 //! whoever reads it is taken for Envoy.
 
+use super::stopwatch::{self, Stopwatch};
 use super::{PATIENCE, nap};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
@@ -9,7 +10,7 @@ use std::io::PipeWriter;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A file that is watched until this is dropped.
@@ -32,7 +33,7 @@ impl Sightings {
         let (found, seen) = channel();
         let path = current.join(file);
         let mine = path.clone();
-        let thread = thread::spawn(move || {
+        let thread = stopwatch::spawn(move || {
             loop {
                 let mut fds = [
                     PollFd::new(&events, PollFlags::IN),
@@ -52,6 +53,15 @@ impl Sightings {
             stop: Some(stop),
             thread: Some(thread),
         }
+    }
+
+    /// Makes a change, which returns the length that the file is to have, and waits until it has;
+    /// returns how long that took, without the time that a busy machine has added.
+    #[track_caller]
+    pub fn time(&self, change: impl FnOnce() -> usize) -> Duration {
+        let (began, watch) = (Instant::now(), Stopwatch::start());
+        let seen = self.wait_for(change());
+        (seen - began).saturating_sub(watch.held_up())
     }
 
     /// Waits until the file has this length; returns when it was seen.

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A world in which everything runs, in the order in which it ends.
 pub struct Running {
@@ -113,9 +113,7 @@ impl Running {
     pub fn replace_and_weigh(&mut self, times: u32, pause: Duration) -> Outcome {
         let sightings = Sightings::watch(self.world.dir(), "weights.yaml");
         self.replace_and(times, pause, |world, number| {
-            let began = Instant::now();
-            let length = world.weigh(number);
-            Some(sightings.wait_for(length) - began)
+            Some(sightings.time(|| world.weigh(number)))
         })
     }
 
