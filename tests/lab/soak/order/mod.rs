@@ -49,6 +49,8 @@ struct Soak {
     /// When an Envoy was killed, and when all clients were served by the next one.
     deaths: Vec<[Instant; 2]>,
     refused: u64,
+    /// What Envoy said of it.
+    refusals: Vec<String>,
     /// What happened, and when by the wall clock; crossover's lines are among it.
     events: Vec<String>,
     changes: BTreeMap<&'static str, usize>,
@@ -92,6 +94,7 @@ impl Soak {
             watching,
             deaths: Vec::new(),
             refused: 0,
+            refusals: Vec::new(),
             events: Vec::new(),
             changes: BTreeMap::new(),
             kills: 0,
@@ -178,15 +181,15 @@ impl Soak {
     fn note_refusals(&mut self) {
         self.refused += refused(&self.envoy);
         let log = self.envoy.log();
-        let lines = log.lines().filter(|line| line.contains("rejected"));
-        let told = lines.map(|line| {
+        let is_refusal = |line: &&str| line.contains("config update");
+        let told = log.lines().filter(is_refusal).map(|line| {
             let at = line.get(1..24).unwrap_or_default().replace(' ', "T");
             format!(
                 "{at}Z envoy: {}",
                 line.chars().skip(24).take(300).collect::<String>()
             )
         });
-        self.events.extend(told);
+        self.refusals.extend(told);
     }
 
     fn kill_envoy(&mut self) {
@@ -234,8 +237,20 @@ impl Soak {
         self.events.extend(self.crossover.lines());
         let rule = format!("{:?}: requests that failed", self.watching);
         let (answered, failures) = (self.answered(), self.failures());
+        self.events.extend(self.refusals.iter().cloned());
+        self.events.sort();
         if let Some(first) = failures.first() {
-            self.tell_of(first);
+            let at = Timestamp::now() - first.sent.elapsed();
+            self.report
+                .say("order", format!("{at:.3} failed: {}", first.what));
+            self.tell_around(at);
+        }
+        for refusal in self.refusals.iter().take(3) {
+            self.report.say("order", format!("refused: {refusal}"));
+            let at = refusal.split(' ').next().unwrap_or_default();
+            if let Ok(at) = at.parse() {
+                self.tell_around(at);
+            }
         }
         let said = format!("{} of {answered}", failures.len());
         self.report
@@ -259,14 +274,10 @@ impl Soak {
         self.settle();
     }
 
-    /// Says what went before a failure.
-    fn tell_of(&mut self, failure: &Failure) {
-        let at = Timestamp::now() - failure.sent.elapsed();
+    /// Says what happened around this time.
+    fn tell_around(&self, at: Timestamp) {
         let [from, to] = [at - Duration::from_secs(4), at + Duration::from_secs(2)];
         let [from, to] = [from, to].map(|at| format!("{at:.3}"));
-        self.report
-            .say("order", format!("{at:.3} failed: {}", failure.what));
-        self.events.sort();
         let around = self
             .events
             .iter()
