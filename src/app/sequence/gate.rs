@@ -2,8 +2,8 @@
 //!
 //! | state | ends | then |
 //! |---|---|---|
-//! | reading | each file is read, or after a second | warming, or open |
-//! | warming | after two more seconds | open |
+//! | reading | each file is read, or after a second without more of them | warming, or open |
+//! | warming | after two more seconds, less if more and more clusters come | open |
 //! | open | the routes are published | - |
 
 use std::time::{Duration, Instant};
@@ -17,7 +17,13 @@ pub const READING_MAX: Duration = Duration::from_secs(1);
 const WARMING: Duration = Duration::from_secs(2);
 /// The longest time that routes are held back while nothing is read, however many more clusters come.
 const HELD_MAX: Duration = Duration::from_secs(3);
-/// The same where each step is read, and more clusters come each time before the routes can follow.
+/// The wait for such a cluster where routes have been held back for longer than that: most are of use
+/// within some milliseconds, and more may come.
+const WARMING_SHORT: Duration = Duration::from_millis(500);
+/// After this time no cluster is waited for but until it is read.
+const WARMING_MAX: Duration = Duration::from_secs(10);
+/// The longest time that routes are held back where files are read, and more come each time before all
+/// of them are.
 const OVERTAKEN_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +46,8 @@ pub struct Gate {
     warms: bool,
     /// The texts that wait.
     pub held: Snapshot,
-    latest: Instant,
+    /// When a file was read last, or the gate was closed.
+    heard: Instant,
     /// When routes first had to wait.
     since: Instant,
 }
@@ -67,16 +74,15 @@ impl Gate {
             clusters: new.clusters,
             is_resumed: new.is_resumed,
             held: Snapshot::new(),
-            latest: now + HELD_MAX,
+            heard: now,
             since: now,
         };
         if let Some(before) = before {
             if !before.held.is_empty() {
                 gate.since = before.since;
-                gate.latest = match before.state {
-                    State::Open => gate.latest.min(before.since + OVERTAKEN_MAX),
-                    State::Reading { .. } | State::Warming { .. } => before.latest,
-                };
+                if before.state != State::Open {
+                    gate.heard = before.heard;
+                }
             }
             // A step that brings nothing new leaves it as it was.
             if gate.unread.is_empty() {
@@ -104,14 +110,24 @@ impl Gate {
 
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Reading { until } | State::Warming { until } => Some(until.min(self.latest)),
+            State::Reading { until } => Some(until.min(self.latest())),
+            State::Warming { until } => Some(until),
             State::Open => None,
         }
     }
 
+    /// Returns when it opens though files are unread of which more may come.
+    fn latest(&self) -> Instant {
+        (self.heard + HELD_MAX).min(self.since + OVERTAKEN_MAX)
+    }
+
     /// Notes that a file was read. Returns whether that has opened the gate.
     pub fn on_read(&mut self, name: &FileName, now: Instant) -> bool {
-        self.unread.remove(name) && self.advance(now)
+        let is_news = self.unread.remove(name);
+        if is_news {
+            self.heard = now;
+        }
+        is_news && self.advance(now)
     }
 
     /// Ends a wait that has lasted long enough. Returns whether that has opened the gate, and the files
@@ -123,7 +139,7 @@ impl Gate {
         }
         let missed = std::mem::take(&mut self.unread);
         match self.state {
-            State::Reading { .. } if now < self.latest => (self.advance(now), missed),
+            State::Reading { .. } if now < self.latest() => (self.advance(now), missed),
             _ => {
                 self.state = State::Open;
                 (true, missed)
@@ -136,10 +152,10 @@ impl Gate {
         if let State::Reading { .. } = self.state
             && self.unread.is_empty()
         {
-            self.state = match self.warms {
-                true => State::Warming {
-                    until: now + WARMING,
-                },
+            let least = (now + WARMING_SHORT).max(self.since + HELD_MAX);
+            let until = (now + WARMING).min(least).min(self.since + WARMING_MAX);
+            self.state = match self.warms && now < until {
+                true => State::Warming { until },
                 false => State::Open,
             };
         }

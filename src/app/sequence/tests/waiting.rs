@@ -118,3 +118,60 @@ fn a_listener_waits_for_the_clusters_of_the_new_file_of_routes_that_it_refers_to
     world.publish(&next, &none, false);
     assert!(shows(&world, "lds.yaml", "rds2.yaml # 3"));
 }
+
+/// Clusters whose names are looked up.
+fn dns(clusters: &[String]) -> File {
+    let text = String::from_utf8(cds(clusters).bytes.to_vec()).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for line in lines.iter_mut().filter(|line| line.contains("name: ")) {
+        line.push_str("\n  type: STRICT_DNS");
+    }
+    file(lines.join("\n") + "\n")
+}
+
+#[test]
+fn routes_that_are_overtaken_by_clusters_to_warm_wait_until_the_last_of_them_is_read() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let target = |clusters: &[String]| {
+        let mut target = World::target(clusters, 1);
+        target.insert(name(CDS), dns(clusters));
+        target
+    };
+    world.disk = target(&names(&["c0"]));
+    let mut known = clusters_named(&world.disk[&name(CDS)]);
+    let mut released = 0;
+    let mut routed = clusters_named(&world.disk[&name(RDS)]);
+    for round in 1..100 {
+        let next = target(&names(&[&format!("c{round}")]));
+        world.publish(&next, &none, false);
+        // Envoy reads late, and the next change comes before the clusters are warm.
+        let reads_at = world.now + Duration::from_millis(250);
+        let changes_at = world.now + Duration::from_millis(400);
+        for until in [reads_at, changes_at] {
+            while let Some(at) = world.sequence.deadline().filter(|at| *at < until) {
+                world.now = world.now.max(at);
+                if world.sequence.tick(true, world.now).publish {
+                    world.publish(&next, &none, false);
+                }
+                let shown = clusters_named(&world.disk[&name(RDS)]);
+                assert!(shown.is_subset(&known), "{round}: {shown:?}");
+                released += u32::from(shown != routed);
+                routed = shown;
+            }
+            world.now = until;
+            if until == reads_at {
+                known = clusters_named(&world.disk[&name(CDS)]);
+                if world.read(&[name(CDS), name(RDS)]) {
+                    world.publish(&next, &none, false);
+                }
+                let shown = clusters_named(&world.disk[&name(RDS)]);
+                assert!(shown.is_subset(&known), "{round}: {shown:?}");
+                released += u32::from(shown != routed);
+                routed = shown;
+            }
+        }
+    }
+    // They do not wait for good: there are 40 s, and each wait is bounded.
+    assert!(released >= 3, "{released}");
+}
