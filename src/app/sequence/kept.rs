@@ -10,6 +10,7 @@ use crate::snapshot::{FileName, Snapshot};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::sequence::{Vanished, clusters_of, mentions};
 use merged::Merged;
+use surplus::Limits;
 
 /// The time that a request may take by Envoy's default route timeout. One that a filter holds needs the
 /// cluster that it chose before.
@@ -40,12 +41,30 @@ struct KeptCluster {
     named_by: Option<FileName>,
 }
 
+#[derive(Debug)]
+struct KeptFile {
+    item: VanishedFile,
+    due: Due,
+    /// It is due, and another published file names a cluster of it.
+    blocked: bool,
+    /// One of its clusters, and another published file that names it. Its time begins once none does.
+    named_by: Option<(String, FileName)>,
+}
+
+/// A file that the target has no more.
+#[derive(Debug, Default)]
+pub struct VanishedFile {
+    /// The names of the clusters in it.
+    pub clusters: Vec<String>,
+    pub size: u64,
+}
+
 /// The items that are kept.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The oldest first.
     clusters: Vec<KeptCluster>,
-    files: SortedMap<FileName, Due>,
+    files: SortedMap<FileName, KeptFile>,
     /// Those of them that no set is without yet.
     leaving: SortedSet<FileName>,
     /// Whether a due file has to wait.
@@ -55,9 +74,8 @@ pub struct Kept {
     /// Connections may go on with an older listener until then, and with the clusters of its routes: also
     /// of routes that had moved before the listener did.
     drains_until: Option<Instant>,
-    /// How many clusters may be kept, as far as the target has more than a few.
-    limit: usize,
-    /// There are more than that since then.
+    limits: Limits,
+    /// There is more than that since then.
     surplus_since: Option<Instant>,
     merged: SortedMap<FileName, Merged>,
 }
@@ -74,6 +92,11 @@ pub struct Dropped {
 impl Dropped {
     pub fn is_empty(&self) -> bool {
         self.clusters.is_empty() && self.files.is_empty()
+    }
+
+    pub fn extend(&mut self, more: Dropped) {
+        self.clusters.extend(more.clusters);
+        self.files.extend(more.files);
     }
 }
 
@@ -92,11 +115,11 @@ impl Kept {
     /// Returns when the next item is due that nothing needs, as far as is known.
     pub fn deadline(&self) -> Option<Instant> {
         let clusters = self.clusters.iter().filter(|kept| !kept.blocked);
-        let files = self.files.iter();
-        let free = files.filter(|(name, _)| !self.holds_back && !self.is_named(name));
+        let files = self.files.iter().filter(|_| !self.holds_back);
+        let free = files.filter(|(name, kept)| !kept.blocked && !self.is_referred_to(name));
         let dues = clusters
             .map(|kept| &kept.due)
-            .chain(free.map(|(_, due)| due));
+            .chain(free.map(|(_, kept)| &kept.due));
         let at = |due: &Due| match due {
             Due::Unsettled => None,
             Due::At(at) => Some(*at),
@@ -108,7 +131,7 @@ impl Kept {
     pub fn is_unsettled(&self) -> bool {
         let mut dues = self.clusters.iter().map(|kept| &kept.due);
         let waits = |due: &Due| matches!(due, Due::Unsettled);
-        dues.any(waits) || self.files.iter().any(|(_, due)| waits(due))
+        dues.any(waits) || self.files.values().any(|kept| waits(&kept.due))
     }
 
     /// Notes that Envoy has the routes that do without the items.
@@ -118,7 +141,8 @@ impl Kept {
         }
         let at = self.drains_until.max(Some(now + GRACE));
         let clusters = self.clusters.iter_mut().map(|kept| &mut kept.due);
-        for due in clusters.chain(self.files.values_mut()) {
+        let files = self.files.values_mut().map(|kept| &mut kept.due);
+        for due in clusters.chain(files) {
             if let (Due::Unsettled, Some(at)) = (*due, at) {
                 *due = Due::At(at);
             }
@@ -132,7 +156,7 @@ impl Kept {
     }
 
     /// Returns whether a kept cluster may refer to this file.
-    fn is_named(&self, file: &FileName) -> bool {
+    fn is_referred_to(&self, file: &FileName) -> bool {
         let mut lines = self.clusters.iter().map(|kept| &kept.item.line);
         lines.any(|line| line.contains(file.as_str()))
     }
@@ -155,14 +179,19 @@ impl Kept {
     }
 
     /// Keeps a file, unless it is kept already. Returns whether it is new.
-    pub fn keep_file(&mut self, name: FileName) -> bool {
+    pub fn keep_file(&mut self, name: FileName, item: VanishedFile) -> bool {
         // Its clusters stand in its own text.
         self.clusters.retain(|kept| kept.item.file != name);
         let is_new = self.files.get(&name).is_none();
         if is_new {
             self.leaving.insert(name.clone());
         }
-        self.files.get_or_insert_with(name, || Due::Unsettled);
+        self.files.get_or_insert_with(name, || KeptFile {
+            item,
+            due: Due::Unsettled,
+            blocked: false,
+            named_by: None,
+        });
         is_new
     }
 
@@ -217,6 +246,22 @@ impl Kept {
     /// Notes which clusters other files name. One that none names any more was needed until now: its time
     /// begins anew, when the files that do without it are acknowledged.
     pub fn note_names(&mut self, target: &Snapshot) {
+        for KeptFile {
+            item,
+            due,
+            blocked,
+            named_by,
+        } in self.files.values_mut()
+        {
+            let asked: Vec<&str> = item.clusters.iter().map(String::as_str).collect();
+            let by = target.iter().find_map(|(name, file)| {
+                let found = mentions(name, &file.bytes, &asked).into_iter().next();
+                found.map(|cluster| (cluster.to_owned(), name.clone()))
+            });
+            if std::mem::replace(named_by, by).is_some() && named_by.is_none() {
+                (*due, *blocked) = (Due::Unsettled, false);
+            }
+        }
         let named = self.named(target);
         for (kept, by) in self.clusters.iter_mut().zip(named) {
             let KeptCluster {
@@ -241,31 +286,14 @@ impl Kept {
     ) -> Dropped {
         let mut dropped = Dropped::default();
         let is_over = |kept: &KeptCluster| kept.due.is_over(now);
-        let any_due =
-            self.clusters.iter().any(is_over) || self.files.iter().any(|(_, due)| due.is_over(now));
+        let any_due = self.clusters.iter().any(is_over)
+            || self.files.values().any(|kept| kept.due.is_over(now));
         self.holds_back = false;
         if !any_due {
             return dropped;
         }
         if is_held_back {
-            self.holds_back = true;
-            for kept in self
-                .clusters
-                .iter_mut()
-                .filter(|kept| kept.due.is_over(now))
-            {
-                kept.blocked = true;
-                let Vanished { file, cluster, .. } = &kept.item;
-                warnings.insert(format!(
-                    "{file}: cluster {cluster} is not in the ConfigMap any more; it is kept while a \
-                     ConfigMap is invalid"
-                ));
-            }
-            for (file, _) in self.files.iter().filter(|(_, due)| due.is_over(now)) {
-                warnings.insert(format!(
-                    "{file}: no ConfigMap has this file any more; it is kept while one is invalid"
-                ));
-            }
+            self.hold_back(now, warnings);
             return dropped;
         }
         self.clusters.retain_mut(|kept| {
@@ -284,11 +312,47 @@ impl Kept {
             dropped.clusters.push((file.clone(), cluster.clone()));
             false
         });
-        let over = self.files.iter().filter(|(_, due)| due.is_over(now));
-        let free = over.filter(|(name, _)| !self.is_named(name));
+        for (file, kept) in self.files.iter_mut() {
+            if let Some((cluster, by)) = &kept.named_by
+                && kept.due.is_over(now)
+            {
+                kept.blocked = true;
+                warnings.insert(format!(
+                    "{file}: no ConfigMap has this file any more; it is kept, as {by} names its cluster \
+                     {cluster}"
+                ));
+            }
+        }
+        let over = self
+            .files
+            .iter()
+            .filter(|(_, kept)| kept.due.is_over(now) && !kept.blocked);
+        let free = over.filter(|(name, _)| !self.is_referred_to(name));
         dropped.files.extend(free.map(|(name, _)| name.clone()));
         self.files.retain(|name, _| !dropped.files.contains(name));
         dropped
+    }
+
+    /// Keeps what is due for as long as a ConfigMap is held back.
+    fn hold_back(&mut self, now: Instant, warnings: &mut SortedSet<String>) {
+        self.holds_back = true;
+        for kept in self
+            .clusters
+            .iter_mut()
+            .filter(|kept| kept.due.is_over(now))
+        {
+            kept.blocked = true;
+            let Vanished { file, cluster, .. } = &kept.item;
+            warnings.insert(format!(
+                "{file}: cluster {cluster} is not in the ConfigMap any more; it is kept while a \
+                 ConfigMap is invalid"
+            ));
+        }
+        for (file, _) in self.files.iter().filter(|(_, kept)| kept.due.is_over(now)) {
+            warnings.insert(format!(
+                "{file}: no ConfigMap has this file any more; it is kept while one is invalid"
+            ));
+        }
     }
 
     /// Returns for each cluster another published file that names it.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::Sequence;
-use super::kept::Dropped;
+use super::kept::{Dropped, VanishedFile};
 use crate::snapshot::{File, FileName, Snapshot};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::sequence::{
@@ -128,10 +128,11 @@ impl Sequence {
         }
         self.kept.reconcile(target);
         self.kept.note_names(target);
+        self.kept.allow_files(target);
         let warnings = &mut overlay.warnings;
         overlay.dropped = self.kept.take_due(is_held_back, now, warnings);
         let capped = self.kept.take_surplus(&mut overlay.events);
-        overlay.dropped.clusters.extend(capped);
+        overlay.dropped.extend(capped);
         self.merge(target, &mut overlay);
         overlay
     }
@@ -192,15 +193,17 @@ impl Sequence {
             }
         }
         for name in &difference.removed {
-            if !overlay.dropped.files.contains(name) && self.kept.keep_file(name.clone()) {
-                is_longer = true;
+            if !overlay.dropped.files.contains(name) {
+                let item = vanished_file(name, visible.get(name));
+                is_longer |= self.kept.keep_file(name.clone(), item);
             }
         }
         if is_longer {
             self.kept.note_names(target);
-            self.kept.allow(clusters_in(target).len());
+            self.kept.allow_clusters(clusters_in(target).len());
+            self.kept.allow_files(target);
             let capped = self.kept.take_surplus(&mut overlay.events);
-            overlay.dropped.clusters.extend(capped);
+            overlay.dropped.extend(capped);
             self.merge(target, &mut overlay);
         }
         // A file whose text is what it was is not part of the change.
@@ -353,6 +356,19 @@ fn routes_ahead<'t>(
 
 fn cannot_be_kept(name: &FileName, why: &str) -> String {
     format!("{name}: clusters that are removed cannot be kept for requests under way: {why}")
+}
+
+fn vanished_file(name: &FileName, visible: Option<&File>) -> VanishedFile {
+    let Some(File { bytes, .. }) = visible else {
+        return VanishedFile::default();
+    };
+    let is_of_clusters = kind_of(name, bytes) == Kind::Clusters;
+    let clusters = is_of_clusters.then(|| clusters_of(name, bytes).ok());
+    let clusters = clusters.flatten().into_iter().flatten();
+    VanishedFile {
+        clusters: clusters.map(|cluster| cluster.name).collect(),
+        size: bytes.len() as u64,
+    }
 }
 
 /// Returns the clusters of a set.

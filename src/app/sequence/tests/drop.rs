@@ -237,3 +237,78 @@ fn a_file_that_a_kept_cluster_names_is_kept_with_it() {
     }
     assert!(world.disk == new, "{:?}", world.disk);
 }
+
+/// Lets time pass to whatever is due, with this as the target.
+fn pass(world: &mut World, target: &Snapshot) {
+    while let Some(at) = world.sequence.deadline() {
+        world.now = world.now.max(at);
+        if world.sequence.tick(true, world.now).publish {
+            world.publish(target, &Snapshot::new(), false);
+        }
+    }
+}
+
+#[test]
+fn a_file_of_clusters_is_kept_while_another_file_names_one_of_them() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let more = name("more.yaml");
+    let mut new = World::target(&names(&["c2"]), 1);
+    let other = file("resources: [{cluster: c1}]\n".to_owned());
+    new.insert(name("other.yaml"), other);
+    world.disk = new.clone();
+    world.disk.insert(more.clone(), cds(&names(&["c0", "c1"])));
+    world.publish(&new, &none, false);
+    pass(&mut world, &new);
+    assert!(world.disk.contains_key(&more));
+    let overlay = world.sequence.overlay(&new, false, world.now);
+    let warnings: Vec<&str> = overlay.warnings().collect();
+    let want = "more.yaml: no ConfigMap has this file any more; it is kept, as other.yaml names its \
+                cluster c1";
+    assert_eq!(warnings, [want]);
+    // Until now requests may have gone there.
+    new.remove(&name("other.yaml"));
+    world.publish(&new, &none, false);
+    let due = world.sequence.deadline().unwrap();
+    assert_eq!(due - world.now, kept::GRACE);
+    assert!(world.disk.contains_key(&more));
+    pass(&mut world, &new);
+    assert!(world.disk == new);
+}
+
+/// A cluster with a text of so many bytes.
+fn large(cluster: &str, bytes: usize) -> File {
+    let text = String::from_utf8(cds(&names(&[cluster])).bytes.to_vec()).unwrap();
+    file(format!("{text}  alt_stat_name: {}\n", "x".repeat(bytes)))
+}
+
+#[test]
+fn the_bytes_and_files_that_are_kept_are_bounded() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let target = |round: u32| {
+        let cluster = format!("c{round}");
+        let mut target = World::target(&names(&[&cluster]), 1);
+        target.insert(name(CDS), large(&cluster, 25_000));
+        // One that the cluster does not name, so that it does not go with it.
+        target.insert(name(&format!("e{round}.yaml")), file("a: 1\n".to_owned()));
+        target
+    };
+    let bytes = |set: &Snapshot| set.values().map(|file| file.bytes.len()).sum::<usize>();
+    world.disk = target(0);
+    for round in 1..30 {
+        let new = target(round);
+        world.publish(&new, &none, false);
+        world.read(&[name(CDS)]);
+        world.publish(&new, &none, false);
+        world.read(&[name(RDS)]);
+        let (most, there) = (2 * bytes(&new) + (256 << 10), bytes(&world.disk));
+        // What vanished last stays until the next turn.
+        assert!(there <= most + 25_000, "{round}: {there}");
+        assert!(world.disk.len() <= 3 + 21, "{round}: {}", world.disk.len());
+        world.now += Duration::from_millis(50);
+    }
+    let last = target(29);
+    pass(&mut world, &last);
+    assert!(world.disk == last);
+}
