@@ -94,8 +94,8 @@ impl Notes {
         }
     }
 
-    /// Logs each warning about what is kept, and once that none stands any more; and each event, which has
-    /// no end.
+    /// Logs each warning about what is kept, and once that none stands any more; and each event,
+    /// which has no end.
     pub fn tell_kept(&mut self, found: SortedSet<String>, events: SortedSet<String>, now: Instant) {
         let first = self.kept.iter().map(|(_, since)| *since).min();
         self.kept.retain(|(warning, _)| found.contains(warning));
@@ -109,8 +109,8 @@ impl Notes {
                 self.kept.push((warning, now));
             }
         }
-        for event in events.difference(&self.events) {
-            warn!("{event}");
+        for warning in events.difference(&self.events) {
+            warn!("{warning}");
         }
         self.events = events;
     }
