@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 use tempfile::TempDir;
-use testkit::contender::{Bench, Contender, release};
+use testkit::candidate::{Bench, Candidate, release};
 use testkit::crossover::{Crossover, Measured};
 use testkit::elf::Elf;
 use testkit::figures::{LARGEST, follow_small, merge_into, since};
@@ -98,26 +98,26 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
 /// at each exec; these are copies, each written in one go, as images are unpacked.
 struct Programs {
     /// The release binary first.
-    contenders: Vec<Contender>,
+    candidates: Vec<Candidate>,
     hello: PathBuf,
     _dir: TempDir,
 }
 
 impl Programs {
     fn copy(baseline: Option<&Path>) -> Programs {
-        let mut contenders = vec![Contender::ours(), Contender::floor()];
-        contenders.extend(baseline.map(|program| Contender::crossover(BASELINE, program)));
+        let mut candidates = vec![Candidate::ours(), Candidate::floor()];
+        candidates.extend(baseline.map(|program| Candidate::crossover(BASELINE, program)));
         let dir = TempDir::new().expect("a directory can be made");
         let copy = |name: &str, from: &Path| {
             let to = dir.path().join(name);
             fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
             to
         };
-        for contender in &mut contenders {
-            contender.program = copy(contender.name, &contender.program);
+        for candidate in &mut candidates {
+            candidate.program = copy(candidate.name, &candidate.program);
         }
         Programs {
-            contenders,
+            candidates,
             hello: copy(HELLO, &release("floor-hello")),
             _dir: dir,
         }
@@ -126,14 +126,14 @@ impl Programs {
 
 /// Measures only what becomes of requests while clusters are replaced.
 fn measure_order(programs: &Programs, effort: &Effort) -> Table {
-    let all = &programs.contenders;
+    let all = &programs.candidates;
     let mut table = Table::new(all.iter().map(|who| who.name).collect());
     order::measure(all, &effort.order, &mut table);
     table
 }
 
 fn measure(programs: &Programs, effort: &Effort) -> Table {
-    let (all, hello) = (&programs.contenders, &programs.hello);
+    let (all, hello) = (&programs.candidates, &programs.hello);
     let mut columns = vec![OURS, HELLO];
     columns.extend(all[1..].iter().map(|who| who.name));
     let mut table = Table::new(columns);
@@ -157,7 +157,7 @@ fn row<'a, T: 'a>(
     what.into_iter().map(value).collect()
 }
 
-fn sizes(all: &[Contender], hello: &Path, table: &mut Table) {
+fn sizes(all: &[Candidate], hello: &Path, table: &mut Table) {
     let size = |path: &Path| Elf::read(path).size as f64;
     let mut sizes = row(all, |who| (who.name, size(&who.program)));
     sizes.push((HELLO, size(hello)));
@@ -171,7 +171,7 @@ fn sizes(all: &[Contender], hello: &Path, table: &mut Table) {
 }
 
 /// Has Docker make the image, asks it for the size, and removes it.
-fn image(ours: &Contender) -> Option<f64> {
+fn image(ours: &Candidate) -> Option<f64> {
     let context = TempDir::new().expect("a directory can be made");
     fs::copy(&ours.program, context.path().join("crossover")).expect("the directory is ours");
     let docker = |arguments: &[&str]| {
@@ -196,9 +196,9 @@ struct Idle {
 }
 
 impl Idle {
-    fn start(all: &[Contender], hello: &Path, table: &mut Table) -> Idle {
+    fn start(all: &[Candidate], hello: &Path, table: &mut Table) -> Idle {
         let bench = Bench::with_bookmarks(Duration::from_secs(3600));
-        let follow = |who: &Contender| (who.name, follow_small(&bench, who, 3));
+        let follow = |who: &Candidate| (who.name, follow_small(&bench, who, 3));
         let followers: Vec<_> = all.iter().map(follow).collect();
         let measured = followers.iter().map(|(name, p)| (*name, p.measure()));
         let mut measured: Vec<_> = measured.collect();
@@ -238,7 +238,7 @@ impl Idle {
     }
 }
 
-fn large(all: &[Contender], effort: &Effort, table: &mut Table) {
+fn large(all: &[Candidate], effort: &Effort, table: &mut Table) {
     let able = all.iter().filter(|who| who.knows_splits());
     let measured = able.filter_map(|who| Some((who.name, merge_into(who, effort.large, 10)?)));
     let measured: Vec<_> = measured.collect();
@@ -250,7 +250,7 @@ fn large(all: &[Contender], effort: &Effort, table: &mut Table) {
 }
 
 /// From exec to somewhere, beside hello world.
-fn processes(all: &[Contender], hello: &Path, effort: &Effort, table: &mut Table) {
+fn processes(all: &[Candidate], hello: &Path, effort: &Effort, table: &mut Table) {
     let bench = Bench::start();
     for who in all {
         drop(Lane::of_config_map(&bench, who));
@@ -277,7 +277,7 @@ fn processes(all: &[Contender], hello: &Path, effort: &Effort, table: &mut Table
 }
 
 /// One object, changed now and then.
-fn single_changes(all: &[Contender], effort: &Effort, table: &mut Table) {
+fn single_changes(all: &[Candidate], effort: &Effort, table: &mut Table) {
     let (config_maps, splits) = (Bench::start(), Bench::start());
     let mut lanes: Vec<Lane> = all
         .iter()
@@ -308,7 +308,7 @@ fn single_changes(all: &[Contender], effort: &Effort, table: &mut Table) {
 }
 
 /// Many small objects, of which one changes now and then.
-fn objects(all: &[Contender], count: u32, effort: &Effort, table: &mut Table) {
+fn objects(all: &[Candidate], count: u32, effort: &Effort, table: &mut Table) {
     let bench = Bench::start();
     let follow = |who| Lane::of_small(&bench, who, follow_small(&bench, who, count));
     let mut lanes: Vec<Lane> = all.iter().map(follow).collect();

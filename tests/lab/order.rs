@@ -8,8 +8,8 @@ use crate::timing::ms;
 use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
+use testkit::candidate::Candidate;
 use testkit::clients::{Rate, STEADY};
-use testkit::contender::Contender;
 use testkit::throttle::Throttle;
 use testkit::world::{Outcome, Running, Shape, Sort, bytes_on_disk};
 use testkit::xds::Watching;
@@ -90,9 +90,9 @@ pub struct Effort {
 }
 
 /// Measures it all.
-pub fn measure(all: &[Contender], effort: &Effort, table: &mut Table) {
+pub fn measure(all: &[Candidate], effort: &Effort, table: &mut Table) {
     let times = effort.times;
-    let able: Vec<&Contender> = all.iter().filter(|who| who.shows_splits()).collect();
+    let able: Vec<&Candidate> = all.iter().filter(|who| who.shows_splits()).collect();
     let mut sums: Vec<(&'static str, Outcome)> = Vec::new();
     let cases: Vec<Case> = cases().into_iter().take(effort.worlds).collect();
     let outcomes = |case: &Case| -> Vec<(&'static str, Outcome)> {
@@ -144,7 +144,7 @@ pub fn measure(all: &[Contender], effort: &Effort, table: &mut Table) {
     in_a_row(&able, effort.row, table);
 }
 
-fn replace(case: &Case, who: &Contender, times: u32) -> Outcome {
+fn replace(case: &Case, who: &Candidate, times: u32) -> Outcome {
     let mut running = Running::with(case.shape, &who.program, case.rate);
     let throttle = case
         .is_throttled
@@ -155,7 +155,7 @@ fn replace(case: &Case, who: &Contender, times: u32) -> Outcome {
 }
 
 /// What is kept of replaced clusters is bounded.
-fn in_a_row(able: &[&Contender], times: u32, table: &mut Table) {
+fn in_a_row(able: &[&Candidate], times: u32, table: &mut Table) {
     let shape = Shape::rds(Sort::Static, Watching::PathOnly);
     let [mut failed, mut clusters, mut disk, mut grown] = [const { Vec::new() }; 4];
     for who in able {

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::arrival::Arrivals;
-use testkit::contender::{Bench, Contender, Mode};
+use testkit::candidate::{Bench, Candidate, Mode};
 use testkit::crossover::{Crossover, Measured, command_of, measure, until_asleep, wrapped};
 use testkit::figures::{holds, split_of_a_service};
 use testkit::objects::config_map;
@@ -26,7 +26,7 @@ const WARM_UP: u32 = 3;
 /// A program that follows an object, and what its changes took so far.
 pub struct Lane<'a> {
     bench: &'a Bench,
-    pub who: &'a Contender,
+    pub who: &'a Candidate,
     pub process: Crossover,
     arrivals: Arrivals,
     /// The object after a change, and what a file that shows it holds.
@@ -41,7 +41,7 @@ pub struct Lane<'a> {
 impl<'a> Lane<'a> {
     fn new(
         bench: &'a Bench,
-        who: &'a Contender,
+        who: &'a Candidate,
         process: Crossover,
         object: fn(u32) -> (Value, String),
     ) -> Lane<'a> {
@@ -59,14 +59,14 @@ impl<'a> Lane<'a> {
     }
 
     /// A ConfigMap of usual size, of which a change changes the routes.
-    pub fn of_config_map(bench: &'a Bench, who: &'a Contender) -> Lane<'a> {
+    pub fn of_config_map(bench: &'a Bench, who: &'a Candidate) -> Lane<'a> {
         bench.apply(who, set(0).0);
         let process = bench.follow(who, &[CONFIG_MAP], None);
         Lane::new(bench, who, process, set)
     }
 
     /// A TrafficSplit, whose weights are merged into a ConfigMap of usual size.
-    pub fn of_split(bench: &'a Bench, who: &'a Contender) -> Lane<'a> {
+    pub fn of_split(bench: &'a Bench, who: &'a Candidate) -> Lane<'a> {
         let text = xds::large_routes(1 << 10, 0);
         bench.apply(who, config_map(CONFIG_MAP, &[("rds.yaml", &text)]));
         bench.apply(who, split_of_a_service(0).0);
@@ -75,7 +75,7 @@ impl<'a> Lane<'a> {
     }
 
     /// The first of the small ConfigMaps that a program follows.
-    pub fn of_small(bench: &'a Bench, who: &'a Contender, process: Crossover) -> Lane<'a> {
+    pub fn of_small(bench: &'a Bench, who: &'a Candidate, process: Crossover) -> Lane<'a> {
         Lane::new(bench, who, process, |change| {
             let mark = format!("change-{change}.");
             let text = xds::large_routes(1 << 10, 0);
@@ -186,7 +186,7 @@ pub fn in_turn<'a, T>(all: &'a [T], runs: u32, mut run: impl FnMut(&'a T) -> Dur
 #[derive(Clone, Copy)]
 pub enum Runner<'a> {
     /// It talks to a server.
-    Client(&'a Contender),
+    Client(&'a Candidate),
     /// It does nothing else than say hello.
     Hello(&'a Path),
 }

@@ -1,7 +1,7 @@
 //! The release binary stays within its budgets. `make bench` measures the same, and more.
 
 use std::time::Duration;
-use testkit::contender::{Contender, release};
+use testkit::candidate::{Candidate, release};
 use testkit::elf::Elf;
 use testkit::figures::{self, Broken};
 
@@ -51,6 +51,6 @@ fn a_config_map_of_1_mib_that_is_bad_at_its_beginning_needs_no_more() {
 
 #[test]
 fn weights_merged_into_1_mib_need_less_than_9000_kib() {
-    let measured = figures::merge_into(&Contender::ours(), figures::LARGEST, 10).unwrap();
+    let measured = figures::merge_into(&Candidate::ours(), figures::LARGEST, 10).unwrap();
     assert!(measured.peak_rss_kib <= 9000, "{measured:?}");
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
-use testkit::contender::release;
+use testkit::candidate::release;
 use testkit::crossover::Crossover;
 
 #[test]

@@ -2,7 +2,7 @@
 //! the tests hold them at their limits.
 
 use super::arrival::Arrivals;
-use super::contender::{Bench, Contender};
+use super::candidate::{Bench, Candidate};
 use super::crossover::{Crossover, Measured, until_asleep};
 use super::objects::{config_map, traffic_split};
 use super::{until, xds};
@@ -18,7 +18,7 @@ pub const LARGEST: usize = 1 << 20;
 
 /// Has a program follow so many small ConfigMaps over TLS, the first with a `rds.yaml`: what is
 /// measured is the watches.
-pub fn follow_small(bench: &Bench, who: &Contender, count: u32) -> Crossover {
+pub fn follow_small(bench: &Bench, who: &Candidate, count: u32) -> Crossover {
     let names: Vec<String> = (0..count).map(|number| format!("small-{number}")).collect();
     for (name, number) in names.iter().zip(0..) {
         let key = match number {
@@ -34,7 +34,7 @@ pub fn follow_small(bench: &Bench, who: &Contender, count: u32) -> Crossover {
 /// The release binary with three TLS watches, of which the server tells nothing of its own accord.
 pub fn three_tls_watches() -> (Bench, Crossover) {
     let bench = Bench::with_bookmarks(Duration::from_secs(3600));
-    let crossover = follow_small(&bench, &Contender::ours(), 3);
+    let crossover = follow_small(&bench, &Candidate::ours(), 3);
     (bench, crossover)
 }
 
@@ -78,7 +78,7 @@ pub enum Broken {
 /// Peak memory over a ConfigMap of 1 MiB, read, changed ten times, once of them bad, over TLS; and
 /// memory at the end. Of the release binary.
 pub fn largest_config_map(broken: Broken) -> Measured {
-    let (bench, ours) = (Bench::start(), Contender::ours());
+    let (bench, ours) = (Bench::start(), Candidate::ours());
     let apply = |text: &str| bench.apply(&ours, config_map("large", &[("rds.yaml", text)]));
     apply(&xds::large_routes(LARGEST, 0));
     let crossover = bench.follow(&ours, &["large"], None);
@@ -107,7 +107,7 @@ pub fn split_of_a_service(change: u32) -> (Value, String) {
 /// Peak memory over merges of a TrafficSplit's weights into a ConfigMap of this size (1 MiB is the
 /// largest) whose mirror is written, over TLS; and memory at the end. `None`: it does not follow
 /// what is so large.
-pub fn merge_into(who: &Contender, bytes: usize, changes: u32) -> Option<Measured> {
+pub fn merge_into(who: &Candidate, bytes: usize, changes: u32) -> Option<Measured> {
     let bench = Bench::start();
     // The mirror, with longer weights, is not larger than what Kubernetes takes.
     let text = xds::large_routes(bytes - 64, 0);

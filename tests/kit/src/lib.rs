@@ -4,9 +4,9 @@
 pub mod apiserver;
 pub mod arrival;
 pub mod backend;
+pub mod candidate;
 pub mod clients;
 pub mod clock;
-pub mod contender;
 pub mod crossover;
 pub mod elf;
 pub mod envoy;

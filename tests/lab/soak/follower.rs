@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::apiserver::Server;
-use testkit::contender::release;
+use testkit::candidate::release;
 use testkit::crossover::{Crossover, command_of};
 use testkit::proxy::Proxy;
 use testkit::tear::Tear;

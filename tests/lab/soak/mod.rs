@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use testkit::contender::release;
+use testkit::candidate::release;
 
 /// What was asked for.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
-use testkit::contender::{Bench, Contender};
+use testkit::candidate::{Bench, Candidate};
 use testkit::crossover::{Crossover, Measured, until_asleep};
 use testkit::figures::LARGEST;
 use testkit::objects::config_map;
@@ -32,7 +32,7 @@ const HOPELESS: Duration = Duration::from_secs(30);
 struct Stream {
     part: &'static str,
     bench: Bench,
-    who: Contender,
+    who: Candidate,
     crossover: Crossover,
     names: Vec<String>,
     body: String,
@@ -94,7 +94,7 @@ fn object(name: &str, number: usize, body: &str) -> serde_json::Value {
 impl Stream {
     fn start(part: &'static str, names: Vec<String>, bytes: usize) -> Stream {
         let bench = Bench::start();
-        let who = Contender::ours().within("default");
+        let who = Candidate::ours().within("default");
         let body = xds::large_routes(bytes - 12, 1);
         bench.server.change(|cluster| {
             for name in &names {

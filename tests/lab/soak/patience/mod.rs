@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::apiserver::request::Request;
 use testkit::apiserver::{Dialect, Options, Server};
-use testkit::contender::release;
+use testkit::candidate::release;
 use testkit::crossover::{Crossover, command_of};
 use testkit::objects::config_map;
 

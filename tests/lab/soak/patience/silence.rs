@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 use testkit::apiserver::access::Account;
 use testkit::apiserver::request::Request;
-use testkit::contender::{Contender, Mode};
+use testkit::candidate::{Candidate, Mode};
 use testkit::crossover::{Crossover, until_asleep};
 use testkit::figures::{idle_for, three_tls_watches};
 use testkit::tear::Tear;
@@ -143,7 +143,7 @@ pub fn idle_watches(report: &Report, stop: Stop) {
     drop(_hourly);
     bench.server.wait_for_watches(0);
     let before = bench.server.count_requests(|_| true);
-    let mut command = bench.command(&Contender::ours(), Mode::Watch, &NAMES, None);
+    let mut command = bench.command(&Candidate::ours(), Mode::Watch, &NAMES, None);
     command.args(["-sync-interval", "1m"]);
     let crossover = Crossover::spawn(command);
     bench.server.wait_for_watches(3);

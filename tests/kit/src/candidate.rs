@@ -31,7 +31,7 @@ enum Speaks {
 
 /// A program, and the namespace that it has for itself.
 #[derive(Clone, Debug)]
-pub struct Contender {
+pub struct Candidate {
     /// Also the namespace.
     pub name: &'static str,
     /// The file.
@@ -48,19 +48,19 @@ pub enum Mode {
     Watch,
 }
 
-impl Contender {
+impl Candidate {
     /// The release binary.
-    pub fn ours() -> Contender {
-        Contender::crossover("crossover", &release("crossover"))
+    pub fn ours() -> Candidate {
+        Candidate::crossover("crossover", &release("crossover"))
     }
 
     /// The same in another namespace.
-    pub fn within(self, name: &'static str) -> Contender {
-        Contender { name, ..self }
+    pub fn within(self, name: &'static str) -> Candidate {
+        Candidate { name, ..self }
     }
 
     /// Another crossover, of whatever age.
-    pub fn crossover(name: &'static str, program: &Path) -> Contender {
+    pub fn crossover(name: &'static str, program: &Path) -> Candidate {
         let mut help = command_of(program, &["-h"]);
         let told = help.stdin(Stdio::null()).output();
         let told = told.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
@@ -70,7 +70,7 @@ impl Contender {
             ca_file: told.contains("-ca-file"),
             splits: told.contains("-trafficsplit"),
         };
-        Contender {
+        Candidate {
             name,
             program: program.to_path_buf(),
             speaks,
@@ -78,8 +78,8 @@ impl Contender {
     }
 
     /// The loop that does no more than read and rename.
-    pub fn floor() -> Contender {
-        Contender {
+    pub fn floor() -> Candidate {
+        Candidate {
             name: "loop",
             program: release("floor-loop"),
             speaks: Speaks::Paths,
@@ -122,17 +122,17 @@ impl Bench {
     }
 
     /// A program's output directory.
-    pub fn output(&self, who: &Contender) -> PathBuf {
+    pub fn output(&self, who: &Candidate) -> PathBuf {
         self.dir.path().join(who.name)
     }
 
     /// Creates or replaces an object in a program's namespace; returns its resourceVersion.
-    pub fn apply(&self, who: &Contender, object: Value) -> String {
+    pub fn apply(&self, who: &Candidate, object: Value) -> String {
         self.server.apply(in_namespace(who.name, object))
     }
 
     /// A ConfigMap in a program's namespace.
-    pub fn config_map(&self, who: &Contender, name: &str) -> Option<Value> {
+    pub fn config_map(&self, who: &Candidate, name: &str) -> Option<Value> {
         self.server
             .change(|cluster| cluster.get("ConfigMap", who.name, name))
     }
@@ -140,7 +140,7 @@ impl Bench {
     /// Has a program follow or fetch these ConfigMaps, and merge this TrafficSplit into them.
     pub fn command<S: AsRef<str>>(
         &self,
-        who: &Contender,
+        who: &Candidate,
         mode: Mode,
         config_maps: &[S],
         split: Option<&str>,
@@ -172,7 +172,7 @@ impl Bench {
     /// The same at any address, without TrafficSplits.
     pub fn command_to<S: AsRef<str>>(
         &self,
-        who: &Contender,
+        who: &Candidate,
         mode: Mode,
         url: &str,
         config_maps: &[S],
@@ -203,7 +203,7 @@ impl Bench {
 
     fn floor(
         &self,
-        who: &Contender,
+        who: &Candidate,
         mode: Mode,
         address: &str,
         paths: impl IntoIterator<Item = String>,
@@ -223,7 +223,7 @@ impl Bench {
     /// Starts a program, and waits until it follows all of them and rests.
     pub fn follow<S: AsRef<str>>(
         &self,
-        who: &Contender,
+        who: &Candidate,
         config_maps: &[S],
         split: Option<&str>,
     ) -> Crossover {
@@ -243,14 +243,14 @@ impl Bench {
     }
 }
 
-fn config_map_paths<S: AsRef<str>>(who: &Contender, mode: Mode, names: &[S]) -> Vec<String> {
+fn config_map_paths<S: AsRef<str>>(who: &Candidate, mode: Mode, names: &[S]) -> Vec<String> {
     let paths = names.iter().map(S::as_ref);
     paths
         .map(|name| path(who, mode, "api/v1", "configmaps", name))
         .collect()
 }
 
-fn path(who: &Contender, mode: Mode, group: &str, plural: &str, name: &str) -> String {
+fn path(who: &Candidate, mode: Mode, group: &str, plural: &str, name: &str) -> String {
     let watch = match mode {
         Mode::Once => "",
         Mode::Watch => "&watch=true",
