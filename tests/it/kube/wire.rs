@@ -8,8 +8,8 @@ use testkit::apiserver::watches::Watch;
 use testkit::crossover::Crossover;
 use testkit::objects::config_map;
 use testkit::setup::Setup;
+use testkit::stalling_proxy::StallingProxy;
 use testkit::stopwatch::Stopwatch;
-use testkit::tear::Tear;
 
 fn object(name: &str, number: u32) -> Value {
     config_map(
@@ -21,7 +21,7 @@ fn object(name: &str, number: u32) -> Value {
 /// ConfigMaps `a` and `b`, watched by way of a proxy that can tear.
 struct Pair {
     setup: Setup,
-    tear: Tear,
+    tear: StallingProxy,
     program: Crossover,
     number: u32,
 }
@@ -30,7 +30,7 @@ impl Pair {
     fn start(setup: Setup) -> Pair {
         setup.server.create(object("a", 0));
         setup.server.create(object("b", 0));
-        let tear = Tear::start(setup.server.address());
+        let tear = StallingProxy::start(setup.server.address());
         let scheme = setup.server.url();
         let (scheme, _) = scheme.split_once(':').unwrap();
         let program = Crossover::spawn(setup.watch_command_by(&tear.url(scheme), &["a", "b"], &[]));

@@ -18,7 +18,7 @@ use testkit::apiserver::Server;
 use testkit::candidate::release;
 use testkit::crossover::{Crossover, command_of};
 use testkit::proxy::Proxy;
-use testkit::tear::Tear;
+use testkit::stalling_proxy::StallingProxy;
 
 /// A sync interval of the storm: short, or its calms would take most of the time.
 pub const SYNC: Duration = Duration::from_secs(3);
@@ -28,7 +28,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(1);
 pub struct Follower {
     pub name: &'static str,
     pub proxy: Proxy,
-    pub tear: Tear,
+    pub tear: StallingProxy,
     pub dir: PathBuf,
     pub lives: usize,
     pub damages: usize,
@@ -55,7 +55,7 @@ impl Follower {
         report: Arc<Report>,
     ) -> Follower {
         let dir = files.join(name);
-        let tear = Tear::start(server.address());
+        let tear = StallingProxy::start(server.address());
         let proxy = Proxy::start(tear.address());
         let looker = || Looker::new(&dir, !mortal);
         let eyes = Eyes::open(name, looker(), world, report.clone(), !mortal);

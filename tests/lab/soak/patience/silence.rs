@@ -10,7 +10,7 @@ use testkit::apiserver::request::Request;
 use testkit::candidate::{Candidate, Mode};
 use testkit::crossover::{Crossover, until_asleep};
 use testkit::figures::{idle_for, three_tls_watches};
-use testkit::tear::Tear;
+use testkit::stalling_proxy::StallingProxy;
 use testkit::until;
 
 /// No reset, nothing but silence, keepalive answered, hours between looks. Before it freezes, the
@@ -69,7 +69,7 @@ pub fn frozen_change(report: &Report, stop: Stop) {
 /// A watch that stopped in the middle of a line.
 struct Frozen {
     scene: Scene,
-    _tear: Tear,
+    _tear: StallingProxy,
     _crossover: Crossover,
 }
 
@@ -77,7 +77,7 @@ impl Frozen {
     /// Freezes a watch in what `tells` makes it tell; for how long it was to last.
     fn start(tells: impl Fn(&Scene)) -> (Frozen, Duration) {
         let scene = Scene::start(&["cds"]);
-        let tear = Tear::start(scene.server.address());
+        let tear = StallingProxy::start(scene.server.address());
         let crossover = scene.follow(&tear.url("http"), &["cds"], "12h");
         scene.server.wait_for_watches(1);
         // Its answer has begun once it has told something.

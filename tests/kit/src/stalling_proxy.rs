@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 /// A proxy in front of one server.
-pub struct Tear {
+pub struct StallingProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
@@ -30,9 +30,9 @@ struct State {
     over: bool,
 }
 
-impl Tear {
+impl StallingProxy {
     /// Starts one that passes everything to `server`.
-    pub fn start(server: SocketAddr) -> Tear {
+    pub fn start(server: SocketAddr) -> StallingProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared::default());
@@ -47,7 +47,7 @@ impl Tear {
                 }
             }
         });
-        Tear {
+        StallingProxy {
             address,
             shared,
             acceptor: Some(acceptor),
@@ -65,7 +65,7 @@ impl Tear {
     }
 
     /// The next bytes towards a client, on whatever connection, stop after so many; there the rest
-    /// waits for [`Tear::let_go`].
+    /// waits for [`StallingProxy::let_go`].
     pub fn arm(&self, after: usize) {
         self.shared.lock().armed = Some(after);
     }
@@ -99,7 +99,7 @@ impl Tear {
     }
 }
 
-impl Drop for Tear {
+impl Drop for StallingProxy {
     fn drop(&mut self) {
         self.shared.lock().over = true;
         self.shared.changed.notify_all();
