@@ -6,11 +6,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::apiserver::{Options, Server};
-use testkit::arrival::Arrivals;
 use testkit::backend::Backend;
 use testkit::crossover::{Crossover, command};
 use testkit::envoy::Envoy;
 use testkit::examples::{self, DEFINITION, SPLITS};
+use testkit::file_watch::FileWatch;
 use testkit::load::Load;
 use testkit::objects::{http_route, http_route_crd, traffic_split};
 use testkit::site::BACKENDS;
@@ -69,7 +69,7 @@ impl Part {
 
 /// Everything that runs, in the order in which it ends.
 pub struct Stage {
-    pub arrivals: Arrivals,
+    pub arrivals: FileWatch,
     pub load: Load,
     pub envoy: Envoy,
     pub crossover: Crossover,
@@ -101,7 +101,7 @@ impl Stage {
         server.wait_for_watches(1);
         let envoy = Envoy::start(&Watching::PathOnly.bootstrap(dir.path()));
         Stage {
-            arrivals: Arrivals::watch(dir.path(), "rds.yaml"),
+            arrivals: FileWatch::watch(dir.path(), "rds.yaml"),
             load: Load::start(&address(&envoy), REQUESTS_PER_SECOND),
             envoy,
             crossover,

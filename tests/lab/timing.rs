@@ -12,10 +12,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use testkit::arrival::Arrivals;
 use testkit::candidate::{Bench, Candidate, Mode};
 use testkit::crossover::{Crossover, Measured, command_of, measure, until_asleep, wrapped};
 use testkit::figures::{holds, split_of_a_service};
+use testkit::file_watch::FileWatch;
 use testkit::objects::config_map;
 use testkit::site::BACKENDS;
 use testkit::xds::{self, CONFIG_MAP};
@@ -28,7 +28,7 @@ pub struct Lane<'a> {
     bench: &'a Bench,
     pub who: &'a Candidate,
     pub process: Crossover,
-    arrivals: Arrivals,
+    arrivals: FileWatch,
     /// The object after a change, and what a file that shows it holds.
     object: fn(u32) -> (Value, String),
     changes: u32,
@@ -46,7 +46,7 @@ impl<'a> Lane<'a> {
         object: fn(u32) -> (Value, String),
     ) -> Lane<'a> {
         Lane {
-            arrivals: Arrivals::watch(&bench.output(who), "rds.yaml"),
+            arrivals: FileWatch::watch(&bench.output(who), "rds.yaml"),
             before: process.measure(),
             changes: 0,
             latencies: Vec::new(),

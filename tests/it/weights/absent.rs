@@ -7,8 +7,8 @@ use testkit::apiserver::Options;
 use testkit::apiserver::access::{Account, Rule};
 use testkit::apiserver::faults::{Fault, Then};
 use testkit::apiserver::request::Request;
-use testkit::arrival::Arrivals;
 use testkit::crossover::Crossover;
+use testkit::file_watch::FileWatch;
 use testkit::objects::traffic_split_crd;
 use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
@@ -58,7 +58,7 @@ fn a_deleted_split_counts_for_10_s_more_and_on_if_it_is_back_by_then() {
     setup.split([60, 40]);
     setup.split([50, 50]);
     setup.until_weights([50, 50]);
-    let mut arrivals = Arrivals::watch(&setup.output(), FILE);
+    let mut arrivals = FileWatch::watch(&setup.output(), FILE);
     let deleted = Instant::now();
     setup.server.delete("TrafficSplit", "podinfo");
     process.wait_for_lines(2, gone);

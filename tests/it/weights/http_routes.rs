@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use testkit::apiserver::access::{Account, Rule};
 use testkit::apiserver::faults::Fault;
 use testkit::apiserver::request::Request;
-use testkit::arrival::Arrivals;
 use testkit::crossover::Crossover;
+use testkit::file_watch::FileWatch;
 use testkit::objects::{http_route, http_route_crd};
 use testkit::setup::Setup;
 use testkit::until;
@@ -169,7 +169,7 @@ fn a_hand_over_while_idle_moves_no_weight_and_the_way_back_is_a_deletion() {
     setup.until_weights([95, 5]);
     assert_eq!(setup.set(), set + 1);
     setup.split([80, 20]);
-    let mut arrivals = Arrivals::watch(&setup.output(), FILE);
+    let mut arrivals = FileWatch::watch(&setup.output(), FILE);
     let deleted = Instant::now();
     setup.server.delete("HTTPRoute", "podinfo");
     let of_split = routes([80, 20]);
@@ -342,7 +342,7 @@ fn a_deleted_route_counts_for_10_s_more_and_one_without_weights_too() {
     setup.until_weights([70, 30]);
     assert_eq!(setup.set(), set + 1);
     // If nobody does, they are meant.
-    let mut arrivals = Arrivals::watch(&setup.output(), FILE);
+    let mut arrivals = FileWatch::watch(&setup.output(), FILE);
     let reset = Instant::now();
     setup.server.apply(route_of([1, 1]));
     let even = routes([1, 1]);

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::apiserver::faults::Fault;
 use testkit::apiserver::request::Request;
-use testkit::arrival::Arrivals;
+use testkit::file_watch::FileWatch;
 use testkit::objects::in_namespace;
 use testkit::setup::{Setup, events_with};
 use testkit::until;
@@ -321,7 +321,7 @@ fn a_restart_in_mid_canary_never_shows_the_template_s_weights() {
     let mut process = setup.start(&FOLLOW);
     setup.until_weights([50, 50]);
     let begin = std::time::Instant::now();
-    let mut arrivals = Arrivals::watch(&setup.output(), FILE);
+    let mut arrivals = FileWatch::watch(&setup.output(), FILE);
     for life in 0..8 {
         process.signal(Signal::KILL);
         process.finish();

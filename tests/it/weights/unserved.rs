@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 use testkit::apiserver::faults::Fault;
 use testkit::apiserver::request::Request;
-use testkit::arrival::Arrivals;
 use testkit::crossover::Crossover;
+use testkit::file_watch::FileWatch;
 use testkit::objects::traffic_split_crd;
 use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
@@ -88,7 +88,7 @@ fn is_back_in_time(flags: &[&str]) {
     let setup = weighed();
     let process = setup.start(&[flags, &["-configmap=a", "-publish=false"]].concat());
     setup.until_weights([60, 40]);
-    let mut arrivals = Arrivals::watch(&setup.output(), FILE);
+    let mut arrivals = FileWatch::watch(&setup.output(), FILE);
     let (begin, watch) = (Instant::now(), Stopwatch::start());
     setup.server.serve_splits(&[]);
     process.wait_for_line(GONE);

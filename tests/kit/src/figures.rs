@@ -1,9 +1,9 @@
 //! The figures that the project is held to, each measured in one place: `make bench` prints them,
 //! the tests hold them at their limits.
 
-use super::arrival::Arrivals;
 use super::candidate::{Bench, Candidate};
 use super::crossover::{Crossover, Measured, until_asleep};
+use super::file_watch::FileWatch;
 use super::objects::{config_map, traffic_split};
 use super::{until, xds};
 use serde_json::Value;
@@ -114,7 +114,7 @@ pub fn merge_into(who: &Candidate, bytes: usize, changes: u32) -> Option<Measure
     bench.apply(who, config_map("large", &[("rds.yaml", &text)]));
     bench.apply(who, split_of_a_service(0).0);
     let process = bench.follow(who, &["large"], Some("service-0"));
-    let mut arrivals = Arrivals::watch(&bench.output(who), "rds.yaml");
+    let mut arrivals = FileWatch::watch(&bench.output(who), "rds.yaml");
     for change in 1..=changes {
         let (split, mark) = split_of_a_service(change);
         bench.apply(who, split);

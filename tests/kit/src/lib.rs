@@ -2,7 +2,6 @@
 //! says by a panic, as a test fails by one.
 
 pub mod apiserver;
-pub mod arrival;
 pub mod backend;
 pub mod candidate;
 pub mod clients;
@@ -13,6 +12,7 @@ pub mod envoy;
 pub mod examples;
 pub mod exchange;
 pub mod figures;
+pub mod file_watch;
 pub mod helm;
 pub mod kubectl;
 pub mod load;

@@ -19,7 +19,7 @@ struct Arrival {
 }
 
 /// A file that is watched until this is dropped.
-pub struct Arrivals {
+pub struct FileWatch {
     path: PathBuf,
     arrived: Receiver<Arrival>,
     seen: Vec<Arrival>,
@@ -27,9 +27,9 @@ pub struct Arrivals {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Arrivals {
+impl FileWatch {
     /// Watches `DIR/current/FILE`; `current` must be there.
-    pub fn watch(dir: &Path, file: &str) -> Arrivals {
+    pub fn watch(dir: &Path, file: &str) -> FileWatch {
         let current = dir.join("current");
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let events = inotify::init(flags).expect("inotify is there");
@@ -54,7 +54,7 @@ impl Arrivals {
                 }
             }
         });
-        Arrivals {
+        FileWatch {
             path,
             arrived,
             seen: Vec::new(),
@@ -93,7 +93,7 @@ impl Arrivals {
     }
 }
 
-impl Drop for Arrivals {
+impl Drop for FileWatch {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
