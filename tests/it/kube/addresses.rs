@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use testkit::apiserver::request::Request;
 use testkit::apiserver::{Options, Server};
 use testkit::crossover::Crossover;
-use testkit::names::{NameServer, Reply};
+use testkit::dns::{NameServer, Reply};
 use testkit::namespace::Namespace;
 use testkit::objects::config_map;
 use testkit::proxy::{Mode, Proxy};

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 use testkit::crossover::Crossover;
-use testkit::names::{NameServer, Reply};
+use testkit::dns::{NameServer, Reply};
 use testkit::namespace::Namespace;
 use testkit::objects::config_map;
 use testkit::proxy::Proxy;
