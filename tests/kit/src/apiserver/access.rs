@@ -1,7 +1,7 @@
 //! Access control: tokens, and RBAC rules with the real rule for `resourceNames`.
 
-use super::failure::Failure;
 use super::request::{Place, Request};
+use super::status::Failure;
 use serde_json::Value;
 
 /// Someone who may talk to the server.

@@ -1,7 +1,7 @@
 //! The cluster's objects in a test's hand: changes without HTTP, by the same rules.
 
-use super::failure::Failure;
 use super::kinds::Kind;
+use super::status::Failure;
 use super::store::Store;
 use super::write::Target;
 use serde_json::Value;

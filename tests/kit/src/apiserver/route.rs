@@ -3,8 +3,8 @@
 
 use super::access;
 use super::encode::{self, View};
-use super::failure::Failure;
 use super::request::{Place, Request};
+use super::status::Failure;
 use super::store::Continue;
 use super::watches::{Part, WatchRequest, refusal};
 use super::write::{Patch, Target};

@@ -1,8 +1,8 @@
 //! The objects and their history: one resourceVersion counter, events in order, told to the
 //! watches. Must not know HTTP.
 
-use super::failure::Failure;
 use super::kinds::Kind;
+use super::status::Failure;
 use super::watches::{Change, Delivery, Part, Selection, Watch, WatchRequest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

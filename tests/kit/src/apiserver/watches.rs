@@ -1,7 +1,7 @@
 //! The open watches: what each is about, and how events reach it, wait, or get lost.
 
 use super::encode::{self, View};
-use super::failure::Failure;
+use super::status::Failure;
 use super::store::Key;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};

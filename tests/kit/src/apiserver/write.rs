@@ -1,11 +1,11 @@
 //! Writes change objects as in the real server: create, replace, patch, apply, delete. Must not
 //! know HTTP.
 
-use super::failure::{Failure, deleted};
 use super::fields::{self, Writer};
 use super::kinds::Kind;
-use super::rules::validate;
+use super::status::{Failure, deleted};
 use super::store::{Key, Store};
+use super::validation::validate;
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,7 +1,7 @@
 //! The rules for names and keys, with the real server's messages.
 
-use super::failure::{Cause, Failure};
 use super::kinds::Kind;
+use super::status::{Cause, Failure};
 use serde_json::Value;
 
 const NAME_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
