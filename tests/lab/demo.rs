@@ -2,11 +2,11 @@
 //! changed through the API; crossover puts the files on disk, a real Envoy follows, and a steady load
 //! shows it.
 
-use crate::hands::Applying;
 use crate::replaced;
 use crate::screen::{Row, Screen};
 use crate::stage::{Part, REQUESTS_PER_SECOND, Stage, mirror};
 use crate::stop::Stop;
+use crate::writer::Applying;
 use pico_args::Arguments;
 use std::error::Error;
 use std::process::ExitCode;
@@ -73,7 +73,7 @@ fn introduce(stage: &Stage, screen: &Screen) {
         "load",
         &format!("{REQUESTS_PER_SECOND} requests a second through Envoy"),
     );
-    screen.fact("changes", stage.hands.describe());
+    screen.fact("changes", stage.writer.describe());
     screen.heads();
 }
 

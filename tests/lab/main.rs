@@ -1,9 +1,8 @@
-//! The lab: the kit at work outside the tests, for hands and eyes.
+//! The lab: the kit at work outside the tests, to be tried and looked at.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The kit fails by a panic.
 
 mod bench;
 mod demo;
-mod hands;
 mod order;
 mod replaced;
 mod screen;
@@ -13,6 +12,7 @@ mod stage;
 mod stop;
 mod table;
 mod timing;
+mod writer;
 
 use pico_args::Arguments;
 use std::error::Error;

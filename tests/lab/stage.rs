@@ -1,6 +1,6 @@
 //! Everything that runs in the demo, and the changes that are made to it.
 
-use crate::hands::{Applying, Hands};
+use crate::writer::{Applying, Writer};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ pub struct Stage {
     pub load: Load,
     pub envoy: Envoy,
     pub crossover: Crossover,
-    pub hands: Hands,
+    pub writer: Writer,
     pub server: Server,
     /// Of [`BACKENDS`], of Flagger's services, and the one that comes later.
     backends: Vec<Backend>,
@@ -94,8 +94,8 @@ impl Stage {
         let all = BACKENDS.into_iter().chain(FLAGGERS).chain([REPLACED[1]]);
         let backends: Vec<Backend> = all.map(Backend::start).collect();
         let config_map = config_map(&dir, &backends);
-        let hands = Hands::new(&server);
-        hands.apply(&hands.write(&config_map)).finish();
+        let writer = Writer::new(&server);
+        writer.apply(&writer.write(&config_map)).finish();
         let crossover = follow(&server, &dir);
         crossover.wait_for_line("INFO  published ");
         server.wait_for_watches(1);
@@ -105,7 +105,7 @@ impl Stage {
             load: Load::start(&address(&envoy), REQUESTS_PER_SECOND),
             envoy,
             crossover,
-            hands,
+            writer,
             server,
             backends,
             config_map,
@@ -123,20 +123,20 @@ impl Stage {
         match part {
             Part::ConfigMap | Part::Flagger => {}
             Part::Splits => {
-                self.hands.apply(&examples::path(DEFINITION)).finish();
+                self.writer.apply(&examples::path(DEFINITION)).finish();
                 // It is asked for every -sync-interval while there is none.
                 self.server.wait_for_watches(2);
             }
             Part::HttpRoute => {
                 let definition = http_route_crd(&["v1", "v1beta1"]);
-                self.hands.apply(&self.hands.write(&definition)).finish();
+                self.writer.apply(&self.writer.write(&definition)).finish();
                 self.server.wait_for_watches(3);
                 // With the weights that the TrafficSplit has, which nothing else shows.
                 let loaded = self.loaded();
-                self.hands.put(route([100, 0])).finish();
+                self.writer.put(route([100, 0])).finish();
                 self.crossover.wait_for_line("HTTPRoute is valid now");
                 // What Flagger leaves of the other provider, and 30 of 100 go by no more.
-                self.hands.put(split([70, 30])).finish();
+                self.writer.put(split([70, 30])).finish();
                 self.crossover
                     .wait_for_line("HTTPRoute default/podinfo comes first");
                 assert_eq!(loaded, self.loaded(), "a weight has moved");
@@ -148,20 +148,20 @@ impl Stage {
     pub fn change(&self, part: Part, step: usize) -> (Instant, Applying) {
         let weights = part.steps()[step];
         if (part, step) == (Part::Flagger, 1) {
-            self.hands.put(split(part.steps()[0]));
+            self.writer.put(split(part.steps()[0]));
         }
         let before = self.server.count_requests(|_| true);
         let applying = match (part, step) {
             (Part::Splits, step) => {
                 let (file, _) = SPLITS[step];
-                self.hands.apply(&examples::path(file))
+                self.writer.apply(&examples::path(file))
             }
             (Part::ConfigMap, _) | (Part::Flagger, 0) => {
                 let object = self.config_map(part.backends(), weights);
-                self.hands.apply(&self.hands.write(&object))
+                self.writer.apply(&self.writer.write(&object))
             }
-            (Part::Flagger, _) => self.hands.put(split(weights)),
-            (Part::HttpRoute, _) => self.hands.put(route(weights)),
+            (Part::Flagger, _) => self.writer.put(split(weights)),
+            (Part::HttpRoute, _) => self.writer.put(route(weights)),
         };
         let told = self.server.wait_for_request("the change", |request| {
             // The mirror is written by crossover.
@@ -190,7 +190,7 @@ impl Stage {
             let text = object["data"][file].as_str().unwrap_or_default();
             object["data"][file] = text.replace(old, new).replace(&ports[0], &ports[1]).into();
         }
-        self.hands.apply(&self.hands.write(&object))
+        self.writer.apply(&self.writer.write(&object))
     }
 
     /// The ConfigMap with routes to these backends.

@@ -1,4 +1,4 @@
-//! Whose hands change the cluster in the demo: kubectl's, or our own where there is none.
+//! The writer changes the cluster in the demo: by kubectl, or by requests of its own where there is none.
 
 use serde_json::Value;
 use std::env;
@@ -12,26 +12,26 @@ use testkit::examples;
 use ureq::Agent;
 
 /// They reach one server.
-pub struct Hands {
+pub struct Writer {
     kubectl: bool,
     url: String,
     agent: Agent,
     home: TempDir,
 }
 
-/// A kubectl that may still run; our own hands are done.
+/// A kubectl that may still run; our own writer are done.
 #[derive(Default)]
 pub struct Applying(Option<Crossover>);
 
-impl Hands {
+impl Writer {
     /// kubectl, if it is there.
-    pub fn new(server: &Server) -> Hands {
+    pub fn new(server: &Server) -> Writer {
         let places = env::var_os("PATH").unwrap_or_default();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        Hands {
+        Writer {
             kubectl: env::split_paths(&places).any(|place| place.join("kubectl").is_file()),
             url: server.url(),
             agent: Agent::new_with_config(config),
