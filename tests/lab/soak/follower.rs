@@ -1,7 +1,7 @@
 //! One crossover of the storm with everything of its own: a way to the API server on which the
-//! network's faults happen, an output directory, the eyes on it, and what all its lives have said.
+//! network's faults happen, an output directory, the observer of it, and what all its lives have said.
 
-use super::eyes::{Eyes, Found, Looker};
+use super::observer::{Found, Looker, Observer};
 use super::report::Report;
 use super::shapes::{MAPS, SPLITS, file_name};
 use super::world::{Snapshot, World};
@@ -33,7 +33,7 @@ pub struct Follower {
     pub lives: usize,
     pub damages: usize,
     crossover: Option<Crossover>,
-    eyes: Eyes,
+    observer: Observer,
     looker: Looker,
     files: PathBuf,
     mortal: bool,
@@ -58,7 +58,7 @@ impl Follower {
         let tear = StallingProxy::start(server.address());
         let proxy = Proxy::start(tear.address());
         let looker = || Looker::new(&dir, !mortal);
-        let eyes = Eyes::open(name, looker(), world, report.clone(), !mortal);
+        let observer = Observer::open(name, looker(), world, report.clone(), !mortal);
         let mut follower = Follower {
             name,
             proxy,
@@ -66,7 +66,7 @@ impl Follower {
             lives: 0,
             damages: 0,
             crossover: None,
-            eyes,
+            observer,
             looker: looker(),
             dir,
             files: files.to_path_buf(),
@@ -134,7 +134,7 @@ impl Follower {
         if !self.mortal {
             return false;
         }
-        self.eyes.close(true);
+        self.observer.close(true);
         (self.damaged, self.damages) = (true, self.damages + 1);
         let (live, sets) = (self.dir.join(".live"), self.dir.join(".sets"));
         let current = self.dir.join("current");
@@ -183,13 +183,13 @@ impl Follower {
         let done = link("done").is_some() && link("done") == link("active");
         if self.damaged && done && self.snapshot(world).is_ok() {
             self.damaged = false;
-            self.eyes.close(false);
+            self.observer.close(false);
         }
     }
 
     /// How many looks found a whole set, and how many came while one became visible.
     pub fn looks(&self) -> (u64, u64) {
-        self.eyes.counts()
+        self.observer.counts()
     }
 
     /// Everything that it has said in all its lives.

@@ -3,9 +3,9 @@
 //! of changes under load. They run side by side where they leave each other alone.
 
 mod calm;
-mod eyes;
 mod follower;
 mod kind;
+mod observer;
 mod order;
 mod patience;
 mod rate;

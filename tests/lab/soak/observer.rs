@@ -112,7 +112,7 @@ impl Looker {
 }
 
 /// Looks until this is dropped.
-pub struct Eyes {
+pub struct Observer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -125,7 +125,7 @@ struct Shared {
     moving: AtomicU64,
 }
 
-impl Eyes {
+impl Observer {
     /// `rises`: a state is never followed by an earlier one.
     pub fn open(
         part: &'static str,
@@ -133,7 +133,7 @@ impl Eyes {
         world: Arc<Mutex<World>>,
         report: Arc<Report>,
         rises: bool,
-    ) -> Eyes {
+    ) -> Observer {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             closed: Mutex::new(false),
@@ -166,7 +166,7 @@ impl Eyes {
                 thread::sleep(GLANCE);
             }
         });
-        Eyes {
+        Observer {
             shared,
             thread: Some(thread),
         }
@@ -184,7 +184,7 @@ impl Eyes {
     }
 }
 
-impl Drop for Eyes {
+impl Drop for Observer {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
