@@ -1,10 +1,10 @@
 //! One crossover of the storm with everything of its own: a way to the API server on which the
 //! network's faults happen, an output directory, the observer of it, and what all its lives have said.
 
+use super::manifests::{MAPS, SPLITS, file_name};
+use super::model::{Snapshot, World};
 use super::observer::{Found, Looker, Observer};
 use super::report::Report;
-use super::shapes::{MAPS, SPLITS, file_name};
-use super::world::{Snapshot, World};
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use rustix::process::Signal;
@@ -20,7 +20,7 @@ use testkit::crossover::{Crossover, command_of};
 use testkit::proxy::Proxy;
 use testkit::stalling_proxy::StallingProxy;
 
-/// A sync interval of the storm: short, or its calms would take most of the time.
+/// A sync interval of the storm: short, or its pauses would take most of the time.
 pub const SYNC: Duration = Duration::from_secs(3);
 /// SIGTERM ends the program within 0.1 s; the machine is busy.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);

@@ -2,19 +2,19 @@
 //! the storm, a steady rate for ten minutes, the faults that take minutes to be over, and the order
 //! of changes under load. They run side by side where they leave each other alone.
 
-mod calm;
+mod checks;
+mod faults;
 mod follower;
 mod kind;
+mod manifests;
+mod model;
 mod observer;
 mod order;
 mod patience;
+mod pause;
 mod rate;
 mod report;
-mod shapes;
 mod storm;
-mod strike;
-mod verdict;
-mod world;
 
 use crate::stop::Stop;
 use pico_args::Arguments;

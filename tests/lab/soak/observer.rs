@@ -1,8 +1,8 @@
 //! Reads an output directory as an Envoy would, over and over, and holds what it finds to the
 //! promise: at any moment one whole set of states that really were in the cluster.
 
+use super::model::{Origin, Snapshot, World};
 use super::report::Report;
-use super::world::{Origin, Snapshot, World};
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;

@@ -1,13 +1,13 @@
-//! The storm: changes as fast as they are followed, faults between and within them, a calm now and
+//! The storm: changes as fast as they are followed, faults between and within them, a pause now and
 //! then in which the disk has to become what the cluster says. One crossover lives through all of
 //! it, so that its memory can be compared; another one is killed, and its directory damaged.
 
+use super::faults::{self, Field, Strike, Tokens};
 use super::follower::Follower;
 use super::kind::{self, Kind};
+use super::manifests::{MAPS, SPLITS, file_name};
+use super::model::{Form, Snapshot, World};
 use super::report::{Report, seconds};
-use super::shapes::{MAPS, SPLITS, file_name};
-use super::strike::{self, Field, Strike, Tokens};
-use super::world::{Form, Snapshot, World};
 use crate::stop::Stop;
 use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -42,10 +42,10 @@ pub struct Storm {
     pub(super) struck: BTreeMap<Kind, usize>,
     /// Kinds that have yet to strike for the first time.
     pub(super) untried: Vec<Kind>,
-    /// The last calm's.
+    /// The last pause's.
     pub(super) floors: Vec<Snapshot>,
-    pub(super) calms: Vec<Duration>,
-    /// From a change in a calm to the disk.
+    pub(super) pauses: Vec<Duration>,
+    /// From a change in a pause to the disk.
     pub(super) lively: Vec<Duration>,
     pub(super) made: usize,
     /// How many of them are bad, empty or a deletion.
@@ -96,7 +96,7 @@ impl Storm {
             next_strike: 0,
             struck: BTreeMap::new(),
             untried: kind::ALL.map(|(kind, ..)| kind).to_vec(),
-            calms: Vec::new(),
+            pauses: Vec::new(),
             lively: Vec::new(),
             made: 0,
             bad: 0,
@@ -111,7 +111,7 @@ impl Storm {
 
     /// Makes so many changes, and says what was seen.
     pub fn run(mut self, total: usize) {
-        self.calm();
+        self.pause();
         let began = Instant::now();
         // Every kind of fault has struck once before memory is measured.
         while (self.made < FIRST || !self.untried.is_empty()) && !self.stop.is_set() {
@@ -127,7 +127,7 @@ impl Storm {
         self.judge_logs();
     }
 
-    /// Changes and faults until so many changes are made, and the calm after them.
+    /// Changes and faults until so many changes are made, and the pause after them.
     fn turns(&mut self, until: usize, total: usize) {
         while self.made < until && !self.stop.is_set() {
             self.turn();
@@ -136,7 +136,7 @@ impl Storm {
                 self.progress(total);
             }
         }
-        self.calm();
+        self.pause();
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
@@ -146,11 +146,11 @@ impl Storm {
     fn progress(&self, total: usize) {
         let strikes: usize = self.struck.values().sum();
         let rss = self.followers[0].crossover().measure().rss_kib;
-        let (calms, worst) = (self.calms.len(), self.calms.iter().max());
+        let (pauses, worst) = (self.pauses.len(), self.pauses.iter().max());
         let worst = seconds(worst.copied().unwrap_or_default());
         let (made, along) = (self.made, self.along);
         let what = format!(
-            "{made} of {total} changes, {along} while followed, {strikes} faults, {calms} calms, the longest {worst}; {rss} KiB"
+            "{made} of {total} changes, {along} while followed, {strikes} faults, {pauses} pauses, the longest {worst}; {rss} KiB"
         );
         self.report.say("storm", what);
     }
@@ -293,7 +293,7 @@ impl Storm {
             followers: &mut self.followers,
             tokens: &mut self.tokens,
         };
-        if let Some(strike) = strike::begin(kind, &mut field, &mut self.rng) {
+        if let Some(strike) = faults::begin(kind, &mut field, &mut self.rng) {
             let [least, most] = kind.lasts();
             let lasts = Duration::from_millis(self.rng.random_range(least..=most));
             self.strikes.push((strike, now + lasts));
@@ -312,6 +312,6 @@ impl Storm {
             followers: &mut self.followers,
             tokens: &mut self.tokens,
         };
-        strike::heal(&strike, &mut field);
+        faults::heal(&strike, &mut field);
     }
 }

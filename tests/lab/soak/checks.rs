@@ -1,11 +1,11 @@
 //! What the storm is measured by: both crossovers at rest, after the first changes and at the end.
 
-use super::calm::CALM_WITHIN;
 use super::follower::{Follower, disk_use};
+use super::manifests::{MAPS, SPLITS};
+use super::model::Form;
+use super::pause::PAUSE_WITHIN;
 use super::report::{EQUAL, equal, minutes, percentile, seconds};
-use super::shapes::{MAPS, SPLITS};
 use super::storm::Storm;
-use super::world::Form;
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
@@ -28,7 +28,7 @@ impl Storm {
     /// Everything good and of its first size, all watches new and used once: what is measured here
     /// can be compared with what is measured here at another time.
     pub(super) fn rest(&mut self) -> Rest {
-        self.calm();
+        self.pause();
         self.server.end_watches();
         let began = Instant::now();
         let watches = OBJECTS * self.followers.len();
@@ -41,9 +41,9 @@ impl Storm {
                 let object = self.world().change_split(split, Form::Good);
                 self.put("TrafficSplit", name, object);
             }
-            self.calm();
+            self.pause();
             while round == 0 && self.server.watch_count() != watches && !self.stop.is_set() {
-                if began.elapsed() > CALM_WITHIN {
+                if began.elapsed() > PAUSE_WITHIN {
                     let what = format!("{} of {watches}", self.server.watch_count());
                     self.report
                         .violated("storm", "all watches open again in time", what);
@@ -51,7 +51,7 @@ impl Storm {
                 }
                 thread::sleep(Duration::from_millis(5));
             }
-            self.lively.extend(self.calms.last().filter(|_| round > 0));
+            self.lively.extend(self.pauses.last().filter(|_| round > 0));
         }
         self.stop.pause(QUIET);
         let measure = |follower: &Follower| {
@@ -83,15 +83,15 @@ impl Storm {
         }
         let requests = self.server.count_requests(|_| true);
         report.row("storm", "requests of both crossovers", requests, "");
-        report.row("storm", "calms", self.calms.len(), "");
+        report.row("storm", "pauses", self.pauses.len(), "");
         report.row(
             "storm",
             "  median",
-            seconds(percentile(&self.calms, 50)),
+            seconds(percentile(&self.pauses, 50)),
             "",
         );
-        let worst = percentile(&self.calms, 100);
-        report.row("storm", "  longest", seconds(worst), &seconds(CALM_WITHIN));
+        let worst = percentile(&self.pauses, 100);
+        report.row("storm", "  longest", seconds(worst), &seconds(PAUSE_WITHIN));
         let worst = percentile(&self.lively, 100);
         report.row(
             "storm",

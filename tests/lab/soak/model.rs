@@ -1,7 +1,7 @@
 //! The cluster of the storm: every state that its ConfigMaps and TrafficSplits have ever been in,
 //! and what of it may stand on disk.
 
-use super::shapes::{
+use super::manifests::{
     MAPS, SPLITS, Shape, TOTAL, backends, file_name, merged_state, text as expected, weights_of,
 };
 use proptest::prelude::RngExt;

@@ -3,7 +3,7 @@
 
 use super::follower::Follower;
 use super::kind::{Kind, Place};
-use super::shapes::MAPS;
+use super::manifests::MAPS;
 use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use rustix::process::Signal;

@@ -1,4 +1,4 @@
-//! The storm's calms: the server is well, nothing changes, and the disk has to become what the
+//! The storm's pauses: the server is well, nothing changes, and the disk has to become what the
 //! cluster says.
 
 use super::follower::SYNC;
@@ -7,10 +7,10 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// In a calm, at worst all of this comes one after the other: the longest back-off of the server's,
+/// In a pause, at worst all of this comes one after the other: the longest back-off of the server's,
 /// a look whose answer stalls, the next one, what it is given until it is believed, the longest
 /// back-off of the object's, a list without an answer, the weights of a split that is gone.
-pub(super) const CALM_WITHIN: Duration =
+pub(super) const PAUSE_WITHIN: Duration =
     Duration::from_secs(10 + 10 + 2 * SYNC.as_secs() + 2 + 30 + 5 + 10);
 /// And what is usual.
 const CALM_USUALLY: Duration = Duration::from_secs(40);
@@ -30,7 +30,7 @@ impl Storm {
     }
 
     /// The server is well again, and quiet: now the disk has to become what the cluster says.
-    pub(super) fn calm(&mut self) {
+    pub(super) fn pause(&mut self) {
         while !self.strikes.is_empty() {
             self.heal(0);
         }
@@ -61,22 +61,22 @@ impl Storm {
             });
             if began.elapsed() > CALM_USUALLY && !unusual && !waiting.is_empty() {
                 unusual = true;
-                self.report.say("storm", format!("a calm lasts: {why}"));
+                self.report.say("storm", format!("a pause lasts: {why}"));
                 self.keep_logs();
             }
-            if began.elapsed() > CALM_WITHIN && !late && !waiting.is_empty() {
+            if began.elapsed() > PAUSE_WITHIN && !late && !waiting.is_empty() {
                 late = true;
-                let rule = "in a calm the disk equals the cluster in time";
+                let rule = "in a pause the disk equals the cluster in time";
                 self.report
                     .violated("storm", rule, format!("after {} changes, {why}", self.made));
             }
             if began.elapsed() > HOPELESS {
                 self.report
-                    .violated("storm", "in a calm the disk equals the cluster ever", why);
+                    .violated("storm", "in a pause the disk equals the cluster ever", why);
                 break;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        self.calms.push(began.elapsed());
+        self.pauses.push(began.elapsed());
     }
 }
