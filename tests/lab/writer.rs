@@ -1,4 +1,5 @@
-//! The writer changes the cluster in the demo: by kubectl, or by requests of its own where there is none.
+//! The writer changes the cluster in the demo: by kubectl, or by requests of its own where kubectl is
+//! missing.
 
 use serde_json::Value;
 use std::env;
@@ -11,7 +12,7 @@ use testkit::crossover::Crossover;
 use testkit::examples;
 use ureq::Agent;
 
-/// They reach one server.
+/// It reaches one server.
 pub struct Writer {
     kubectl: bool,
     url: String,
@@ -19,7 +20,7 @@ pub struct Writer {
     home: TempDir,
 }
 
-/// A kubectl that may still run; our own writer are done.
+/// A kubectl that may still run; our own requests are done.
 #[derive(Default)]
 pub struct Applying(Option<Crossover>);
 

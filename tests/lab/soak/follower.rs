@@ -1,5 +1,5 @@
 //! One crossover of the storm with everything of its own: a way to the API server on which the
-//! network's faults happen, an output directory, the observer of it, and what all its lives have said.
+//! network's faults happen, an output directory, its observer, and what all its lives have said.
 
 use super::manifests::{MAPS, SPLITS, file_name};
 use super::model::{Snapshot, World};
