@@ -1,8 +1,9 @@
 //! Crossover beside a real Envoy.
 
 pub mod canary;
+pub mod counters;
+
 pub mod documents;
 pub mod one_container;
 pub mod steady;
 pub mod updates;
-pub mod verdict;
