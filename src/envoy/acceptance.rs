@@ -35,7 +35,7 @@ pub use self::held::{Content, Hold};
 pub use self::step::{Changed, DropGate, Event, RefusedFile, SetId, Stage, Status, Step, Want};
 use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
-use crate::envoy::verdict::Subscription;
+use crate::envoy::verdict::{Holdings, Subscription};
 
 /// The time that the reason of a refusal may take: what is refused stays on disk meanwhile.
 const REASONS_WITHIN: Duration = Duration::from_millis(500);
@@ -64,6 +64,8 @@ enum Phase {
 struct Sequence {
     /// The set that comes back: the last that was accepted when it began.
     standing: Option<SetId>,
+    /// The last set with new clusters that was accepted, and has the routes of the set before.
+    clusters: Option<SetId>,
     /// The contents that it brings.
     contents: Vec<Content>,
     /// It follows a refusal, and has nothing that is new.
@@ -89,6 +91,8 @@ pub struct Acceptance {
     withdrawn: Vec<Content>,
     /// The set that the step which is committed brings back.
     back: Option<SetId>,
+    /// The set that follows it.
+    back_next: Option<SetId>,
     /// The time at which a refused set that has nothing to go back to is announced again.
     poke_again: Option<Instant>,
     /// The number of times that this was done.
@@ -100,6 +104,8 @@ pub struct Acceptance {
     /// The set before was refused, too, and is announced once more.
     doubts: bool,
     came_up: bool,
+    /// New clusters are accepted, and warm.
+    has_warmed: bool,
     replan: bool,
     events: Vec<Event>,
 }
@@ -126,6 +132,7 @@ impl Acceptance {
             pardoned: Vec::new(),
             withdrawn: Vec::new(),
             back: None,
+            back_next: None,
             poke_again: None,
             pokes: 0,
             deaths: 0,
@@ -133,6 +140,7 @@ impl Acceptance {
             was_back: false,
             doubts: false,
             came_up: false,
+            has_warmed: false,
             replan: false,
             events: Vec::new(),
         };
@@ -167,12 +175,11 @@ impl Acceptance {
         let asks = free.filter_map(|envoy| envoy.ask_at);
         let phase = match &self.phase {
             Phase::Reason { until, .. } => Some(*until),
-            Phase::Idle => self
-                .held
-                .deadline()
-                .into_iter()
-                .chain(self.poke_again)
-                .min(),
+            Phase::Idle if self.may_publish() && !self.is_down() => {
+                let held = self.held.deadline();
+                let held = held.filter(|_| self.sequence.is_none());
+                held.into_iter().chain(self.poke_again).min()
+            }
             _ => None,
         };
         asks.chain(phase).min()
@@ -210,6 +217,31 @@ impl Acceptance {
         std::mem::take(&mut self.replan)
     }
 
+    /// Returns, once, that the clusters which routes wait for are accepted and warm.
+    pub fn take_warmed(&mut self) -> bool {
+        std::mem::take(&mut self.has_warmed)
+    }
+
+    /// Ends the way back, as that set is not there any more. What is held is published without it.
+    pub fn cannot_go_back(&mut self) {
+        if let Phase::Back(_) = self.phase {
+            if let Some(next) = self.back_next.take() {
+                self.phase = Phase::Back(next);
+                return;
+            }
+            self.phase = Phase::Idle;
+            self.sequence = None;
+            self.replan = true;
+        }
+    }
+
+    /// Forgets that what is on disk is to be announced, as that cannot be done with it.
+    pub fn cannot_poke(&mut self) {
+        for envoy in &mut self.envoys {
+            envoy.needs_poke = false;
+        }
+    }
+
     /// Returns what has happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -227,6 +259,11 @@ impl Acceptance {
             Phase::Idle if self.envoys.iter().any(|envoy| envoy.needs_poke) => Want::Poke,
             Phase::Idle => Want::Nothing,
         }
+    }
+
+    /// Returns whether the way back is not at its end.
+    pub fn goes_back(&self) -> bool {
+        self.back_next.is_some() || matches!(self.phase, Phase::Back(_))
     }
 
     /// Returns whether the next set may be published.
@@ -252,11 +289,12 @@ impl Acceptance {
             let sequence = self.sequence.get_or_insert_with(|| Sequence {
                 // What stands there may never have been judged; what was accepted is the set before.
                 standing: self.good.or(self.visible),
+                clusters: None,
                 contents: Vec::new(),
                 is_remainder: self.was_back,
             });
             self.was_back = false;
-            for changed in &step.changed {
+            for changed in step.changed.iter().filter(|changed| changed.is_new) {
                 let content = &changed.content;
                 sequence
                     .contents
@@ -268,7 +306,9 @@ impl Acceptance {
             Phase::Back(set) => Some(set),
             _ => None,
         };
-        if let (Stage::Back, Some(sequence)) = (step.stage, &mut self.sequence) {
+        let sequence = self.sequence.as_mut();
+        let sequence = sequence.filter(|it| !it.contents.is_empty());
+        if let (Stage::Back, Some(sequence)) = (step.stage, sequence) {
             self.withdrawn = std::mem::take(&mut sequence.contents);
         }
         (self.before, self.visible) = (self.visible, Some(step.set));
@@ -284,6 +324,17 @@ impl Acceptance {
                 Stage::Poke => self.poke(),
                 _ => {}
             }
+        }
+    }
+
+    /// Takes note of the set that the commit has made, and of what its changed files hold.
+    pub fn committed(&mut self, set: SetId, holdings: Vec<Holdings>) {
+        if let Phase::Committing(step) = &mut self.phase {
+            step.set = set;
+            for (changed, holdings) in step.changed.iter_mut().zip(holdings) {
+                changed.holdings = holdings;
+            }
+            self.visible = Some(set);
         }
     }
 
@@ -306,7 +357,10 @@ impl Acceptance {
         let Some(envoy) = self.envoys.get_mut(place) else {
             return;
         };
-        if envoy.asked.take() == Some(true) {
+        let is_spoilt = envoy.asked.take() == Some(true);
+        // That there is none stays true.
+        let is_lost = matches!(answer, Err(AdminError::Away(_) | AdminError::NoAnswer(_)));
+        if is_spoilt && !is_lost {
             // What has come meanwhile is asked for anew.
             envoy.ask_at = match self.phase {
                 Phase::Judging(..) if envoy.told.is_none() => Some(now),
@@ -353,7 +407,7 @@ impl Acceptance {
                 again,
             });
             match back {
-                Some(set) => self.phase = Phase::Back(set),
+                Some(set) => self.go_back(set),
                 None => self.sequence = None,
             }
         } else {

@@ -1,9 +1,5 @@
 //! The running Envoy, through its admin port.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the loop does not go by it yet")
-)]
 pub mod acceptance;
 pub mod address;
 pub mod admin;

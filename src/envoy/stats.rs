@@ -66,6 +66,18 @@ impl Stats {
         matches!(self.find("server.state"), Some(0 | 1))
     }
 
+    /// Returns how many seconds Envoy has been up, as of some seconds ago.
+    pub fn uptime(&self) -> u64 {
+        self.get("server.uptime")
+    }
+
+    /// Returns whether Envoy has been told of changes since it read its files first.
+    pub fn has_been_told(&self) -> bool {
+        [CLUSTERS, LISTENERS]
+            .iter()
+            .any(|of| self.get(&format!("{of}.{ATTEMPT}")) > 1)
+    }
+
     /// Returns whether anything that subscriptions count is there at all. An Envoy whose
     /// `stats_matcher` hides it has nothing to judge by.
     pub fn has_subscriptions(&self) -> bool {

@@ -106,11 +106,6 @@ impl Held {
         self.all.is_empty()
     }
 
-    /// Returns the ConfigMaps of which a content is held.
-    pub fn objects(&self) -> impl Iterator<Item = &ObjectName> {
-        self.all.iter().map(|held| &held.content.object)
-    }
-
     fn find(&mut self, object: &ObjectName) -> Option<&mut Refused> {
         self.all
             .iter_mut()

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::envoys::{Presence, Told};
-use super::{Acceptance, Content, DEATHS, Event, Phase, REASONS_WITHIN, RefusedFile, Stage, Step};
+use super::{
+    Acceptance, Content, DEATHS, Event, Phase, REASONS_WITHIN, RefusedFile, SetId, Stage, Step,
+};
 use crate::envoy::verdict::Refusal;
 use crate::snapshot::FileName;
 
@@ -24,6 +26,12 @@ impl Acceptance {
         let is_accepted = has(&Told::Accepted) || has(&Told::NotRead);
         let step = step.clone();
         self.phase = Phase::Idle;
+        if step.stage == Stage::Back
+            && let Some(next) = self.back_next.take()
+        {
+            self.phase = Phase::Back(next);
+            return;
+        }
         if let Some(place) = refusal {
             for envoy in self.envoys.iter_mut().filter(|envoy| envoy.told.is_none()) {
                 // What it made of this step cannot be told from what it makes of the next.
@@ -66,7 +74,11 @@ impl Acceptance {
             let accepted = envoy.told == Some(Told::Accepted);
             envoy.taken |= accepted && step.stage != Stage::Clusters;
         }
-        if step.stage == Stage::Clusters {
+        if step.stage == Stage::Clusters || step.is_half {
+            self.has_warmed = true;
+            if let Some(sequence) = &mut self.sequence {
+                sequence.clusters = Some(step.set);
+            }
             return;
         }
         self.good = Some(step.set);
@@ -117,7 +129,9 @@ impl Acceptance {
             blamed = contents;
         }
         self.deaths = 0;
+        // Without anything that is new, the set before would be made again at once.
         let back = self.goes_back_to(step.stage);
+        let back = back.filter(|_| !blamed.is_empty());
         let mut again = false;
         if back.is_some() {
             for content in blamed {
@@ -152,6 +166,15 @@ impl Acceptance {
         back.filter(|set| Some(*set) != self.visible)
     }
 
+    /// Goes back in the order of a change: the routes of the set before come back while the new clusters
+    /// are still there.
+    pub(super) fn go_back(&mut self, set: SetId) {
+        let clusters = self.sequence.as_ref().and_then(|it| it.clusters);
+        let clusters = clusters.filter(|it| Some(*it) != self.visible);
+        self.back_next = clusters.map(|_| set);
+        self.phase = Phase::Back(clusters.unwrap_or(set));
+    }
+
     /// Notes the death of an Envoy, which may be the doing of what was never judged.
     pub(super) fn died(&mut self, now: Instant) {
         let Some(sequence) = self.sequence.as_ref().filter(|_| self.restores) else {
@@ -175,7 +198,7 @@ impl Acceptance {
             for content in contents {
                 self.held.kill(content, now);
             }
-            self.phase = Phase::Back(set);
+            (self.phase, self.back_next) = (Phase::Back(set), None);
         }
     }
 
@@ -204,7 +227,7 @@ fn named(step: &Step, refusals: &[Refusal]) -> (Vec<RefusedFile>, Vec<Content>) 
             if !objects.contains(&it.content.object) {
                 objects.push(it.content.object.clone());
             }
-            if !blamed.contains(&it.content) {
+            if it.is_new && !blamed.contains(&it.content) {
                 blamed.push(it.content.clone());
             }
         }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::envoys::{Envoy, Presence};
 use super::{Acceptance, Content, DropGate, Hold, Phase, SetId, Status};
-use crate::snapshot::ObjectName;
 
 /// The least time between the switch of the routes and the drop: requests that are held in a filter
 /// choose their cluster before, and need it after. Envoy's own default for a request is the same.
@@ -28,7 +27,13 @@ impl Acceptance {
         text
     }
 
+    /// Returns the same for a program that ends while Envoy lives: what is being tried has killed nobody.
+    pub fn memory_at_end(&self) -> String {
+        self.held.to_text()
+    }
+
     /// Returns the last accepted set.
+    #[cfg(test)]
     pub fn good(&self) -> Option<SetId> {
         self.good
     }
@@ -79,6 +84,8 @@ impl Acceptance {
     pub fn recall_taken(&mut self, envoy: usize) {
         if let Some(envoy) = self.envoys.get_mut(envoy) {
             envoy.taken = true;
+            // It has not started anew.
+            self.came_up = false;
         }
     }
 
@@ -106,7 +113,7 @@ impl Acceptance {
                 Some((at, false)) if at >= from => at + LOOKS_AT_DRAIN,
                 _ => now,
             };
-            if envoy.ask_at.is_none() {
+            if envoy.ask_at.is_none() && envoy.asked.is_none() {
                 envoy.ask_at = Some(due);
             }
             next = Some(next.map_or(due, |at: Instant| at.min(due)));
@@ -132,10 +139,5 @@ impl Acceptance {
             Some(why) if status != Status::Taken => Status::Refused(why.clone()),
             _ => status,
         }
-    }
-
-    /// Returns the ConfigMaps of which a content is held.
-    pub fn held(&self) -> impl Iterator<Item = &ObjectName> {
-        self.held.objects()
     }
 }

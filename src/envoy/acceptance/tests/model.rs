@@ -154,9 +154,16 @@ impl World {
                 Want::Poke => self.publish(Stage::Poke, self.disk()),
                 Want::Reason(..) => self.scene.it.reason(None),
                 Want::Back(set) => {
-                    let target = self.sets.get(&set).copied();
-                    let target =
-                        target.unwrap_or_else(|| panic!("set {set} is gone: {:#?}", self.log));
+                    let Some(target) = self.sets.get(&set).copied() else {
+                        // Only that is not kept for it.
+                        assert!(
+                            self.is_of_clusters(set),
+                            "set {set} is gone: {:#?}",
+                            self.log
+                        );
+                        self.scene.it.cannot_go_back();
+                        continue;
+                    };
                     self.publish(Stage::Back, target);
                 }
             }
@@ -165,6 +172,11 @@ impl World {
             "it goes round in circles: {:#?}",
             &self.log[self.log.len() - 40..]
         );
+    }
+
+    fn is_of_clusters(&self, set: SetId) -> bool {
+        let keeps = self.scene.it.keeps();
+        !keeps.contains(&Some(set))
     }
 
     fn check(&mut self, event: &Event) {
