@@ -150,6 +150,14 @@ pub const ONETIME_TIMEOUT: Flag = Flag {
            one)",
 };
 
+pub const ON_REFUSAL: Flag = Flag {
+    name: "--on-refusal",
+    value: Some("off|warn|restore"),
+    default: Some("off"),
+    help: "what to do where Envoy refuses a set of files, which -envoy-admin tells:\nnothing, warn, or \
+           also go back to the last set that it has taken",
+};
+
 pub const OUTPUT_DIR: Flag = Flag {
     name: "--output-dir",
     value: Some("DIR"),
@@ -230,7 +238,7 @@ pub const WATCH: Flag = Flag {
 };
 
 /// All flags, as `-h` lists them.
-const FLAGS: [&Flag; 27] = [
+const FLAGS: [&Flag; 28] = [
     &ACCEPTED,
     &APISERVER,
     &CA_FILE,
@@ -247,6 +255,7 @@ const FLAGS: [&Flag; 27] = [
     &NAMESPACE,
     &ONETIME,
     &ONETIME_TIMEOUT,
+    &ON_REFUSAL,
     &OUTPUT_DIR,
     &PUBLISH,
     &READY,
@@ -268,8 +277,9 @@ pub fn find(name: &str) -> Option<&'static Flag> {
 /// Returns the text of `-h`.
 pub fn usage() -> String {
     let mut text = String::from("Usage: crossover [flags] [-- command [arguments]]\n");
-    // It is listed once there is an answer for it.
-    for flag in FLAGS.iter().filter(|flag| flag.name != ACCEPTED.name) {
+    // These are listed once all of it works.
+    let is_listed = |flag: &&&Flag| ![ACCEPTED.name, ON_REFUSAL.name].contains(&flag.name);
+    for flag in FLAGS.iter().filter(is_listed) {
         text += "  -";
         text += flag.bare();
         if let Some(value) = flag.value {

@@ -21,7 +21,7 @@ use flags::Flag;
 pub use flags::usage;
 use syntax::{Args, invalid};
 use values::{
-    NamespaceChoice, apiserver, duration, is_label, objects, refuse_mirrors, sync_interval, url,
+    NamespaceChoice, admin, apiserver, duration, is_label, objects, refuse_mirrors, sync_interval,
 };
 
 /// The request that the command line makes.
@@ -77,6 +77,17 @@ pub struct Config {
     pub lingers: Option<Duration>,
     /// The time that `-onetime` tries.
     pub patience: Patience,
+    /// Where Envoy is asked what it made of the files, if it is.
+    pub verdict: Option<Verdict>,
+}
+
+/// The question what Envoy made of the files.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The addresses of all Envoys' admin interfaces: URLs, or `unix:` and a path.
+    pub admins: Vec<String>,
+    /// True if what is refused is also taken back.
+    pub restores: bool,
 }
 
 /// The time that `-onetime` tries before it ends without being done.
@@ -132,7 +143,9 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
         child,
         lingers,
         patience,
+        admins,
     } = lifetime(&mut args, once, dry_run)?;
+    let verdict = verdict(&mut args, admins, once || dry_run)?;
     let namespace = NamespaceChoice {
         flag: args.given(&flags::NAMESPACE),
         env,
@@ -190,7 +203,29 @@ fn config(mut args: Args, env: &dyn Fn(&str) -> Option<String>) -> Result<Config
         wrapped: child,
         lingers,
         patience,
+        verdict,
     })
+}
+
+/// Reads whether Envoy is asked what it made of the files, and where.
+fn verdict(
+    args: &mut Args,
+    admins: Vec<String>,
+    writes_once: bool,
+) -> Result<Option<Verdict>, Error> {
+    let restores = match args.value(&flags::ON_REFUSAL).as_str() {
+        "off" => return Ok(None),
+        "warn" => false,
+        "restore" => true,
+        other => {
+            let why = "must be off, warn or restore";
+            return Err(invalid(&flags::ON_REFUSAL, other, why));
+        }
+    };
+    if writes_once {
+        return usage_error("-on-refusal cannot be combined with -onetime or -dry-run");
+    }
+    Ok(Some(Verdict { admins, restores }))
 }
 
 /// The command that a run wraps, and the limits of its time.
@@ -198,6 +233,7 @@ struct Lifetime {
     child: Option<ChildSpec>,
     lingers: Option<Duration>,
     patience: Patience,
+    admins: Vec<String>,
 }
 
 /// Reads the command, and the flags that say when it or the program ends.
@@ -221,28 +257,29 @@ fn lifetime(args: &mut Args, once: bool, dry_run: bool) -> Result<Lifetime, Erro
         };
         return usage_error(&format!("{flag} requires -onetime"));
     }
-    let admin = args.value(&flags::ENVOY_ADMIN);
+    let admins = args.all_or_default(&flags::ENVOY_ADMIN).into_iter();
+    let admins: Vec<String> = admins.map(admin).collect::<Result<_, _>>()?;
     let Some(argv) = command else {
         return Ok(Lifetime {
             child: None,
             lingers: drain,
             patience,
+            admins,
         });
     };
     if argv.is_empty() {
         return usage_error("missing command after --");
     }
-    let drain = match drain {
-        Some(drain_time) => Some(Drain {
-            drain_time,
-            admin: url("flag -envoy-admin", admin, &["http"])?,
-        }),
-        None => None,
-    };
+    let admin = || admins.first().cloned().unwrap_or_default();
+    let drain = drain.map(|drain_time| Drain {
+        drain_time,
+        admin: admin(),
+    });
     Ok(Lifetime {
         child: Some(ChildSpec { argv, drain }),
         lingers: None,
         patience,
+        admins,
     })
 }
 

@@ -64,6 +64,15 @@ impl Args {
         given.unwrap_or_else(|| flag.default.unwrap_or_default().to_owned())
     }
 
+    /// Takes every value of a flag, in order, or else its default.
+    pub fn all_or_default(&mut self, flag: &Flag) -> Vec<String> {
+        let given = self.all(flag);
+        match given.is_empty() {
+            true => vec![flag.default.unwrap_or_default().to_owned()],
+            false => given,
+        }
+    }
+
     /// Takes a switch.
     pub fn switch(&mut self, flag: &Flag) -> bool {
         self.value(flag) == "true"

@@ -41,6 +41,25 @@ pub fn apiserver(
     self::url(what, url, &["http", "https"])
 }
 
+/// The length of the longest path of a socket.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// Reads the address of an admin interface: a URL, or `unix:` and a path.
+pub fn admin(address: String) -> Result<String, Error> {
+    let Some(path) = address.strip_prefix("unix:") else {
+        return url("flag -envoy-admin", address, &["http"]);
+    };
+    let why = match path {
+        _ if path.starts_with('@') => {
+            "a socket without a path is open to all of the pod; give it a path"
+        }
+        _ if !path.starts_with('/') => "the path must begin with a slash",
+        _ if path.len() > LONGEST_SOCKET_PATH => "the path must have at most 107 bytes",
+        _ => return Ok(address),
+    };
+    Err(invalid(&flags::ENVOY_ADMIN, &address, why))
+}
+
 /// Reads a base URL of one of these schemes, and returns it in the form in which URLs can be
 /// compared and extended: the scheme in lower case, no slash at the end, nothing after the path.
 /// `what` says where it was found.

@@ -592,6 +592,22 @@ fn what_leaves_no_room_for_a_command_is_wrong_usage() {
             "for flag -envoy-admin: must be http://HOST[:PORT]",
         ),
         (
+            &["-configmap=a", "-envoy-admin=unix:@admin"],
+            "for flag -envoy-admin: a socket without a path is open to all of the pod",
+        ),
+        (
+            &["-configmap=a", "-envoy-admin=unix:admin"],
+            "for flag -envoy-admin: the path must begin with a slash",
+        ),
+        (
+            &["-configmap=a", "-on-refusal=yes"],
+            "for flag -on-refusal: must be off, warn or restore",
+        ),
+        (
+            &["-configmap=a", "-on-refusal=warn", "-onetime"],
+            "-on-refusal cannot be combined with -onetime or -dry-run",
+        ),
+        (
             &["-configmap", "--", "true"],
             "flag needs an argument: -configmap",
         ),
