@@ -27,10 +27,6 @@ pub(crate) mod error;
 pub(crate) mod kube;
 pub(crate) mod logging;
 pub(crate) mod net;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the loop does not keep verdicts yet")
-)]
 pub(crate) mod output;
 pub(crate) mod poll;
 pub(crate) mod process;

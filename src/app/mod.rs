@@ -17,6 +17,7 @@ mod sequence;
 mod split_gate;
 mod start;
 mod task;
+mod verdict;
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ use sequence::Sequence;
 use split_gate::SplitGate;
 pub use start::run;
 use task::{Ctx, Tasks};
+use verdict::Verdicts;
 
 /// A time that is longer than any request takes.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
@@ -59,6 +61,8 @@ struct App {
     splits_until: Instant,
     output: Output,
     sequence: Sequence,
+    /// Envoy's verdicts; `None` if it is not asked for any.
+    verdicts: Option<Box<Verdicts>>,
     pending: Pending,
     deferred: Deferred,
     /// The visible part of a change whose routes wait.
@@ -80,9 +84,11 @@ impl App {
                 self.pending.mark(now);
             }
             self.tick(now);
+            self.drive_verdicts(now)?;
             if let Some(since) = self.pending.take_due(now) {
                 self.publish(since, now)?;
                 self.pending.published(now.elapsed());
+                self.drive_verdicts(Instant::now())?;
             }
             // What has just been read is published, or replaced by files of a previous run, before it
             // is judged.
@@ -101,6 +107,7 @@ impl App {
                 None => {}
                 Some(Wakeup::DrainRequested) => self.drain(),
                 Some(Wakeup::Shutdown) => {
+                    self.end_verdicts();
                     self.output.shut_down();
                     info!("stopped by a signal");
                     return Ok(0);
@@ -118,6 +125,7 @@ impl App {
     /// Reads what has arrived.
     fn read(&mut self) {
         self.hear_readers(Instant::now());
+        self.hear_envoys(Instant::now());
         let (tasks, mut ctx) = self.tasks_at(Instant::now());
         if tasks.on_readable(&mut ctx) == Changed::Yes {
             self.pending.mark(Instant::now());
@@ -151,6 +159,7 @@ impl App {
         );
         let readers = self.output.reads();
         fds.extend(readers.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(self.verdicts.iter().flat_map(|verdicts| verdicts.fds()));
         poll::wait(&mut fds, deadline).map_err(|source| Error::System {
             what: "wait for input",
             source,
@@ -180,6 +189,7 @@ impl App {
                     .filter(|_| !self.sequence.is_listening()),
             )
             .chain(self.sequence.deadline())
+            .chain(self.verdicts.as_ref().and_then(|it| it.deadline()))
             .chain(self.readiness.deadline())
             .chain(self.child.deadline())
             .chain(self.signals.deadline());

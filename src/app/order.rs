@@ -55,8 +55,10 @@ impl App {
     ) -> Result<(Planned<'c>, Written), Error> {
         let target = &candidate.set;
         // Without an Envoy that runs there is not an order to keep.
-        if self.once.is_some() || self.child.is_waiting() {
-            return self.write_target(target, now);
+        let is_alone =
+            self.child.is_waiting() || self.verdicts.as_ref().is_some_and(|it| it.is_down());
+        if self.once.is_some() || is_alone {
+            return self.write_target(candidate, now);
         }
         let mut overlay = self
             .sequence
@@ -70,7 +72,7 @@ impl App {
         };
         let compared = self.output.compare(step, now)?;
         let Some(found) = compared.difference() else {
-            return self.write_target(target, now);
+            return self.write_target(candidate, now);
         };
         let difference = Difference {
             added: found.added.into_iter().collect(),
@@ -81,7 +83,7 @@ impl App {
         let outline = Outline::new(target, &difference);
         let is_ordered = outline.is_plain && self.sequence.is_idle() && overlay.is_target();
         if is_ordered && !overlay.resumes {
-            let written = self.output.write(compared, now)?;
+            let written = self.commit(compared, Stage::Target, false, candidate, now)?;
             match written {
                 Written::NotYet => self.sequence.on_failed(),
                 _ if outline.moves_listener => self.sequence.on_listener_moved(now),
@@ -106,10 +108,11 @@ impl App {
         };
         let compared = self.output.compare(step, now)?;
         if compared.difference().is_none() {
-            return self.write_target(target, now);
+            return self.write_target(candidate, now);
         }
         let changed: Vec<FileName> = compared.announced().cloned().collect();
-        let written = self.output.write(compared, now)?;
+        let drops = !planned.dropped.is_empty();
+        let written = self.commit(compared, planned.stage, drops, candidate, now)?;
         match written {
             Written::NotYet => self.sequence.on_failed(),
             _ => self.sequence.on_committed(&planned, &changed, now),
@@ -119,11 +122,12 @@ impl App {
 
     fn write_target<'c>(
         &mut self,
-        target: &'c Snapshot,
+        candidate: &'c Candidate,
         now: Instant,
     ) -> Result<(Planned<'c>, Written), Error> {
+        let target = &candidate.set;
         let compared = self.output.compare(Step::target(target), now)?;
-        let written = self.output.write(compared, now)?;
+        let written = self.commit(compared, Stage::Target, false, candidate, now)?;
         match written {
             Written::NotYet => self.sequence.on_failed(),
             _ => self.sequence.reset(),
@@ -159,12 +163,13 @@ impl App {
 
     /// Does what is due in the sequence.
     pub(super) fn tick_sequence(&mut self, now: Instant) {
+        self.hear_drained(now);
         let is_watched = self.output.reads().is_some();
         let turn = self.sequence.tick(is_watched, now);
         self.take_turn(turn, now);
     }
 
-    fn take_turn(&mut self, turn: Turn, now: Instant) {
+    pub(super) fn take_turn(&mut self, turn: Turn, now: Instant) {
         for file in turn.unread {
             info!(file:% = file; "no one reads this file; later changes of it do not wait for a reader");
         }

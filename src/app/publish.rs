@@ -10,6 +10,7 @@ use super::report::Report;
 use super::sequence::{Dropped, Planned, Stage};
 use super::split_gate::SplitGate;
 use super::task::{ConfigMap, ConfigMapInput};
+use super::verdict::Contents;
 use crate::error::Error;
 use crate::output::Written;
 use crate::output::directory::Synced;
@@ -42,6 +43,8 @@ pub struct Candidate {
     weights: WeightTable,
     /// The objects whose weights were merged.
     inputs: Vec<WeightSource>,
+    /// What it is made of; `None` if Envoy is not asked about it.
+    pub contents: Option<Contents>,
 }
 
 impl App {
@@ -53,12 +56,19 @@ impl App {
             return Ok(());
         }
         self.restore_last_known_good(now);
+        if self
+            .verdicts
+            .as_mut()
+            .is_some_and(|it| !it.may_publish(since))
+        {
+            return Ok(());
+        }
         if self.tasks.unknown_weights().is_none() {
             self.open_split_gate(now);
         } else if !matches!(self.split_gate, SplitGate::PublishWithout(_)) {
             return Ok(());
         }
-        let Some((candidate, found)) = self.collect() else {
+        let Some((candidate, found)) = self.collect(now) else {
             self.readiness.on_blocked(now);
             return Ok(());
         };
@@ -90,6 +100,9 @@ impl App {
                 self.pending.mark(now);
             }
         } else {
+            if matches!(written, Written::Settled) {
+                self.note_in_sync(&candidate, now);
+            }
             let was_in_sync = self.readiness.is_in_sync();
             self.readiness.on_published();
             self.after_publish(candidate, &written, (removed, dropped), since, now);
@@ -113,17 +126,35 @@ impl App {
 
     /// Makes the snapshot that should stand on disk, with weights. Returns `None` while a ConfigMap
     /// holds it up.
-    fn collect(&mut self) -> Option<(Candidate, Found)> {
+    fn collect(&mut self, now: Instant) -> Option<(Candidate, Found)> {
         let inputs = self.tasks.usable_weights();
-        let known: Vec<SourceView> = self.tasks.sources().map(ConfigMapSource::known).collect();
+        let mut known: Vec<SourceView> = self.tasks.sources().map(ConfigMapSource::known).collect();
+        let verdicts = self.verdicts.as_mut();
+        let mut contents = verdicts.map(|verdicts| verdicts.contents(&known, now));
+        for (place, files) in contents.iter().flat_map(|(_, stand_ins)| stand_ins) {
+            known[*place].content = files.as_ref();
+        }
         let Desired { set, overrides } = desired::desired(&known, self.readiness.has_files())?;
+        if let Some((contents, _)) = &mut contents {
+            contents.texts = set.clone();
+        }
         let merge = Merge::new(&inputs, &self.cluster_domain, set);
         let on_disk = if merge.is_undecided() {
             self.output.standing().map(|standing| standing.set)
         } else {
             None
         };
-        let merged = merge.finish(&self.last.good, on_disk.as_ref());
+        let mut merged = merge.finish(&self.last.good, on_disk.as_ref());
+        let contents = contents.map(|(mut contents, _)| {
+            contents.texts.extend(
+                merged
+                    .good
+                    .iter()
+                    .map(|(name, file)| (name.clone(), file.clone())),
+            );
+            merged.behind.extend(contents.held.iter().cloned());
+            contents
+        });
         let found = Found {
             collisions: overrides,
             warnings: merged.warnings,
@@ -134,6 +165,7 @@ impl App {
             behind: merged.behind,
             weights: merged.changes,
             inputs: inputs.iter().map(|input| input.source.clone()).collect(),
+            contents,
         };
         Some((candidate, found))
     }

@@ -143,10 +143,11 @@ impl App {
         if !self.readiness.is_ready() {
             self.update_verdict();
         }
+        let accepted = self.verdicts.as_ref().map(|verdicts| verdicts.accepted());
         if self.readiness.is_ready() {
-            self.output.beat(READY, None);
+            self.output.beat(READY, accepted.as_ref());
         } else {
-            self.output.beat(&self.obstacle(), None);
+            self.output.beat(&self.obstacle(), accepted.as_ref());
         }
     }
 

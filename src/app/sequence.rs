@@ -217,6 +217,26 @@ impl Sequence {
         turn
     }
 
+    /// Notes that Envoy has accepted the clusters that routes wait for, and that they are warm.
+    pub fn on_accepted(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        if let Some(gate) = &mut self.gate {
+            turn.publish = gate.open() && !gate.held.is_empty();
+        }
+        self.gate.take_if(|gate| gate.is_done());
+        turn
+    }
+
+    /// Returns since when connections may go on with an older listener.
+    pub fn drains_since(&self) -> Option<Instant> {
+        self.kept.drains_since()
+    }
+
+    /// Notes that no connection goes on with an older listener any more.
+    pub fn on_drained(&mut self, now: Instant) {
+        self.kept.on_drained(now);
+    }
+
     fn settle(&mut self, now: Instant) {
         self.settling = None;
         self.kept.settle(self.drain_time, now);

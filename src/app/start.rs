@@ -17,6 +17,7 @@ use super::readiness::Readiness;
 use super::sequence::Sequence;
 use super::split_gate::{SPLITS_TIMEOUT, SplitGate};
 use super::task::{ConfigMap, ConfigMapInput, Tasks};
+use super::verdict::Verdicts;
 use crate::cli::Config;
 use crate::error::Error;
 use crate::kube::auth::Roots;
@@ -82,6 +83,7 @@ impl App {
             wrapped,
             lingers: _,
             patience,
+            verdict,
         } = config;
         let now = Instant::now();
         let once = (sync == SyncMode::Once).then_some(patience);
@@ -110,8 +112,13 @@ impl App {
                 Some(_) => Delivery::Once,
                 None => Delivery::Continuous,
             };
-            Output::directory(output_dir, sync_interval, delivery, rng.fork(), now)
+            let output = Output::directory(output_dir, sync_interval, delivery, rng.fork(), now);
+            match &verdict {
+                Some(verdict) if verdict.restores => output.with_verdicts(),
+                _ => output,
+            }
         };
+        let verdicts_rng = rng.fork();
         let schedule = |rng: &mut Rng| match once {
             Some(_) => Schedule::once(),
             None => Schedule::continuous(rng.fork()),
@@ -140,6 +147,7 @@ impl App {
             splits_until: now + SPLITS_TIMEOUT,
             pending: Pending::new(now),
             deferred: Deferred::default(),
+            verdicts: Verdicts::new(verdict, verdicts_rng),
             progress: None,
             told_unwatched: false,
             last: LastPublish::default(),

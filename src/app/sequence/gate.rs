@@ -130,6 +130,14 @@ impl Gate {
         is_news && self.advance(now)
     }
 
+    /// Opens it. Returns whether it was closed.
+    pub fn open(&mut self) -> bool {
+        let was_closed = !self.is_open();
+        self.state = State::Open;
+        self.unread.clear();
+        was_closed
+    }
+
     /// Ends a wait that has lasted long enough. Returns whether that has opened the gate, and the files
     /// that nobody has read.
     pub fn tick(&mut self, now: Instant) -> (bool, SortedSet<FileName>) {

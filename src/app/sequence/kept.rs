@@ -74,6 +74,8 @@ pub struct Kept {
     /// Connections may go on with an older listener until then, and with the clusters of its routes: also
     /// of routes that had moved before the listener did.
     drains_until: Option<Instant>,
+    /// When the last of them was switched, if that may last longer than a request.
+    drains_since: Option<Instant>,
     limits: Limits,
     /// There is more than that since then.
     surplus_since: Option<Instant>,
@@ -138,6 +140,7 @@ impl Kept {
     pub fn settle(&mut self, drain_time: Duration, now: Instant) {
         if std::mem::take(&mut self.listener_moves) {
             self.drains_until = self.drains_until.max(Some(now + drain_time));
+            self.drains_since = Some(now);
         }
         let at = self.drains_until.max(Some(now + GRACE));
         let clusters = self.clusters.iter_mut().map(|kept| &mut kept.due);
@@ -148,6 +151,26 @@ impl Kept {
             }
         }
         self.surplus_since = self.has_surplus().then_some(now);
+    }
+
+    /// Returns since when connections may go on with an older listener, if anything is kept for them.
+    pub fn drains_since(&self) -> Option<Instant> {
+        self.drains_since.filter(|_| !self.is_empty())
+    }
+
+    /// Notes that no connection goes on with an older listener any more.
+    pub fn on_drained(&mut self, now: Instant) {
+        self.drains_since = None;
+        let Some(until) = self.drains_until.take() else {
+            return;
+        };
+        let clusters = self.clusters.iter_mut().map(|kept| &mut kept.due);
+        let files = self.files.values_mut().map(|kept| &mut kept.due);
+        for due in clusters.chain(files) {
+            if *due == Due::At(until) && until > now {
+                *due = Due::At(now);
+            }
+        }
     }
 
     /// Notes that a listener changes: connections of the older one may go on for a long time.

@@ -66,6 +66,20 @@ impl Compared<'_> {
         }
     }
 
+    /// Returns whether there is something to write or to announce.
+    pub fn is_different(&self) -> bool {
+        matches!(self.found, Found::Different(_))
+    }
+
+    /// Returns the files that Envoy will be told of.
+    pub fn changed(&self) -> impl Iterator<Item = &FileName> {
+        let plan = match &self.found {
+            Found::Different(plan) => Some(plan),
+            Found::Nothing | Found::Equal => None,
+        };
+        plan.into_iter().flat_map(|plan| &plan.changed)
+    }
+
     /// Has Envoy told of all of the step's files, and not only of those that differ.
     pub fn announce_all(&mut self) {
         let plan = match &mut self.found {

@@ -14,7 +14,6 @@ const WORD: &str = "accepted ";
 
 /// What is known of Envoy's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the loop will tell it"))]
 pub enum Accepted {
     /// Every Envoy has taken a whole set since it started.
     Taken,
