@@ -10,4 +10,5 @@ mod kube;
 mod order;
 mod output;
 mod process;
+mod verdict;
 mod weights;

@@ -1,0 +1,7 @@
+//! Envoy's verdicts: what a real Envoy refuses is taken back, and what it takes stays.
+
+pub mod good;
+pub mod kinds;
+pub mod restarts;
+pub mod scene;
+pub mod unknown;

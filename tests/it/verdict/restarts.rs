@@ -1,0 +1,178 @@
+//! Envoys and crossovers that start anew beside what was refused.
+
+use super::kinds::bad;
+use super::scene::{PATH, Scene, crossover, envoy, free_port, object};
+use rustix::process::{Pid, Signal, kill_process};
+use std::net::TcpListener;
+use std::path::Path;
+use testkit::clients::{Clients, STEADY};
+use testkit::crossover::Crossover;
+use testkit::until;
+use testkit::world::{MAIN, Shape, Sort, World, version};
+
+fn rds() -> Shape {
+    Shape::rds(Sort::Static, PATH)
+}
+
+/// Asks the probe. Returns its exit code and what it says.
+pub fn probe(dir: &Path) -> (Option<i32>, String) {
+    let dir = dir.to_str().expect("no odd path");
+    let finished = Crossover::run(&["-accepted", "-output-dir", dir]);
+    (finished.code, finished.stdout + &finished.stderr)
+}
+
+#[test]
+fn an_envoy_that_starts_after_a_bad_change_serves_what_was_accepted() {
+    let taken = TcpListener::bind("127.0.0.4:0").expect("there is a port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let mut scene = Scene::start(rds());
+    let mut number = 0;
+    for kind in 0..bad(&scene.world, 0, port).len() {
+        let last = number;
+        number += 1;
+        let bad = bad(&scene.world, number, port).swap_remove(kind);
+        let accepted = scene.accepted();
+        scene.refuse(&bad.files);
+        scene.envoy.kill();
+        scene.envoy = envoy(&scene.world, scene.admin, "");
+        let clients = Clients::start(scene.envoy.listener(MAIN), STEADY);
+        clients.wait_for_all(&version(last));
+        // The way back, and the poke of the new Envoy.
+        scene.wait_for_accepted(accepted + 2);
+        number += 1;
+        scene.world.replace(number);
+        clients.wait_for_all(&version(number));
+        let kinds = clients.tally().kinds();
+        assert!(
+            kinds.is_empty(),
+            "{}: {kinds:?}\n{:#?}",
+            bad.what,
+            scene.crossover.lines()
+        );
+    }
+}
+
+#[test]
+fn a_first_set_that_is_refused_stays_and_the_next_one_is_taken() {
+    let world = World::start(rds());
+    let first = bad(&world, 0, 0).swap_remove(5);
+    world.server.apply(object(&first.files));
+    let admin = free_port();
+    let crossover = crossover(&world, &[admin], &[]);
+    crossover.wait_for_line("INFO  published ");
+    let told = until("the probe to miss Envoy", || {
+        let (code, told) = probe(world.dir());
+        told.contains("does not answer").then_some((code, told))
+    });
+    assert_eq!(told.0, Some(1), "{told:?}");
+    let envoy = envoy(&world, admin, "");
+    let line = crossover.wait_for_line("refused by Envoy; it stays");
+    assert!(
+        line.contains("file=rds.yaml") && line.contains(first.counter),
+        "{line}"
+    );
+    let told = until("the probe to tell", || {
+        let (code, told) = probe(world.dir());
+        told.contains("refused by Envoy").then_some((code, told))
+    });
+    assert_eq!(told.0, Some(1), "{told:?}");
+    assert!(
+        told.1.contains("rds.yaml") && told.1.contains(first.counter),
+        "{told:?}"
+    );
+    world.replace(1);
+    crossover.wait_for_line(" accepted by Envoy ");
+    let clients = Clients::start(envoy.listener(MAIN), STEADY);
+    clients.wait_for_all(&version(1));
+    until("the probe to say yes", || {
+        (probe(world.dir()).0 == Some(0)).then_some(())
+    });
+    // A later refusal is taken back.
+    let before = crossover.lines().len();
+    world
+        .server
+        .apply(object(&bad(&world, 2, 0).swap_remove(5).files));
+    crossover.wait_for_line("restored the last accepted set");
+    assert_eq!(
+        probe(world.dir()).0,
+        Some(0),
+        "{:#?}",
+        &crossover.lines()[before..]
+    );
+}
+
+#[test]
+fn what_was_being_tried_when_all_were_killed_is_held() {
+    let mut scene = Scene::start(rds());
+    scene.replace(1);
+    scene.wait_for_accepted(2);
+    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is no 0");
+    // It reads nothing any more, as one that dies of what it reads.
+    kill_process(pid, Signal::STOP).expect("it is ours");
+    let before = scene.count("clusters published");
+    scene.world.replace(2);
+    scene
+        .crossover
+        .wait_for_lines(before + 1, "clusters published");
+    scene.crossover.kill();
+    scene.envoy.kill();
+    scene.world.server.wait_for_watches(0);
+    scene.crossover = crossover(&scene.world, &[scene.admin], &[]);
+    let line = scene
+        .crossover
+        .wait_for_line("Envoy has ended with these contents");
+    assert!(
+        line.contains("restored") && line.contains("default/world"),
+        "{line}"
+    );
+    scene.wait_for_disk(&scene.world.files(1));
+    scene.envoy = envoy(&scene.world, scene.admin, "");
+    let clients = Clients::start(scene.envoy.listener(MAIN), STEADY);
+    clients.wait_for_all(&version(1));
+    scene.wait_for_accepted(1);
+    // Another content is tried at once.
+    scene.world.replace(3);
+    clients.wait_for_all(&version(3));
+}
+
+#[test]
+fn a_crossover_that_starts_anew_holds_what_was_refused() {
+    let mut scene = Scene::start(rds());
+    let bad = bad(&scene.world, 1, 0).swap_remove(5);
+    scene.refuse(&bad.files);
+    scene.crossover.kill();
+    scene.world.server.wait_for_watches(0);
+    scene.crossover = crossover(&scene.world, &[scene.admin], &[]);
+    scene.world.server.wait_for_watches(2);
+    scene.wait_for_accepted(1);
+    scene.wait_for_disk(&scene.world.files(0));
+    assert_eq!(
+        scene.count("refused by Envoy"),
+        0,
+        "{:#?}",
+        scene.crossover.lines()
+    );
+    scene.replace(2);
+    scene.assert_flawless();
+}
+
+#[test]
+fn a_set_that_was_published_while_no_envoy_was_there_is_judged_by_the_next_one() {
+    let mut scene = Scene::start(rds());
+    scene.replace(1);
+    scene.wait_for_accepted(2);
+    scene.envoy.kill();
+    let bad = bad(&scene.world, 2, 0).swap_remove(0);
+    let published = scene.count("INFO  published ");
+    scene.world.server.apply(object(&bad.files));
+    scene
+        .crossover
+        .wait_for_lines(published + 1, "INFO  published ");
+    scene.envoy = envoy(&scene.world, scene.admin, "");
+    scene
+        .crossover
+        .wait_for_line("restored the last accepted set");
+    let clients = Clients::start(scene.envoy.listener(MAIN), STEADY);
+    clients.wait_for_all(&version(1));
+    scene.wait_for_disk(&scene.world.files(1));
+}
