@@ -21,8 +21,9 @@ COMPOSED = {
         ("src/xds/weights/warning.rs", ""),
         ("src/xds/merge.rs", ""),
         ("src/app/sequence/kept.rs", ""),
+        ("src/app/sequence/kept/surplus.rs", ""),
+        ("src/app/sequence/plan.rs", ""),
     ],
-    'warn!("{event}")': [("src/app/sequence/kept/surplus.rs", ""), ("src/app/sequence/plan.rs", "")],
     'log::error!("{}", Chain(error))': [("src/error.rs", "impl fmt::Display for Error {"), ("src/main.rs", "")],
 }
 # A macro of a composed text.
