@@ -172,7 +172,10 @@ pub fn ask(probe: Probe, dir: &Path) -> Result<Option<String>, String> {
         Probe::Ready => Err(format!("not ready: {state}")),
         Probe::Live if age < limit => Ok(None),
         Probe::Live => Err(format!("not alive: its loop last turned {age:?} ago")),
-        Probe::Accepted => accepted::answer(beat.accepted.as_deref(), now()),
+        Probe::Accepted => {
+            let obstacle = (state != READY).then_some(state.as_str());
+            accepted::answer(beat.accepted.as_deref(), obstacle, now())
+        }
     }
 }
 

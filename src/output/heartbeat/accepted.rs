@@ -70,20 +70,28 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Answers from the heartbeat's second line, if there is one. `Ok` with a text is a yes for want of
+/// Answers from the heartbeat's second line, if there is one. `obstacle` is what keeps files from being
+/// published, if anything does: then Envoy can have taken none. `Ok` with a text is a yes for want of
 /// knowledge; the error is the reason why the answer is no.
-pub(super) fn answer(line: Option<&str>, now: u64) -> Result<Option<String>, String> {
+pub(super) fn answer(
+    line: Option<&str>,
+    obstacle: Option<&str>,
+    now: u64,
+) -> Result<Option<String>, String> {
     let Some(line) = line.and_then(|line| line.strip_prefix(WORD)) else {
         let off = "nothing is known of what Envoy made of the files: -on-refusal is off";
         return Ok(Some(off.to_owned()));
     };
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    match word {
-        "taken" => Ok(None),
-        "refused" => Err(format!("refused by Envoy: {rest}")),
-        "nothing" => Err("not accepted: Envoy has not taken a whole set since it started".into()),
-        "away" => Err(format!("not accepted: Envoy does not answer: {rest}")),
-        "unknown" => {
+    match (word, obstacle) {
+        ("taken", _) => Ok(None),
+        ("refused", _) => Err(format!("refused by Envoy: {rest}")),
+        (_, Some(obstacle)) => Err(format!("not accepted: not ready: {obstacle}")),
+        ("nothing", None) => {
+            Err("not accepted: Envoy has not taken a whole set since it started".into())
+        }
+        ("away", None) => Err(format!("not accepted: Envoy does not answer: {rest}")),
+        ("unknown", None) => {
             let (since, why) = rest.split_once(' ').unwrap_or((rest, ""));
             let since = since.parse().unwrap_or(now);
             let lasts = Duration::from_secs(now.saturating_sub(since));
@@ -105,7 +113,7 @@ mod tests {
     fn said(accepted: &Accepted, now: u64) -> Result<Option<String>, String> {
         let line = accepted.line(100).to_string();
         assert_eq!(line.lines().count(), 1, "{line}");
-        answer(Some(&line), now)
+        answer(Some(&line), None, now)
     }
 
     #[test]
@@ -130,8 +138,28 @@ mod tests {
         }
         let yes = "nothing is known of what Envoy made of the files: answered 403";
         assert_eq!(said(&unknown, 160), Ok(Some(yes.into())));
-        let off = answer(None, 0).unwrap().unwrap();
+        let off = answer(None, Some("it is absent"), 0).unwrap().unwrap();
         assert!(off.ends_with("-on-refusal is off"), "{off}");
+    }
+
+    #[test]
+    fn before_anything_is_published_the_reason_is_what_keeps_it() {
+        let ask = |accepted: &Accepted| {
+            let line = accepted.line(0).to_string();
+            answer(Some(&line), Some("a does not exist"), 900)
+        };
+        let no = "not accepted: not ready: a does not exist";
+        for accepted in [
+            Accepted::Nothing,
+            Accepted::Away("connection refused".into()),
+            Accepted::Unknown("answered 403".into()),
+        ] {
+            assert_eq!(ask(&accepted), Err(no.into()), "{accepted:?}");
+        }
+        // Files of an earlier run may stand.
+        assert_eq!(ask(&Accepted::Taken), Ok(None));
+        let refused = ask(&Accepted::Refused("rds.yaml".into())).unwrap_err();
+        assert_eq!(refused, "refused by Envoy: rds.yaml");
     }
 
     #[test]
