@@ -1,12 +1,12 @@
 //! `lab demo`: what docs/getting-started.md does with a cluster. A ConfigMap and TrafficSplits are
 //! changed through the API; crossover puts the files on disk, a real Envoy follows, and a steady load
-//! shows it.
+//! shows it. Then a backend is replaced, and a slip is refused and taken back.
 
-use crate::replaced;
 use crate::screen::{Row, Screen};
 use crate::stage::{Part, REQUESTS_PER_SECOND, Stage, mirror};
 use crate::stop::Stop;
 use crate::writer::Applying;
+use crate::{refused, replaced};
 use pico_args::Arguments;
 use std::error::Error;
 use std::process::ExitCode;
@@ -55,7 +55,10 @@ fn introduce(stage: &Stage, screen: &Screen) {
     );
     screen.fact(
         "",
-        &format!("-httproute {SERVICE}, process {}", stage.crossover.pid()),
+        &format!(
+            "-httproute {SERVICE} -on-refusal restore, process {}",
+            stage.crossover.pid()
+        ),
     );
     screen.fact(
         "files",
@@ -206,8 +209,10 @@ fn play(stop: Stop, lasts: Duration, keep: bool) -> ExitCode {
         }
     }
     let mirrored = stage.mirrored();
-    if !replaced::play(&stage, &screen, stop, lasts) {
-        return stop.code();
+    for chapter in [replaced::play, refused::play] {
+        if !chapter(&stage, &screen, stop, lasts) {
+            return stop.code();
+        }
     }
     let code = conclude(&screen, &rows, &stage, mirrored);
     if keep {

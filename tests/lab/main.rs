@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod order;
+mod refused;
 mod replaced;
 mod screen;
 mod serve;
@@ -27,9 +28,11 @@ usage: lab COMMAND
                                      the requests that fail while clusters are replaced
   demo [--keep] [--step-ms N]        show a real Envoy shift traffic; with --keep go on until
                                      Ctrl-C; N: how long each step lasts
-  soak [-seed N] [-changes N] [-minutes N] [-requests N] [-only storm|rate|patience|order]
+  soak [-seed N] [-changes N] [-minutes N] [-requests N] [-only PART]
                                      many changes, faults, and much time; N minutes: of each rate;
-                                     N requests: through an Envoy whose clusters are replaced
+                                     N requests: through an Envoy whose clusters are replaced, and
+                                     2 N where it also refuses some; PART: storm, rate, patience,
+                                     order or verdict
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";

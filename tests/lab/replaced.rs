@@ -1,4 +1,4 @@
-//! The last chapter of the demo: a backend is replaced, its cluster and the route to it in one
+//! The chapter of the demo in which a backend is replaced, its cluster and the route to it in one
 //! change, and Envoy is told of it step by step.
 
 use crate::screen::Screen;

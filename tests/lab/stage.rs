@@ -3,12 +3,13 @@
 use crate::writer::{Applying, Writer};
 use serde_json::{Value, json};
 use std::fs;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::apiserver::{Options, Server};
 use testkit::backend::Backend;
 use testkit::crossover::{Crossover, command};
-use testkit::envoy::Envoy;
+use testkit::envoy::{Envoy, free_admin};
 use testkit::examples::{self, DEFINITION, SPLITS};
 use testkit::file_watch::FileWatch;
 use testkit::load::Load;
@@ -22,6 +23,12 @@ pub const REQUESTS_PER_SECOND: u32 = 500;
 const FLAGGERS: [&str; 2] = ["podinfo-primary", "podinfo-canary"];
 /// A backend, and the one that takes its place.
 pub const REPLACED: [&str; 2] = [FLAGGERS[0], "podinfo-next"];
+/// The backend that has all of the traffic then, and the one that a slip keeps from its part.
+pub const SLIPPED: [&str; 2] = [REPLACED[1], FLAGGERS[1]];
+/// The weights without it.
+const PUT_RIGHT: [u32; 2] = [10, 90];
+/// Envoy's --drain-time-s.
+const DRAIN_SECONDS: u32 = 1;
 
 /// What happens, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +103,12 @@ impl Stage {
         let config_map = config_map(&dir, &backends);
         let writer = Writer::new(&server);
         writer.apply(&writer.write(&config_map)).finish();
-        let crossover = follow(&server, &dir);
+        let admin = free_admin();
+        let crossover = follow(&server, &dir, admin);
         crossover.wait_for_line("INFO  published ");
         server.wait_for_watches(1);
-        let envoy = Envoy::start(&Watching::PathOnly.bootstrap(dir.path()));
+        let bootstrap = Watching::PathOnly.bootstrap(dir.path());
+        let envoy = Envoy::start_at(admin, &bootstrap, DRAIN_SECONDS);
         Stage {
             arrivals: FileWatch::watch(dir.path(), "rds.yaml"),
             load: Load::start(&address(&envoy), REQUESTS_PER_SECOND),
@@ -163,12 +172,17 @@ impl Stage {
             (Part::Flagger, _) => self.writer.put(split(weights)),
             (Part::HttpRoute, _) => self.writer.put(route(weights)),
         };
+        (self.told(before), applying)
+    }
+
+    /// Waits for a change after so many requests; returns when the cluster was told.
+    fn told(&self, before: usize) -> Instant {
         let told = self.server.wait_for_request("the change", |request| {
             // The mirror is written by crossover.
             let ours = !request.user_agent.starts_with("crossover");
             request.number > before && request.is_write() && ours
         });
-        (told.at, applying)
+        told.at
     }
 
     /// Takes away what sets weights: from now on the ConfigMap's own count.
@@ -183,14 +197,39 @@ impl Stage {
     /// Applies the ConfigMap with another backend in the place of one, its cluster and the route to
     /// it at once.
     pub fn replace(&self) -> Applying {
+        let (_, applying) = self.apply_replaced([100, 0], |routes| routes);
+        applying
+    }
+
+    /// Applies a weight that is a word: good YAML, and nothing that Envoy takes.
+    pub fn slip(&self) -> (Instant, Applying) {
+        self.apply_replaced(PUT_RIGHT, |routes| {
+            routes.replace("weight: 90", "weight: ninety")
+        })
+    }
+
+    /// Applies the same as a number.
+    pub fn put_right(&self) -> (Instant, Applying) {
+        self.apply_replaced(PUT_RIGHT, |routes| routes)
+    }
+
+    /// Applies the ConfigMap with the other backend and these weights, and its routes edited.
+    fn apply_replaced(
+        &self,
+        weights: [u32; 2],
+        edit: impl Fn(String) -> String,
+    ) -> (Instant, Applying) {
         let [old, new] = REPLACED;
         let ports = [2, 4].map(|at| format!("port_value: {}", self.backends[at].address().port()));
-        let mut object = self.config_map(FLAGGERS, [100, 0]);
+        let mut object = self.config_map(FLAGGERS, weights);
         for file in ["cds.yaml", "rds.yaml"] {
             let text = object["data"][file].as_str().unwrap_or_default();
-            object["data"][file] = text.replace(old, new).replace(&ports[0], &ports[1]).into();
+            let text = text.replace(old, new).replace(&ports[0], &ports[1]);
+            object["data"][file] = edit(text).into();
         }
-        self.writer.apply(&self.writer.write(&object))
+        let before = self.server.count_requests(|_| true);
+        let applying = self.writer.apply(&self.writer.write(&object));
+        (self.told(before), applying)
     }
 
     /// The ConfigMap with routes to these backends.
@@ -243,13 +282,14 @@ pub fn mirror() -> String {
 /// Far less than a look is worth, so that the first TrafficSplit is met soon.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-fn follow(server: &Server, dir: &TempDir) -> Crossover {
+fn follow(server: &Server, dir: &TempDir, admin: SocketAddr) -> Crossover {
     let interval = format!("{}s", SYNC_INTERVAL.as_secs());
     let mut command = command(&["-apiserver", &server.url(), "-namespace", "default"]);
     command
         .args(["-watch", "-sync-interval", &interval])
         .args(["-configmap", CONFIG_MAP, "-trafficsplit", SERVICE])
-        .args(["-httproute", SERVICE])
+        .args(["-httproute", SERVICE, "-on-refusal", "restore"])
+        .args(["-envoy-admin", &format!("http://{admin}")])
         .arg("-output-dir")
         .arg(dir.path());
     Crossover::spawn(command)
@@ -272,7 +312,8 @@ fn config_map(dir: &TempDir, backends: &[Backend]) -> Value {
     object
 }
 
-fn address(envoy: &Envoy) -> String {
+/// Where an Envoy takes requests.
+pub fn address(envoy: &Envoy) -> String {
     format!("http://{}/", envoy.listener(SERVICE))
 }
 

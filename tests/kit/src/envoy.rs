@@ -5,7 +5,7 @@ use super::{stopwatch, until};
 use serde_json::Value;
 use std::env;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -59,6 +59,12 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("no odd path")
 }
 
+/// An address for an admin port that nobody has, nor gets by chance.
+pub fn free_admin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.5:0").expect("a port is free");
+    listener.local_addr().expect("it is bound")
+}
+
 impl Envoy {
     /// Waits for an Envoy that somebody else starts by [`words`], with this admin address.
     #[track_caller]
@@ -85,6 +91,16 @@ impl Envoy {
         Envoy::run(command, dir, || {
             fs::read_to_string(&admin).ok()?.parse().ok()
         })
+    }
+
+    /// The same, with its admin port at this address, which the next one can have again.
+    #[track_caller]
+    pub fn start_at(admin: SocketAddr, bootstrap: &str, seconds: u32) -> Envoy {
+        let dir = TempDir::new().expect("a directory can be made");
+        let words = words(dir.path(), bootstrap, admin, seconds);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        Envoy::run(command, dir, || Some(admin))
     }
 
     /// Starts Envoy with these arguments, on a bootstrap whose admin port this is, and waits until

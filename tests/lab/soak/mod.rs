@@ -1,6 +1,6 @@
-//! `lab soak`: what only shows in many changes or in much time, of the release binary. Four parts:
-//! the storm, a steady rate for ten minutes, the faults that take minutes to be over, and the order
-//! of changes under load. They run side by side where they leave each other alone.
+//! `lab soak`: what only shows in many changes or in much time, of the release binary. Five parts:
+//! the storm, a steady rate for ten minutes, the faults that take minutes to be over, the order of
+//! changes under load, and Envoy's verdict on good ones and bad ones. They run side by side where they leave each other alone.
 
 mod checks;
 mod faults;
@@ -17,6 +17,7 @@ mod report;
 mod storm;
 
 use crate::stop::Stop;
+use order::Part;
 use pico_args::Arguments;
 use report::Report;
 use std::any::Any;
@@ -36,7 +37,7 @@ struct Scale {
     changes: usize,
     /// Of each steady rate.
     minutes: u64,
-    /// Through an Envoy.
+    /// Through an Envoy; of the part of the verdict twice as many.
     requests: u64,
 }
 
@@ -64,7 +65,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     if !rest.is_empty() {
         return Err(format!("unexpected {rest:?}").into());
     }
-    let parts = ["storm", "rate", "patience", "order"];
+    let parts = ["storm", "rate", "patience", "order", "verdict"];
     if let Some(only) = only.as_deref().filter(|only| !parts.contains(only)) {
         return Err(format!("{only:?} is none of {parts:?}").into());
     }
@@ -95,9 +96,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
             let _ = thread.join();
         }
         // Alone: an Envoy that is starved by others measures nothing.
-        if wanted("order") && !stop.is_set() {
-            let work = move |report| order::run(scale.seed, scale.requests, &report, stop);
-            let _ = part("order", &report, work).join();
+        for (which, requests) in [
+            (Part::Order, scale.requests),
+            (Part::Verdict, 2 * scale.requests),
+        ] {
+            if wanted(which.name()) && !stop.is_set() {
+                let work = move |report| order::run(which, scale.seed, requests, &report, stop);
+                let _ = part(which.name(), &report, work).join();
+            }
         }
         match report.print() && !stop.is_set() {
             true => ExitCode::SUCCESS,

@@ -1,25 +1,31 @@
-//! The part of order: requests through a real Envoy while everything that it is told changes in
-//! every good way, and Envoy and crossover are killed and throttled. No request fails but by Envoy's
-//! own death.
+//! The parts of order and of the verdict: requests through a real Envoy while everything that it is
+//! told changes in every good way, and Envoy and crossover are killed and throttled. In the part of the
+//! verdict every third change has a slip that Envoy refuses, too. No request fails but by Envoy's own
+//! death.
 
+mod judge;
 mod model;
+mod slips;
 
-use super::report::{Report, seconds};
+use super::report::Report;
 use crate::stop::Stop;
 use jiff::Timestamp;
-use model::{INLINE, MAIN, MAP, Model};
+use model::{INLINE, MAIN, MAP, Model, object};
 use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use slips::{KINDS, MARK, Slips};
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::apiserver::{Options, Server};
-use testkit::clients::{Clients, Failure, Rate, Tally};
+use testkit::clients::{Clients, Rate, Tally};
 use testkit::crossover::{Crossover, command_of, program};
-use testkit::envoy::Envoy;
+use testkit::envoy::{Envoy, free_admin};
 use testkit::throttle::Throttle;
+use testkit::until;
 use testkit::world::{DRAIN, knows};
 use testkit::xds::Watching;
 
@@ -33,9 +39,33 @@ const PAUSES: [u64; 2] = [1, 350];
 /// A change is in the answers within this.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 const WORD_EVERY: Duration = Duration::from_secs(30);
+/// A slip that stands is taken back within this, from the change on: Envoy may be throttled.
+const TOLD_WITHIN: Duration = Duration::from_secs(20);
+/// So many lines of crossover's are shown if a change does not arrive.
+const LAST: usize = 12;
+/// So many slips may follow each other: more new contents in a minute wait for 10 s.
+const SLIPS_IN_A_ROW: usize = 2;
+
+/// Which of the two it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Order,
+    Verdict,
+}
+
+impl Part {
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Order => "order",
+            Part::Verdict => "verdict",
+        }
+    }
+}
 
 /// Everything that runs, in the order in which it ends.
 struct Soak {
+    part: Part,
+    admin: SocketAddr,
     clients: [Clients; 2],
     throttle: Option<(Throttle, Instant)>,
     envoy: Envoy,
@@ -56,32 +86,44 @@ struct Soak {
     changes: BTreeMap<&'static str, usize>,
     kills: usize,
     throttles: usize,
+    slips: Slips,
+    /// How many stand since the last change without one.
+    slipped: usize,
+    /// From a slip that was left to stand to the word that it was taken back.
+    taken_back: Vec<Duration>,
     dir: TempDir,
 }
 
 /// Runs until so many requests were answered.
-pub fn run(seed: u64, requests: u64, report: &Arc<Report>, stop: Stop) {
+pub fn run(part: Part, seed: u64, requests: u64, report: &Arc<Report>, stop: Stop) {
     for (number, watching) in [Watching::PathOnly, Watching::Root].into_iter().enumerate() {
-        let mut soak = Soak::start(seed + number as u64, watching, report, stop);
+        let mut soak = Soak::start(part, seed + number as u64, watching, report, stop);
         soak.go_on(requests / 2);
         soak.judge();
     }
 }
 
 impl Soak {
-    fn start(seed: u64, watching: Watching, report: &Arc<Report>, stop: Stop) -> Soak {
+    fn start(part: Part, seed: u64, watching: Watching, report: &Arc<Report>, stop: Stop) -> Soak {
         let dir = tempfile::Builder::new().prefix("crossover-").tempdir();
         let dir = dir.expect("a directory can be made");
         let server = Server::start(Options::default());
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let model = Model::start(dir.path(), watching);
-        server.create(model.object());
-        let crossover = follow(&server, &dir);
+        server.create(object(&model.files()));
+        let admin = free_admin();
+        let crossover = follow(part, &server, &dir, admin);
         crossover.wait_for_line("INFO  published ");
-        let envoy = model.envoy();
+        let envoy = model.envoy(admin);
+        let nowhere = watching.source(dir.path(), "nowhere.yaml");
+        if part == Part::Verdict {
+            until_accepted(&dir);
+        }
         let clients = [MAIN, INLINE].map(|name| Clients::start(envoy.listener(name), RATE));
         Soak {
+            part,
+            admin,
             clients,
             throttle: None,
             envoy,
@@ -99,6 +141,9 @@ impl Soak {
             changes: BTreeMap::new(),
             kills: 0,
             throttles: 0,
+            slips: Slips::new(nowhere),
+            slipped: 0,
+            taken_back: Vec::new(),
             dir,
         }
     }
@@ -117,7 +162,7 @@ impl Soak {
                 self.note(&format!("turn {turn}: {kind}"));
                 *self.changes.entry(kind).or_default() += 1;
             }
-            self.server.apply(self.model.object());
+            self.tell(turn);
             if turn.is_multiple_of(15) {
                 self.strike();
             }
@@ -139,7 +184,7 @@ impl Soak {
                 let (answered, failed) = (self.answered(), self.failures().len());
                 let rss = self.crossover.measure().rss_kib;
                 self.report.say(
-                    "order",
+                    self.part.name(),
                     format!("{answered} answered, {failed} failed, {turn} changes; {rss} KiB"),
                 );
             }
@@ -148,13 +193,90 @@ impl Soak {
         self.arrive();
     }
 
+    /// Tells the cluster what there is now, perhaps with a slip in it.
+    fn tell(&mut self, turn: u32) {
+        let slips = self.part == Part::Verdict && self.slipped < SLIPS_IN_A_ROW;
+        if !slips || self.rng.random_range(0..3) > 0 {
+            self.slipped = 0;
+            self.server.apply(object(&self.model.files()));
+            return;
+        }
+        // Half of them are overtaken by the next change.
+        let stands = self.rng.random_range(0..2) == 0;
+        if stands {
+            // What is told from now on is told of this one.
+            self.arrive();
+            let kind = self.model.change(&mut self.rng);
+            *self.changes.entry(kind).or_default() += 1;
+        }
+        let mut files = self.model.files();
+        let kind = self.rng.random_range(0..KINDS);
+        let what = self.slips.make(kind, &mut files);
+        self.note(&format!("turn {turn}: {what}"));
+        *self.changes.entry(what).or_default() += 1;
+        self.slipped += 1;
+        let told = self.count_refusals();
+        let began = Instant::now();
+        self.server.apply(object(&files));
+        while stands && self.count_refusals() == told {
+            if began.elapsed() > TOLD_WITHIN {
+                return self.violated("a slip is told", what);
+            }
+            if !self.stop.pause(Duration::from_millis(2)) {
+                return;
+            }
+        }
+        if stands {
+            self.taken_back.push(began.elapsed());
+            self.check_taken_back(what);
+        }
+    }
+
+    /// No file of the slip that Envoy may ask for is left, and the pod stays ready.
+    fn check_taken_back(&self, what: &str) {
+        let current = self.dir.path().join("current");
+        let read = |name: &str| fs::read_to_string(current.join(name)).unwrap_or_default();
+        let listeners = read("lds.yaml");
+        for file in fs::read_dir(&current).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            // What a refused set has brought stays for a while, as what is removed does.
+            let is_asked_for = !name.starts_with("rds") || listeners.contains(&name);
+            if is_asked_for && read(&name).contains(MARK) {
+                self.violated("a slip is taken back", &format!("{what}: {name}"));
+            }
+        }
+        if let Err(said) = accepted(&self.dir) {
+            self.violated("a pod that has taken a set stays ready", &said);
+        }
+    }
+
+    fn count_refusals(&self) -> usize {
+        let lines = self.crossover.lines();
+        let told = lines
+            .iter()
+            .filter(|line| line.contains("refused by Envoy; restored"));
+        told.count()
+    }
+
+    fn violated(&self, rule: &str, what: &str) {
+        self.report.violated(self.part.name(), rule, what);
+    }
+
     /// The last change is in the answers of every client.
     fn arrive(&mut self) {
+        if self.part == Part::Verdict {
+            self.slipped = 0;
+            self.server.apply(object(&self.model.files()));
+        }
         for (clients, version) in self.clients.iter().zip(self.model.versions()) {
             let all = |tally: &Tally| tally.latest.iter().all(|latest| *latest == version);
             if !clients.holds_within(ARRIVES_WITHIN, all) && !self.stop.is_set() {
                 let what = format!("{version} in none of {:?}", clients.tally().latest);
-                self.report.violated("order", "a change arrives", what);
+                self.violated("a change arrives", &what);
+                let lines = self.crossover.lines();
+                for line in lines.iter().rev().take(LAST).rev() {
+                    self.report.say(self.part.name(), line);
+                }
             }
         }
     }
@@ -202,12 +324,15 @@ impl Soak {
         self.note("Envoy is killed");
         let killed = Instant::now();
         self.envoy.kill();
-        self.envoy = self.model.envoy();
+        self.envoy = self.model.envoy(self.admin);
         self.note("Envoy is there again");
         for (clients, name) in self.clients.iter().zip([MAIN, INLINE]) {
             clients.aim(self.envoy.listener(name));
         }
         self.arrive();
+        if self.part == Part::Verdict {
+            until_accepted(&self.dir);
+        }
         self.deaths.push([killed, Instant::now()]);
     }
 
@@ -216,102 +341,24 @@ impl Soak {
         self.note("crossover is killed");
         self.events.extend(self.crossover.lines());
         self.crossover.kill();
-        self.crossover = follow(&self.server, &self.dir);
-    }
-
-    /// What failed, but by Envoy's own death: that gives no answer at all.
-    fn failures(&self) -> Vec<Failure> {
-        let excused = |failure: &Failure| {
-            let without_answer = !failure.what.starts_with(|c: char| c.is_ascii_digit());
-            let within =
-                |[killed, back]: &[Instant; 2]| failure.ended >= *killed && failure.sent <= *back;
-            without_answer && self.deaths.iter().any(within)
-        };
-        let tallies = self.clients.iter().map(Clients::tally);
-        let failures = tallies.flat_map(|tally| tally.failures);
-        failures.filter(|failure| !excused(failure)).collect()
-    }
-
-    fn judge(mut self) {
-        if self.stop.is_set() {
-            return;
-        }
-        self.note_refusals();
-        self.events.extend(self.crossover.lines());
-        let rule = format!("{:?}: requests that failed", self.watching);
-        let (answered, failures) = (self.answered(), self.failures());
-        self.events.extend(self.refusals.iter().cloned());
-        self.events.sort();
-        if let Some(first) = failures.first() {
-            let at = Timestamp::now() - first.sent.elapsed();
-            self.report
-                .say("order", format!("{at:.3} failed: {}", first.what));
-            self.tell_around(at);
-        }
-        for refusal in self.refusals.iter().take(3) {
-            self.report.say("order", format!("refused: {refusal}"));
-            let at = refusal.split(' ').next().unwrap_or_default();
-            if let Ok(at) = at.parse() {
-                self.tell_around(at);
-            }
-        }
-        let said = format!("{} of {answered}", failures.len());
-        self.report
-            .limit("order", &rule, said, failures.is_empty(), "0");
-        let rule = format!("{:?}: updates that Envoy refused", self.watching);
-        let refused = self.refused;
-        self.report
-            .limit("order", &rule, refused, refused == 0, "0");
-        let changes: Vec<String> = self
-            .changes
-            .iter()
-            .map(|(kind, n)| format!("{n} {kind}"))
-            .collect();
-        self.report.say(
-            "order",
-            format!("{:?}: {}", self.watching, changes.join(", ")),
-        );
-        let faults = format!("{} kills, {} throttles", self.kills, self.throttles);
-        self.report
-            .row("order", &format!("{:?}: faults", self.watching), faults, "");
-        self.settle();
-    }
-
-    /// Says what happened around this time.
-    fn tell_around(&self, at: Timestamp) {
-        let [from, to] = [at - Duration::from_secs(4), at + Duration::from_secs(2)];
-        let [from, to] = [from, to].map(|at| format!("{at:.3}"));
-        let around = self
-            .events
-            .iter()
-            .filter(|event| (&from..&to).contains(event));
-        for event in around {
-            self.report.say("order", event);
-        }
-    }
-
-    /// Once everything that was kept is dropped, the target stands byte for byte.
-    fn settle(&self) {
-        let began = Instant::now();
-        let files = self.model.files();
-        let current = self.dir.path().join("current");
-        let stands = || {
-            let same = |(name, text): (&String, &String)| {
-                fs::read_to_string(current.join(name)).is_ok_and(|found| found == *text)
-            };
-            files.iter().all(same)
-        };
-        let longest = Duration::from_secs(30);
-        while !stands() && began.elapsed() < longest && self.stop.pause(Duration::from_millis(50)) {
-        }
-        let rule = format!("{:?}: the target stands after", self.watching);
-        let took = began.elapsed();
-        self.report
-            .limit("order", &rule, seconds(took), stands(), "30 s at most");
+        self.crossover = follow(self.part, &self.server, &self.dir, self.admin);
     }
 }
 
-fn follow(server: &Server, dir: &TempDir) -> Crossover {
+/// What the probe says.
+fn accepted(dir: &TempDir) -> Result<(), String> {
+    let mut probe = command_of(&program(), &["-accepted", "-output-dir"]);
+    let probe = probe.arg(dir.path()).output().expect("it can be run");
+    let said = String::from_utf8_lossy(&probe.stderr).into_owned();
+    probe.status.success().then_some(()).ok_or(said)
+}
+
+/// Waits until there is a set to go back to.
+fn until_accepted(dir: &TempDir) {
+    until("a set to be accepted", || accepted(dir).ok());
+}
+
+fn follow(part: Part, server: &Server, dir: &TempDir, admin: SocketAddr) -> Crossover {
     let program = program();
     let mut command = command_of(&program, &["-apiserver", &server.url()]);
     command
@@ -320,6 +367,10 @@ fn follow(server: &Server, dir: &TempDir) -> Crossover {
         .arg(dir.path());
     if knows(&program, "-envoy-drain-time") {
         command.args(["-envoy-drain-time", &format!("{}s", DRAIN.as_secs())]);
+    }
+    if part == Part::Verdict {
+        command.args(["-on-refusal", "restore"]);
+        command.args(["-envoy-admin", &format!("http://{admin}")]);
     }
     Crossover::spawn(command)
 }

@@ -4,6 +4,7 @@ use proptest::prelude::RngExt;
 use proptest::test_runner::TestRng;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use testkit::backend::Backend;
 use testkit::envoy::Envoy;
@@ -11,6 +12,9 @@ use testkit::objects::config_map;
 use testkit::world::text::{cluster, endpoints, inline_routes, listener, routes_by};
 use testkit::world::{DRAIN, Sort, name, routes, version};
 use testkit::xds::Watching;
+
+/// By name.
+pub type Files = BTreeMap<String, String>;
 
 /// The ConfigMap.
 pub const MAP: &str = "order";
@@ -197,8 +201,8 @@ impl Model {
     }
 
     /// The files.
-    pub fn files(&self) -> BTreeMap<String, String> {
-        let mut files = BTreeMap::new();
+    pub fn files(&self) -> Files {
+        let mut files = Files::new();
         let source = |file: &str| self.watching.source(&self.dir, file);
         let mut clusters = String::from("resources:\n");
         for Cluster {
@@ -241,26 +245,23 @@ impl Model {
         files
     }
 
-    /// The ConfigMap with them.
-    pub fn object(&self) -> Value {
-        let files = self.files();
-        let files: Vec<_> = files
-            .iter()
-            .map(|(k, t)| (k.as_str(), t.as_str()))
-            .collect();
-        config_map(MAP, &files)
-    }
-
-    /// An Envoy that is told all of it.
+    /// An Envoy that is told all of it, asked at this address.
     #[track_caller]
-    pub fn envoy(&self) -> Envoy {
+    pub fn envoy(&self, admin: SocketAddr) -> Envoy {
         let runtime = self.watching.source(&self.dir, "runtime.yaml");
         let layers = format!(
             "layered_runtime: {{layers: [{{name: order, rtds_layer: {{name: order, rtds_config: {runtime}}}}}]}}\n"
         );
         let bootstrap = self.watching.bootstrap(&self.dir);
-        Envoy::start_draining(&format!("{bootstrap}{layers}"), DRAIN.as_secs() as u32)
+        let bootstrap = format!("{bootstrap}{layers}");
+        Envoy::start_at(admin, &bootstrap, DRAIN.as_secs() as u32)
     }
+}
+
+/// The ConfigMap with these files.
+pub fn object(files: &Files) -> Value {
+    let files = files.iter().map(|(k, t)| (k.as_str(), t.as_str()));
+    config_map(MAP, &files.collect::<Vec<_>>())
 }
 
 fn certificate(name: &str) -> String {
