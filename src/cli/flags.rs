@@ -31,8 +31,7 @@ pub const ACCEPTED: Flag = Flag {
     name: "--accepted",
     value: None,
     default: None,
-    help: "readiness probe: exit 0 once Envoy has taken the files since it started;\nwith \
-           -on-refusal warn or restore",
+    help: "readiness probe: exit 0 once Envoy has taken the files since it started",
 };
 
 pub const APISERVER: Flag = Flag {
@@ -77,9 +76,10 @@ pub const DRY_RUN: Flag = Flag {
 
 pub const ENVOY_ADMIN: Flag = Flag {
     name: "--envoy-admin",
-    value: Some("URL"),
+    value: Some("URL|unix:PATH"),
     default: Some("http://127.0.0.1:9901"),
-    help: "URL of Envoy's admin interface, for -drain",
+    help: "Envoy's admin interface, for -on-refusal (repeatable: each Envoy is asked)\nand -drain (the \
+           first one's)",
 };
 
 pub const ENVOY_DRAIN_TIME: Flag = Flag {
@@ -277,9 +277,7 @@ pub fn find(name: &str) -> Option<&'static Flag> {
 /// Returns the text of `-h`.
 pub fn usage() -> String {
     let mut text = String::from("Usage: crossover [flags] [-- command [arguments]]\n");
-    // These are listed once all of it works.
-    let is_listed = |flag: &&&Flag| ![ACCEPTED.name, ON_REFUSAL.name].contains(&flag.name);
-    for flag in FLAGS.iter().filter(is_listed) {
+    for flag in FLAGS {
         text += "  -";
         text += flag.bare();
         if let Some(value) = flag.value {

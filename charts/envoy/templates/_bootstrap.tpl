@@ -1,7 +1,22 @@
 {{/* What Envoy starts with. */}}
 
 {{- define "envoy.admin" -}}
+{{- if .Values.admin.socket -}}
+# 0660: for the pod's user and group.
+pipe: {path: {{ .Values.admin.socket | quote }}, mode: 432}
+{{- else -}}
 socket_address: {address: {{ .Values.admin.address | quote }}, port_value: {{ int64 .Values.admin.port }}}
+{{- end -}}
+{{- end -}}
+
+{{/* The same as crossover's flag has it. */}}
+{{- define "envoy.admin.url" -}}
+{{- $host := .Values.admin.address -}}
+{{- if .Values.admin.socket -}}
+unix:{{ .Values.admin.socket }}
+{{- else -}}
+http://{{ contains ":" $host | ternary (printf "[%s]" $host) $host }}:{{ int64 .Values.admin.port }}
+{{- end -}}
 {{- end -}}
 
 {{/* A socket that only the pod's own containers reach; takes (list $ name). */}}

@@ -25,6 +25,27 @@
 {{- end }}
 {{- end -}}
 
+{{/* What it does where Envoy refuses files. YAML makes false of off. */}}
+{{- define "envoy.onRefusal" -}}
+{{- .Values.crossover.onRefusal | default "off" -}}
+{{- end -}}
+
+{{/* The flags of the crossover that asks Envoy what it made of the files, as a YAML list. */}}
+{{- define "envoy.crossover.question" -}}
+{{- $onRefusal := include "envoy.onRefusal" . -}}
+{{- if ne $onRefusal "off" -}}
+- -on-refusal={{ $onRefusal }}
+{{ end -}}
+- {{ include "envoy.admin.url" . | printf "-envoy-admin=%s" | toYaml }}
+{{- end -}}
+
+{{/* Says whether Envoy has taken the files since it started; the event has the reason. */}}
+{{- define "envoy.crossover.accepted" -}}
+exec:
+  command: [crossover, -accepted, {{ printf "-output-dir=%s" .Values.crossover.outputDir | quote }}]
+timeoutSeconds: 10
+{{- end -}}
+
 {{- define "envoy.crossover.env" -}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
@@ -41,8 +62,18 @@
   readOnly: true
 {{- end -}}
 
-{{/* What a container of crossover is but for its name, arguments and probes. */}}
+{{/* Where Envoy's admin socket is; only who asks it has this. */}}
+{{- define "envoy.admin.mount" -}}
+{{- with .Values.admin.socket -}}
+- name: admin
+  mountPath: {{ dir . | toYaml }}
+{{- end -}}
+{{- end -}}
+
+{{/* What a container of crossover is but for its name, arguments and probes. Takes (list root asks): whether it asks Envoy. */}}
 {{- define "envoy.crossover.container" -}}
+{{- $asks := index . 1 -}}
+{{- with index . 0 -}}
 {{- $crossover := .Values.crossover -}}
 image: {{ include "envoy.image" (list $crossover.image .Chart.AppVersion) }}
 imagePullPolicy: {{ $crossover.image.pullPolicy }}
@@ -51,10 +82,14 @@ env:
 {{ include "envoy.crossover.env" . }}
 volumeMounts:
 {{ include "envoy.crossover.mounts" . }}
+{{- if and $asks .Values.admin.socket }}
+{{ include "envoy.admin.mount" . }}
+{{- end }}
 resources:
   {{- toYaml $crossover.resources | nindent 2 }}
 securityContext:
   {{- include "envoy.securityContext" (list . .Values.containerSecurityContext) | nindent 2 }}
+{{- end -}}
 {{- end -}}
 
 {{/* Asks whether its loop still turns. An API server that is away is no reason to restart it. */}}
@@ -69,8 +104,9 @@ livenessProbe:
 
 {{/* The one that goes on: the sidecar. */}}
 {{- define "envoy.crossover.sidecar" -}}
+{{- $asks := ne (include "envoy.onRefusal" .) "off" -}}
 - name: crossover
-  {{- include "envoy.crossover.container" . | nindent 2 }}
+  {{- include "envoy.crossover.container" (list . $asks) | nindent 2 }}
   args:
   - -watch
   {{- if eq .Values.crossover.mode "classic" }}
@@ -78,6 +114,14 @@ livenessProbe:
   - -drain={{ int64 .Values.drainSeconds }}s
   {{- end }}
   {{- include "envoy.crossover.flags" . | nindent 2 }}
+  {{- if $asks }}
+  {{- include "envoy.crossover.question" . | nindent 2 }}
+  # A new pod whose files Envoy refuses gets no traffic, and a rollout stops at it. No container waits for this.
+  readinessProbe:
+    {{- include "envoy.crossover.accepted" . | nindent 4 }}
+    periodSeconds: 5
+    failureThreshold: 6
+  {{- end }}
   {{- include "envoy.crossover.liveness" . | nindent 2 }}
   {{- if eq .Values.crossover.mode "native" }}
   restartPolicy: Always
@@ -94,7 +138,7 @@ livenessProbe:
 {{/* The one that ends before Envoy starts. */}}
 {{- define "envoy.crossover.init" -}}
 - name: crossover-init
-  {{- include "envoy.crossover.container" . | nindent 2 }}
+  {{- include "envoy.crossover.container" (list . false) | nindent 2 }}
   args:
   - -onetime
   # It waits here for what is missing: in the back-off between restarts, what has come would wait for it.
@@ -139,8 +183,7 @@ livenessProbe:
   - -watch
   {{- include "envoy.crossover.flags" . | nindent 2 }}
   - -drain={{ int64 .Values.drainSeconds }}s
-  {{- $host := .Values.admin.address }}
-  - -envoy-admin=http://{{ contains ":" $host | ternary (printf "[%s]" $host) $host }}:{{ int64 .Values.admin.port }}
+  {{- include "envoy.crossover.question" . | nindent 2 }}
   - --
   - envoy
   {{- else }}
@@ -168,7 +211,11 @@ livenessProbe:
   {{- end }}
   # In embedded mode Envoy waits for its files here, so this is patient for as long as the API server may be away.
   startupProbe:
+    {{- if and $embedded (ne (include "envoy.onRefusal" .) "off") }}
+    {{- include "envoy.crossover.accepted" . | nindent 4 }}
+    {{- else }}
     httpGet: {path: /ready, port: status}
+    {{- end }}
     periodSeconds: 1
     failureThreshold: 3600
   readinessProbe:
@@ -196,6 +243,9 @@ livenessProbe:
   - name: xds
     mountPath: {{ .Values.crossover.outputDir | toYaml }}
     readOnly: true
+  {{- end }}
+  {{- if .Values.admin.socket }}
+  {{- include "envoy.admin.mount" . | nindent 2 }}
   {{- end }}
   {{- with .Values.volumeMounts }}
   {{- toYaml . | nindent 2 }}

@@ -67,8 +67,10 @@
     {{- fail (printf "the value env.%s is a number that loses digits: write it in quotes" $name) -}}
   {{- end -}}
 {{- end -}}
+{{- $own := list "bootstrap" "token" "xds" -}}
+{{- if .Values.admin.socket -}}{{- $own = append $own "admin" -}}{{- end -}}
 {{- range .Values.volumes -}}
-  {{- if has .name (list "bootstrap" "token" "xds") -}}
+  {{- if has .name $own -}}
     {{- fail (printf "the chart has a volume %s of its own: leave it out of volumes" .name) -}}
   {{- end -}}
 {{- end -}}

@@ -1,6 +1,7 @@
 //! The chart, as real Helm renders it, is valid on every Kubernetes that it is for, and a weight
 //! changes it in one place only.
 
+pub mod accepted;
 pub mod cluster;
 pub mod docs;
 pub mod examples;

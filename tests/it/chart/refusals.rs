@@ -117,6 +117,18 @@ fn a_value_of_a_wrong_kind_is_refused_with_its_place() {
             &["/admin/address'"],
         ),
         (
+            json!({"admin": {"socket": "@admin"}}),
+            &["/admin/socket'", "such as \"/run/envoy/admin.sock\""],
+        ),
+        (
+            json!({"admin": {"socket": "/admin.sock"}}),
+            &["/admin/socket'", "in a directory of its own"],
+        ),
+        (
+            json!({"crossover": {"onRefusal": "back"}}),
+            &["/crossover/onRefusal'"],
+        ),
+        (
             json!({"listener": {"address": "[::]"}}),
             &["/listener/address'"],
         ),
@@ -319,6 +331,10 @@ fn what_cannot_run_is_refused_before_it_is_installed() {
         (
             json!({"volumes": [{"name": "xds"}]}),
             &["a volume xds of its own"],
+        ),
+        (
+            json!({"volumes": [{"name": "admin"}], "admin": {"socket": "/run/envoy/admin.sock"}}),
+            &["a volume admin of its own"],
         ),
         (
             json!({"xds": {"rds.json": {"a": "b{{ printf \"%c c\" 58 }}"}}}),

@@ -82,6 +82,8 @@ fn a_node_may_be_scaled_down_with_the_files_that_crossover_can_write_again() {
         let names: Vec<_> = local.map(|it| it["name"].clone()).collect();
         assert_eq!(names, ["xds"]);
     }
+    let socket = json!({"admin": {"socket": "/run/envoy/admin.sock"}});
+    assert_eq!(of(socket)[evict], "xds,admin");
 }
 
 #[test]
@@ -184,8 +186,13 @@ fn no_probe_gives_up_on_crossover_within_an_hour_of_no_api_server() {
             if *name == "crossover" {
                 // It says whether the loop turns, and never looks at the API server.
                 assert_eq!(liveness["exec"]["command"][1], "-live");
-                assert_eq!(container["readinessProbe"], Value::Null);
                 assert_eq!(startup.is_null(), mode_name != "native");
+                // No container waits for this one.
+                let readiness = &container["readinessProbe"];
+                assert_eq!(readiness["exec"]["command"][1], "-accepted");
+                let numbers = ["periodSeconds", "timeoutSeconds", "failureThreshold"];
+                let numbers = numbers.map(|name| readiness[name].as_u64());
+                assert_eq!(numbers, [5, 10, 6].map(Some));
             }
         }
     }
@@ -242,7 +249,12 @@ fn every_port_that_is_asked_for_is_one_that_the_container_has() {
         }
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             let envoy = containers.iter().find(|it| it["name"] == "envoy").unwrap();
-            assert!(has(&envoy[probe]["httpGet"]["port"]), "{probe}");
+            let port = &envoy[probe]["httpGet"]["port"];
+            let asks_crossover = envoy[probe]["exec"]["command"][1] == "-accepted";
+            assert!(
+                asks_crossover && probe == "startupProbe" || has(port),
+                "{probe}"
+            );
         }
         for monitor in of("ServiceMonitor") {
             let wanted = monitor["spec"]["selector"]["matchLabels"]

@@ -215,6 +215,21 @@ impl Pod {
         assert!(!requests.is_empty(), "nothing was asked for at all");
     }
 
+    /// A path in the pod's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Takes the files away, as with a pod that goes.
+    pub fn clear_volume(&self) {
+        fs::remove_dir_all(self.path("xds")).expect("the directory is ours");
+    }
+
+    /// The arguments of a container, as a kubelet passes them.
+    pub fn arguments_of(&self, rendering: &Rendering, container: &str) -> Vec<String> {
+        self.arguments(&rendering.container(container)["args"])
+    }
+
     fn mount(&self) -> PathBuf {
         self.dir.path().join("bootstrap")
     }
