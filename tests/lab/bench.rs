@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use testkit::candidate::{Bench, Candidate, release};
 use testkit::crossover::{Crossover, Measured};
 use testkit::elf::Elf;
-use testkit::figures::{LARGEST, follow_small, merge_into, since};
+use testkit::figures::{BINARY_GOAL, IDLE_GOAL, LARGEST, follow_small, merge_into, since};
 
 /// How much is measured.
 struct Effort {
@@ -162,7 +162,7 @@ fn sizes(all: &[Candidate], hello: &Path, table: &mut Table) {
     let mut sizes = row(all, |who| (who.name, size(&who.program)));
     sizes.push((HELLO, size(hello)));
     let binary = sizes[0].1;
-    table.push(Row::new("binary, bytes", Bytes, sizes).goal(AtMost(2_085_000.0)));
+    table.push(Row::new("binary, bytes", Bytes, sizes).goal(AtMost(BINARY_GOAL as f64)));
     let (image, what) = match image(&all[0]) {
         Some(bytes) => (bytes, "image, bytes"),
         None => (binary, "image, bytes (no Docker here: the binary)"),
@@ -206,7 +206,7 @@ impl Idle {
         let rss = row(&measured, |(name, m)| (*name, m.rss_kib as f64));
         let peak = row(&measured, |(name, m)| (*name, m.peak_rss_kib as f64));
         let threads = row(&measured, |(name, m)| (*name, m.threads as f64));
-        table.push(Row::new("RSS, 3 idle TLS watches", Kib, rss).goal(AtMost(2330.0)));
+        table.push(Row::new("RSS, 3 idle TLS watches", Kib, rss).goal(AtMost(IDLE_GOAL as f64)));
         table.push(Row::new("  peak", Kib, peak));
         table.push(Row::new("  threads", Number, threads));
         // What a start leaves to be done later is done by then.

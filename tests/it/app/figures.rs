@@ -25,7 +25,7 @@ fn three_idle_tls_watches_take_one_thread_and_little_memory() {
     let (_bench, crossover) = figures::three_tls_watches();
     let measured = crossover.measure();
     assert_eq!(measured.threads, 1);
-    assert!(measured.rss_kib <= 2330, "{measured:?}");
+    assert!(measured.rss_kib <= figures::IDLE_GOAL, "{measured:?}");
 }
 
 #[test]

@@ -10,8 +10,12 @@ use serde_json::Value;
 use std::thread;
 use std::time::Duration;
 
-/// The most bytes that the release binary may have for amd64: what it has today, and 2 % more.
-pub const BINARY_MAX: u64 = 2_085_000;
+/// The goal for the bytes of the release binary for amd64.
+pub const BINARY_GOAL: u64 = 2_150_000;
+/// The most bytes that it may have: the goal, and 2 % more.
+pub const BINARY_MAX: u64 = BINARY_GOAL / 100 * 102;
+/// The goal for the memory of a process with three idle TLS watches, in KiB.
+pub const IDLE_GOAL: u64 = 2_350;
 
 /// The size that Kubernetes allows for one ConfigMap.
 pub const LARGEST: usize = 1 << 20;
