@@ -1,6 +1,6 @@
 //! What the operator reads of Envoy's verdicts. Owns: the log lines.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use log::{debug, info, warn};
 
@@ -19,8 +19,7 @@ pub struct Told {
 
 impl App {
     /// Logs what has happened, once it is done.
-    pub(super) fn tell_verdicts(&mut self, now: Instant) {
-        let _ = now;
+    pub(super) fn tell_verdicts(&mut self) {
         let Some(verdicts) = &mut self.verdicts else {
             return;
         };
@@ -34,6 +33,7 @@ impl App {
         for event in acceptance.take_events() {
             verdicts.tell(event, visible);
         }
+        verdicts.taken_back = None;
     }
 }
 
@@ -82,6 +82,9 @@ impl Verdicts {
             Event::StillWarming(set) => {
                 warn!(set; "new clusters are not warm after 15 s; publishing their routes (look at DNS and health checks)");
             }
+            Event::ListenersStillWarming(set) => {
+                warn!(set; "new listeners are not warm after 15 s; going on without them (look at where they have routes and secrets from)");
+            }
             Event::UnknownFields { count, files } => {
                 let file = join(&files);
                 warn!(file, count; "Envoy has ignored unknown fields; look for a typo");
@@ -97,16 +100,19 @@ impl Verdicts {
         again: bool,
         visible: SetId,
     ) {
+        let step = self.taken_back.as_ref();
+        let (held_by, committed) =
+            step.map_or((&self.held_by, self.committed), |(files, at)| (files, *at));
         let why = reason.unwrap_or_else(|| {
-            let time = time_of_day(self.committed);
+            let time = time_of_day(committed);
             format!("Envoy's log of {time} has the reason")
         });
         let files: Vec<&FileName> = what.iter().flat_map(|it| &it.files).collect();
         let objects: Vec<&ObjectName> = what.iter().flat_map(|it| &it.objects).collect();
         let mut versions: Vec<&str> = Vec::new();
-        for (name, changed) in &self.changed {
-            let version = changed.origin.resource_version.0.as_str();
-            if files.contains(&name) && !versions.contains(&version) {
+        for held in files.iter().filter_map(|name| held_by.get(*name)) {
+            let version = held.origin.resource_version.0.as_str();
+            if !versions.contains(&version) {
                 versions.push(version);
             }
         }
