@@ -3,6 +3,7 @@
 use super::scene::{Files, PATH, Scene, more, with};
 use std::net::TcpListener;
 use std::time::Duration;
+use testkit::throttle::Throttle;
 use testkit::world::{REPLACED, Shape, Sort, World, text};
 use testkit::xds::Watching;
 
@@ -215,4 +216,19 @@ fn every_kind_is_taken_back_where_envoy_watches_the_root() {
 #[test]
 fn every_kind_is_taken_back_where_clusters_have_files_of_endpoints() {
     taken_back(Shape::rds(Sort::Eds, PATH));
+}
+
+#[test]
+fn a_slip_in_a_new_file_of_routes_is_taken_back_where_envoy_is_throttled() {
+    let scene = Scene::start(Shape::rds(Sort::Static, PATH));
+    for (kind, number) in [(0, 1), (1, 3)] {
+        let throttle = Throttle::to_a_tenth(scene.envoy.pid());
+        let Bad { what, files, .. } = renamed(&scene.world, number).swap_remove(kind);
+        let took = scene.refuse(&files);
+        println!("{what}: {took:?}");
+        scene.wait_for_disk(&scene.world.files(number - 1));
+        drop(throttle);
+        scene.replace(number + 1);
+    }
+    scene.assert_flawless();
 }
