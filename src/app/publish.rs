@@ -44,7 +44,7 @@ pub struct Candidate {
     /// The objects whose weights were merged.
     inputs: Vec<WeightSource>,
     /// What it is made of; `None` if Envoy is not asked about it.
-    pub contents: Option<Contents>,
+    pub contents: Option<Rc<Contents>>,
 }
 
 impl App {
@@ -153,7 +153,7 @@ impl App {
                     .map(|(name, file)| (name.clone(), file.clone())),
             );
             merged.behind.extend(contents.held.iter().cloned());
-            contents
+            Rc::new(contents)
         });
         let found = Found {
             collisions: overrides,

@@ -20,7 +20,7 @@ use crate::envoy::acceptance::{Acceptance, DropGate, Want};
 use crate::envoy::verdict::Subscription;
 use crate::error::Error;
 use crate::output::Output;
-use crate::snapshot::{File, FileName, Origin};
+use crate::snapshot::{File, FileName};
 use crate::sorted::SortedMap;
 use asking::Port;
 pub use contents::Contents;
@@ -31,13 +31,6 @@ use telling::Told;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The number of things that are done in a row for the acceptance.
 const AT_ONCE: usize = 8;
-
-/// What is known of a visible file.
-#[derive(Clone)]
-struct Held {
-    subscriptions: Vec<Subscription>,
-    origin: Rc<Origin>,
-}
 
 /// The verdicts of all Envoys.
 pub struct Verdicts {
@@ -50,18 +43,16 @@ pub struct Verdicts {
     /// A change that waits for a verdict, since then.
     waiting: Option<Instant>,
     /// What the last accepted set was made of; `None` if an earlier run has written it.
-    accepted: Option<Contents>,
+    accepted: Option<Rc<Contents>>,
     /// What the visible set is made of; `None` if an earlier run has written it.
-    visible: Option<Contents>,
+    visible: Option<Rc<Contents>>,
     hashes: Hashes,
     /// What each visible file holds, as far as that is known.
-    held_by: SortedMap<FileName, Held>,
+    held_by: SortedMap<FileName, Vec<Subscription>>,
     /// The files that the last step has changed, for the reason of a refusal.
     changed: Vec<(FileName, File)>,
     /// When that was.
     committed: SystemTime,
-    /// The same of the files and the step that are taken back, until that is told.
-    taken_back: Option<(SortedMap<FileName, Held>, SystemTime)>,
     /// The names of resources that the reason of a refusal may have.
     names: Vec<String>,
     /// A content may be published then.
@@ -89,7 +80,6 @@ impl Verdicts {
             held_by: SortedMap::new(),
             changed: Vec::new(),
             committed: SystemTime::UNIX_EPOCH,
-            taken_back: None,
             names: Vec::new(),
             hold_ends: None,
             try_at: None,
@@ -127,7 +117,7 @@ impl Verdicts {
         }
         let recalled = output.recall().unwrap_or_default();
         let good = recalled.good.and_then(|good| output.set_target(good));
-        self.accepted = good.map(Contents::of_set);
+        self.accepted = good.map(|good| Rc::new(Contents::of_set(good)));
         let visible = recalled.visible.or_else(|| output.visible());
         let left = (recalled.memory.as_str(), visible, recalled.good);
         let rng = self.rng.fork();

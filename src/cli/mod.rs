@@ -257,8 +257,10 @@ fn lifetime(args: &mut Args, once: bool, dry_run: bool) -> Result<Lifetime, Erro
         };
         return usage_error(&format!("{flag} requires -onetime"));
     }
-    let admins = args.all_or_default(&flags::ENVOY_ADMIN).into_iter();
-    let admins: Vec<String> = admins.map(admin).collect::<Result<_, _>>()?;
+    let mut admins = Vec::new();
+    for address in args.all_or_default(&flags::ENVOY_ADMIN) {
+        admins.push(admin(address)?);
+    }
     let Some(argv) = command else {
         return Ok(Lifetime {
             child: None,

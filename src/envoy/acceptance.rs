@@ -36,7 +36,6 @@ pub use self::step::{Changed, DropGate, Event, RefusedFile, SetId, Stage, Status
 use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
 use crate::envoy::verdict::{Holdings, Subscription};
-use crate::snapshot::FileName;
 
 /// The time that the reason of a refusal may take: what is refused stays on disk meanwhile.
 const REASONS_WITHIN: Duration = Duration::from_millis(500);
@@ -108,8 +107,6 @@ pub struct Acceptance {
     /// New clusters are accepted, and warm.
     has_warmed: bool,
     replan: bool,
-    /// The files on disk that nobody has asked for so far.
-    unread: Vec<Changed>,
     events: Vec<Event>,
 }
 
@@ -145,7 +142,6 @@ impl Acceptance {
             came_up: false,
             has_warmed: false,
             replan: false,
-            unread: Vec::new(),
             events: Vec::new(),
         };
         let lines = memory
@@ -260,9 +256,13 @@ impl Acceptance {
                 None => Want::Wait,
             },
             Phase::Back(set) => Want::Back(*set),
-            Phase::Idle if self.envoys.iter().any(|envoy| envoy.needs_poke) => Want::Poke,
+            Phase::Idle if self.needs_poke() => Want::Poke,
             Phase::Idle => Want::Nothing,
         }
+    }
+
+    fn needs_poke(&self) -> bool {
+        self.envoys.iter().any(|envoy| envoy.needs_poke)
     }
 
     /// Returns whether the way back is not at its end.
@@ -272,7 +272,7 @@ impl Acceptance {
 
     /// Returns whether the next set may be published.
     pub fn may_publish(&self) -> bool {
-        self.wants() == Want::Nothing
+        matches!(self.phase, Phase::Idle) && !self.needs_poke()
     }
 
     /// Begins a step, before it is committed or announced.
@@ -342,17 +342,9 @@ impl Acceptance {
         }
     }
 
-    /// Forgets files that are not on disk any more.
-    pub fn removed(&mut self, files: &[FileName]) {
-        self.unread.retain(|known| !files.contains(&known.file));
-    }
-
     /// Goes on once Envoy has read the step's files, or has had the time for it.
     pub fn acknowledged(&mut self, now: Instant) {
         if let Phase::Committing(step) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            let is_all = matches!(step.stage, Stage::Back | Stage::Poke);
-            let is_anew = |known: &Changed| step.changed.iter().any(|it| it.file == known.file);
-            self.unread.retain(|known| !is_all && !is_anew(known));
             self.phase = Phase::Judging(step, now);
             for envoy in &mut self.envoys {
                 match envoy.is_away() {

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::verdict::Subscription;
 
@@ -57,65 +57,36 @@ impl Topic {
     }
 }
 
-#[derive(Deserialize)]
-struct Dump {
-    #[serde(default)]
-    configs: Vec<Config>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Config {
-    name: Option<String>,
-    cluster: Option<Named>,
-    last_updated: Option<String>,
-    error_state: Option<ErrorState>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ErrorState {
-    details: String,
-    last_update_attempt: Option<String>,
-}
-
 /// Returns why something was refused since then, from the answer to a topic's request. `since` is the
 /// time of a link or file that was written for it, which is by the same clock as Envoy's. `names` are
 /// those of the resources in the files that were refused and have changed.
 pub fn reason(topic: Topic, answer: &[u8], since: SystemTime, names: &[&str]) -> Option<String> {
-    let dump: Dump = serde_json::from_slice(answer).ok()?;
+    let dump: Value = serde_json::from_slice(answer).ok()?;
+    let configs = dump.get("configs").and_then(Value::as_array)?;
     let since = timestamp(since);
-    let is_new = |at: &Option<String>| {
-        let at = at.as_deref().map(|at| at.trim_end_matches('Z'));
+    let is_new = |of: &Value, at: &str| {
+        let at = text_of(of, at).map(|at| at.trim_end_matches('Z'));
         at.is_some_and(|at| at >= since.as_str())
     };
     if topic == Topic::Listeners {
-        let states = dump
-            .configs
+        let states = configs
             .iter()
-            .filter_map(|config| config.error_state.as_ref());
-        let mut states = states.filter(|state| is_new(&state.last_update_attempt));
-        return states.find_map(|state| cut(&state.details, names));
+            .filter_map(|config| config.get("error_state"));
+        let mut states = states.filter(|state| is_new(state, "last_update_attempt"));
+        return states.find_map(|state| cut(text_of(state, "details")?, names));
     }
     let mut left: Vec<&str> = names.to_vec();
-    for config in dump
-        .configs
-        .iter()
-        .filter(|config| is_new(&config.last_updated))
-    {
-        let named = config
-            .cluster
-            .as_ref()
-            .and_then(|cluster| cluster.name.as_deref());
-        let name = named.or(config.name.as_deref());
-        left.retain(|it| Some(*it) != name);
+    for config in configs {
+        if is_new(config, "last_updated") {
+            let name = text_of(config.get("cluster").unwrap_or(config), "name");
+            left.retain(|it| Some(*it) != name);
+        }
     }
     (!left.is_empty()).then(|| not_taken(&left))
+}
+
+fn text_of<'v>(of: &'v Value, key: &str) -> Option<&'v str> {
+    of.get(key).and_then(Value::as_str)
 }
 
 fn not_taken(names: &[&str]) -> String {
@@ -132,7 +103,7 @@ fn not_taken(names: &[&str]) -> String {
 }
 
 /// Writes a time as Envoy does, without the `Z`, so that the texts compare as the times do.
-fn timestamp(time: SystemTime) -> String {
+pub fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or(Duration::ZERO);
     let (seconds, millis) = (since.as_secs(), since.subsec_millis());

@@ -4,11 +4,11 @@
 /// The request whose answer is a [`Stats`]: 350 bytes and less than a millisecond in most Envoys, as
 /// `usedonly` leaves out what has never counted. The filter is
 /// `\.(update_(attempt|success|rejected|failure)|warming_clusters|`
-/// `total_(filter_chains|listeners)_draining|total_listeners_warming|`
-/// `dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$`.
+/// `total_(filter_chains|listeners)_draining|dynamic_unknown_fields|load_error)$|`
+/// `^server\.(uptime|state)$`.
 pub const PATH: &str = "/stats?usedonly&filter=%5C.%28update_%28attempt%7Csuccess%7Crejected\
     %7Cfailure%29%7Cwarming_clusters%7Ctotal_%28filter_chains%7Clisteners%29_draining\
-    %7Ctotal_listeners_warming%7Cdynamic_unknown_fields%7Cload_error%29%24%7C%5Eserver%5C.%28uptime%7Cstate%29%24";
+    %7Cdynamic_unknown_fields%7Cload_error%29%24%7C%5Eserver%5C.%28uptime%7Cstate%29%24";
 
 /// The length of the longest answer that is read: three counters for each of 5,000 subscriptions.
 pub const MAX_ANSWER: usize = 1 << 20;
@@ -31,19 +31,31 @@ pub struct Stats(Vec<(Box<str>, u64)>);
 impl Stats {
     /// Reads an answer in Envoy's text form. A line that is not a name and a number is left out.
     pub fn parse(answer: &[u8]) -> Stats {
-        let lines = answer.split(|byte| *byte == b'\n');
-        let mut all: Vec<(Box<str>, u64)> = lines
-            .filter_map(|line| {
-                let (name, value) = str::from_utf8(line).ok()?.trim_end().rsplit_once(": ")?;
-                Some((name.into(), value.parse().ok()?))
-            })
-            .collect();
-        // The last of two with one name is the one that stays.
-        all.reverse();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all.dedup_by(|later, earlier| later.0 == earlier.0);
-        all.shrink_to_fit();
-        Stats(all)
+        let mut stats = Stats::default();
+        for line in answer.split(|byte| *byte == b'\n') {
+            let line = str::from_utf8(line).unwrap_or_default();
+            if let Some((name, value)) = line.trim_end().rsplit_once(' ')
+                && let Some(name) = name.strip_suffix(':')
+                && let Ok(value) = value.parse()
+            {
+                stats.insert(name, value);
+            }
+        }
+        stats.0.shrink_to_fit();
+        stats
+    }
+
+    /// Inserts a value, or replaces the one of that name. Envoy orders them, so most go to the end.
+    fn insert(&mut self, name: &str, value: u64) {
+        let is_last = self.0.last().is_none_or(|(last, _)| **last < *name);
+        let place = match is_last {
+            true => Err(self.0.len()),
+            false => self.place(name),
+        };
+        match place {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (name.into(), value)),
+        }
     }
 
     /// Returns a value by its whole name, and 0 for one that is not there.
@@ -52,8 +64,12 @@ impl Stats {
     }
 
     fn find(&self, name: &str) -> Option<u64> {
-        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(name));
-        self.0.get(at.ok()?).map(|(_, value)| *value)
+        let at = self.place(name).ok()?;
+        self.0.get(at).map(|(_, value)| *value)
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
     }
 
     /// Returns all names and values, ordered by name.
@@ -87,11 +103,6 @@ impl Stats {
     /// Returns how many clusters wait for their first endpoints or health checks.
     pub fn warming_clusters(&self) -> u64 {
         self.get("cluster_manager.warming_clusters")
-    }
-
-    /// Returns how many listeners wait for their first routes or secrets.
-    pub fn warming_listeners(&self) -> u64 {
-        self.get("listener_manager.total_listeners_warming")
     }
 
     /// Returns how many listeners and filter chains still serve connections of an older
@@ -128,7 +139,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             filter,
-            r"\.(update_(attempt|success|rejected|failure)|warming_clusters|total_(filter_chains|listeners)_draining|total_listeners_warming|dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$"
+            r"\.(update_(attempt|success|rejected|failure)|warming_clusters|total_(filter_chains|listeners)_draining|dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$"
         );
     }
 

@@ -1,11 +1,12 @@
 //! Tells the acceptance of each set that is committed, and makes those that it wants.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::super::publish::Candidate;
 use super::super::sequence;
 use super::contents::Contents;
-use super::{AGAIN_AFTER, App, Held, Verdicts, wall_clock};
+use super::{AGAIN_AFTER, App, Verdicts, wall_clock};
 use crate::envoy::acceptance::{Acceptance, Changed, SetId, Stage, Step};
 use crate::envoy::reason::Topic;
 use crate::envoy::verdict::{Holdings, Subscription};
@@ -14,7 +15,7 @@ use crate::output::directory::Compared;
 use crate::output::step::{self, SetFiles};
 use crate::output::{Output, Written};
 use crate::snapshot::{File, FileName};
-use crate::xds::sequence::{Kind, clusters_of, kind_of, resources_of};
+use crate::xds::sequence::{Kind, clusters_of, resources_of};
 
 /// Returns the subscriptions that a file's resources are for.
 fn subscriptions(name: &FileName, bytes: &[u8]) -> Vec<Subscription> {
@@ -27,7 +28,6 @@ fn subscriptions(name: &FileName, bytes: &[u8]) -> Vec<Subscription> {
             Kind::Endpoints => Subscription::Endpoints(resource),
             Kind::Secrets => Subscription::Secret(resource),
             Kind::Routes => Subscription::Routes(resource),
-            // It is there as what it may be meant for.
             Kind::Untyped => continue,
         };
         if !found.contains(&subscription) {
@@ -67,11 +67,6 @@ impl Verdicts {
         contents: &Contents,
         output: &mut Output,
     ) {
-        if stage == Stage::Back {
-            // What is told of the refusal is that of the step that was refused.
-            let refused = || (self.held_by.clone(), self.committed);
-            self.taken_back.get_or_insert_with(refused);
-        }
         self.changed = files.collect();
         let changed = self.changed.iter().map(|(name, file)| {
             let content = contents.of(&file.origin.object);
@@ -106,30 +101,16 @@ impl Verdicts {
         };
         let mut holdings = Vec::new();
         for (name, file) in &self.changed {
-            let mut now = subscriptions(name, &file.bytes);
-            let before = self.held_by.remove(name).map(|held| held.subscriptions);
-            let before = before.unwrap_or_default();
-            if kind_of(name, &file.bytes) == Kind::Untyped {
-                // Whoever reads it is the one that has read it before.
-                now.extend(
-                    before
-                        .iter()
-                        .filter(|it| !now.contains(it))
-                        .cloned()
-                        .collect::<Vec<_>>(),
-                );
-            }
-            let held = Held {
-                subscriptions: now.clone(),
-                origin: file.origin.clone(),
-            };
-            self.held_by.insert(name.clone(), held);
-            holdings.push(Holdings { now, before });
+            let now = subscriptions(name, &file.bytes);
+            let before = self.held_by.insert(name.clone(), now.clone());
+            holdings.push(Holdings {
+                now,
+                before: before.unwrap_or_default(),
+            });
         }
         for name in &published.removed {
             self.held_by.remove(name);
         }
-        acceptance.removed(&published.removed);
         acceptance.committed(published.number, holdings);
         // An answer on a new connection never comes before what was announced is read.
         acceptance.acknowledged(Instant::now());
@@ -227,7 +208,7 @@ impl App {
         let Some(verdicts) = &mut self.verdicts else {
             return Ok(false);
         };
-        let of_disk = || of_disk.map(Contents::of_set).unwrap_or_default();
+        let of_disk = || Rc::new(of_disk.map(Contents::of_set).unwrap_or_default());
         let contents = verdicts.visible.take().unwrap_or_else(of_disk);
         let is_made = self.republish(Stage::Poke, &found, &contents, now)?;
         if let Some(verdicts) = &mut self.verdicts {

@@ -1,12 +1,13 @@
 //! What the operator reads of Envoy's verdicts. Owns: the log lines.
 
-use std::time::{Duration, SystemTime};
-
-use log::{debug, info, warn};
+use log::Level;
+use log::kv::Value;
 
 use super::{App, Verdicts};
 use crate::envoy::acceptance::{Event, RefusedFile, SetId};
-use crate::snapshot::{FileName, ObjectName};
+use crate::envoy::reason::timestamp;
+use crate::logging::event;
+use crate::snapshot::FileName;
 
 /// What was told, as far as it matters later.
 #[derive(Default)]
@@ -33,21 +34,27 @@ impl App {
         for event in acceptance.take_events() {
             verdicts.tell(event, visible);
         }
-        verdicts.taken_back = None;
     }
 }
 
 impl Verdicts {
-    fn tell(&mut self, event: Event, visible: SetId) {
-        match event {
-            Event::Accepted(set) => {
-                debug!(set; "accepted by Envoy");
+    fn tell(&mut self, it: Event, visible: SetId) {
+        let set = ("set", Value::from(visible));
+        match it {
+            Event::Accepted(_) => {
+                let message = "accepted by Envoy";
+                event(Level::Debug, message, &[set]);
                 self.told.reason = None;
                 self.accepted.clone_from(&self.visible);
             }
             Event::AcceptedAgain(objects) => {
+                let message = "accepted again by Envoy";
                 let configmap = join(&objects);
-                info!(configmap; "accepted again by Envoy");
+                event(
+                    Level::Info,
+                    message,
+                    &[("configmap", configmap.as_str().into())],
+                );
             }
             Event::Refused {
                 what,
@@ -56,38 +63,52 @@ impl Verdicts {
                 again,
             } => self.tell_refused(&what, reason, restores.is_some(), again, visible),
             Event::NotTheCause => {
-                warn!(set = visible; "Envoy refuses the set before, too; publishing what the cluster has");
+                let message = "Envoy refuses the set before, too; publishing what the cluster has";
+                event(Level::Warn, message, &[set]);
             }
             Event::Killed { objects, restores } => {
+                let message = match restores {
+                    Some(_) => {
+                        "Envoy has ended with these contents before it had taken them; restored the last accepted set"
+                    }
+                    None => {
+                        "Envoy has ended with these contents before it had taken them; there is no accepted set to restore"
+                    }
+                };
                 let configmap = join(&objects);
-                match restores {
-                    Some(_) => warn!(configmap, set = visible;
-                        "Envoy has ended with these contents before it had taken them; restored the last accepted set"),
-                    None => warn!(configmap;
-                        "Envoy has ended with these contents before it had taken them; there is no accepted set to restore"),
-                }
+                event(
+                    Level::Warn,
+                    message,
+                    &[("configmap", configmap.as_str().into()), set],
+                );
             }
             Event::Unknown { envoy, why } => {
+                let message = "it cannot be known whether Envoy takes its files; going on without";
                 let envoy = self.envoys.get(envoy).map_or("", |port| port.text.as_str());
-                warn!(envoy, error = why; "it cannot be known whether Envoy takes its files; publishing all the same");
+                let fields = [("envoy", envoy.into()), ("error", why.as_str().into())];
+                event(Level::Warn, message, &fields);
             }
             Event::NotRead(files) => {
+                let message = "Envoy does not ask for this file";
                 for file in files {
                     if !self.told.unread.contains(&file) {
-                        info!(file:% = file; "Envoy does not ask for this file");
+                        event(Level::Info, message, &[("file", file.as_str().into())]);
                         self.told.unread.push(file);
                     }
                 }
             }
-            Event::StillWarming(set) => {
-                warn!(set; "new clusters are not warm after 15 s; publishing their routes (look at DNS and health checks)");
-            }
-            Event::ListenersStillWarming(set) => {
-                warn!(set; "new listeners are not warm after 15 s; going on without them (look at where they have routes and secrets from)");
+            Event::StillWarming(_) => {
+                let message = "new clusters are not warm after 15 s; publishing their routes (look at DNS and health checks)";
+                event(Level::Warn, message, &[set]);
             }
             Event::UnknownFields { count, files } => {
+                let message = "Envoy has ignored unknown fields; look for a typo";
                 let file = join(&files);
-                warn!(file, count; "Envoy has ignored unknown fields; look for a typo");
+                event(
+                    Level::Warn,
+                    message,
+                    &[("file", file.as_str().into()), ("count", count.into())],
+                );
             }
         }
     }
@@ -100,60 +121,66 @@ impl Verdicts {
         again: bool,
         visible: SetId,
     ) {
-        let step = self.taken_back.as_ref();
-        let (held_by, committed) =
-            step.map_or((&self.held_by, self.committed), |(files, at)| (files, *at));
         let why = reason.unwrap_or_else(|| {
-            let time = time_of_day(committed);
+            let time = timestamp(self.committed);
+            let time = time.split_once('T').map_or("", |(_, time)| time);
             format!("Envoy's log of {time} has the reason")
         });
-        let files: Vec<&FileName> = what.iter().flat_map(|it| &it.files).collect();
-        let objects: Vec<&ObjectName> = what.iter().flat_map(|it| &it.objects).collect();
-        let mut versions: Vec<&str> = Vec::new();
-        for held in files.iter().filter_map(|name| held_by.get(*name)) {
-            let version = held.origin.resource_version.0.as_str();
-            if !versions.contains(&version) {
-                versions.push(version);
+        let (mut files, mut objects) = (Vec::new(), Vec::new());
+        let (mut versions, mut counters) = (Vec::new(), Vec::new());
+        for refused in what {
+            add(
+                &mut files,
+                refused.files.iter().map(|file| file.as_str().to_owned()),
+            );
+            add(
+                &mut objects,
+                refused.objects.iter().map(ToString::to_string),
+            );
+            add(&mut counters, [refused.counter.clone()].into_iter());
+        }
+        for (name, changed) in &self.changed {
+            if files.iter().any(|file| file == name.as_str()) {
+                add(
+                    &mut versions,
+                    [changed.origin.resource_version.0.clone()].into_iter(),
+                );
             }
         }
-        let (file, configmap) = (join(unique(files)), join(unique(objects)));
-        let resource_version = join(versions);
-        let counter = join(what.iter().map(|it| it.counter.as_str()));
-        let level = if again {
-            log::Level::Info
-        } else {
-            log::Level::Warn
+        let [files, objects, versions, counters] =
+            [files, objects, versions, counters].map(|all| all.join(","));
+        let level = match again {
+            true => Level::Info,
+            false => Level::Warn,
         };
         let message = match (is_back, self.restores) {
             (true, _) => "refused by Envoy; restored the last accepted set",
             (false, true) => "refused by Envoy; it stays, as there is no accepted set to restore",
             (false, false) => "refused by Envoy; it stays",
         };
-        log::log!(level, file, configmap, resource_version, counter, set = visible, error = why; "{message}");
+        let fields = [
+            ("file", files.as_str().into()),
+            ("configmap", objects.as_str().into()),
+            ("resource_version", versions.as_str().into()),
+            ("counter", counters.as_str().into()),
+            ("set", visible.into()),
+            ("error", why.as_str().into()),
+        ];
+        event(level, message, &fields);
         self.told.reason = Some(why);
     }
 }
 
-fn unique<T: PartialEq>(all: Vec<T>) -> Vec<T> {
-    let mut unique = Vec::new();
-    for it in all {
-        if !unique.contains(&it) {
-            unique.push(it);
+/// Adds what is not there yet.
+fn add(all: &mut Vec<String>, more: impl Iterator<Item = String>) {
+    for text in more {
+        if !all.contains(&text) {
+            all.push(text);
         }
     }
-    unique
 }
 
 fn join(texts: impl IntoIterator<Item = impl ToString>) -> String {
     let texts: Vec<String> = texts.into_iter().map(|text| text.to_string()).collect();
     texts.join(",")
-}
-
-/// Returns the time of day, as Envoy's log has it.
-fn time_of_day(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    let since = since.unwrap_or(Duration::ZERO);
-    let (seconds, millis) = (since.as_secs() % 86_400, since.subsec_millis());
-    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
 }

@@ -8,7 +8,6 @@
 //! | the ConfigMap has another content | at once, or 10 s after the last if 4 were refused in a minute |
 //! | it killed Envoy | once, after 10 to 20 minutes in which Envoy runs, then never |
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -81,7 +80,7 @@ struct Refused {
     next: Option<Instant>,
     /// The times at which new contents of this ConfigMap were refused: the last ones of the last
     /// minute.
-    recent: VecDeque<Instant>,
+    recent: Vec<Instant>,
 }
 
 /// All contents that are held back, at most one of each ConfigMap.
@@ -127,7 +126,7 @@ impl Held {
         }
         let counted = |at: &&Instant| now.saturating_duration_since(**at) < COUNTED_FOR;
         let many = held.recent.iter().filter(counted).count() > AT_ONCE;
-        match held.recent.back().map(|last| *last + BETWEEN) {
+        match held.recent.last().map(|last| *last + BETWEEN) {
             Some(next) if many && now < next => Hold::Until(next),
             _ => Hold::No,
         }
@@ -173,7 +172,7 @@ impl Held {
                 times: 0,
                 deaths: 0,
                 next: None,
-                recent: VecDeque::new(),
+                recent: Vec::new(),
             },
         };
         let is_new = held.content.hash != content.hash || held.recent.is_empty();
@@ -181,9 +180,9 @@ impl Held {
             (held.content, held.times, held.deaths) = (content, 0, 0);
         }
         if is_new {
-            held.recent.push_back(now);
+            held.recent.push(now);
             if held.recent.len() > AT_ONCE + 1 {
-                held.recent.pop_front();
+                held.recent.remove(0);
             }
         }
         let at = self.all.len();
@@ -286,7 +285,8 @@ impl Held {
 }
 
 fn parse(line: &str) -> Option<(Content, usize, usize)> {
-    let mut words = line.rsplitn(3, ' ');
-    let (deaths, times) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    Some((Content::from_text(words.next()?)?, times, deaths))
+    let (rest, deaths) = line.rsplit_once(' ')?;
+    let (content, times) = rest.rsplit_once(' ')?;
+    let (times, deaths) = (times.parse().ok()?, deaths.parse().ok()?);
+    Some((Content::from_text(content)?, times, deaths))
 }

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use super::envoys::{Presence, Told};
 use super::{
-    Acceptance, Changed, Content, DEATHS, Event, Phase, REASONS_WITHIN, RefusedFile, SetId, Stage,
-    Step,
+    Acceptance, Content, DEATHS, Event, Phase, REASONS_WITHIN, RefusedFile, SetId, Stage, Step,
 };
 use crate::envoy::verdict::Refusal;
 use crate::snapshot::FileName;
@@ -13,9 +12,9 @@ use crate::snapshot::FileName;
 impl Acceptance {
     /// Ends the step once every Envoy has told of it, or one has refused it.
     pub(super) fn settle(&mut self, now: Instant) {
-        let Phase::Judging(step, _) = &self.phase else {
+        if !matches!(self.phase, Phase::Judging(..)) {
             return;
-        };
+        }
         let has = |told: &Told| self.envoys.iter().any(|it| it.told.as_ref() == Some(told));
         let refusal = self
             .envoys
@@ -25,8 +24,9 @@ impl Acceptance {
             return;
         }
         let is_accepted = has(&Told::Accepted) || has(&Told::NotRead);
-        let step = step.clone();
-        self.phase = Phase::Idle;
+        let Phase::Judging(step, _) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
         if step.stage == Stage::Back
             && let Some(next) = self.back_next.take()
         {
@@ -40,7 +40,7 @@ impl Acceptance {
                 envoy.baseline = None;
             }
             self.refuse(&step, place, now);
-        } else if self.envoys.iter().any(|envoy| envoy.needs_poke) {
+        } else if self.needs_poke() {
             // It is judged by a poke.
         } else if is_accepted {
             self.accept(&step, now);
@@ -83,10 +83,6 @@ impl Acceptance {
             return;
         }
         self.good = Some(step.set);
-        for unread in &mut self.unread {
-            // What is refused from now on is the doing of whatever asks for it.
-            unread.is_new = false;
-        }
         self.refused = None;
         (self.poke_again, self.pokes) = (None, 0);
         self.events.push(Event::Accepted(step.set));
@@ -111,7 +107,7 @@ impl Acceptance {
         let Some(Told::Refused(refusals)) = told else {
             return;
         };
-        let (what, mut blamed) = named(step, &self.unread, &refusals);
+        let (what, mut blamed) = named(step, &refusals);
         let sequence = self.sequence.as_ref();
         let contents = sequence.map(|it| it.contents.clone()).unwrap_or_default();
         if self.is_back(step) {
@@ -209,27 +205,22 @@ impl Acceptance {
 
     /// Forgets what is published whatever Envoy says, once something else is.
     pub(super) fn pardon_only(&mut self, step: &Step) {
-        let is_known = |it: &Changed| self.pardoned.contains(&it.content);
+        let is_known = |it: &super::Changed| self.pardoned.contains(&it.content);
         if !step.changed.iter().all(is_known) {
             self.pardoned.clear();
         }
     }
 }
 
-/// Returns what was refused by files and ConfigMaps, and the contents that it is in. The places are
-/// those of the step's files, and then of the ones that were unread before it.
-fn named(
-    step: &Step,
-    unread: &[Changed],
-    refusals: &[Refusal],
-) -> (Vec<RefusedFile>, Vec<Content>) {
+/// Returns what was refused by files and ConfigMaps, and the contents that it is in.
+fn named(step: &Step, refusals: &[Refusal]) -> (Vec<RefusedFile>, Vec<Content>) {
     let mut blamed: Vec<Content> = Vec::new();
     let mut what = Vec::new();
     for refusal in refusals {
         let changed = refusal
             .files
             .iter()
-            .filter_map(|place| step.changed.iter().chain(unread).nth(*place));
+            .filter_map(|place| step.changed.get(*place));
         let mut files: Vec<FileName> = Vec::new();
         let mut objects = Vec::new();
         for it in changed {
