@@ -204,8 +204,9 @@ impl OutputDirectory {
             }
         }
         if !owed.is_empty() {
-            changed.extend(owed.iter().cloned());
-            changed.sort_unstable();
+            let all: SortedSet<FileName> =
+                changed.into_iter().chain(owed.iter().cloned()).collect();
+            changed = all.into_iter().collect();
         }
         let gone =
             |name: &&FileName| !step.files.contains_key(*name) && !step.standing.contains(*name);

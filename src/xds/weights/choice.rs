@@ -10,6 +10,7 @@ use super::host::Cluster;
 use super::host_weights::HostWeights;
 use super::matching::Match;
 use super::warning::Obstacle;
+use crate::sorted::SortedSet;
 
 /// A rule that has a backend among the clusters of a route.
 pub(super) struct Candidate<'s> {
@@ -75,9 +76,7 @@ impl<'s> Candidate<'s> {
 
     /// Returns the sum of what its backends get that have a cluster in the route.
     fn total(&self) -> u128 {
-        let mut present: Vec<usize> = self.backends.iter().flatten().copied().collect();
-        present.sort_unstable();
-        present.dedup();
+        let present: SortedSet<usize> = self.backends.iter().flatten().copied().collect();
         present.into_iter().map(|i| self.share(Some(i))).sum()
     }
 

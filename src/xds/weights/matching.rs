@@ -1,13 +1,15 @@
 //! The conditions under which a route takes a request, in an HTTPRoute's rule or in Envoy's route.
 //! Owns: when the conditions of both are equal, and which path covers which. Must not: read either.
 
+use crate::sorted::SortedSet;
+
 /// The conditions on one request. All of them have to hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// The condition on the path.
     pub path: PathMatch,
-    /// The conditions on all but the path, sorted, each once; `None` if they cannot be compared.
-    pub conditions: Option<Vec<Condition>>,
+    /// The conditions on all but the path; `None` if they cannot be compared.
+    pub conditions: Option<SortedSet<Condition>>,
 }
 
 /// A condition on the path of a request.
@@ -55,16 +57,14 @@ pub enum ValueMatch {
 
 impl Match {
     /// Makes a match of these conditions, which may come in any order and repeat themselves.
-    pub fn new(path: PathMatch, mut conditions: Vec<Condition>) -> Match {
-        conditions.sort_unstable();
-        conditions.dedup();
-        let conditions = Some(conditions);
+    pub fn new(path: PathMatch, conditions: Vec<Condition>) -> Match {
+        let conditions = Some(conditions.into_iter().collect());
         Match { path, conditions }
     }
 
     /// Returns whether the path is all that a request has to have.
     pub(super) fn is_general(&self) -> bool {
-        self.conditions.as_ref().is_some_and(Vec::is_empty)
+        self.conditions.as_ref().is_some_and(SortedSet::is_empty)
     }
 
     /// Returns whether both want the same of a request, whatever its path.
