@@ -19,6 +19,7 @@ use crate::logging::WarnOnce;
 use crate::net::response::Response;
 use crate::poll::{Changed, Requested};
 use crate::snapshot::ObjectName;
+use crate::sorted::SortedMap;
 use crate::source::weight_store::WeightStore;
 use crate::xds::weights::HostWeights;
 use fastrand::Rng;
@@ -153,11 +154,12 @@ impl WeightObjects {
     /// they are named, and HTTPRoutes by age.
     pub fn usable(&self) -> Vec<&HostWeights> {
         let all = self.parts.iter().flat_map(|part| part.store.usable());
-        let mut all: Vec<(&str, &HostWeights)> = all.collect();
-        if self.kind == ObjectKind::HttpRoute {
-            all.sort_by_key(|(created, weights)| (*created, &weights.source.name));
+        if self.kind != ObjectKind::HttpRoute {
+            return all.map(|(_, weights)| weights).collect();
         }
-        all.into_iter().map(|(_, weights)| weights).collect()
+        let by_age = all.map(|(created, weights)| ((created, &weights.source.name), weights));
+        let by_age: SortedMap<_, _> = by_age.collect();
+        by_age.into_values().collect()
     }
 
     /// Returns the answers that are on their way, for poll(2).
