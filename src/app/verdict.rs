@@ -20,7 +20,7 @@ use crate::envoy::acceptance::{Acceptance, DropGate, Want};
 use crate::envoy::verdict::Subscription;
 use crate::error::Error;
 use crate::output::Output;
-use crate::snapshot::{File, FileName};
+use crate::snapshot::{File, FileName, Origin};
 use crate::sorted::SortedMap;
 use asking::Port;
 pub use contents::Contents;
@@ -31,6 +31,13 @@ use telling::Told;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The number of things that are done in a row for the acceptance.
 const AT_ONCE: usize = 8;
+
+/// What is known of a visible file.
+#[derive(Clone)]
+struct Held {
+    subscriptions: Vec<Subscription>,
+    origin: Rc<Origin>,
+}
 
 /// The verdicts of all Envoys.
 pub struct Verdicts {
@@ -48,11 +55,13 @@ pub struct Verdicts {
     visible: Option<Rc<Contents>>,
     hashes: Hashes,
     /// What each visible file holds, as far as that is known.
-    held_by: SortedMap<FileName, Vec<Subscription>>,
+    held_by: SortedMap<FileName, Held>,
     /// The files that the last step has changed, for the reason of a refusal.
     changed: Vec<(FileName, File)>,
     /// When that was.
     committed: SystemTime,
+    /// The same of the files and the step that are taken back, until that is told.
+    taken_back: Option<(SortedMap<FileName, Held>, SystemTime)>,
     /// The names of resources that the reason of a refusal may have.
     names: Vec<String>,
     /// A content may be published then.
@@ -80,6 +89,7 @@ impl Verdicts {
             held_by: SortedMap::new(),
             changed: Vec::new(),
             committed: SystemTime::UNIX_EPOCH,
+            taken_back: None,
             names: Vec::new(),
             hold_ends: None,
             try_at: None,

@@ -36,6 +36,7 @@ pub use self::step::{Changed, DropGate, Event, RefusedFile, SetId, Stage, Status
 use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
 use crate::envoy::verdict::{Holdings, Subscription};
+use crate::snapshot::FileName;
 
 /// The time that the reason of a refusal may take: what is refused stays on disk meanwhile.
 const REASONS_WITHIN: Duration = Duration::from_millis(500);
@@ -107,6 +108,8 @@ pub struct Acceptance {
     /// New clusters are accepted, and warm.
     has_warmed: bool,
     replan: bool,
+    /// The files on disk that nobody has asked for so far.
+    unread: Vec<Changed>,
     events: Vec<Event>,
 }
 
@@ -142,6 +145,7 @@ impl Acceptance {
             came_up: false,
             has_warmed: false,
             replan: false,
+            unread: Vec::new(),
             events: Vec::new(),
         };
         let lines = memory
@@ -342,9 +346,17 @@ impl Acceptance {
         }
     }
 
+    /// Forgets files that are not on disk any more.
+    pub fn removed(&mut self, files: &[FileName]) {
+        self.unread.retain(|known| !files.contains(&known.file));
+    }
+
     /// Goes on once Envoy has read the step's files, or has had the time for it.
     pub fn acknowledged(&mut self, now: Instant) {
         if let Phase::Committing(step) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            let is_all = matches!(step.stage, Stage::Back | Stage::Poke);
+            let is_anew = |known: &Changed| step.changed.iter().any(|it| it.file == known.file);
+            self.unread.retain(|known| !is_all && !is_anew(known));
             self.phase = Phase::Judging(step, now);
             for envoy in &mut self.envoys {
                 match envoy.is_away() {

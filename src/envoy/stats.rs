@@ -4,11 +4,11 @@
 /// The request whose answer is a [`Stats`]: 350 bytes and less than a millisecond in most Envoys, as
 /// `usedonly` leaves out what has never counted. The filter is
 /// `\.(update_(attempt|success|rejected|failure)|warming_clusters|`
-/// `total_(filter_chains|listeners)_draining|dynamic_unknown_fields|load_error)$|`
-/// `^server\.(uptime|state)$`.
+/// `total_(filter_chains|listeners)_draining|total_listeners_warming|`
+/// `dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$`.
 pub const PATH: &str = "/stats?usedonly&filter=%5C.%28update_%28attempt%7Csuccess%7Crejected\
     %7Cfailure%29%7Cwarming_clusters%7Ctotal_%28filter_chains%7Clisteners%29_draining\
-    %7Cdynamic_unknown_fields%7Cload_error%29%24%7C%5Eserver%5C.%28uptime%7Cstate%29%24";
+    %7Ctotal_listeners_warming%7Cdynamic_unknown_fields%7Cload_error%29%24%7C%5Eserver%5C.%28uptime%7Cstate%29%24";
 
 /// The length of the longest answer that is read: three counters for each of 5,000 subscriptions.
 pub const MAX_ANSWER: usize = 1 << 20;
@@ -105,6 +105,11 @@ impl Stats {
         self.get("cluster_manager.warming_clusters")
     }
 
+    /// Returns how many listeners wait for their first routes or secrets.
+    pub fn warming_listeners(&self) -> u64 {
+        self.get("listener_manager.total_listeners_warming")
+    }
+
     /// Returns how many listeners and filter chains still serve connections of an older
     /// configuration.
     pub fn draining(&self) -> u64 {
@@ -139,7 +144,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             filter,
-            r"\.(update_(attempt|success|rejected|failure)|warming_clusters|total_(filter_chains|listeners)_draining|dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$"
+            r"\.(update_(attempt|success|rejected|failure)|warming_clusters|total_(filter_chains|listeners)_draining|total_listeners_warming|dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$"
         );
     }
 

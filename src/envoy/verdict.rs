@@ -9,6 +9,9 @@
 //! | nothing | not read |
 //! | `update_attempt` | accepted |
 //!
+//! A file that nobody had asked for in its own step is judged with the steps after it: a listener may
+//! only then ask for it.
+//!
 //! The first line that fits is the outcome. Nothing else refuses: neither what was counted before the
 //! step, nor a cluster's failed look-ups, nor a listener that drains and still asks for routes by a
 //! name that its file has no more.
@@ -139,6 +142,8 @@ pub struct Verdict {
     pub unread: Vec<usize>,
     /// More clusters warm up than did before.
     pub is_warming: bool,
+    /// More listeners warm up than did before: they may not have asked for their routes yet.
+    pub has_warming_listeners: bool,
     /// Connections of an older configuration are still served.
     pub is_draining: bool,
     /// The number of unknown fields that were ignored since.
@@ -151,6 +156,7 @@ pub fn judge(before: &Stats, after: &Stats, changed: &[Holdings]) -> Verdict {
         outcome: Outcome::Restarted,
         unread: Vec::new(),
         is_warming: after.warming_clusters() > before.warming_clusters(),
+        has_warming_listeners: after.warming_listeners() > before.warming_listeners(),
         is_draining: after.draining() > 0,
         unknown_fields: after
             .unknown_fields()
@@ -193,6 +199,47 @@ pub fn judge(before: &Stats, after: &Stats, changed: &[Holdings]) -> Verdict {
         Outcome::Accepted
     };
     verdict
+}
+
+impl Verdict {
+    /// Also judges files of earlier steps that nobody has asked for so far, which are named as the
+    /// places from `first` on. Returns which of them are read by now.
+    pub fn judge_late(
+        &mut self,
+        (before, after): (&Stats, &Stats),
+        first: usize,
+        late: &[&Holdings],
+    ) -> Vec<usize> {
+        let mut refused = match &mut self.outcome {
+            Outcome::Refused(refused) => Refusals(std::mem::take(refused)),
+            Outcome::Accepted | Outcome::NotRead => Refusals::default(),
+            Outcome::Restarted | Outcome::Hidden => return Vec::new(),
+        };
+        let mut read = Vec::new();
+        for (place, file) in late.iter().enumerate() {
+            let mut is_read = false;
+            for subscription in &file.now {
+                // One that counted before is another's: a cluster's failed look-ups.
+                if matches!(subscription, Subscription::Endpoints(_))
+                    && moved(subscription, &Stats::default(), before).read
+                {
+                    continue;
+                }
+                let moved = moved(subscription, before, after);
+                is_read |= moved.read;
+                refused.add(first + place, subscription, moved.refused);
+            }
+            if is_read {
+                read.push(place);
+            }
+        }
+        if !refused.0.is_empty() {
+            self.outcome = Outcome::Refused(refused.0);
+        } else if !read.is_empty() {
+            self.outcome = Outcome::Accepted;
+        }
+        read
+    }
 }
 
 /// Refusals, each with all files that hold what was refused.

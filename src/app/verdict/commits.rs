@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::publish::Candidate;
 use super::super::sequence;
 use super::contents::Contents;
-use super::{AGAIN_AFTER, App, Verdicts, wall_clock};
+use super::{AGAIN_AFTER, App, Held, Verdicts, wall_clock};
 use crate::envoy::acceptance::{Acceptance, Changed, SetId, Stage, Step};
 use crate::envoy::reason::Topic;
 use crate::envoy::verdict::{Holdings, Subscription};
@@ -15,7 +15,7 @@ use crate::output::directory::Compared;
 use crate::output::step::{self, SetFiles};
 use crate::output::{Output, Written};
 use crate::snapshot::{File, FileName};
-use crate::xds::sequence::{Kind, clusters_of, resources_of};
+use crate::xds::sequence::{Kind, clusters_of, kind_of, resources_of};
 
 /// Returns the subscriptions that a file's resources are for.
 fn subscriptions(name: &FileName, bytes: &[u8]) -> Vec<Subscription> {
@@ -28,6 +28,7 @@ fn subscriptions(name: &FileName, bytes: &[u8]) -> Vec<Subscription> {
             Kind::Endpoints => Subscription::Endpoints(resource),
             Kind::Secrets => Subscription::Secret(resource),
             Kind::Routes => Subscription::Routes(resource),
+            // It is there as what it may be meant for.
             Kind::Untyped => continue,
         };
         if !found.contains(&subscription) {
@@ -67,6 +68,11 @@ impl Verdicts {
         contents: &Contents,
         output: &mut Output,
     ) {
+        if stage == Stage::Back {
+            // What is told of the refusal is that of the step that was refused.
+            let refused = || (self.held_by.clone(), self.committed);
+            self.taken_back.get_or_insert_with(refused);
+        }
         self.changed = files.collect();
         let changed = self.changed.iter().map(|(name, file)| {
             let content = contents.of(&file.origin.object);
@@ -101,16 +107,30 @@ impl Verdicts {
         };
         let mut holdings = Vec::new();
         for (name, file) in &self.changed {
-            let now = subscriptions(name, &file.bytes);
-            let before = self.held_by.insert(name.clone(), now.clone());
-            holdings.push(Holdings {
-                now,
-                before: before.unwrap_or_default(),
-            });
+            let mut now = subscriptions(name, &file.bytes);
+            let before = self.held_by.remove(name).map(|held| held.subscriptions);
+            let before = before.unwrap_or_default();
+            if kind_of(name, &file.bytes) == Kind::Untyped {
+                // Whoever reads it is the one that has read it before.
+                now.extend(
+                    before
+                        .iter()
+                        .filter(|it| !now.contains(it))
+                        .cloned()
+                        .collect::<Vec<_>>(),
+                );
+            }
+            let held = Held {
+                subscriptions: now.clone(),
+                origin: file.origin.clone(),
+            };
+            self.held_by.insert(name.clone(), held);
+            holdings.push(Holdings { now, before });
         }
         for name in &published.removed {
             self.held_by.remove(name);
         }
+        acceptance.removed(&published.removed);
         acceptance.committed(published.number, holdings);
         // An answer on a new connection never comes before what was announced is read.
         acceptance.acknowledged(Instant::now());

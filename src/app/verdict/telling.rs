@@ -34,6 +34,7 @@ impl App {
         for event in acceptance.take_events() {
             verdicts.tell(event, visible);
         }
+        verdicts.taken_back = None;
     }
 }
 
@@ -101,6 +102,10 @@ impl Verdicts {
                 let message = "new clusters are not warm after 15 s; publishing their routes (look at DNS and health checks)";
                 event(Level::Warn, message, &[set]);
             }
+            Event::ListenersStillWarming(_) => {
+                let message = "new listeners are not warm after 15 s; going on without them (look at where they have routes and secrets from)";
+                event(Level::Warn, message, &[set]);
+            }
             Event::UnknownFields { count, files } => {
                 let message = "Envoy has ignored unknown fields; look for a typo";
                 let file = join(&files);
@@ -121,31 +126,27 @@ impl Verdicts {
         again: bool,
         visible: SetId,
     ) {
+        let step = self.taken_back.as_ref();
+        let (held_by, committed) =
+            step.map_or((&self.held_by, self.committed), |(files, at)| (files, *at));
         let why = reason.unwrap_or_else(|| {
-            let time = timestamp(self.committed);
+            let time = timestamp(committed);
             let time = time.split_once('T').map_or("", |(_, time)| time);
             format!("Envoy's log of {time} has the reason")
         });
         let (mut files, mut objects) = (Vec::new(), Vec::new());
         let (mut versions, mut counters) = (Vec::new(), Vec::new());
         for refused in what {
-            add(
-                &mut files,
-                refused.files.iter().map(|file| file.as_str().to_owned()),
-            );
-            add(
-                &mut objects,
-                refused.objects.iter().map(ToString::to_string),
-            );
-            add(&mut counters, [refused.counter.clone()].into_iter());
-        }
-        for (name, changed) in &self.changed {
-            if files.iter().any(|file| file == name.as_str()) {
-                add(
-                    &mut versions,
-                    [changed.origin.resource_version.0.clone()].into_iter(),
-                );
+            for file in &refused.files {
+                add(&mut files, file.as_str().to_owned());
+                if let Some(held) = held_by.get(file) {
+                    add(&mut versions, held.origin.resource_version.0.clone());
+                }
             }
+            for object in &refused.objects {
+                add(&mut objects, object.to_string());
+            }
+            add(&mut counters, refused.counter.clone());
         }
         let [files, objects, versions, counters] =
             [files, objects, versions, counters].map(|all| all.join(","));
@@ -172,11 +173,9 @@ impl Verdicts {
 }
 
 /// Adds what is not there yet.
-fn add(all: &mut Vec<String>, more: impl Iterator<Item = String>) {
-    for text in more {
-        if !all.contains(&text) {
-            all.push(text);
-        }
+fn add(all: &mut Vec<String>, text: String) {
+    if !all.contains(&text) {
+        all.push(text);
     }
 }
 

@@ -8,12 +8,12 @@ use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
 use crate::envoy::verdict::{self, Holdings, Outcome};
 
-/// The time that new clusters have to become warm before the routes follow anyway.
+/// The time that new clusters and listeners have to become warm before the next set follows anyway.
 const WARMS_WITHIN: Duration = Duration::from_secs(15);
 const HIDDEN: &str =
     "it shows no counters of its subscriptions; see stats_matcher in its bootstrap";
 
-/// Returns the wait before an Envoy is asked again whether its clusters are warm: most are within
+/// Returns the wait before an Envoy is asked again whether all is warm: most are within
 /// milliseconds.
 fn patience(looks: u32) -> Duration {
     Duration::from_millis(match looks {
@@ -119,9 +119,16 @@ impl Acceptance {
         let Some(before) = &envoy.baseline else {
             return;
         };
-        let verdict = verdict::judge(before, &stats, holdings);
+        let mut verdict = verdict::judge(before, &stats, holdings);
+        let late: Vec<&Holdings> = self.unread.iter().map(|it| &it.holdings).collect();
+        let read = verdict.judge_late((before, &stats), holdings.len(), &late);
         let is_refused = matches!(verdict.outcome, Outcome::Refused(_));
-        let is_cold = verdict.is_warming && stage == Stage::Clusters;
+        let is_cold = match stage {
+            Stage::Clusters => verdict.is_warming,
+            // It may not have asked for its routes yet.
+            Stage::Routes => verdict.has_warming_listeners,
+            Stage::Drop | Stage::Back | Stage::Poke => false,
+        };
         let may_wait = is_cold && now < since + WARMS_WITHIN;
         // A file that was not read yet is, by the next answer.
         let is_first = envoy.looks == 0 && !verdict.unread.is_empty();
@@ -155,7 +162,27 @@ impl Acceptance {
             envoy.unclear = None;
         }
         envoy.told = Some(told);
+        if !is_refused {
+            self.note_unread(&verdict, &read);
+        }
         self.report(&verdict, is_cold);
+    }
+
+    /// Remembers the files that nobody has asked for, without those of them that were `read` by now.
+    fn note_unread(&mut self, verdict: &verdict::Verdict, read: &[usize]) {
+        let Phase::Judging(step, _) = &self.phase else {
+            return;
+        };
+        let mut place = 0;
+        self.unread.retain(|_| {
+            place += 1;
+            !read.contains(&(place - 1))
+        });
+        for unread in verdict.unread.iter().map(|place| &step.changed[*place]) {
+            if !self.unread.iter().any(|known| known.file == unread.file) {
+                self.unread.push(unread.clone());
+            }
+        }
     }
 
     /// Reports what a verdict tells beside its outcome.
@@ -164,7 +191,10 @@ impl Acceptance {
             return;
         };
         if is_cold {
-            self.events.push(Event::StillWarming(step.set));
+            self.events.push(match step.stage {
+                Stage::Clusters => Event::StillWarming(step.set),
+                _ => Event::ListenersStillWarming(step.set),
+            });
         }
         // A poke announces what was reported when it was new.
         if step.stage == Stage::Poke || step.stage == Stage::Back {

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::envoys::{Presence, Told};
 use super::{
-    Acceptance, Content, DEATHS, Event, Phase, REASONS_WITHIN, RefusedFile, SetId, Stage, Step,
+    Acceptance, Changed, Content, DEATHS, Event, Phase, REASONS_WITHIN, RefusedFile, SetId, Stage,
+    Step,
 };
 use crate::envoy::verdict::Refusal;
 use crate::snapshot::FileName;
@@ -83,6 +84,10 @@ impl Acceptance {
             return;
         }
         self.good = Some(step.set);
+        for unread in &mut self.unread {
+            // What is refused from now on is the doing of whatever asks for it.
+            unread.is_new = false;
+        }
         self.refused = None;
         (self.poke_again, self.pokes) = (None, 0);
         self.events.push(Event::Accepted(step.set));
@@ -107,7 +112,7 @@ impl Acceptance {
         let Some(Told::Refused(refusals)) = told else {
             return;
         };
-        let (what, mut blamed) = named(step, &refusals);
+        let (what, mut blamed) = named(step, &self.unread, &refusals);
         let sequence = self.sequence.as_ref();
         let contents = sequence.map(|it| it.contents.clone()).unwrap_or_default();
         if self.is_back(step) {
@@ -205,22 +210,27 @@ impl Acceptance {
 
     /// Forgets what is published whatever Envoy says, once something else is.
     pub(super) fn pardon_only(&mut self, step: &Step) {
-        let is_known = |it: &super::Changed| self.pardoned.contains(&it.content);
+        let is_known = |it: &Changed| self.pardoned.contains(&it.content);
         if !step.changed.iter().all(is_known) {
             self.pardoned.clear();
         }
     }
 }
 
-/// Returns what was refused by files and ConfigMaps, and the contents that it is in.
-fn named(step: &Step, refusals: &[Refusal]) -> (Vec<RefusedFile>, Vec<Content>) {
+/// Returns what was refused by files and ConfigMaps, and the contents that it is in. The places are
+/// those of the step's files, and then of the ones that were unread before it.
+fn named(
+    step: &Step,
+    unread: &[Changed],
+    refusals: &[Refusal],
+) -> (Vec<RefusedFile>, Vec<Content>) {
     let mut blamed: Vec<Content> = Vec::new();
     let mut what = Vec::new();
     for refusal in refusals {
         let changed = refusal
             .files
             .iter()
-            .filter_map(|place| step.changed.get(*place));
+            .filter_map(|place| step.changed.iter().chain(unread).nth(*place));
         let mut files: Vec<FileName> = Vec::new();
         let mut objects = Vec::new();
         for it in changed {

@@ -100,6 +100,8 @@ pub enum Event {
     NotRead(Vec<FileName>),
     /// Some clusters of this set are not warm yet.
     StillWarming(SetId),
+    /// Some listeners of this set are not warm yet.
+    ListenersStillWarming(SetId),
     /// Envoy has ignored so many unknown fields in these files.
     UnknownFields { count: u64, files: Vec<FileName> },
 }

@@ -496,6 +496,110 @@ fn new_clusters_have_15_seconds_to_become_warm() {
     );
 }
 
+/// Two answers: of a step that nobody has read, and of the same a moment later.
+fn unread(scene: &mut Scene, step: Step, answer: &Stats) {
+    scene.run(step, Ok(answer.clone()));
+    scene.answer(Ok(answer.clone()));
+}
+
+#[test]
+fn routes_that_a_listener_asks_for_later_are_refused_with_it() {
+    let mut scene = Scene::settled();
+    let of = |more: &str| {
+        let text = format!(
+            "cluster_manager.cds.update_attempt: 2\nserver.state: 0\n\
+             http.in.rds.a.update_attempt: 3\nhttp.in.rds.b.update_attempt: 2\n{more}"
+        );
+        Stats::parse(text.as_bytes())
+    };
+    // A new file comes with the clusters, and nobody asks for it before the listener moves.
+    unread(
+        &mut scene,
+        step(Stage::Clusters, 2, &[content("new", 2)]),
+        &of("").clone(),
+    );
+    assert!(scene.it.may_publish());
+    let refused = "http.in.rds.new.update_attempt: 1\nhttp.in.rds.new.update_rejected: 1\n";
+    scene.run(
+        step(Stage::Routes, 3, &[content("a", 2)]),
+        Ok({
+            let more = refused.to_owned() + "http.in.rds.a.update_attempt: 4\n";
+            of(&more)
+        }),
+    );
+    assert!(
+        matches!(scene.it.wants(), Want::Reason(0, _)),
+        "{:?}",
+        scene.it.wants()
+    );
+    scene.it.reason(None);
+    let is_named = |event: &Event| matches!(event, Event::Refused { what, .. } if what[0].files[0].as_str() == "new.yaml");
+    assert!(scene.it.take_events().iter().any(is_named));
+    assert_ne!(scene.hold("new", 2), Hold::No);
+    assert_eq!(scene.hold("a", 2), Hold::No);
+}
+
+#[test]
+fn a_listener_that_warms_may_not_have_asked_for_its_routes() {
+    let mut scene = Scene::settled();
+    let of = |warming: u64, more: &str| {
+        let text = format!(
+            "cluster_manager.cds.update_attempt: 2\nserver.state: 0\n\
+             listener_manager.total_listeners_warming: {warming}\n\
+             http.in.rds.a.update_attempt: 3\nhttp.in.rds.b.update_attempt: 2\n{more}"
+        );
+        Ok(Stats::parse(text.as_bytes()))
+    };
+    let both = [content("a", 2), content("new", 2)];
+    scene.run(step(Stage::Routes, 2, &both), of(1, ""));
+    for _ in 0..3 {
+        assert_eq!(scene.it.wants(), Want::Wait);
+        let wait = scene.it.deadline().unwrap() - scene.now;
+        scene.later(wait);
+        scene.answer(of(1, ""));
+    }
+    let wait = scene.it.deadline().unwrap() - scene.now;
+    scene.later(wait);
+    scene.answer(of(
+        0,
+        "http.in.rds.new.update_attempt: 1\nhttp.in.rds.new.update_failure: 1\n",
+    ));
+    assert!(
+        matches!(scene.it.wants(), Want::Reason(0, _)),
+        "{:?}",
+        scene.it.wants()
+    );
+    scene.it.reason(None);
+    assert_ne!(scene.hold("new", 2), Hold::No);
+}
+
+#[test]
+fn a_listener_that_never_gets_warm_is_told_after_15_seconds() {
+    let mut scene = Scene::settled();
+    let of = |attempts: u64| {
+        let text = format!(
+            "cluster_manager.cds.update_attempt: 2\nserver.state: 0\n\
+             listener_manager.total_listeners_warming: 1\n\
+             http.in.rds.a.update_attempt: {attempts}\nhttp.in.rds.b.update_attempt: 2\n"
+        );
+        Ok(Stats::parse(text.as_bytes()))
+    };
+    scene.run(step(Stage::Routes, 2, &[content("a", 2)]), of(3));
+    let began = scene.now;
+    while scene.it.wants() == Want::Wait {
+        let wait = scene.it.deadline().unwrap() - scene.now;
+        scene.later(wait);
+        scene.answer(of(3));
+    }
+    let took = scene.now - began;
+    assert!(took >= SECOND * 15 && took < SECOND * 16, "{took:?}");
+    let told = [Event::ListenersStillWarming(2), Event::Accepted(2)];
+    assert_eq!(scene.it.take_events(), told);
+    // It does not slow the next change down.
+    scene.run(step(Stage::Routes, 3, &[content("a", 3)]), of(4));
+    assert_eq!(scene.it.wants(), Want::Nothing);
+}
+
 #[test]
 fn a_drop_waits_for_15_seconds_and_for_connections_that_drain() {
     let draining = |count: u64| {

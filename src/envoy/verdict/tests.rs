@@ -255,6 +255,40 @@ fn a_draining_listener_s_stale_rejection_refuses_nothing() {
 }
 
 #[test]
+fn a_file_that_nobody_had_asked_for_is_judged_once_somebody_does() {
+    let up = "listener_manager.lds.update_attempt=1 ";
+    let moved = "listener_manager.lds.update_attempt=2 ";
+    let late = |before: &str, after: &str, now: Subscription| {
+        let (before, after) = (stats(before), stats(after));
+        let mut verdict = judge(&before, &after, &[holds(&[Listeners], &[])]);
+        let file = holds(&[now], &[]);
+        let read = verdict.judge_late((&before, &after), 1, &[&file]);
+        (brief(&verdict.outcome), read)
+    };
+    let asked = format!("{moved}http.in.rds.r.update_attempt=1 ");
+    let refused = format!("{asked}http.in.rds.r.update_rejected=1");
+    let routes = || Routes(name("r"));
+    assert_eq!(late(up, moved, routes()), ("accepted".into(), vec![]));
+    assert_eq!(late(up, &asked, routes()), ("accepted".into(), vec![0]));
+    let told = "refused http.in.rds.r.update_rejected[1]".into();
+    assert_eq!(late(up, &refused, routes()), (told, vec![0]));
+    // A step that nobody has read is one if it has asked for this.
+    let only = "listener_manager.lds.update_attempt=1 http.in.rds.r.update_attempt=1";
+    assert_eq!(late(up, only, routes()), ("accepted".into(), vec![0]));
+    // A cluster whose look-ups fail does not ask for a file with its name.
+    let dns = "cluster.r.update_attempt=4 cluster.r.update_failure=";
+    let (before, after) = (format!("{up}{dns}2"), format!("{moved}{dns}3"));
+    let endpoints = Endpoints(name("r"));
+    assert_eq!(
+        late(&before, &after, endpoints),
+        ("accepted".into(), vec![])
+    );
+    // What another process counts is not told of this one.
+    let died = "listener_manager.lds.update_attempt=0 http.in.rds.r.update_rejected=1";
+    assert_eq!(late(up, died, routes()), ("restarted".into(), vec![]));
+}
+
+#[test]
 fn warming_and_draining_are_told_beside_the_verdict() {
     let tell = |before: &str, after: &str| {
         let verdict = judge(&stats(before), &stats(after), &[]);
@@ -263,6 +297,12 @@ fn warming_and_draining_are_told_beside_the_verdict() {
     let warming = |count| format!("cluster_manager.warming_clusters={count}");
     assert_eq!(tell(&warming(1), &warming(2)), (true, false));
     assert_eq!(tell(&warming(1), &warming(1)), (false, false));
+    let listeners = |before: &str, after: &str| {
+        let warming =
+            |count: &str| stats(&format!("listener_manager.total_listeners_warming={count}"));
+        judge(&warming(before), &warming(after), &[]).has_warming_listeners
+    };
+    assert!(listeners("1", "2") && !listeners("1", "1") && !listeners("2", "1"));
     assert_eq!(
         tell("", "listener_manager.total_filter_chains_draining=2"),
         (false, true)

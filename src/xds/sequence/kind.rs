@@ -94,7 +94,8 @@ pub fn kind_of(name: &FileName, text: &[u8]) -> Kind {
 
 /// Returns the names of a file's resources, with the kind of each: the `cluster_name` of a
 /// ClusterLoadAssignment, and the `name` of any other. A cluster with an `alt_stat_name` is there
-/// twice. Of a text that cannot be read to its end there are those before the fault.
+/// twice, and a resource of a type that is not known once for each kind that it may be meant for.
+/// Of a text that cannot be read to its end there are those before the fault.
 pub fn resources_of(name: &FileName, text: &[u8]) -> Vec<(Kind, String)> {
     let mut found = Vec::new();
     let Ok(text) = Text::new(Form::of(name), text) else {
@@ -105,13 +106,19 @@ pub fn resources_of(name: &FileName, text: &[u8]) -> Vec<(Kind, String)> {
     let _ = resources::read(&text, unwritten, |resource| {
         let facts = resource.facts.unwrapped();
         let kind = Kind::of_type(facts.of_type.as_deref().unwrap_or_default());
+        let (name, of_cluster) = (&facts.name, &facts.cluster_name);
         let names = match kind {
-            Kind::Endpoints => [&facts.cluster_name, &None],
-            Kind::Clusters => [&facts.name, &facts.alt_stat_name],
-            _ => [&facts.name, &None],
+            Kind::Endpoints => vec![(kind, of_cluster)],
+            Kind::Clusters => vec![(kind, name), (kind, &facts.alt_stat_name)],
+            Kind::Untyped => vec![
+                (Kind::Routes, name),
+                (Kind::Secrets, name),
+                (Kind::Endpoints, of_cluster),
+            ],
+            _ => vec![(kind, name)],
         };
-        let names = names.into_iter().flatten();
-        found.extend(names.map(|name| (kind, name.clone().into_owned())));
+        let names = names.into_iter();
+        found.extend(names.filter_map(|(kind, name)| Some((kind, name.as_deref()?.into()))));
         Ok(ControlFlow::Continue(()))
     });
     found

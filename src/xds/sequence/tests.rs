@@ -199,6 +199,10 @@ fn names_every_resource() {
   name: *n
 - no type: x
   name: five
+- \"@type\": type.googleapis.com/envoy.config.route.v3.RouteConfigurations
+  name: six
+- \"@type\": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignments
+  cluster_name: seven
 ";
     let want = [
         (Kind::Clusters, "one"),
@@ -207,7 +211,12 @@ fn names_every_resource() {
         (Kind::Secrets, "three"),
         (Kind::Routes, "four"),
         (Kind::Listeners, "four"),
-        (Kind::Untyped, "five"),
+        // What Envoy refuses by its type, it refuses by the name that it asks for.
+        (Kind::Routes, "five"),
+        (Kind::Secrets, "five"),
+        (Kind::Routes, "six"),
+        (Kind::Secrets, "six"),
+        (Kind::Endpoints, "seven"),
     ];
     let want = want.map(|(kind, name)| (kind, name.to_owned()));
     assert_eq!(resources_of(&file_name("a.yaml"), text.as_bytes()), want);

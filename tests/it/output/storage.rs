@@ -247,7 +247,9 @@ fn start_as_nobody(setup: &Setup) -> Crossover {
 fn start_as(setup: &Setup, uid: u32, gid: u32, flags: &[&str]) -> Crossover {
     let copy = setup.path("crossover");
     if !Path::new(&copy).exists() {
-        fs::copy(program(), &copy).unwrap();
+        // By another process: a child that is forked meanwhile would hold the copy open for writing.
+        let copied = Command::new("cp").arg(program()).arg(&copy).status();
+        assert!(copied.unwrap().success());
     }
     let below = PathBuf::from(setup.path(""));
     fs::set_permissions(below, fs::Permissions::from_mode(0o755)).unwrap();

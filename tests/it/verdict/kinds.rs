@@ -3,7 +3,8 @@
 use super::scene::{Files, PATH, Scene, more, with};
 use std::net::TcpListener;
 use std::time::Duration;
-use testkit::world::{Shape, Sort, World, text};
+use testkit::throttle::Throttle;
+use testkit::world::{REPLACED, Shape, Sort, World, text};
 use testkit::xds::Watching;
 
 const TYPE: &str = "type.googleapis.com/envoy";
@@ -124,13 +125,49 @@ pub fn bad(world: &World, number: u32, port: u16) -> Vec<Bad> {
     ]
 }
 
+/// Slips in a new file of routes that the listener moves to in the same change, with the new cluster.
+fn renamed(world: &World, number: u32) -> Vec<Bad> {
+    let moved = || {
+        let files = world.files(number);
+        let (from, to) = ("route_config_name: main", "route_config_name: next");
+        let mut files = with(files, "lds.yaml", from, to);
+        files = with(files, "lds.yaml", "/rds.yaml", "/next.yaml");
+        files = with(files, "rds.yaml", "name: main", "name: next");
+        let routes = files.remove("rds.yaml").expect("it is there");
+        files.insert("next.yaml".into(), routes);
+        files
+    };
+    let case = |what, counter, (from, to)| Bad {
+        what,
+        counter,
+        files: with(moved(), "next.yaml", from, to),
+    };
+    vec![
+        case(
+            "a new file of an unknown type",
+            "http.main.rds.next.update_failure",
+            ("v3.RouteConfiguration", "v3.RouteConfigurations"),
+        ),
+        case(
+            "a new file with two wildcards",
+            "http.main.rds.next.update_rejected",
+            ("[\"*\"]", "[\"*\", \"*\"]"),
+        ),
+    ]
+}
+
 #[track_caller]
 fn taken_back(shape: Shape) {
     let scene = Scene::start(shape);
     let taken = TcpListener::bind("127.0.0.4:0").expect("there is a port");
     let port = taken.local_addr().expect("it is bound").port();
     let (mut number, mut times) = (0, Vec::new());
-    let kinds = bad(&scene.world, 0, port).len();
+    let all = |world: &World, number| {
+        let mut all = bad(world, number, port);
+        all.extend(renamed(world, number));
+        all
+    };
+    let kinds = all(&scene.world, 0).len();
     for kind in 0..kinds {
         let last = number;
         number += 1;
@@ -138,8 +175,12 @@ fn taken_back(shape: Shape) {
             what,
             counter,
             files,
-        } = bad(&scene.world, number, port).swap_remove(kind);
+        } = all(&scene.world, number).swap_remove(kind);
         let took = scene.refuse(&files);
+        let refused = scene.world.server.get("ConfigMap", REPLACED);
+        let refused = refused.expect("it is there");
+        let version = refused["metadata"]["resourceVersion"].as_str();
+        let version = format!("resource_version={} ", version.expect("it has one"));
         times.push(took);
         let lines = scene.crossover.lines();
         let line = lines
@@ -149,7 +190,8 @@ fn taken_back(shape: Shape) {
         println!("{shape:?} {what}: {took:?} {line}");
         let is_told = line.contains("restored")
             && line.contains(counter)
-            && line.contains("configmap=default/world");
+            && line.contains("configmap=default/world")
+            && line.contains(&version);
         assert!(is_told, "{what}: {line}");
         scene.wait_for_disk(&scene.world.files(last));
         number += 1;
@@ -174,4 +216,19 @@ fn every_kind_is_taken_back_where_envoy_watches_the_root() {
 #[test]
 fn every_kind_is_taken_back_where_clusters_have_files_of_endpoints() {
     taken_back(Shape::rds(Sort::Eds, PATH));
+}
+
+#[test]
+fn a_slip_in_a_new_file_of_routes_is_taken_back_where_envoy_is_throttled() {
+    let scene = Scene::start(Shape::rds(Sort::Static, PATH));
+    for (kind, number) in [(0, 1), (1, 3)] {
+        let throttle = Throttle::to_a_tenth(scene.envoy.pid());
+        let Bad { what, files, .. } = renamed(&scene.world, number).swap_remove(kind);
+        let took = scene.refuse(&files);
+        println!("{what}: {took:?}");
+        scene.wait_for_disk(&scene.world.files(number - 1));
+        drop(throttle);
+        scene.replace(number + 1);
+    }
+    scene.assert_flawless();
 }

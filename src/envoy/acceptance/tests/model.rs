@@ -39,9 +39,13 @@ impl Process {
         }
     }
 
-    fn stats(&self) -> Stats {
+    fn stats(&self, is_warming: bool) -> Stats {
         let all = self.attempts.iter().sum::<u64>();
-        let mut text = format!("cluster_manager.cds.update_attempt: {all}\nserver.state: 0\n");
+        let warming = u64::from(is_warming);
+        let mut text = format!(
+            "cluster_manager.cds.update_attempt: {all}\nserver.state: 0\n\
+             listener_manager.total_listeners_warming: {warming}\n"
+        );
         for (name, owner) in NAMES.into_iter().zip(0..) {
             let [attempts, rejected] = [self.attempts[owner], self.rejected[owner]];
             text += &format!("http.in.rds.{name}.update_attempt: {attempts}\n");
@@ -56,12 +60,16 @@ struct World {
     rng: Rng,
     process: Process,
     hides: bool,
+    /// No listener takes its time any more.
+    is_quick: bool,
     source: [u64; 2],
     sets: BTreeMap<SetId, [u64; 2]>,
     visible: SetId,
     accepted: [u64; 2],
     /// What is read only after the next answer.
     slow: Vec<(usize, u64)>,
+    /// The time at which a listener that warms is warm: until then what is slow is not read.
+    warm_at: Option<Instant>,
     log: Vec<String>,
 }
 
@@ -74,11 +82,13 @@ impl World {
             rng: Rng::with_seed(seed),
             process,
             hides: false,
+            is_quick: false,
             source: [0; 2],
             sets: BTreeMap::from([(1, [0; 2])]),
             visible: 1,
             accepted: [0; 2],
             slow: Vec::new(),
+            warm_at: None,
             log: Vec::new(),
         }
     }
@@ -107,9 +117,14 @@ impl World {
         }
         self.sets.insert(set, target);
         self.visible = set;
+        self.warm(true);
         let reads = owners.into_iter().map(|owner| (owner, target[owner]));
         if self.rng.u8(0..4) == 0 {
             self.slow.extend(reads);
+            if stage == Stage::Routes && self.rng.bool() && !self.hides && !self.is_quick {
+                let warms = Duration::from_millis(self.rng.u64(0..14_000));
+                self.warm_at = Some(self.scene.now + warms);
+            }
         } else {
             reads.for_each(|(owner, hash)| self.process.read(owner, hash));
         }
@@ -120,6 +135,16 @@ impl World {
             .retain(|it, _| *it == set || keeps.contains(&Some(*it)) || good == Some(*it));
     }
 
+    /// Has Envoy read what waits for its listener, once that is warm.
+    fn warm(&mut self, at_once: bool) {
+        let now = self.scene.now;
+        if self.warm_at.take_if(|at| at_once || *at <= now).is_some() {
+            let slow = std::mem::take(&mut self.slow);
+            slow.into_iter()
+                .for_each(|(owner, hash)| self.process.read(owner, hash));
+        }
+    }
+
     /// Does what there is to do, until only time brings more.
     fn settle(&mut self) {
         for _ in 0..300 {
@@ -127,19 +152,22 @@ impl World {
             self.scene.it.tick(now);
             let asks = self.scene.it.asks(now);
             for place in &asks {
+                self.warm(self.hides);
                 let answer = match (self.process.is_dead, self.hides) {
                     _ if std::mem::take(&mut self.process.is_starting) => {
                         Ok(Stats::parse(b"server.state: 2"))
                     }
                     (true, _) => Err(away()),
                     (_, true) => Err(AdminError::Status(403)),
-                    _ => Ok(self.process.stats()),
+                    _ => Ok(self.process.stats(self.warm_at.is_some())),
                 };
                 self.log.push(format!("answer {:?}", answer.as_ref().err()));
                 self.scene.it.answer(*place, answer, now);
-                let slow = std::mem::take(&mut self.slow);
-                slow.into_iter()
-                    .for_each(|(owner, hash)| self.process.read(owner, hash));
+                if self.warm_at.is_none() {
+                    let slow = std::mem::take(&mut self.slow);
+                    slow.into_iter()
+                        .for_each(|(owner, hash)| self.process.read(owner, hash));
+                }
             }
             let events = self.scene.it.take_events();
             for event in events {
@@ -252,6 +280,7 @@ impl World {
             self.log.push(format!("starts on {:?}", self.disk()));
             self.process = Process::default();
             self.slow.clear();
+            self.warm_at = None;
             let disk = self.disk();
             (0..2).for_each(|owner| self.process.read(owner, disk[owner]));
             // Some that die at once are seen before.
@@ -269,7 +298,7 @@ fn what_is_good_is_live_in_the_end_and_what_is_bad_is_not_on_disk() {
             world.live();
         }
         // All is well from now on, and one owner changes something, so that Envoy is asked.
-        world.hides = false;
+        (world.hides, world.is_quick) = (false, true);
         world.source[1] = 60 + 3 * (seed % 2);
         for _ in 0..400 {
             world.revive();
