@@ -110,6 +110,8 @@ pub struct Acceptance {
     replan: bool,
     /// The files on disk that nobody has asked for so far.
     unread: Vec<Changed>,
+    /// The contents that an earlier run was trying at its end, and that may have killed Envoy.
+    suspects: Vec<Content>,
     events: Vec<Event>,
 }
 
@@ -146,6 +148,7 @@ impl Acceptance {
             has_warmed: false,
             replan: false,
             unread: Vec::new(),
+            suspects: Vec::new(),
             events: Vec::new(),
         };
         let lines = memory
@@ -153,7 +156,8 @@ impl Acceptance {
             .filter_map(|line| line.strip_prefix(view::TRYING));
         let tried: Vec<Content> = lines.filter_map(Content::from_text).collect();
         if restores && !tried.is_empty() {
-            // Whoever was trying it has died with it.
+            // Whoever was trying it has died with it, unless Envoy turns out to be the same.
+            acceptance.suspects.clone_from(&tried);
             acceptance.kill(tried, now);
         }
         acceptance

@@ -134,7 +134,7 @@ impl Verdicts {
                 let has_taken = answer.as_ref().is_ok_and(|stats| port.note_start(stats));
                 acceptance.answer(place, answer, now);
                 if has_taken {
-                    acceptance.recall_taken(place);
+                    acceptance.recall_taken(place, now);
                 }
             }
             let why = port.why.as_mut();

@@ -6,6 +6,7 @@
 //! | it stays as it is | after 30 s, 2 minutes, 10 minutes, then hourly, each up to a fifth later |
 //! | another ConfigMap's content was accepted, or Envoy has started anew | at once |
 //! | the ConfigMap has another content | at once, or 10 s after the last if 4 were refused in a minute |
+//! | crossover was killed while it was tried, and Envoy lives | at once |
 //! | it killed Envoy | once, after 10 to 20 minutes in which Envoy runs, then never |
 
 use std::fmt;
@@ -157,6 +158,14 @@ impl Held {
         held.deaths += 1;
         held.next = None;
         self.trial = None;
+    }
+
+    /// Makes contents due that have killed nobody, as it turns out.
+    pub fn spare(&mut self, contents: &[Content], now: Instant) {
+        let is_one = |held: &&mut Refused| contents.contains(&held.content) && held.deaths > 0;
+        for held in self.all.iter_mut().filter(is_one) {
+            (held.deaths, held.next) = (0, Some(now));
+        }
     }
 
     /// Returns the entry of a content, as the last one.

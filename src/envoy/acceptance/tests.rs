@@ -283,7 +283,7 @@ fn another_s_change_and_a_new_envoy_try_it_at_once() {
     assert!(scene.it.has_taken(0));
     scene.it.went(0, scene.now);
     assert!(!scene.it.has_taken(0));
-    scene.it.recall_taken(0);
+    scene.it.recall_taken(0, scene.now);
     assert!(scene.it.has_taken(0) && !scene.it.has_taken(1));
     scene.answer(Err(away()));
     assert!(scene.it.is_down() && scene.it.may_publish());
@@ -494,6 +494,27 @@ fn new_clusters_have_15_seconds_to_become_warm() {
         (scene.it.wants(), scene.it.take_events()),
         (Want::Nothing, vec![])
     );
+}
+
+#[test]
+fn what_was_tried_when_crossover_alone_was_killed_is_tried_again_at_once() {
+    for lives in [true, false] {
+        let tried = format!("trying {}\n", content("a", 2));
+        let mut scene = Scene::start(true, &tried, (Some(2), Some(1)));
+        assert_eq!(scene.it.wants(), Want::Back(1));
+        let both = [content("a", 1), content("b", 1)];
+        scene.it.commits(step(Stage::Back, 3, &both));
+        scene.it.acknowledged(scene.now);
+        scene.answer(Ok(stats(3, &[])));
+        if lives {
+            scene.it.recall_taken(0, scene.now);
+        }
+        scene.run(step(Stage::Poke, 3, &both), Ok(stats(4, &[])));
+        assert_eq!(scene.hold("a", 1), Hold::No);
+        scene.later(SECOND);
+        let is_held = scene.hold("a", 2) != Hold::No;
+        assert_eq!(is_held, !lives);
+    }
 }
 
 /// Two answers: of a step that nobody has read, and of the same a moment later.

@@ -81,11 +81,15 @@ impl Acceptance {
     }
 
     /// Notes that an earlier run has seen this very Envoy take a whole set.
-    pub fn recall_taken(&mut self, envoy: usize) {
+    pub fn recall_taken(&mut self, envoy: usize, now: Instant) {
         if let Some(envoy) = self.envoys.get_mut(envoy) {
             envoy.taken = true;
             // It has not started anew.
             self.came_up = false;
+        }
+        if self.envoys.iter().all(|envoy| envoy.taken) {
+            let suspects = std::mem::take(&mut self.suspects);
+            self.held.spare(&suspects, now);
         }
     }
 

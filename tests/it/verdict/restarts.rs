@@ -136,6 +136,26 @@ fn what_was_being_tried_when_all_were_killed_is_held() {
 }
 
 #[test]
+fn what_was_being_tried_when_crossover_alone_was_killed_arrives() {
+    let mut scene = Scene::start(rds());
+    scene.replace(1);
+    scene.wait_for_accepted(2);
+    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is no 0");
+    kill_process(pid, Signal::STOP).expect("it is ours");
+    let before = scene.count("clusters published");
+    scene.world.replace(2);
+    scene
+        .crossover
+        .wait_for_lines(before + 1, "clusters published");
+    scene.crossover.kill();
+    kill_process(pid, Signal::CONT).expect("it is ours");
+    scene.world.server.wait_for_watches(0);
+    scene.crossover = crossover(&scene.world, &[scene.admin], &[]);
+    scene.clients.wait_for_all(&version(2));
+    scene.assert_flawless();
+}
+
+#[test]
 fn a_crossover_that_starts_anew_holds_what_was_refused() {
     let mut scene = Scene::start(rds());
     let bad = bad(&scene.world, 1, 0).swap_remove(5);
