@@ -1,5 +1,5 @@
-//! The wrapped command, as the loop drives it. Owns: when it is started, how its Envoy is drained, and
-//! what the operator hears of the wait for the start.
+//! The wrapped command, as the loop drives it. Owns: when it is started, how its Envoy is drained,
+//! and what the operator hears of the wait for the start.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -75,8 +75,8 @@ impl ChildState {
 }
 
 impl App {
-    /// Starts the command once its Envoy finds all files that it needs, and says when these are what the
-    /// cluster wants.
+    /// Starts the command once its Envoy finds all files that it needs, and says when these are
+    /// what the cluster wants.
     pub(super) fn drive_child(&mut self, now: Instant) -> Result<(), Error> {
         let in_sync = self.readiness.is_in_sync();
         match &mut self.child {
@@ -120,7 +120,8 @@ impl App {
         }
     }
 
-    /// Handles SIGTERM: drains the command's Envoy, and forwards the signal when that has had its time.
+    /// Handles SIGTERM: drains the command's Envoy, and forwards the signal when that has had its
+    /// time.
     pub(super) fn drain(&mut self) {
         let ChildState::Started {
             drain: Some(Drain { drain_time, admin }),

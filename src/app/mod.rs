@@ -90,8 +90,8 @@ impl App {
                 self.pending.published(now.elapsed());
                 self.drive_verdicts(Instant::now())?;
             }
-            // What has just been read is published, or replaced by files of a previous run, before it
-            // is judged.
+            // What has just been read is published, or replaced by files of a previous run, before
+            // it is judged.
             if self.once.is_some() && !self.pending.is_dirty() && self.try_finish(now)? {
                 return Ok(0);
             }

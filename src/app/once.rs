@@ -16,8 +16,8 @@ use crate::xds::desired::Observed;
 
 /// The time to try in all, unless `-onetime-timeout` says.
 const ONETIME_TIMEOUT: Duration = Duration::from_secs(60);
-/// The time for which a missing ConfigMap, a 401 or a 403 may last, while it is what the API server says:
-/// RBAC takes a moment to spread.
+/// The time for which a missing ConfigMap, a 401 or a 403 may last, while it is what the API server
+/// says: RBAC takes a moment to spread.
 const ONETIME_ACCESS_GRACE: Duration = Duration::from_secs(5);
 
 impl App {
@@ -40,8 +40,8 @@ impl App {
         Some(stale_ok.map_or(ends, |lasts| ends.max(self.started + lasts)))
     }
 
-    /// Finishes if all is done. Returns whether it is, or an error if it cannot be done or has taken too
-    /// long.
+    /// Finishes if all is done. Returns whether it is, or an error if it cannot be done or has
+    /// taken too long.
     pub(super) fn try_finish(&mut self, now: Instant) -> Result<bool, Error> {
         let Patience { timeout, stale_ok } = self.once.unwrap_or_default();
         self.excuse_denied(now);
@@ -113,8 +113,9 @@ impl App {
         self.tasks.sources().filter(lacking).find_map(bad)
     }
 
-    /// Reads from disk how old the files of a previous run are, if they are to do: the cluster's state
-    /// cannot be published, and the set on disk is complete and has files of exactly the named ConfigMaps.
+    /// Reads from disk how old the files of a previous run are, if they are to do: the cluster's
+    /// state cannot be published, and the set on disk is complete and has files of exactly the
+    /// named ConfigMaps.
     fn read_age_of_last_run(&mut self) -> Option<Duration> {
         if !self.has_lost_any() && self.unread().is_none() {
             return None;

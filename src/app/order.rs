@@ -135,14 +135,15 @@ impl App {
         Ok((Planned::target(target), written))
     }
 
-    /// Returns whether a ConfigMap is not published as the cluster has it, so that an older text may
-    /// need what has vanished.
+    /// Returns whether a ConfigMap is not published as the cluster has it, so that an older text
+    /// may need what has vanished.
     fn holds_back(&self, candidate: &Candidate) -> bool {
         let is_invalid = |source: &ConfigMapSource| source.observed == Observed::Invalid;
         !candidate.behind.is_empty() || self.tasks.sources().any(is_invalid)
     }
 
-    /// Merges today's weights into the texts that are visible, while newer ones wait for their clusters.
+    /// Merges today's weights into the texts that are visible, while newer ones wait for their
+    /// clusters.
     pub(super) fn interim(&self) -> Option<Done> {
         if !self.sequence.holds_routes() {
             return None;

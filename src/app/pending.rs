@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// The debounce window is the duration of the last publish, clamped to this range.
 const DEBOUNCE_MIN: Duration = Duration::from_millis(10);
 const DEBOUNCE_MAX: Duration = Duration::from_millis(100);
-/// The time for which a steady stream of input may hold back work that waits for a moment without it.
+/// The time for which a steady stream of input may hold back work that waits for a moment without
+/// it.
 const BUSY_MAX: Duration = Duration::from_secs(1);
 /// The time without a change after which work that Envoy does not need is done.
 const DEFERRED_FOR: Duration = Duration::from_millis(200);

@@ -113,8 +113,8 @@ impl App {
         Ok(())
     }
 
-    /// Judges what the ConfigMaps' events have brought. Returns false if a newer state should be read
-    /// first.
+    /// Judges what the ConfigMaps' events have brought. Returns false if a newer state should be
+    /// read first.
     fn examine_sources(&mut self) -> bool {
         let mut is_done = true;
         for ConfigMapInput { reflector, source } in self.tasks.inputs_mut() {

@@ -16,8 +16,8 @@ use crate::xds::desired::Observed;
 
 /// The time that the API server may take before files of a previous run are accepted.
 const API_SILENCE_GRACE: Duration = Duration::from_secs(10);
-/// The time for which nothing can be published before that is reported: at a start, answers come one
-/// after another.
+/// The time for which nothing can be published before that is reported: at a start, answers come
+/// one after another.
 const BLOCKED_FOR: Duration = Duration::from_secs(10);
 
 /// The knowledge of this run about the files, and the verdict whether an Envoy may rely on them.
@@ -33,7 +33,8 @@ pub struct Readiness {
 enum Files {
     /// No complete set is known to be on disk.
     Unknown,
-    /// A complete set is on disk, of this run or a previous one; the cluster may have said more since.
+    /// A complete set is on disk, of this run or a previous one; the cluster may have said more
+    /// since.
     Complete,
     /// The set on disk is what the cluster said last.
     InSync,
@@ -151,8 +152,8 @@ impl App {
         }
     }
 
-    /// Lets an Envoy start if what is published will do: what the cluster said last, or a complete set of
-    /// a previous run while the cluster gives nothing better.
+    /// Lets an Envoy start if what is published will do: what the cluster said last, or a complete
+    /// set of a previous run while the cluster gives nothing better.
     fn update_verdict(&mut self) {
         let is_silent = self.readiness.accepts_last_run() && self.unread().is_some();
         let is_lacking = is_silent || self.has_lost_any();

@@ -56,8 +56,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reports what was `published` last of a change that was seen at `since`, or when its `progress` began.
-    /// `gone` are the files that it removes, and what has been kept and is not any more.
+    /// Reports what was `published` last of a change that was seen at `since`, or when its
+    /// `progress` began. `gone` are the files that it removes, and what has been kept and is not
+    /// any more.
     pub fn new(
         published: &Published,
         progress: Option<Progress>,
@@ -87,8 +88,8 @@ impl Report {
         report
     }
 
-    /// Returns whether nothing but what was kept has changed. `is_news`: a ConfigMap has, too, and perhaps
-    /// the same file.
+    /// Returns whether nothing but what was kept has changed. `is_news`: a ConfigMap has, too, and
+    /// perhaps the same file.
     fn is_drop(&self, is_news: bool) -> bool {
         let files = &self.dropped.clusters;
         let of_drop = |name: &FileName| files.iter().any(|(file, _)| file == name);
@@ -118,8 +119,8 @@ impl Report {
         }
     }
 
-    /// Logs a line for the routes of the `released` set, if there are any. Clusters that are visible with
-    /// them are logged with the routes that wait for them.
+    /// Logs a line for the routes of the `released` set, if there are any. Clusters that are
+    /// visible with them are logged with the routes that wait for them.
     pub fn log_released(mut self, released: &Snapshot, weights: &str) {
         let is_route = |name: &FileName| {
             let file = released.get(name);

@@ -1,9 +1,9 @@
 //! The order in which a change reaches Envoy, as far as time matters. Pure: sets, the time and what
-//! Envoy has read go in; the next set comes out. Owns: what is published in which step, and when the
-//! next step is due.
+//! Envoy has read go in; the next set comes out. Owns: what is published in which step, and when
+//! the next step is due.
 //!
-//! Each turn plans anew from what is on disk. What is remembered is small: the [`Gate`] before routes
-//! that wait, the items that are [`Kept`], and which files have [`Readers`].
+//! Each turn plans anew from what is on disk. What is remembered is small: the [`Gate`] before
+//! routes that wait, the items that are [`Kept`], and which files have [`Readers`].
 //!
 //! | step | is published | then waits for |
 //! |---|---|---|
@@ -115,8 +115,8 @@ impl Sequence {
         dues.chain(self.kept.deadline()).min()
     }
 
-    /// Takes note that a planned set is visible, or was already. `changed` are the files of it that Envoy
-    /// has had with other contents.
+    /// Takes note that a planned set is visible, or was already. `changed` are the files of it that
+    /// Envoy has had with other contents.
     pub fn on_committed(&mut self, planned: &Planned, changed: &[FileName], now: Instant) {
         self.is_unsure = false;
         self.kept.on_committed();
@@ -193,7 +193,8 @@ impl Sequence {
         turn
     }
 
-    /// Does what is due. `watched`: readers are seen, so that a file without one is known to have none.
+    /// Does what is due. `watched`: readers are seen, so that a file without one is known to have
+    /// none.
     pub fn tick(&mut self, watched: bool, now: Instant) -> Turn {
         let mut turn = Turn::default();
         let mut missed = SortedSet::new();

@@ -9,8 +9,8 @@ use super::App;
 use crate::kube::object::ObjectKind;
 use crate::source::weight_objects::WeightObjects;
 
-/// The time for which the first publish waits for TrafficSplits to be listed, from when nothing else
-/// holds it up.
+/// The time for which the first publish waits for TrafficSplits to be listed, from when nothing
+/// else holds it up.
 pub const SPLITS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time, from the first refusal, for which it waits for the right to read HTTPRoutes where
 /// nothing has been published: a Role is rolled out beside the pods, and the ConfigMaps' weights
@@ -27,15 +27,16 @@ pub enum SplitGate {
     Waiting,
     /// Those of this kind took too long; what a previous run published stays.
     KeepPublished(ObjectKind),
-    /// Those of this kind took too long and nothing was published; the weights in the ConfigMaps are.
+    /// Those of this kind took too long and nothing was published; the weights in the ConfigMaps
+    /// are.
     PublishWithout(ObjectKind),
     /// They are known, and stay so.
     Open,
 }
 
 impl App {
-    /// Returns whether the first publish waits for TrafficSplits. The output has to be open, as what is
-    /// on disk decides what is published without them.
+    /// Returns whether the first publish waits for TrafficSplits. The output has to be open, as
+    /// what is on disk decides what is published without them.
     pub(super) fn waits_for_splits(&self) -> bool {
         let is_waiting =
             self.split_gate == SplitGate::Waiting && self.tasks.unknown_weights().is_some();
@@ -63,8 +64,8 @@ impl App {
         }
     }
 
-    /// Ends the wait for objects with weights: files on disk stay, or else the weights in the ConfigMaps
-    /// are published. For the right to read HTTPRoutes that takes longer.
+    /// Ends the wait for objects with weights: files on disk stay, or else the weights in the
+    /// ConfigMaps are published. For the right to read HTTPRoutes that takes longer.
     fn give_up_splits(&mut self, now: Instant) {
         let has_files = self.output.standing().is_some();
         let latest = (!has_files).then(|| self.latest_without_files(now));

@@ -154,7 +154,8 @@ impl Tasks {
         changed
     }
 
-    /// Makes one request at most. The tasks take turns, so that a busy one does not starve the others.
+    /// Makes one request at most. The tasks take turns, so that a busy one does not starve the
+    /// others.
     pub fn request(&mut self, ctx: &mut Ctx) {
         let first = self.next;
         let mut tasks = self.all();
@@ -238,7 +239,8 @@ impl Task for Mirror {
         Changed::No
     }
 
-    /// Requests block the loop, so the mirror, which only informs, waits until all input is drained.
+    /// Requests block the loop, so the mirror, which only informs, waits until all input is
+    /// drained.
     fn next_request(&mut self, ctx: &mut Ctx) -> Requested {
         if ctx.is_busy {
             return Requested::Nothing;

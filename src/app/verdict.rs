@@ -1,6 +1,6 @@
 //! Envoy's verdicts on what is published, as the loop drives them: asks Envoy, tells the
-//! [`Acceptance`] of each set, and does what that wants. Owns: the questions that are under way, and what
-//! the last accepted set was made of.
+//! [`Acceptance`] of each set, and does what that wants. Owns: the questions that are under way,
+//! and what the last accepted set was made of.
 
 mod asking;
 mod commits;
@@ -203,7 +203,8 @@ impl App {
         Ok(())
     }
 
-    /// Asks the Envoys that are to be asked, and returns what is to be done. `None`: nothing can be, for now.
+    /// Asks the Envoys that are to be asked, and returns what is to be done. `None`: nothing can
+    /// be, for now.
     fn want_of_verdicts(&mut self, now: Instant) -> Option<Want> {
         let verdicts = self.verdicts.as_mut()?;
         let acceptance = verdicts.acceptance.as_mut()?;

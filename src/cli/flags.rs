@@ -1,4 +1,5 @@
-//! The table of flags: the name, the value and the default of each, and the usage text made of them.
+//! The table of flags: the name, the value and the default of each, and the usage text made of
+//! them.
 
 use std::fmt;
 

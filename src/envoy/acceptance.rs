@@ -299,7 +299,8 @@ impl Acceptance {
         if matches!(step.stage, Stage::Clusters | Stage::Routes) {
             self.pardon_only(&step);
             let sequence = self.sequence.get_or_insert_with(|| Sequence {
-                // What stands there may never have been judged; what was accepted is the set before.
+                // What stands there may never have been judged; what was accepted is the set
+                // before.
                 standing: self.good.or(self.visible),
                 clusters: None,
                 contents: Vec::new(),

@@ -79,8 +79,8 @@ impl Address {
         format!("{}{path}", self.base)
     }
 
-    /// Returns where to connect to, the better ones first. A name that is not an address is looked up
-    /// once; the call cannot be interrupted.
+    /// Returns where to connect to, the better ones first. A name that is not an address is looked
+    /// up once; the call cannot be interrupted.
     pub fn remotes(&mut self, signals: &Signals, now: Instant) -> Result<&[Remote], AdminError> {
         let (host, port, found, looked_up) = match &mut self.place {
             Place::Known(remotes) => return Ok(remotes),

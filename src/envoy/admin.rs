@@ -19,8 +19,8 @@ use crate::process::signals::Signals;
 
 /// The time that a connection may take, which stays on the machine.
 const CONNECTS_WITHIN: Duration = Duration::from_millis(500);
-/// The time that an answer may take: Envoy loads 20,000 routes in a second, and longer where its CPU
-/// is limited, and answers nobody meanwhile.
+/// The time that an answer may take: Envoy loads 20,000 routes in a second, and longer where its
+/// CPU is limited, and answers nobody meanwhile.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// The length of the longest head of a request or an answer.
 pub(super) const MAX_HEAD: usize = 8 << 10;
@@ -115,8 +115,8 @@ impl Exchange {
         self.deadline
     }
 
-    /// Goes as far as possible without waiting. Returns the answer's body, or why there is none; then
-    /// the exchange is over.
+    /// Goes as far as possible without waiting. Returns the answer's body, or why there is none;
+    /// then the exchange is over.
     pub fn on_ready(&mut self, now: Instant) -> Option<Result<Vec<u8>, AdminError>> {
         match self.advance(now) {
             Ok(false) if now < self.deadline => None,

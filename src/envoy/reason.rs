@@ -1,10 +1,10 @@
 //! Says why Envoy has refused a file, in words that may be logged. Owns: what of Envoy's own text
 //! is left out. Pure.
 //!
-//! Envoy's messages hold whole resources, with private keys in them. So its text is taken word by word
-//! as long as it is plain English or the name of a resource, and is cut before the first thing that
-//! could be a value: a number, a path, anything in quotes that is not a name, what follows a colon, a
-//! line's end.
+//! Envoy's messages hold whole resources, with private keys in them. So its text is taken word by
+//! word as long as it is plain English or the name of a resource, and is cut before the first thing
+//! that could be a value: a number, a path, anything in quotes that is not a name, what follows a
+//! colon, a line's end.
 
 use std::time::{Duration, SystemTime};
 
@@ -57,9 +57,9 @@ impl Topic {
     }
 }
 
-/// Returns why something was refused since then, from the answer to a topic's request. `since` is the
-/// time of a link or file that was written for it, which is by the same clock as Envoy's. `names` are
-/// those of the resources in the files that were refused and have changed.
+/// Returns why something was refused since then, from the answer to a topic's request. `since` is
+/// the time of a link or file that was written for it, which is by the same clock as Envoy's.
+/// `names` are those of the resources in the files that were refused and have changed.
 pub fn reason(topic: Topic, answer: &[u8], since: SystemTime, names: &[&str]) -> Option<String> {
     let dump: Value = serde_json::from_slice(answer).ok()?;
     let configs = dump.get("configs").and_then(Value::as_array)?;

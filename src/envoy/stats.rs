@@ -1,8 +1,8 @@
 //! Envoy's counters, as far as they tell what it made of its files. Owns: which are asked for, and
 //! how the answer is read. Pure.
 
-/// The request whose answer is a [`Stats`]: 350 bytes and less than a millisecond in most Envoys, as
-/// `usedonly` leaves out what has never counted. The filter is
+/// The request whose answer is a [`Stats`]: 350 bytes and less than a millisecond in most Envoys,
+/// as `usedonly` leaves out what has never counted. The filter is
 /// `\.(update_(attempt|success|rejected|failure)|warming_clusters|`
 /// `total_(filter_chains|listeners)_draining|total_listeners_warming|`
 /// `dynamic_unknown_fields|load_error)$|^server\.(uptime|state)$`.

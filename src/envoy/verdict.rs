@@ -1,4 +1,5 @@
-//! Envoy's verdict on the files that a step has changed, from what it counted before and after. Pure.
+//! Envoy's verdict on the files that a step has changed, from what it counted before and after.
+//! Pure.
 //!
 //! | what moved, of the subscriptions whose resources a changed file holds | outcome |
 //! |---|---|
@@ -9,12 +10,12 @@
 //! | nothing | not read |
 //! | `update_attempt` | accepted |
 //!
-//! A file that nobody had asked for in its own step is judged with the steps after it: a listener may
-//! only then ask for it.
+//! A file that nobody had asked for in its own step is judged with the steps after it: a listener
+//! may only then ask for it.
 //!
-//! The first line that fits is the outcome. Nothing else refuses: neither what was counted before the
-//! step, nor a cluster's failed look-ups, nor a listener that drains and still asks for routes by a
-//! name that its file has no more.
+//! The first line that fits is the outcome. Nothing else refuses: neither what was counted before
+//! the step, nor a cluster's failed look-ups, nor a listener that drains and still asks for routes
+//! by a name that its file has no more.
 
 use std::fmt;
 

@@ -108,8 +108,8 @@ impl Client {
     }
 
     /// Sends a request, and waits for its answer's headers: up to 5 s, or up to 30 s if the server
-    /// has been slow and nothing else is to be done. A signal that ends the program ends the wait at
-    /// once.
+    /// has been slow and nothing else is to be done. A signal that ends the program ends the wait
+    /// at once.
     pub fn ask(&mut self, call: &Call) -> Result<Head, Error> {
         let answer = self.send(call)?;
         // The token may have been rotated between our read and the server's check.

@@ -1,5 +1,5 @@
-//! Discovery decides which version of an API group to use for a kind, and whether the kind is served
-//! at all. Pure.
+//! Discovery decides which version of an API group to use for a kind, and whether the kind is
+//! served at all. Pure.
 //!
 //! | state   | what holds                                        | leaves on                           |
 //! |---------|---------------------------------------------------|-------------------------------------|
@@ -39,8 +39,8 @@ pub struct Discovery {
     interval: Duration,
     /// The versions that we can read, newest first.
     readable: &'static [&'static str],
-    /// The versions that gave a 404 since the last list that worked: a group is served as soon as one
-    /// of its kinds is.
+    /// The versions that gave a 404 since the last list that worked: a group is served as soon as
+    /// one of its kinds is.
     missing: Vec<String>,
     /// True if each version that the group named has given a 404 since.
     contradicted: bool,

@@ -1,5 +1,5 @@
-//! An HTTPRoute's `spec` as values: the fields that we read, in v1 and v1beta1 alike. Nothing in them
-//! has been checked against each other. As in Go, `null` is the same as absent. Pure.
+//! An HTTPRoute's `spec` as values: the fields that we read, in v1 and v1beta1 alike. Nothing in
+//! them has been checked against each other. As in Go, `null` is the same as absent. Pure.
 
 use serde_json::Value;
 

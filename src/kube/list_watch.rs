@@ -122,7 +122,8 @@ impl ListWatch {
         }
     }
 
-    /// Returns the request to make now, if any. A check is returned once: the next one is due later.
+    /// Returns the request to make now, if any. A check is returned once: the next one is due
+    /// later.
     pub fn next_request(&mut self, now: Instant) -> Option<Request> {
         match &self.state {
             State::List { due } if *due <= now => Some(Request::List),

@@ -99,7 +99,8 @@ pub enum Projection {
     MetadataOnly,
 }
 
-/// `spec` of a TrafficSplit in any version of its group. An empty field is the same as a missing one.
+/// `spec` of a TrafficSplit in any version of its group. An empty field is the same as a missing
+/// one.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct TrafficSplitSpec {

@@ -1,11 +1,11 @@
 //! Puts a set of files where Envoy finds it: staged aside, switched by one rename, then announced.
-//! Owns: the output directory, everything in it (`directory/layout.rs` draws it), its lock. Must not:
-//! decide what a set holds, look into a file, log, wait, or write anywhere else.
+//! Owns: the output directory, everything in it (`directory/layout.rs` draws it), its lock. Must
+//! not: decide what a set holds, look into a file, log, wait, or write anywhere else.
 //!
-//! The order is the promise. Whoever opens files through `current/`, at any moment, gets them out of
-//! one set: all links lead through `.sets/active`, and one rename moves that. A set that was written
-//! to its end and then synced is named by `.sets/done`; no other is ever carried over, or announced
-//! to a running Envoy before it is rewritten.
+//! The order is the promise. Whoever opens files through `current/`, at any moment, gets them out
+//! of one set: all links lead through `.sets/active`, and one rename moves that. A set that was
+//! written to its end and then synced is named by `.sets/done`; no other is ever carried over, or
+//! announced to a running Envoy before it is rewritten.
 
 mod active;
 mod compare;
@@ -132,7 +132,8 @@ impl OutputDirectory {
         Ok(!is_whole || spoiled || (was_announced && !self.is_announced()))
     }
 
-    /// Makes what is missing again, and takes stock of the rest. Returns whether nothing was missing.
+    /// Makes what is missing again, and takes stock of the rest. Returns whether nothing was
+    /// missing.
     fn make_whole(&mut self) -> Result<bool, Error> {
         let held = self.is_held()?;
         if !held {
@@ -147,8 +148,8 @@ impl OutputDirectory {
         Ok(held && !made)
     }
 
-    /// Runs steps that leave the directory half done if one fails: it is looked at again then, before the
-    /// next publish.
+    /// Runs steps that leave the directory half done if one fails: it is looked at again then,
+    /// before the next publish.
     fn whole_or_recheck<T>(
         &mut self,
         steps: impl FnOnce(&mut OutputDirectory) -> Result<T, Error>,

@@ -29,8 +29,8 @@ pub use stamp::{FullStamp, Inode, Stamp, full_stamp_of, inode_of, stamp_of};
 /// The disk as it is or, in tests, one that fails on demand.
 #[derive(Debug, Default)]
 pub struct Fs {
-    /// The output directory's group, if it may write there. What has the same group, as setgid or an
-    /// fsGroup makes it, is for the group to write too: the next crossover may have another uid.
+    /// The output directory's group, if it may write there. What has the same group, as setgid or
+    /// an fsGroup makes it, is for the group to write too: the next crossover may have another uid.
     pub group: Cell<Option<u32>>,
     /// Decides which calls fail; outside tests it holds nothing.
     pub fault: Fault,
@@ -56,8 +56,8 @@ pub fn reason(error: &Error) -> Option<ErrorKind> {
     }
 }
 
-/// Returns whether the file system lacks such a rename: overlayfs does not move a directory of an image
-/// layer (EXDEV), NFS and FUSE exchange nothing (EINVAL and others).
+/// Returns whether the file system lacks such a rename: overlayfs does not move a directory of an
+/// image layer (EXDEV), NFS and FUSE exchange nothing (EINVAL and others).
 pub fn is_unsupported(error: &Error) -> bool {
     use ErrorKind::{CrossesDevices, InvalidInput, Unsupported};
     matches!(
@@ -94,8 +94,8 @@ impl Fs {
         found(self.call("look at", path, || fs::symlink_metadata(path)))
     }
 
-    /// Looks at what `path` leads to through links. Returns `None` if they lead nowhere, or round in a
-    /// circle.
+    /// Looks at what `path` leads to through links. Returns `None` if they lead nowhere, or round
+    /// in a circle.
     pub fn stat_followed(&self, path: &Path) -> Result<Option<Metadata>, Error> {
         match found(self.call("look at", path, || fs::metadata(path))) {
             Err(Error::Disk { source, .. })
@@ -120,8 +120,8 @@ impl Fs {
         }
     }
 
-    /// Lists the names in a directory that are UTF-8, as all of ours are. Returns `None` if there is no
-    /// directory.
+    /// Lists the names in a directory that are UTF-8, as all of ours are. Returns `None` if there
+    /// is no directory.
     pub fn list(&self, path: &Path) -> Result<Option<Vec<String>>, Error> {
         found(self.call("list", path, || {
             let mut names = Vec::new();
@@ -148,8 +148,8 @@ impl Fs {
         self.call("set the mode of", path, || fs::set_permissions(path, mode))
     }
 
-    /// Makes a file with our mode, as for a directory, and returns which one it is. It must not exist,
-    /// not even as a link.
+    /// Makes a file with our mode, as for a directory, and returns which one it is. It must not
+    /// exist, not even as a link.
     pub fn create(&self, path: &Path) -> Result<(File, Inode), Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = self.open_with("create", path, flags)?;
@@ -177,7 +177,8 @@ impl Fs {
         found(self.open_with("open", path, flags))
     }
 
-    /// Takes the lock at `path` until the file is dropped. Fails with `Error::Held` if another has it.
+    /// Takes the lock at `path` until the file is dropped. Fails with `Error::Held` if another has
+    /// it.
     pub fn lock(&self, path: &Path) -> Result<File, Error> {
         // Reading is enough for a lock, so one that another uid made serves too.
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -225,8 +226,8 @@ impl Fs {
         self.call("write", path, || file.write_all(bytes))
     }
 
-    /// Takes a record lock on all of `file`, until any descriptor of it is closed. Returns which file it
-    /// is.
+    /// Takes a record lock on all of `file`, until any descriptor of it is closed. Returns which
+    /// file it is.
     pub fn lock_record(&self, file: &File, path: &Path) -> Result<Inode, Error> {
         self.call("lock", path, || {
             fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?;

@@ -19,7 +19,8 @@ impl DryRun {
         DryRun { mirrored, printed }
     }
 
-    /// Prints `set`, unless that was done already: not every change of an object shows in its manifest.
+    /// Prints `set`, unless that was done already: not every change of an object shows in its
+    /// manifest.
     pub fn print(&mut self, set: &Snapshot) -> Result<(), Error> {
         let text = manifest::manifests(set, self.mirrored);
         if text == self.printed {

@@ -1,12 +1,14 @@
-//! Writes and reads the heartbeat: the file in which the crossover that owns an output directory says
-//! that its loop turns, and how far it is. `-ready`, `-live` and `-accepted` answer from it. Owns: that
-//! file, and what counts as ready and as alive. Must not: wait, or lock anything for a reader.
+//! Writes and reads the heartbeat: the file in which the crossover that owns an output directory
+//! says that its loop turns, and how far it is. `-ready`, `-live` and `-accepted` answer from it.
+//! Owns: that file, and what counts as ready and as alive. Must not: wait, or lock anything for a
+//! reader.
 //!
-//! Its first line is the second of a turn of the loop, how many may pass until the next, and the state.
-//! If Envoy is asked what it made of the files, a second line says what is known of that.
-//! The clock starts at boot and cannot be set. The lines are written in their place, so they need no
-//! space on a full disk. Their writer has a record lock on the file until it exits, and whether somebody
-//! has one can be asked without taking any: unlike the directory's own lock, probes cannot disturb it.
+//! Its first line is the second of a turn of the loop, how many may pass until the next, and the
+//! state. If Envoy is asked what it made of the files, a second line says what is known of that.
+//! The clock starts at boot and cannot be set. The lines are written in their place, so they need
+//! no space on a full disk. Their writer has a record lock on the file until it exits, and whether
+//! somebody has one can be asked without taking any: unlike the directory's own lock, probes cannot
+//! disturb it.
 
 mod accepted;
 
@@ -63,9 +65,9 @@ impl Heartbeat {
         Heartbeat { path, file }
     }
 
-    /// Writes that the loop has turned, which state it is in and what Envoy made of the files, if that
-    /// is asked; but only if any of it is new or was written a while ago. A reader takes the loop for
-    /// dead once `limit` has passed without another beat.
+    /// Writes that the loop has turned, which state it is in and what Envoy made of the files, if
+    /// that is asked; but only if any of it is new or was written a while ago. A reader takes the
+    /// loop for dead once `limit` has passed without another beat.
     pub fn beat(
         &mut self,
         disk: &Fs,
@@ -157,8 +159,8 @@ pub enum Probe {
     Accepted,
 }
 
-/// Answers a probe of `dir`. `Ok` is a yes, with a remark if there is one to be made. The error is the
-/// reason why the answer is no.
+/// Answers a probe of `dir`. `Ok` is a yes, with a remark if there is one to be made. The error is
+/// the reason why the answer is no.
 pub fn ask(probe: Probe, dir: &Path) -> Result<Option<String>, String> {
     let beat = last_beat(&dir.join(FILE)).map_err(|error| Chain(&error).to_string())?;
     let Some(beat) = beat else {

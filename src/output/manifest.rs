@@ -1,5 +1,5 @@
-//! Writes the files that came from a ConfigMap as a ConfigMap again: YAML for `-dry-run`, JSON for the
-//! mirror in the cluster. Pure.
+//! Writes the files that came from a ConfigMap as a ConfigMap again: YAML for `-dry-run`, JSON for
+//! the mirror in the cluster. Pure.
 //!
 //! The YAML is written by hand: kubectl reads YAML 1.1, where a bare `on`, `y` or `1_000` is not
 //! a text, and serde_yaml leaves these bare. So all keys and values are quoted, or block literals.
@@ -31,8 +31,8 @@ pub fn mirror_of(object: &ObjectName) -> ObjectName {
     }
 }
 
-/// Returns one YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -` takes
-/// it: the ConfigMap itself, or its mirror.
+/// Returns one YAML document for each ConfigMap that has a file in `set`, as `kubectl apply -f -`
+/// takes it: the ConfigMap itself, or its mirror.
 pub fn manifests(set: &Snapshot, mirrored: bool) -> String {
     let objects: SortedSet<&ObjectName> = set.values().map(|file| &file.origin.object).collect();
     let mut all = String::new();
@@ -96,8 +96,8 @@ struct ConfigMap<'a> {
     binary_data: Texts<'a, String>,
 }
 
-/// Returns the mirror of `object` as JSON, to be created, or to replace one that has this metadata: its
-/// resourceVersion and uid are then the state that is replaced.
+/// Returns the mirror of `object` as JSON, to be created, or to replace one that has this metadata:
+/// its resourceVersion and uid are then the state that is replaced.
 pub fn mirror(
     object: &ObjectName,
     set: &Snapshot,

@@ -1,5 +1,5 @@
-//! Takes snapshots to where they belong: the output directory, or stdout for a dry run. Owns: opening
-//! the directory, retries, and what the operator hears of it.
+//! Takes snapshots to where they belong: the output directory, or stdout for a dry run. Owns:
+//! opening the directory, retries, and what the operator hears of it.
 
 pub mod directory;
 mod disk;
@@ -125,19 +125,21 @@ impl Output {
         self.warnings.read(read)
     }
 
-    /// Reads a file of the visible set, with all that a union holds. Returns `None` if it is not what
-    /// was written.
+    /// Reads a file of the visible set, with all that a union holds. Returns `None` if it is not
+    /// what was written.
     pub fn visible_file(&mut self, name: &FileName) -> Option<File> {
         let read = self.sink.opened_mut()?.visible_file(name);
         self.warnings.read(read)
     }
 
-    /// Returns whether the visible set is of this stage of a sequence, of this run or an earlier one.
+    /// Returns whether the visible set is of this stage of a sequence, of this run or an earlier
+    /// one.
     pub fn is_at(&self, stage: Stage) -> bool {
         self.sink.opened().is_some_and(|open| open.is_at(stage))
     }
 
-    /// Returns what becomes readable when somebody has read a watched file; `None` if none is watched.
+    /// Returns what becomes readable when somebody has read a watched file; `None` if none is
+    /// watched.
     pub fn reads(&self) -> Option<BorrowedFd<'_>> {
         self.sink.opened()?.reads()
     }
@@ -157,8 +159,8 @@ impl Output {
         }
     }
 
-    /// Opens the destination, unless it is open or has just failed to. Returns whether it was opened.
-    /// A failure is an error only if no attempt follows.
+    /// Opens the destination, unless it is open or has just failed to. Returns whether it was
+    /// opened. A failure is an error only if no attempt follows.
     pub fn open(&mut self, now: Instant) -> Result<bool, Error> {
         let Sink::Directory(Directory {
             path, open, keep, ..
@@ -179,7 +181,8 @@ impl Output {
         }
     }
 
-    /// Compares a step with the set that is visible. A failure is an error only if no attempt follows.
+    /// Compares a step with the set that is visible. A failure is an error only if no attempt
+    /// follows.
     pub fn compare<'a>(&mut self, step: Step<'a>, now: Instant) -> Result<Compared<'a>, Error> {
         let nothing = Compared {
             step,
@@ -197,8 +200,8 @@ impl Output {
         }
     }
 
-    /// Makes the set of a step what stands at the destination. A failure is an error only if no attempt
-    /// follows.
+    /// Makes the set of a step what stands at the destination. A failure is an error only if no
+    /// attempt follows.
     pub fn write(&mut self, compared: Compared, now: Instant) -> Result<Written, Error> {
         let is_nothing = matches!(compared.found, Found::Nothing);
         let is_waiting = is_nothing || self.retry.is_waiting(now);
@@ -240,8 +243,8 @@ impl Output {
         self.make_durable();
     }
 
-    /// Tells probes that the loop turns, how far it is, and what Envoy made of the files, if that is
-    /// asked.
+    /// Tells probes that the loop turns, how far it is, and what Envoy made of the files, if that
+    /// is asked.
     pub fn beat(&mut self, state: &str, accepted: Option<&Accepted>) {
         let (Some(check), Some(directory)) = (&self.check, self.sink.opened_mut()) else {
             return;
@@ -266,7 +269,8 @@ impl Output {
     #[must_use]
     pub fn check(&mut self, now: Instant) -> bool {
         let is_due = self.check.as_mut().is_some_and(|check| check.take_due(now));
-        // The next attempt checks all of it anyway, and should not wait longer for what is known to fail.
+        // The next attempt checks all of it anyway, and should not wait longer for what is known to
+        // fail.
         if !is_due || self.retry.at().is_some() {
             return false;
         }

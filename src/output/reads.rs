@@ -19,8 +19,8 @@ use crate::sorted::SortedSet;
 /// Enough for all files of an ordinary step: an event has 16 bytes.
 const BUFFER: usize = 1 << 10;
 
-/// The files whose readers are watched. The 128 instances that a user may have are shared by all pods
-/// of a node with that uid, so it lasts no longer than a step.
+/// The files whose readers are watched. The 128 instances that a user may have are shared by all
+/// pods of a node with that uid, so it lasts no longer than a step.
 #[derive(Debug)]
 pub struct Reads {
     inotify: OwnedFd,

@@ -18,8 +18,8 @@ impl Output {
         self
     }
 
-    /// Reads what an earlier run has left, once the directory is open. Returns `None` if verdicts are
-    /// not kept.
+    /// Reads what an earlier run has left, once the directory is open. Returns `None` if verdicts
+    /// are not kept.
     pub fn recall(&mut self) -> Option<Recalled> {
         let (recalled, read) = self.sink.opened_mut()?.recall()?;
         if let Err(error) = read {
@@ -33,8 +33,8 @@ impl Output {
         self.sink.opened()?.visible()
     }
 
-    /// Returns the number of the set that is written next. A write that meets a full disk may take a
-    /// later one.
+    /// Returns the number of the set that is written next. A write that meets a full disk may take
+    /// a later one.
     pub fn next_set(&self) -> Option<u64> {
         self.sink.opened().map(|open| open.next_set())
     }
@@ -60,8 +60,8 @@ impl Output {
         self.warnings.read(read)
     }
 
-    /// Makes a set visible again under a new number, has Envoy told of each of its files, and watches
-    /// their readers. The visible set itself is announced once more like this.
+    /// Makes a set visible again under a new number, has Envoy told of each of its files, and
+    /// watches their readers. The visible set itself is announced once more like this.
     pub fn republish(&mut self, set: &SetFiles, now: Instant) -> Result<Written, Error> {
         let mut compared = self.compare(set.step(), now)?;
         compared.announce_all();

@@ -23,8 +23,8 @@ use reports::Reports;
 
 /// The size from which a state may be skipped for a newer one: examining 64 KiB takes 2 ms.
 const LARGE: usize = 64 << 10;
-/// The number of states in a row that may be skipped for a newer one, so that something is published
-/// even if they never stop coming.
+/// The number of states in a row that may be skipped for a newer one, so that something is
+/// published even if they never stop coming.
 const MAX_SKIPS_IN_A_ROW: u32 = 3;
 /// The number of a text's events that are read before the kernel is asked for a newer state. They
 /// take a third of a millisecond.
@@ -334,7 +334,8 @@ impl ConfigMapSource {
     }
 }
 
-/// Returns whether the event's state takes so long to examine that a newer one may arrive meanwhile.
+/// Returns whether the event's state takes so long to examine that a newer one may arrive
+/// meanwhile.
 fn is_large(event: &Event) -> bool {
     let Event::Applied(Object {
         body: Body::ConfigMap(Ok(files)),

@@ -8,8 +8,8 @@ use crate::xds::weights::{
     ValueMatch, WeightKind, WeightSource,
 };
 
-/// Returns whether an HTTPRoute of `namespace` is ours to follow where all of the namespace are asked
-/// for: it is attached to one of the ConfigMaps, or to a Service. Any other is a Gateway's.
+/// Returns whether an HTTPRoute of `namespace` is ours to follow where all of the namespace are
+/// asked for: it is attached to one of the ConfigMaps, or to a Service. Any other is a Gateway's.
 pub fn is_ours(spec: &HttpRouteSpec, namespace: &str, configmaps: &[ObjectName]) -> bool {
     spec.parents.iter().any(|parent| {
         let is_configmap = |object: &ObjectName| {
@@ -61,7 +61,8 @@ pub fn to_weights(
     })
 }
 
-/// Returns the hosts that it is for: its own name, its hostnames, and the Services it is attached to.
+/// Returns the hosts that it is for: its own name, its hostnames, and the Services it is attached
+/// to.
 fn hosts(name: &ObjectName, spec: &HttpRouteSpec) -> Vec<HostName> {
     let own = |name: &String| HostName {
         name: name.clone(),
@@ -189,9 +190,9 @@ fn condition(part: Part, name: String, spec: &ValueSpec) -> Option<Condition> {
     Some(Condition { part, name, value })
 }
 
-/// Returns whether `new` has lost its weights against `old`: in a rule of several backends that were
-/// weighed otherwise, every weight is the API's default. A tool that applies a manifest without
-/// weights does that, and the tool that owns them writes them again at once.
+/// Returns whether `new` has lost its weights against `old`: in a rule of several backends that
+/// were weighed otherwise, every weight is the API's default. A tool that applies a manifest
+/// without weights does that, and the tool that owns them writes them again at once.
 pub fn has_lost_weights(old: &HostWeights, new: &HostWeights) -> bool {
     let weights = |rule: &Rule| rule.backends.iter().map(|b| b.weight).collect::<Vec<_>>();
     let is_default = |rule: &Rule| rule.backends.len() > 1 && weights(rule).iter().all(|w| *w == 1);

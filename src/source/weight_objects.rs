@@ -70,8 +70,8 @@ pub struct WeightObjects {
 }
 
 impl WeightObjects {
-    /// Makes the reflectors; returns `None` if no object is asked for. An HTTPRoute that is not named
-    /// counts if it is attached to one of the `configmaps`, or to a Service.
+    /// Makes the reflectors; returns `None` if no object is asked for. An HTTPRoute that is not
+    /// named counts if it is attached to one of the `configmaps`, or to a Service.
     pub fn new(
         kind: ObjectKind,
         choice: WeightChoice,
@@ -181,8 +181,8 @@ impl WeightObjects {
         parts.chain(self.group_deadline(permitted)).min()
     }
 
-    /// Returns when each object that is not known yet will have been asked for again. Requests may go
-    /// out from `permitted` on.
+    /// Returns when each object that is not known yet will have been asked for again. Requests may
+    /// go out from `permitted` on.
     pub fn asked(&self, permitted: Option<Instant>) -> Option<Instant> {
         let unknown = self.parts.iter().filter(|part| !part.store.is_known());
         let parts = unknown.filter_map(|part| part.reflector.deadline(permitted));

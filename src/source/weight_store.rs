@@ -1,5 +1,6 @@
-//! A store holds the objects with weights of one list-watch: a named one, or all of a namespace. Owns:
-//! which of them count, for how long a deleted one still does, and what the operator hears of them.
+//! A store holds the objects with weights of one list-watch: a named one, or all of a namespace.
+//! Owns: which of them count, for how long a deleted one still does, and what the operator hears of
+//! them.
 
 mod messages;
 
@@ -19,9 +20,9 @@ use crate::sorted::SortedMap;
 use crate::xds::weights::HostWeights;
 use messages::Messages;
 
-/// The time for which a deleted object still counts, or the weights that one has lost: a tool that replaces an
-/// object deletes it first, and one that applies a manifest without weights is followed by the tool
-/// that owns them.
+/// The time for which a deleted object still counts, or the weights that one has lost: a tool that
+/// replaces an object deletes it first, and one that applies a manifest without weights is followed
+/// by the tool that owns them.
 const DELETION_GRACE: Duration = Duration::from_secs(10);
 /// The time after which objects that no server serves any more are taken as deleted.
 const BELIEVED_AFTER: Duration = Duration::from_secs(2);
@@ -264,7 +265,8 @@ impl WeightStore {
         }
     }
 
-    /// Returns when the next object stops counting, or counts with the weights that it was reset to.
+    /// Returns when the next object stops counting, or counts with the weights that it was reset
+    /// to.
     pub fn deadline(&self) -> Option<Instant> {
         let due = |entry: &Entry| {
             let reset = entry.reset.as_ref().map(|(_, at)| *at);
@@ -273,8 +275,8 @@ impl WeightStore {
         self.entries.values().filter_map(due).min()
     }
 
-    /// Forgets the objects that were deleted long enough ago, and believes the weights that others were
-    /// reset to.
+    /// Forgets the objects that were deleted long enough ago, and believes the weights that others
+    /// were reset to.
     pub fn tick(&mut self, now: Instant) -> Changed {
         if self.deadline().is_none_or(|at| now < at) {
             return Changed::No;

@@ -74,8 +74,8 @@ pub struct Examined {
     pub warnings: Vec<Finding>,
     /// The files that are valid, and of which [`validate::cross_check`] may know more.
     pub unchecked: Vec<FileName>,
-    /// The files that are not a configuration, and what they are instead. They must not take the place
-    /// of a configuration that a previous run published.
+    /// The files that are not a configuration, and what they are instead. They must not take the
+    /// place of a configuration that a previous run published.
     pub foreign: Vec<(FileName, Finding)>,
 }
 

@@ -76,8 +76,8 @@ impl Warnings {
 }
 
 impl<'s> Merge<'s> {
-    /// Merges the weights of `inputs` into `set`, as far as that can be done without knowing what was
-    /// published before. Of several TrafficSplits for one service, the first counts.
+    /// Merges the weights of `inputs` into `set`, as far as that can be done without knowing what
+    /// was published before. Of several TrafficSplits for one service, the first counts.
     pub fn new(inputs: &[&'s HostWeights], domain: &'s str, set: Snapshot) -> Merge<'s> {
         let (first, later) = resolve_conflicts(inputs, domain);
         let mut warnings = Warnings {

@@ -1,6 +1,6 @@
-//! Merges weights into route configurations: those of the routes that a TrafficSplit or an HTTPRoute
-//! applies to are replaced in the text's own bytes. Owns: which routes those are and what each text
-//! becomes. Must not: do I/O or log; every warning is handed back.
+//! Merges weights into route configurations: those of the routes that a TrafficSplit or an
+//! HTTPRoute applies to are replaced in the text's own bytes. Owns: which routes those are and what
+//! each text becomes. Must not: do I/O or log; every warning is handed back.
 //!
 //! 1. A text that cannot concern any of them is let through unread.
 //! 2. `scan` reads the events once and gathers each virtual host's weighted clusters (`schema` says
@@ -45,10 +45,10 @@ use scan::{Scanner, Stop};
 /// passes each.
 const BARRED_ONE_BY_ONE: usize = 8;
 
-/// Merges the weights of `inputs` into the text of file `name`. Of two TrafficSplits that want a route
-/// the earlier gets it; an HTTPRoute gets it before both, the earlier of two that differ.
-/// `domain` is the cluster's. Merging the result again changes nothing. Returns an error if the file
-/// cannot be read to its end, so that no route of it can be edited.
+/// Merges the weights of `inputs` into the text of file `name`. Of two TrafficSplits that want a
+/// route the earlier gets it; an HTTPRoute gets it before both, the earlier of two that differ.
+/// `domain` is the cluster's. Merging the result again changes nothing. Returns an error if the
+/// file cannot be read to its end, so that no route of it can be edited.
 pub fn merge(
     name: &FileName,
     text: &str,

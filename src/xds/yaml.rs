@@ -70,8 +70,8 @@ impl<'a> Iterator for Events<'a> {
     }
 }
 
-/// Returns the text's events, each with its place. The parser is made as lenient as it can be, which
-/// Envoy is too.
+/// Returns the text's events, each with its place. The parser is made as lenient as it can be,
+/// which Envoy is too.
 pub(crate) fn events(text: &str, form: Form) -> Events<'_> {
     if form != Form::Yaml {
         return Events::Json(json::Reader::new(text));

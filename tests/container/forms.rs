@@ -1,5 +1,5 @@
-//! The three forms in which it runs beside an Envoy, by the manifests of `example/kubernetes/` and in
-//! the order in which Kubernetes starts their containers: weights are shifted in each, and no
+//! The three forms in which it runs beside an Envoy, by the manifests of `example/kubernetes/` and
+//! in the order in which Kubernetes starts their containers: weights are shifted in each, and no
 //! request fails.
 
 use crate::cluster::{Cluster, assert_no_failure, load, until_all_from};

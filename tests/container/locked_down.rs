@@ -74,8 +74,8 @@ fn without_a_place_to_write_a_sidecar_tries_until_there_is_one() {
     until_published(&volume, "first");
 }
 
-/// Asks a hundred times whether it is ready; returns how each probe ended, and whether the container
-/// is as it was.
+/// Asks a hundred times whether it is ready; returns how each probe ended, and whether the
+/// container is as it was.
 #[track_caller]
 fn probe_a_hundred_times(more: &[&str]) -> Vec<Option<i32>> {
     let cluster = Cluster::start();
@@ -104,8 +104,8 @@ fn a_hundred_exec_probes_with_room_for_the_engine_all_succeed() {
 
 #[test]
 fn a_hundred_exec_probes_without_room_for_the_engine_disturb_nothing() {
-    // 126: the engine could not start the probe; 2: its runtime gave up for want of a thread. Neither
-    // is the probe's own no, which is 1.
+    // 126: the engine could not start the probe; 2: its runtime gave up for want of a thread.
+    // Neither is the probe's own no, which is 1.
     let codes = probe_a_hundred_times(&[]);
     let known = [Some(0), Some(2), Some(126)];
     let engines_own = codes.iter().all(|code| known.contains(code));

@@ -1,6 +1,6 @@
 //! `lab demo`: what docs/getting-started.md does with a cluster. A ConfigMap and TrafficSplits are
-//! changed through the API; crossover puts the files on disk, a real Envoy follows, and a steady load
-//! shows it. Then a backend is replaced, and a slip is refused and taken back.
+//! changed through the API; crossover puts the files on disk, a real Envoy follows, and a steady
+//! load shows it. Then a backend is replaced, and a slip is refused and taken back.
 
 use crate::screen::{Row, Screen};
 use crate::stage::{Part, REQUESTS_PER_SECOND, Stage, mirror};

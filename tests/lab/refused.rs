@@ -1,5 +1,5 @@
-//! The chapter of the demo in which Envoy refuses a slip: it is taken back while traffic flows, the log
-//! says why, and an Envoy that starts now starts on what was accepted.
+//! The chapter of the demo in which Envoy refuses a slip: it is taken back while traffic flows, the
+//! log says why, and an Envoy that starts now starts on what was accepted.
 
 use crate::screen::Screen;
 use crate::stage::{SLIPPED, Stage, address};

@@ -1,5 +1,5 @@
-//! The writer changes the cluster in the demo: by kubectl, or by requests of its own where kubectl is
-//! missing.
+//! The writer changes the cluster in the demo: by kubectl, or by requests of its own where kubectl
+//! is missing.
 
 use serde_json::Value;
 use std::env;
@@ -72,7 +72,8 @@ impl Writer {
         Applying(Some(Crossover::spawn(command)))
     }
 
-    /// The same by requests of our own: creates an object in namespace `default`, or gives the one that is there this content.
+    /// The same by requests of our own: creates an object in namespace `default`, or gives the one
+    /// that is there this content.
     #[track_caller]
     pub fn put(&self, object: Value) -> Applying {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_string();

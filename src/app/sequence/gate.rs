@@ -15,15 +15,16 @@ use crate::sorted::SortedSet;
 pub const READING_MAX: Duration = Duration::from_secs(1);
 /// The wait for a new cluster that has to look up names or check health first.
 const WARMING: Duration = Duration::from_secs(2);
-/// The longest time that routes are held back while nothing is read, however many more clusters come.
+/// The longest time that routes are held back while nothing is read, however many more clusters
+/// come.
 const HELD_MAX: Duration = Duration::from_secs(3);
-/// The wait for such a cluster where routes have been held back for longer than that: most are of use
-/// within some milliseconds, and more may come.
+/// The wait for such a cluster where routes have been held back for longer than that: most are of
+/// use within some milliseconds, and more may come.
 const WARMING_SHORT: Duration = Duration::from_millis(500);
 /// After this time no cluster is waited for but until it is read.
 const WARMING_MAX: Duration = Duration::from_secs(10);
-/// The longest time that routes are held back where files are read, and more come each time before all
-/// of them are.
+/// The longest time that routes are held back where files are read, and more come each time before
+/// all of them are.
 const OVERTAKEN_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,8 +139,8 @@ impl Gate {
         was_closed
     }
 
-    /// Ends a wait that has lasted long enough. Returns whether that has opened the gate, and the files
-    /// that nobody has read.
+    /// Ends a wait that has lasted long enough. Returns whether that has opened the gate, and the
+    /// files that nobody has read.
     pub fn tick(&mut self, now: Instant) -> (bool, SortedSet<FileName>) {
         let is_over = self.deadline().is_some_and(|at| at <= now);
         if !is_over {
@@ -155,7 +156,8 @@ impl Gate {
         }
     }
 
-    /// Goes on to the next state if nothing is left to be read. Returns whether the gate is open now.
+    /// Goes on to the next state if nothing is left to be read. Returns whether the gate is open
+    /// now.
     fn advance(&mut self, now: Instant) -> bool {
         if let State::Reading { .. } = self.state
             && self.unread.is_empty()

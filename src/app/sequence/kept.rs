@@ -12,8 +12,8 @@ use crate::xds::sequence::{Vanished, clusters_of, mentions};
 use merged::Merged;
 use surplus::Limits;
 
-/// The time that a request may take by Envoy's default route timeout. One that a filter holds needs the
-/// cluster that it chose before.
+/// The time that a request may take by Envoy's default route timeout. One that a filter holds needs
+/// the cluster that it chose before.
 pub const GRACE: Duration = Duration::from_secs(15);
 
 /// When an item may go.
@@ -47,7 +47,8 @@ struct KeptFile {
     due: Due,
     /// It is due, and another published file names a cluster of it.
     blocked: bool,
-    /// One of its clusters, and another published file that names it. Its time begins once none does.
+    /// One of its clusters, and another published file that names it. Its time begins once none
+    /// does.
     named_by: Option<(String, FileName)>,
 }
 
@@ -71,8 +72,8 @@ pub struct Kept {
     holds_back: bool,
     /// Whether a listener changes with the routes that are not acknowledged yet.
     listener_moves: bool,
-    /// Connections may go on with an older listener until then, and with the clusters of its routes: also
-    /// of routes that had moved before the listener did.
+    /// Connections may go on with an older listener until then, and with the clusters of its
+    /// routes: also of routes that had moved before the listener did.
     drains_until: Option<Instant>,
     /// When the last of them was switched, if that may last longer than a request.
     drains_since: Option<Instant>,
@@ -153,7 +154,8 @@ impl Kept {
         self.surplus_since = self.has_surplus().then_some(now);
     }
 
-    /// Returns since when connections may go on with an older listener, if anything is kept for them.
+    /// Returns since when connections may go on with an older listener, if anything is kept for
+    /// them.
     pub fn drains_since(&self) -> Option<Instant> {
         self.drains_since.filter(|_| !self.is_empty())
     }
@@ -266,8 +268,8 @@ impl Kept {
         }
     }
 
-    /// Notes which clusters other files name. One that none names any more was needed until now: its time
-    /// begins anew, when the files that do without it are acknowledged.
+    /// Notes which clusters other files name. One that none names any more was needed until now:
+    /// its time begins anew, when the files that do without it are acknowledged.
     pub fn note_names(&mut self, target: &Snapshot) {
         for KeptFile {
             item,

@@ -156,9 +156,9 @@ impl Sequence {
         overlay.standing = self.kept.files();
     }
 
-    /// Plans the next set on the way from the `visible` one to `target`. `difference` is the overlay's,
-    /// `visible` has the files that `Outline::wanted` names, and `interim` the texts of routes that wait, with
-    /// today's weights.
+    /// Plans the next set on the way from the `visible` one to `target`. `difference` is the
+    /// overlay's, `visible` has the files that `Outline::wanted` names, and `interim` the texts of
+    /// routes that wait, with today's weights.
     pub fn plan<'t>(
         &mut self,
         mut overlay: Overlay<'t>,
@@ -268,18 +268,19 @@ impl Sequence {
         }
     }
 
-    /// Returns whether a cluster has come while routes wait, so that none to it has been visible: no request
-    /// needs it. After a failure the routes may be visible all the same.
+    /// Returns whether a cluster has come while routes wait, so that none to it has been visible:
+    /// no request needs it. After a failure the routes may be visible all the same.
     fn is_unused(&self, cluster: &str) -> bool {
         let gate = self.gate.as_ref().filter(|gate| !gate.held.is_empty());
         let gate = gate.filter(|gate| !self.is_unsure && !gate.is_resumed);
         gate.is_some_and(|gate| gate.clusters.contains(cluster))
     }
 
-    /// Returns the routes and listeners that have to wait, of those in `rest`. A change that comes while
-    /// others wait does not, unless it brings something new itself, or a file of it names a cluster that
-    /// Envoy may not have or is one of those that wait: the files of a ConfigMap that change together may
-    /// need each other. `new` are the files that Envoy has to know first, if there is something new.
+    /// Returns the routes and listeners that have to wait, of those in `rest`. A change that comes
+    /// while others wait does not, unless it brings something new itself, or a file of it names a
+    /// cluster that Envoy may not have or is one of those that wait: the files of a ConfigMap that
+    /// change together may need each other. `new` are the files that Envoy has to know first, if
+    /// there is something new.
     fn held(
         &self,
         target: &Snapshot,
@@ -338,8 +339,8 @@ impl Sequence {
     }
 }
 
-/// Returns the files of routes to these clusters that are visible already, as new files are: a listener
-/// that refers to one has to wait as the routes would.
+/// Returns the files of routes to these clusters that are visible already, as new files are: a
+/// listener that refers to one has to wait as the routes would.
 fn routes_ahead<'t>(
     target: &'t Snapshot,
     rest: &SortedSet<FileName>,

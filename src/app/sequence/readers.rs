@@ -26,7 +26,8 @@ impl Readers {
         self.misses.remove(name);
     }
 
-    /// Notes that nobody has read `name` in a step. Returns whether it is not waited for from now on.
+    /// Notes that nobody has read `name` in a step. Returns whether it is not waited for from now
+    /// on.
     pub fn on_missed(&mut self, name: &FileName) -> bool {
         let misses = self.misses.get_or_insert_with(name.clone(), || 0);
         *misses = misses.saturating_add(1);

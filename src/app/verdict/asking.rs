@@ -33,7 +33,8 @@ pub struct Port {
 
 /// The beginning of the line of an Envoy that has taken a whole set.
 const TAKEN: &str = "taken ";
-/// The longest time by which two readings of one Envoy's start differ: its uptime is some seconds old.
+/// The longest time by which two readings of one Envoy's start differ: its uptime is some seconds
+/// old.
 const SAME_START: u64 = 10;
 
 impl Port {
@@ -64,7 +65,8 @@ impl Port {
         self.took = mine.and_then(|(started, _)| started.parse().ok());
     }
 
-    /// Takes note of when Envoy has started. Returns whether it is the one that took a whole set before.
+    /// Takes note of when Envoy has started. Returns whether it is the one that took a whole set
+    /// before.
     fn note_start(&mut self, stats: &Stats) -> bool {
         let now = wall_clock().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_secs());

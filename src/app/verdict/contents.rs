@@ -1,4 +1,5 @@
-//! The contents of ConfigMaps that a set is made of, and what stands in for those that are held back.
+//! The contents of ConfigMaps that a set is made of, and what stands in for those that are held
+//! back.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
@@ -94,8 +95,8 @@ fn content(object: &ObjectName, files: &SortedMap<FileName, Bytes>) -> Content {
 }
 
 impl Verdicts {
-    /// Puts the last accepted files in the place of what is held back. Returns what a set of it is made
-    /// of, but for the texts, and the files that stand in, by their place.
+    /// Puts the last accepted files in the place of what is held back. Returns what a set of it is
+    /// made of, but for the texts, and the files that stand in, by their place.
     pub fn contents(
         &mut self,
         known: &[SourceView],

@@ -168,7 +168,8 @@ impl Acceptance {
         self.report(&verdict, is_cold);
     }
 
-    /// Remembers the files that nobody has asked for, without those of them that were `read` by now.
+    /// Remembers the files that nobody has asked for, without those of them that were `read` by
+    /// now.
     fn note_unread(&mut self, verdict: &verdict::Verdict, read: &[usize]) {
         let Phase::Judging(step, _) = &self.phase else {
             return;

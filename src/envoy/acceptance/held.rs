@@ -26,8 +26,8 @@ const RETRIES: [Duration; 4] = [
 /// The least time that an Envoy runs before it is given what has killed it, and the random part on
 /// top, so that not all replicas die together.
 const AFTER_A_DEATH: Duration = Duration::from_secs(10 * 60);
-/// The time in which new contents that are refused are counted, the number of them that are tried at
-/// once, and the time between those beyond.
+/// The time in which new contents that are refused are counted, the number of them that are tried
+/// at once, and the time between those beyond.
 const COUNTED_FOR: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 3;
 const BETWEEN: Duration = Duration::from_secs(10);

@@ -160,8 +160,8 @@ impl Acceptance {
         };
     }
 
-    /// Returns the set that comes back if a step of this stage is refused: never one that is further
-    /// back than the sequence's begin.
+    /// Returns the set that comes back if a step of this stage is refused: never one that is
+    /// further back than the sequence's begin.
     fn goes_back_to(&self, stage: Stage) -> Option<u64> {
         let back = match (&self.sequence, stage) {
             _ if !self.restores => None,
@@ -172,8 +172,8 @@ impl Acceptance {
         back.filter(|set| Some(*set) != self.visible)
     }
 
-    /// Goes back in the order of a change: the routes of the set before come back while the new clusters
-    /// are still there.
+    /// Goes back in the order of a change: the routes of the set before come back while the new
+    /// clusters are still there.
     pub(super) fn go_back(&mut self, set: SetId) {
         let clusters = self.sequence.as_ref().and_then(|it| it.clusters);
         let clusters = clusters.filter(|it| Some(*it) != self.visible);

@@ -30,8 +30,8 @@ pub struct Changed {
     pub file: FileName,
     /// The ConfigMap that it is from, with the hash of all that this holds.
     pub content: Content,
-    /// The content is another than the one that was accepted last, and does not stand in for one that is
-    /// held.
+    /// The content is another than the one that was accepted last, and does not stand in for one
+    /// that is held.
     pub is_new: bool,
     pub holdings: Holdings,
 }
@@ -41,7 +41,8 @@ pub struct Changed {
 pub struct Step {
     pub stage: Stage,
     pub set: SetId,
-    /// It is announced again as an earlier run has left it: with new clusters, and the routes of before.
+    /// It is announced again as an earlier run has left it: with new clusters, and the routes of
+    /// before.
     pub is_half: bool,
     pub changed: Vec<Changed>,
 }

@@ -27,7 +27,8 @@ impl Acceptance {
         text
     }
 
-    /// Returns the same for a program that ends while Envoy lives: what is being tried has killed nobody.
+    /// Returns the same for a program that ends while Envoy lives: what is being tried has killed
+    /// nobody.
     pub fn memory_at_end(&self) -> String {
         self.held.to_text()
     }
@@ -56,8 +57,8 @@ impl Acceptance {
         }
     }
 
-    /// Takes note of the contents of all ConfigMaps where nothing is to be published: those that are
-    /// not held are on disk.
+    /// Takes note of the contents of all ConfigMaps where nothing is to be published: those that
+    /// are not held are on disk.
     pub fn in_sync(&mut self, contents: &[Content], now: Instant) {
         let idle = matches!(self.phase, Phase::Idle) && self.sequence.is_none();
         if idle {

@@ -69,7 +69,8 @@ fn envoys_words_and_names_of_resources_are_kept_and_values_are_not() {
     assert_eq!(cut(&long, &[]).map(|it| it.len()), Some(MAX_LENGTH));
 }
 
-/// Writes a message that Envoy makes of a resource which breaks a rule of its schema: all of it first.
+/// Writes a message that Envoy makes of a resource which breaks a rule of its schema: all of it
+/// first.
 fn broken(resource: &str, rule: &str) -> String {
     format!("goo.gle/debugproto    \n{resource}: {VALIDATION}{rule})")
 }

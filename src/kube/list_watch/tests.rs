@@ -424,8 +424,8 @@ fn a_look_that_differs_lists_again_where_there_is_no_stream() {
     check(FOLLOW, checked(found("8")), "List now");
 }
 
-/// Returns the seconds at which a stream of ten minutes is checked, if it reports something at those
-/// given.
+/// Returns the seconds at which a stream of ten minutes is checked, if it reports something at
+/// those given.
 fn check_times(seed: u64, speaks: impl Fn(u64) -> Option<Input>) -> Vec<u64> {
     let (start, rng) = (Instant::now(), Rng::with_seed(seed));
     let mut watch = ListWatch::new(FOLLOW, rng, start);

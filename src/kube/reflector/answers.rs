@@ -140,7 +140,8 @@ impl Reflector {
             }
         };
         let refusal = match purpose {
-            // An open stream is proof that the objects can be read, unless their kind is not served.
+            // An open stream is proof that the objects can be read, unless their kind is not
+            // served.
             Purpose::Check if self.is_streaming() => {
                 refusal.filter(|error| error.kind() == Kind::NotFound)
             }

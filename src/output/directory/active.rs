@@ -125,7 +125,8 @@ impl ActiveSet {
         }
     }
 
-    /// Returns whether its files may be carried over into the next set, as long as the machine runs.
+    /// Returns whether its files may be carried over into the next set, as long as the machine
+    /// runs.
     pub fn is_announced(&self) -> bool {
         !matches!(self.state, State::Announcing { .. })
     }

@@ -48,8 +48,8 @@ pub struct Plan {
     pub owed: SortedSet<FileName>,
     /// The files to be removed.
     pub removed: Vec<FileName>,
-    /// Whether `.live` may have links of which the active set does not tell, as it does after an error
-    /// or in the run after a kill.
+    /// Whether `.live` may have links of which the active set does not tell, as it does after an
+    /// error or in the run after a kill.
     pub strays: bool,
     /// Whether `current` is announced: not if the same contents only came from elsewhere.
     pub current: bool,
@@ -138,8 +138,8 @@ impl OutputDirectory {
         Ok(Compared { step, found })
     }
 
-    /// Looks again at a directory that an error has left half done, and makes files of other programs
-    /// a set.
+    /// Looks again at a directory that an error has left half done, and makes files of other
+    /// programs a set.
     fn make_good(&mut self) -> Result<(), Error> {
         if self.needs_recheck || !self.is_held()? {
             self.check()?;
@@ -229,10 +229,11 @@ impl OutputDirectory {
 }
 
 impl Source {
-    /// Returns whether the file is exactly `bytes`. It is read, unless it is what it was when it was
-    /// read last, or its readers are watched.
+    /// Returns whether the file is exactly `bytes`. It is read, unless it is what it was when it
+    /// was read last, or its readers are watched.
     fn is_same(&mut self, disk: &Fs, path: &Path, bytes: &Bytes, reads: Option<&Reads>) -> bool {
-        // The stamp is taken before the file is read, so that a write in between shows the next time.
+        // The stamp is taken before the file is read, so that a write in between shows the next
+        // time.
         let found = disk.lstat(path).ok().flatten();
         let stamp = found.as_ref().map(stamp_of);
         if let (Some(now), Some((read, then))) = (&stamp, &self.seen)
@@ -250,8 +251,8 @@ impl Source {
         if same && self.hash.is_none() {
             self.hash = Some(hash_of(bytes));
         }
-        // A buffer with no other owner is merge output: it is rebuilt on every publish, so keeping it
-        // is pointless.
+        // A buffer with no other owner is merge output: it is rebuilt on every publish, so keeping
+        // it is pointless.
         let kept = same && bytes.len() <= MAX_KEPT_BYTES && Rc::strong_count(bytes) > 1;
         self.seen = stamp.filter(|_| kept).map(|stamp| (bytes.clone(), stamp));
         same

@@ -1,5 +1,6 @@
-//! Takes stock of the sets on disk: which of them Envoy sees, and which is known to be whole. Owns: finding out what may be trusted, and clearing what an earlier run, a failed publish
-//! or another program left. Must not: change what Envoy sees.
+//! Takes stock of the sets on disk: which of them Envoy sees, and which is known to be whole. Owns:
+//! finding out what may be trusted, and clearing what an earlier run, a failed publish or another
+//! program left. Must not: change what Envoy sees.
 
 use std::path::{Path, PathBuf};
 
@@ -47,8 +48,8 @@ impl Inventory {
         std::mem::replace(self, doubted)
     }
 
-    /// Finds out what is there, given what was known before. Afterwards, everything of ours that neither
-    /// `active` nor `done` leads to is gone, older sets and what is prepared aside.
+    /// Finds out what is there, given what was known before. Afterwards, everything of ours that
+    /// neither `active` nor `done` leads to is gone, older sets and what is prepared aside.
     ///
     /// 1. Remove temporary links, but for those that were made ahead.
     /// 2. Remove sets that were not committed.
@@ -132,8 +133,8 @@ impl Inventory {
         Ok(())
     }
 
-    /// Returns the active set, if it is done, or this run published it (then it was `before`), or its
-    /// hashes vouch for it. Files of it that are not what was written are owed.
+    /// Returns the active set, if it is done, or this run published it (then it was `before`), or
+    /// its hashes vouch for it. Files of it that are not what was written are owed.
     pub fn visible_set(
         &self,
         on_disk: OnDisk,

@@ -1,5 +1,5 @@
-//! Looks at the output directory as it is on disk: its directories, links and sets. Owns: what is read
-//! of it, and how. Must not: know which set is active.
+//! Looks at the output directory as it is on disk: its directories, links and sets. Owns: what is
+//! read of it, and how. Must not: know which set is active.
 
 use std::path::Path;
 

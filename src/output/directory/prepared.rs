@@ -1,5 +1,5 @@
-//! The things that are made ahead for the next publish: its set's empty directory, and links after their
-//! targets. Owns: making and taking them. Must not: change what Envoy sees.
+//! The things that are made ahead for the next publish: its set's empty directory, and links after
+//! their targets. Owns: making and taking them. Must not: change what Envoy sees.
 
 use std::path::PathBuf;
 

@@ -72,8 +72,8 @@ impl Source {
         mark.is_some_and(|mark| mark.stage == Stage::Routes && mark.vanishing)
     }
 
-    /// Returns the bytes of the file that the target does not have. In a set that shows new clusters to
-    /// old routes, all of them stay: the set is not closer to the target without them.
+    /// Returns the bytes of the file that the target does not have. In a set that shows new
+    /// clusters to old routes, all of them stay: the set is not closer to the target without them.
     pub fn extra(&self) -> Option<&Range<u64>> {
         let mark = self.mark.as_ref()?;
         mark.inserted

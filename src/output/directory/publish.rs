@@ -74,8 +74,8 @@ impl OutputDirectory {
         self.rename_next(staged)
     }
 
-    /// Takes note that what was staged is what Envoy finds. What can be carried over from it is known
-    /// once it is announced, not before.
+    /// Takes note that what was staged is what Envoy finds. What can be carried over from it is
+    /// known once it is announced, not before.
     fn activate(&mut self, staged: &mut Staged, plan: &Plan) {
         let old = self.inventory.visible.replace(Visible::Trusted(ActiveSet {
             number: staged.number,
@@ -144,10 +144,10 @@ impl OutputDirectory {
             .map(|active| &mut active.state)
     }
 
-    /// Puts on stable storage what was published since the last call; nothing, if nothing was (step 9).
-    /// This takes longer than all else, and Envoy does not wait for it. After a power loss before its
-    /// end, the set does not count as whole.
-    /// A sync opens files, which their watch would take for Envoy's reading: it waits for the end.
+    /// Puts on stable storage what was published since the last call; nothing, if nothing was (step
+    /// 9). This takes longer than all else, and Envoy does not wait for it. After a power loss
+    /// before its end, the set does not count as whole. A sync opens files, which their watch would
+    /// take for Envoy's reading: it waits for the end.
     pub fn make_durable(&mut self) -> Result<Synced, Error> {
         if self.reads.is_some() {
             return Ok(Synced::AfterWatch);
@@ -181,7 +181,8 @@ impl OutputDirectory {
     }
 
     /// Makes what the next publish will need, while Envoy does not wait for it: a busy disk takes
-    /// its time for each new name (step 10). What fails here is made, or reported, by the next publish.
+    /// its time for each new name (step 10). What fails here is made, or reported, by the next
+    /// publish.
     pub fn prepare(&mut self) {
         if self
             .inventory

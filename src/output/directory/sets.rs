@@ -30,9 +30,9 @@ impl FoundSet {
 }
 
 impl OutputDirectory {
-    /// Reads the target of the last set that was published to its end, by this run or an earlier one.
-    /// Files that were there before any of ours have an origin without a name. Returns `None` if there
-    /// is no such set, or another program has written to `current` since.
+    /// Reads the target of the last set that was published to its end, by this run or an earlier
+    /// one. Files that were there before any of ours have an origin without a name. Returns `None`
+    /// if there is no such set, or another program has written to `current` since.
     pub fn last_good(&self) -> Result<Option<Snapshot>, Error> {
         if self.inventory.visible.has_foreign_files() {
             return Ok(None);
@@ -140,7 +140,8 @@ impl OutputDirectory {
 }
 
 impl OnDisk<'_> {
-    /// Finds out what is in a set. A file that was checked before is read again only if it has changed.
+    /// Finds out what is in a set. A file that was checked before is read again only if it has
+    /// changed.
     pub fn files_of(
         &self,
         number: u64,
@@ -166,8 +167,8 @@ impl OnDisk<'_> {
         Ok(Some(FoundSet { files, spoiled }))
     }
 
-    /// Returns whether the file has the size, the mode and the bytes that were written. Relabelling, fsGroup
-    /// and our own links change its ctime and no byte.
+    /// Returns whether the file has the size, the mode and the bytes that were written.
+    /// Relabelling, fsGroup and our own links change its ctime and no byte.
     fn is_as_written(&self, path: &Path, source: &mut Source) -> Result<bool, Error> {
         let found = match self.disk.lstat(path)? {
             Some(found)
@@ -198,8 +199,8 @@ impl OnDisk<'_> {
         let Some(found) = self.disk.lstat(&path)? else {
             return Ok(None);
         };
-        // As long as its set's files can make it, however many they are: what is longer is not ours,
-        // and may not fit in memory.
+        // As long as its set's files can make it, however many they are: what is longer is not
+        // ours, and may not fit in memory.
         let files = self.disk.list(&self.at.set(number))?.unwrap_or_default();
         if !found.is_file() || found.len() > LONGEST_LINE * (1 + files.len() as u64) {
             return Ok(None);
@@ -208,8 +209,8 @@ impl OnDisk<'_> {
         Ok(text.and_then(|text| provenance::decode(&text)))
     }
 
-    /// Reads a file of exactly `size` bytes, in one allocation. A file whose readers are watched is known
-    /// already.
+    /// Reads a file of exactly `size` bytes, in one allocation. A file whose readers are watched is
+    /// known already.
     pub fn content(&self, path: &Path, size: u64) -> Result<Option<Bytes>, Error> {
         let found = match self.disk.lstat(path)? {
             Some(found) if found.is_file() && found.len() == size => found,

@@ -65,8 +65,8 @@ impl OutputDirectory {
         }
     }
 
-    /// Writes the files of a set, and where they came from. Unchanged ones are linked; where linking
-    /// fails, the same bytes are written.
+    /// Writes the files of a set, and where they came from. Unchanged ones are linked; where
+    /// linking fails, the same bytes are written.
     pub(super) fn write_set(
         &mut self,
         step: &Step,
@@ -97,8 +97,8 @@ impl OutputDirectory {
         self.write_sources(staged)
     }
 
-    /// Links an unchanged file of the active set to `path`. Returns what is known of it, and whether it
-    /// is synced; `None` if it has to be written.
+    /// Links an unchanged file of the active set to `path`. Returns what is known of it, and
+    /// whether it is synced; `None` if it has to be written.
     fn carry_over(&self, name: &FileName, path: &Path, plan: &Plan) -> Option<(Source, bool)> {
         let active = self
             .inventory

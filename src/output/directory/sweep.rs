@@ -60,8 +60,8 @@ impl OlderSets {
         files.map(|file| &file.name)
     }
 
-    /// Returns which sets go: all but the last `keep`, and of those the oldest, if together with the
-    /// active set and a next one of its size they take too much space. Those in `needed` stay.
+    /// Returns which sets go: all but the last `keep`, and of those the oldest, if together with
+    /// the active set and a next one of its size they take too much space. Those in `needed` stay.
     fn surplus(&self, keep: usize, active: Option<&Sources>, needed: &SortedSet<u64>) -> Vec<u64> {
         let mut used = Usage::default();
         let limit = active.map_or(u64::MAX, |active| {
@@ -142,8 +142,8 @@ impl OutputDirectory {
         Ok(files)
     }
 
-    /// Removes older sets of which a failed publish may each have left one more. What cannot go now, a
-    /// publish will report.
+    /// Removes older sets of which a failed publish may each have left one more. What cannot go
+    /// now, a publish will report.
     pub(super) fn sweep_leftovers(&mut self) {
         let measured = self.measure_all();
         let _ = measured.and_then(|()| self.sweep(OLDER));
@@ -157,8 +157,8 @@ impl OutputDirectory {
         Ok(())
     }
 
-    /// Removes older sets, but for the last `keep`, as far as there is space for them. What `active` or
-    /// `done` names stays, and what Envoy's verdict may bring back.
+    /// Removes older sets, but for the last `keep`, as far as there is space for them. What
+    /// `active` or `done` names stays, and what Envoy's verdict may bring back.
     pub(super) fn sweep(&mut self, keep: usize) -> Result<(), Error> {
         let active = self.inventory.visible.active().map(|active| &active.files);
         let kept = self.verdicts.as_ref().into_iter().flat_map(Verdicts::kept);

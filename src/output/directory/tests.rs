@@ -1,4 +1,5 @@
-//! What the tests of the output directory share: snapshots as text, what Envoy finds, a disk that fails.
+//! What the tests of the output directory share: snapshots as text, what Envoy finds, a disk that
+//! fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod crashes;

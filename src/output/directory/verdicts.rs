@@ -1,6 +1,6 @@
-//! Keeps Envoy's verdicts beside the sets: which one it has accepted last, and what it has refused or
-//! is being given, in the words of whoever judges. Owns: `.sets/good` and `.sets/.refused`. Must not:
-//! change what Envoy sees.
+//! Keeps Envoy's verdicts beside the sets: which one it has accepted last, and what it has refused
+//! or is being given, in the words of whoever judges. Owns: `.sets/good` and `.sets/.refused`. Must
+//! not: change what Envoy sees.
 //!
 //! A verdict is worth less than a publish: what cannot be written or read here never stops one.
 
@@ -26,8 +26,8 @@ pub enum Keep {
 /// What is kept of Envoy's verdicts.
 #[derive(Debug, Default)]
 pub struct Verdicts {
-    /// The last set that Envoy has accepted, and the one that comes back if it refuses the next. They
-    /// are not swept.
+    /// The last set that Envoy has accepted, and the one that comes back if it refuses the next.
+    /// They are not swept.
     kept: [Option<u64>; 2],
     /// The number of the set that the link `good` leads to.
     good: Option<u64>,
@@ -118,8 +118,8 @@ impl OutputDirectory {
         self.write_verdicts()
     }
 
-    /// Writes down what is not on disk. The text comes first: a set that is good and still being tried
-    /// would be taken back.
+    /// Writes down what is not on disk. The text comes first: a set that is good and still being
+    /// tried would be taken back.
     fn write_verdicts(&mut self) -> Result<(), Error> {
         let memory = match self.write_memory() {
             // The older sets make room, as they do for a publish.

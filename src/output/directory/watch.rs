@@ -1,5 +1,5 @@
-//! Watches who reads the files of a step, from before its commit until the watch is ended. Owns: which
-//! files are watched.
+//! Watches who reads the files of a step, from before its commit until the watch is ended. Owns:
+//! which files are watched.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -13,8 +13,8 @@ use crate::snapshot::FileName;
 use crate::sorted::SortedSet;
 
 impl OutputDirectory {
-    /// Watches who reads the files that change. Where that cannot be had, the set is published all the
-    /// same.
+    /// Watches who reads the files that change. Where that cannot be had, the set is published all
+    /// the same.
     pub(super) fn watch_reads(&mut self, step: &Step, plan: &Plan, staged: &mut Staged) {
         if step.watch {
             staged.unwatched = self.try_watch_reads(step, plan, staged).err();

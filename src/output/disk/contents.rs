@@ -21,8 +21,8 @@ pub fn hash_of(bytes: &[u8]) -> u64 {
 }
 
 impl Fs {
-    /// Returns whether the file at `path` is exactly `bytes`. One that cannot be read is not: written
-    /// anew, it can be.
+    /// Returns whether the file at `path` is exactly `bytes`. One that cannot be read is not:
+    /// written anew, it can be.
     pub fn same(&self, path: &Path, bytes: &[u8]) -> bool {
         let Ok(file) = self.open(path) else {
             return false;

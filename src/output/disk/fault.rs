@@ -1,5 +1,5 @@
-//! Makes calls fail on demand. Only tests demand it: elsewhere a [`Fault`] holds nothing, and asking
-//! it compiles to nothing.
+//! Makes calls fail on demand. Only tests demand it: elsewhere a [`Fault`] holds nothing, and
+//! asking it compiles to nothing.
 
 #[cfg(not(test))]
 pub use never::Fault;

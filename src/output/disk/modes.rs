@@ -11,8 +11,8 @@ use rustix::fs::Access;
 use super::{Fs, reason};
 use crate::error::Error;
 
-/// The modes of directories and files: Envoy may run under another uid, and lists and watches the former
-/// and reads the latter.
+/// The modes of directories and files: Envoy may run under another uid, and lists and watches the
+/// former and reads the latter.
 pub const DIRECTORY: u32 = 0o755;
 pub const FILE: u32 = 0o644;
 /// The right of a group to write.
@@ -20,8 +20,8 @@ const GROUP: u32 = 0o020;
 /// The bit of a directory in which only its owner and that of an entry may replace the entry.
 const STICKY: u32 = 0o1000;
 
-/// Returns whether everybody can read the file, or list and enter the directory. More does no harm: a
-/// pod's fsGroup adds bits to whole volumes.
+/// Returns whether everybody can read the file, or list and enter the directory. More does no harm:
+/// a pod's fsGroup adds bits to whole volumes.
 pub fn is_world_readable(found: &Metadata) -> bool {
     found.mode() & needed(found) == needed(found)
 }
@@ -30,7 +30,8 @@ fn needed(found: &Metadata) -> u32 {
     if found.is_dir() { DIRECTORY } else { FILE }
 }
 
-/// Adds to an error who made what may not be touched, and what to do about it, if it was another uid.
+/// Adds to an error who made what may not be touched, and what to do about it, if it was another
+/// uid.
 pub fn explained(path: &Path, source: io::Error) -> io::Error {
     let me = rustix::process::geteuid().as_raw();
     let above = path.parent().unwrap_or(path);

@@ -70,9 +70,9 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Answers from the heartbeat's second line, if there is one. `obstacle` is what keeps files from being
-/// published, if anything does: then Envoy can have taken none. `Ok` with a text is a yes for want of
-/// knowledge; the error is the reason why the answer is no.
+/// Answers from the heartbeat's second line, if there is one. `obstacle` is what keeps files from
+/// being published, if anything does: then Envoy can have taken none. `Ok` with a text is a yes for
+/// want of knowledge; the error is the reason why the answer is no.
 pub(super) fn answer(
     line: Option<&str>,
     obstacle: Option<&str>,

@@ -1,5 +1,5 @@
-//! The API group of the objects with weights: which version of it is served, and what becomes of the
-//! objects if none is. Owns: the answers for the group, and what the operator hears of it.
+//! The API group of the objects with weights: which version of it is served, and what becomes of
+//! the objects if none is. Owns: the answers for the group, and what the operator hears of it.
 
 use std::fmt::Display;
 use std::io;
@@ -57,8 +57,8 @@ impl WeightObjects {
         }
     }
 
-    /// Handles that no server serves the group. A part whose stream is open is kept, as another server
-    /// serves it; the others are taken as deleted, and listed anew if the group comes back.
+    /// Handles that no server serves the group. A part whose stream is open is kept, as another
+    /// server serves it; the others are taken as deleted, and listed anew if the group comes back.
     fn vanish(&mut self, now: Instant) {
         let mut is_doubted = false;
         for Part { reflector, store } in &mut self.parts {

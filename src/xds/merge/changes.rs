@@ -25,7 +25,8 @@ impl WeightTable {
 /// did.
 /// `inputs` are the objects that count now.
 ///
-/// `TrafficSplit default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25 (2 routes)`
+/// `TrafficSplit default/podinfo in rds.yaml, podinfo: podinfo-primary 100->75 podinfo-canary 0->25
+/// (2 routes)`
 pub fn describe(before: &WeightTable, after: &WeightTable, inputs: &[WeightSource]) -> String {
     let mut texts: Vec<(String, usize)> = Vec::new();
     let mut add = |text: String| match texts.iter_mut().find(|(known, _)| *known == text) {

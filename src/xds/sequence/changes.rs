@@ -1,5 +1,6 @@
-//! Tells what a change of files means to a running Envoy. Owns: which files it has to read before the
-//! routes, and which clusters appear and vanish. Must not: know the time, or what is kept already.
+//! Tells what a change of files means to a running Envoy. Owns: which files it has to read before
+//! the routes, and which clusters appear and vanish. Must not: know the time, or what is kept
+//! already.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
@@ -93,8 +94,8 @@ impl Outline {
 }
 
 impl Changes {
-    /// Finds out what the change from the `visible` texts to `target` means. `former` is what Envoy has
-    /// had before.
+    /// Finds out what the change from the `visible` texts to `target` means. `former` is what Envoy
+    /// has had before.
     pub fn new(
         target: &Snapshot,
         difference: &Difference,

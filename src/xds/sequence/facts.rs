@@ -1,4 +1,5 @@
-//! Reads what a resource says of itself. Owns: which of its fields matter here. Must not: read a text.
+//! Reads what a resource says of itself. Owns: which of its fields matter here. Must not: read a
+//! text.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,6 @@
 //! Nodes of a text, each written in one line of flow style. Owns: that the line says to Envoy what
-//! the node says, and that the line of a line is the line itself. Must not: know what a node is for.
+//! the node says, and that the line of a line is the line itself. Must not: know what a node is
+//! for.
 //!
 //! To Envoy a plain scalar can be null, a boolean or a number, and a quoted one cannot. So the
 //! first stay plain and all others are quoted; what an alias names is written in its place.

@@ -1,5 +1,5 @@
-//! Tells what kind of resources a file holds. Owns: the types of each kind. Must not: go by a file's
-//! name, except for the form that it is read in.
+//! Tells what kind of resources a file holds. Owns: the types of each kind. Must not: go by a
+//! file's name, except for the form that it is read in.
 
 use std::ops::ControlFlow;
 

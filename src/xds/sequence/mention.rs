@@ -1,4 +1,5 @@
-//! Names in a text. Owns: finding all that could be meant by one. Must not: know what a field means.
+//! Names in a text. Owns: finding all that could be meant by one. Must not: know what a field
+//! means.
 
 use granit_parser::Event;
 use memchr::memchr_iter;

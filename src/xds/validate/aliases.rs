@@ -1,5 +1,5 @@
-//! Limits the cost of aliases to Envoy. Owns: the size of a document once every alias is replaced by what
-//! it names, and its depth as it is written. Must not: build it.
+//! Limits the cost of aliases to Envoy. Owns: the size of a document once every alias is replaced
+//! by what it names, and its depth as it is written. Must not: build it.
 
 use granit_parser::{Event, Span};
 
@@ -64,8 +64,8 @@ impl Aliases {
         Ok(())
     }
 
-    /// Notes the size of what an anchor names. Collections end in another order than they begin in, so
-    /// this is an insertion.
+    /// Notes the size of what an anchor names. Collections end in another order than they begin in,
+    /// so this is an insertion.
     fn name(&mut self, anchor: usize, size: u64) {
         if anchor != 0 {
             let at = self.named.partition_point(|(named, _)| *named < anchor);

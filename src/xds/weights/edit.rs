@@ -67,8 +67,8 @@ pub(super) fn apply(text: &str, edits: &[Edit]) -> String {
 }
 
 /// Proves that both texts have the same events up to the end of the first document, but for the
-/// edited weights, by reading them in step. Envoy reads no further, and the bytes behind it are copied.
-/// An error comes with the ordinal of the route whose edits are to blame, where one is.
+/// edited weights, by reading them in step. Envoy reads no further, and the bytes behind it are
+/// copied. An error comes with the ordinal of the route whose edits are to blame, where one is.
 pub(super) fn verify(
     old: &str,
     new: &str,

@@ -198,8 +198,8 @@ impl Rule {
         self.matches.is_empty() || self.matches.iter().any(Match::is_general)
     }
 
-    /// Returns the index of the backend that a cluster stands for: the one of its name, else the one
-    /// whose name it is with "_" for ".". `namespace` is that of the object.
+    /// Returns the index of the backend that a cluster stands for: the one of its name, else the
+    /// one whose name it is with "_" for ".". `namespace` is that of the object.
     fn backend_of(&self, cluster: &str, namespace: &str, domain: &str) -> Option<usize> {
         let is_exact = |b: &Backend| b.is_named(cluster, '.', namespace, domain);
         let is_flat = |b: &Backend| b.is_named(cluster, '_', namespace, domain);

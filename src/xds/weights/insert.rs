@@ -1,5 +1,5 @@
-//! Inserts a missing weight. Owns: its place behind its cluster's name, and its layout, which is that
-//! of the text around it. Must not: decide what it is.
+//! Inserts a missing weight. Owns: its place behind its cluster's name, and its layout, which is
+//! that of the text around it. Must not: decide what it is.
 
 use super::edit::Insert;
 use crate::xds::yaml;

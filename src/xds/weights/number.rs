@@ -1,8 +1,8 @@
 //! The text of a weight. Owns: which number that is to Envoy. Must not: know where it stands.
 
-/// Returns a weight as Envoy reads it, where that is a whole number: yaml-cpp knows hexadecimal and octal
-/// numbers where there are no quotes, or a tag; protobuf, whose turn is next, decimal fractions
-/// too.
+/// Returns a weight as Envoy reads it, where that is a whole number: yaml-cpp knows hexadecimal and
+/// octal numbers where there are no quotes, or a tag; protobuf, whose turn is next, decimal
+/// fractions too.
 pub(super) fn number_in(value: &str, by_yaml: bool) -> Option<u32> {
     if let Some(hex) = value.strip_prefix("0x").or(value.strip_prefix("0X")) {
         return u32::from_str_radix(hex, 16).ok();

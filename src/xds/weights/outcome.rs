@@ -14,7 +14,8 @@ pub const CHANGES_KEPT: usize = 16;
 /// The number of warnings kept for one file. A file of thousands of routes repeats itself.
 pub const WARNINGS_KEPT: usize = 32;
 
-/// The number of virtual hosts that are named where none follows an HTTPRoute: enough to see what they have in common.
+/// The number of virtual hosts that are named where none follows an HTTPRoute: enough to see what
+/// they have in common.
 const HOSTS_BESIDE_KEPT: usize = 4;
 
 /// The place and the reason of a weight that cannot be edited without risk to what else the file
@@ -60,7 +61,8 @@ pub struct Merged {
     pub warnings: Vec<Warning>,
     /// The number of warnings beyond [`WARNINGS_KEPT`].
     pub more_warnings: usize,
-    /// The routes that should follow an object and cannot be edited: they have the text's own weights.
+    /// The routes that should follow an object and cannot be edited: they have the text's own
+    /// weights.
     pub left_out: Vec<LeftOut>,
 }
 

@@ -1,6 +1,6 @@
 //! The conditions of an Envoy route, as its `match` is read. Owns: which field of it says what, and
-//! which condition has no counterpart in an HTTPRoute. A route that has one of those is not equal to
-//! any rule.
+//! which condition has no counterpart in an HTTPRoute. A route that has one of those is not equal
+//! to any rule.
 
 use super::matching::{Condition, Match, Part, PathMatch, ValueMatch};
 
@@ -99,8 +99,8 @@ struct Partial {
 }
 
 impl RouteMatch {
-    /// Makes the conditions of a route of which nothing has been read. `is_foreign` says that it has
-    /// others elsewhere.
+    /// Makes the conditions of a route of which nothing has been read. `is_foreign` says that it
+    /// has others elsewhere.
     pub(super) fn new(is_foreign: bool) -> RouteMatch {
         RouteMatch {
             path: PathMatch::Any,

@@ -1,7 +1,8 @@
 //! Names of services as clients write them. Owns: which host names say the same service. Must not:
 //! know splits or texts.
 
-/// Returns a host name without its port (`:80`, `:*`) and without the dot that ends an absolute name.
+/// Returns a host name without its port (`:80`, `:*`) and without the dot that ends an absolute
+/// name.
 pub(super) fn bare(host: &str) -> &str {
     let host = match host.rsplit_once(':') {
         Some((host, port)) if port == "*" || port.bytes().all(|b| b.is_ascii_digit()) => host,

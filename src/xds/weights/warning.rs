@@ -1,5 +1,5 @@
-//! Warnings about the objects that hold weights. Owns: the words of each. Must not: decide anything,
-//! or log.
+//! Warnings about the objects that hold weights. Owns: the words of each. Must not: decide
+//! anything, or log.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
-//! The least that it takes to have a watch's events in a file: each is read from the TLS stream that
-//! crossover reads, written aside as it came, and renamed. Nothing is decoded, compared, kept whole
-//! or made to last, and no failure is survived.
+//! The least that it takes to have a watch's events in a file: each is read from the TLS stream
+//! that crossover reads, written aside as it came, and renamed. Nothing is decoded, compared, kept
+//! whole or made to last, and no failure is survived.
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};

@@ -26,7 +26,8 @@ fn name(text: &str) -> ObjectName {
     }
 }
 
-/// Merges, and panics where the result is not what the oracle says. Returns whether weights changed.
+/// Merges, and panics where the result is not what the oracle says. Returns whether weights
+/// changed.
 fn compare(file: &str, text: &str, splits: &[&HostWeights]) -> Result<bool, Refused> {
     let name = FileName::new(file).expect("the name of a file");
     let known: Vec<Split> = splits.iter().map(|split| known(split)).collect();

@@ -270,8 +270,8 @@ fn usable(store: &WeightStore) -> Vec<HostWeights> {
     usable.map(|(_, weights)| weights.clone()).collect()
 }
 
-/// What is read of an HTTPRoute is the same each time, no event of it changes anything the second time,
-/// and a merge changes nothing but weights, at once.
+/// What is read of an HTTPRoute is the same each time, no event of it changes anything the second
+/// time, and a merge changes nothing but weights, at once.
 fn check_http_routes(first: Vec<Object>, again: Vec<Object>) {
     let now = Instant::now();
     let mut routes = store(ObjectKind::HttpRoute);

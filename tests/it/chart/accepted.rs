@@ -1,5 +1,5 @@
-//! What the pod's probes make of Envoy's verdict: a pod is ready once its Envoy has taken the files, the
-//! event of one that is not says why, and no container waits for another in a circle.
+//! What the pod's probes make of Envoy's verdict: a pod is ready once its Envoy has taken the
+//! files, the event of one that is not says why, and no container waits for another in a circle.
 
 use super::run::{BACKENDS, ask, chart, fetch};
 use super::{MODES, items, mode};
@@ -161,7 +161,8 @@ fn on_the_first_start_nothing_waits_in_a_circle() {
 fn only_probes_of_what_is_there_first_hold_containers_back() {
     for mode_name in MODES {
         let pod = render(Job::of(mode(mode_name))).pod();
-        // The kubelet gates later containers on the end of an init container, or on its startupProbe.
+        // The kubelet gates later containers on the end of an init container, or on its
+        // startupProbe.
         for first in items(&pod["initContainers"]) {
             let probe = &first["startupProbe"]["exec"]["command"];
             assert!(probe.is_null() || probe[1] == "-ready", "{probe}");

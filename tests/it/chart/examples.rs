@@ -288,7 +288,8 @@ fn flaggers_queries_ask_for_what_envoy_tells_prometheus() {
         for part in query.split("rate(").skip(1) {
             let (name, labels) = part.split_once('{').unwrap();
             let (labels, _) = labels.split_once("}[").unwrap();
-            // Prometheus adds the namespace; the rest is Envoy's. The primary stands for the canary.
+            // Prometheus adds the namespace; the rest is Envoy's. The primary stands for the
+            // canary.
             let labels = labels
                 .split(',')
                 .filter_map(|label| label.trim().split_once(['=', '!']));

@@ -1,5 +1,5 @@
-//! The forms of the pod, run in the order that a kubelet would start and stop their containers in, also
-//! while there is no API server.
+//! The forms of the pod, run in the order that a kubelet would start and stop their containers in,
+//! also while there is no API server.
 
 use crate::chart::mode;
 use crate::chart::run::{BACKENDS, chart, fetch, upgrade, wait_for};

@@ -10,8 +10,8 @@ use testkit::throttle::Throttle;
 use testkit::world::{MAIN, Running, Shape, Sort, World, refused, version};
 use testkit::xds::Watching;
 
-/// What does not wait for an Envoy that stands still for most of a second, or for a reader that does
-/// not come, on a busy machine. `make bench` has how long it takes on an idle one.
+/// What does not wait for an Envoy that stands still for most of a second, or for a reader that
+/// does not come, on a busy machine. `make bench` has how long it takes on an idle one.
 const AT_ONCE: Duration = Duration::from_millis(200);
 
 #[test]

@@ -161,7 +161,8 @@ fn equal_content_does_nothing_at_all() {
     process.wait_for_lines(4, " observed ");
     until_asleep(process.pid());
     assert_eq!(stamps(&setup), before);
-    // The next set is the second one, and what is equal in it is the same file behind the same link.
+    // The next set is the second one, and what is equal in it is the same file behind the same
+    // link.
     object["data"]["a.yaml"] = json!("a: 2\n");
     setup.server.replace(object);
     process.wait_for_lines(2, "INFO  published ");

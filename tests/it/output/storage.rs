@@ -247,7 +247,8 @@ fn start_as_nobody(setup: &Setup) -> Crossover {
 fn start_as(setup: &Setup, uid: u32, gid: u32, flags: &[&str]) -> Crossover {
     let copy = setup.path("crossover");
     if !Path::new(&copy).exists() {
-        // By another process: a child that is forked meanwhile would hold the copy open for writing.
+        // By another process: a child that is forked meanwhile would hold the copy open for
+        // writing.
         let copied = Command::new("cp").arg(program()).arg(&copy).status();
         assert!(copied.unwrap().success());
     }

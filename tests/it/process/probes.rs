@@ -1,5 +1,5 @@
-//! `-ready`, `-live` and `-accepted`: what they say in every state, and that asking costs and disturbs
-//! nothing. What Envoy itself makes of files is in other tests.
+//! `-ready`, `-live` and `-accepted`: what they say in every state, and that asking costs and
+//! disturbs nothing. What Envoy itself makes of files is in other tests.
 
 use rustix::process::Signal;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Good changes that are not refused, whatever goes wrong beside them, and owners that do not wait for
-//! each other.
+//! Good changes that are not refused, whatever goes wrong beside them, and owners that do not wait
+//! for each other.
 
 use super::kinds::bad;
 use super::scene::{PATH, Scene, crossover, envoy, free_port, more, object};

@@ -22,7 +22,8 @@ fn listener(host: &str, port: u16, cluster: &str) -> String {
     listener.replace("port_value: 0", &format!("port_value: {port}"))
 }
 
-/// The eleven kinds, all with the cluster of this number and the route to it. `port`: that somebody has.
+/// The eleven kinds, all with the cluster of this number and the route to it. `port`: that somebody
+/// has.
 pub fn bad(world: &World, number: u32, port: u16) -> Vec<Bad> {
     let good = world.files(number);
     let cluster = |name: &str, text: &str| text.replace("NAME", name);
@@ -125,7 +126,8 @@ pub fn bad(world: &World, number: u32, port: u16) -> Vec<Bad> {
     ]
 }
 
-/// Slips in a new file of routes that the listener moves to in the same change, with the new cluster.
+/// Slips in a new file of routes that the listener moves to in the same change, with the new
+/// cluster.
 fn renamed(world: &World, number: u32) -> Vec<Bad> {
     let moved = || {
         let files = world.files(number);

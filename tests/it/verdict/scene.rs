@@ -103,7 +103,8 @@ impl Scene {
         self.crossover.wait_for_lines(count, " accepted by Envoy ");
     }
 
-    /// Replaces the ConfigMap by one that Envoy refuses. Returns how long it took until that was told.
+    /// Replaces the ConfigMap by one that Envoy refuses. Returns how long it took until that was
+    /// told.
     #[track_caller]
     pub fn refuse(&self, files: &Files) -> Duration {
         let before = self.count("refused by Envoy");

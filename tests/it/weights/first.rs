@@ -1,5 +1,5 @@
-//! The first publish of a directory that holds nothing: no weight of a ConfigMap goes out before the
-//! objects with weights are known, however long the API server was away.
+//! The first publish of a directory that holds nothing: no weight of a ConfigMap goes out before
+//! the objects with weights are known, however long the API server was away.
 
 use serde_json::{Value, json};
 use std::thread;

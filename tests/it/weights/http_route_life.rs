@@ -41,8 +41,8 @@ fn in_mid_canary() -> (Setup, Crossover) {
     (setup, process)
 }
 
-/// Since the canary was at 80 and 20, one set has been published, and nothing was taken as deleted for
-/// good.
+/// Since the canary was at 80 and 20, one set has been published, and nothing was taken as deleted
+/// for good.
 #[track_caller]
 fn has_published_one_more(process: Crossover) {
     let stderr = process.stop().stderr;

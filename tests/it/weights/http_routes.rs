@@ -1,5 +1,5 @@
-//! HTTPRoutes merged into files, as Flagger and others write them: canaries, A/B tests, the hand-over
-//! from a TrafficSplit, and what happens while nobody serves them or lets us read them.
+//! HTTPRoutes merged into files, as Flagger and others write them: canaries, A/B tests, the
+//! hand-over from a TrafficSplit, and what happens while nobody serves them or lets us read them.
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -265,8 +265,8 @@ fn without_the_right_to_read_them_a_first_start_waits_and_names_the_rule() {
     assert_eq!(stderr.matches("INFO  published ").count(), 1, "{stderr}");
 }
 
-/// While HTTPRoutes may not be read, a first start with this flag is unready and names what is missing
-/// for 60 s from the first refusal, then the own weights go out.
+/// While HTTPRoutes may not be read, a first start with this flag is unready and names what is
+/// missing for 60 s from the first refusal, then the own weights go out.
 #[track_caller]
 fn is_denied_for_60_s(flag: &str, names: &str) {
     let setup = template();
@@ -333,8 +333,8 @@ fn a_deleted_route_counts_for_10_s_more_and_one_without_weights_too() {
     setup.until_weights([80, 20]);
     setup.server.wait_for_watches(2);
     let set = setup.set();
-    // A sync from git applies the manifest without weights, which are 1 by default; the tool that owns
-    // them writes them again.
+    // A sync from git applies the manifest without weights, which are 1 by default; the tool that
+    // owns them writes them again.
     setup.server.apply(route_of([1, 1]));
     process.wait_for_line("all weights of the HTTPRoute are 1, the default; keeping the last ones");
     setup.server.apply(route_of([80, 20]));

@@ -11,8 +11,8 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/route");
 
 /// Envoy has an `api_listener` in its bootstrap only, and does not show any other.
 const UNSHOWN: &str = "api_listener";
-/// Texts that Envoy refuses before the merge, too: they are not routes or not YAML, or leave a route
-/// without any weight.
+/// Texts that Envoy refuses before the merge, too: they are not routes or not YAML, or leave a
+/// route without any weight.
 const REFUSED: [&str; 7] = [
     "json_escapes",
     "left_out_beside_others",

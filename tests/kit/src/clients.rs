@@ -180,8 +180,8 @@ fn run(shared: &Shared, number: usize, first: Instant, interval: Duration) {
         let is_reused = connection.is_some();
         let mut answer = ask(&mut connection, shared);
         if is_reused && answer.as_ref().is_err_and(is_closed) {
-            // A server may close a connection that it has kept alive at any moment, as Envoy does at
-            // the end of a drain: a client sends the request again (RFC 9112, 9.3.1).
+            // A server may close a connection that it has kept alive at any moment, as Envoy does
+            // at the end of a drain: a client sends the request again (RFC 9112, 9.3.1).
             connection = None;
             answer = ask(&mut connection, shared);
         }

@@ -19,7 +19,8 @@ pub struct Envoy {
     dir: TempDir,
 }
 
-/// Envoy's program: `$ENVOY_PROGRAM`, or the one from the Python package that `make tools` installs.
+/// Envoy's program: `$ENVOY_PROGRAM`, or the one from the Python package that `make tools`
+/// installs.
 pub fn program() -> PathBuf {
     if let Some(program) = env::var_os("ENVOY_PROGRAM") {
         return program.into();

@@ -1,5 +1,5 @@
-//! The test kit: everything the tests, the demo and the bench are proven with. What it cannot do, it
-//! says by a panic, as a test fails by one.
+//! The test kit: everything the tests, the demo and the bench are proven with. What it cannot do,
+//! it says by a panic, as a test fails by one.
 
 pub mod apiserver;
 pub mod backend;

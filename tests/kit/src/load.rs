@@ -128,8 +128,8 @@ impl Load {
         self.shared.tally.lock().expect("no panic").clone()
     }
 
-    /// Waits until the tally since an earlier one is such as is wanted: as long as answers come, for as
-    /// many as there are in [`PATIENCE`] where nothing is slow.
+    /// Waits until the tally since an earlier one is such as is wanted: as long as answers come,
+    /// for as many as there are in [`PATIENCE`] where nothing is slow.
     #[track_caller]
     pub fn wait_for(&self, what: &str, since: &Tally, want: impl Fn(&Tally) -> bool) -> Tally {
         let enough = u64::from(self.per_second) * PATIENCE.as_secs();

@@ -53,8 +53,8 @@ impl Setup {
         setup
     }
 
-    /// http, in the wire format that a module is for: the tests of a file that is a module twice run
-    /// on both.
+    /// http, in the wire format that a module is for: the tests of a file that is a module twice
+    /// run on both.
     pub fn for_module(module: &str) -> Setup {
         let dialect = match module.ends_with("_old") {
             true => Dialect::V1_20,
@@ -89,8 +89,8 @@ impl Setup {
         crossover::command(&all)
     }
 
-    /// The program that watches these ConfigMaps, with more flags. Looks are an hour apart: a test that
-    /// wants them gives a later `-sync-interval`.
+    /// The program that watches these ConfigMaps, with more flags. Looks are an hour apart: a test
+    /// that wants them gives a later `-sync-interval`.
     pub fn watch_command(&self, names: &[&str], more: &[&str]) -> Command {
         self.watch_command_by(&self.server.url(), names, more)
     }

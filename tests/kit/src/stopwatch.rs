@@ -1,6 +1,6 @@
-//! How long something took, and how much of that was the machine: the time in which threads that had
-//! work waited for a processor, as the kernel counts it. A test's limits are the program's own times;
-//! what a busy machine adds to them is measured here, and on an idle one that is nothing.
+//! How long something took, and how much of that was the machine: the time in which threads that
+//! had work waited for a processor, as the kernel counts it. A test's limits are the program's own
+//! times; what a busy machine adds to them is measured here, and on an idle one that is nothing.
 
 use super::processes::{children, threads};
 use rustix::thread::gettid;
@@ -70,8 +70,8 @@ impl Stopwatch {
         self.began.elapsed()
     }
 
-    /// For how much of that somebody who works for this test waited for a processor. The test itself
-    /// is left out, as it may look again and again.
+    /// For how much of that somebody who works for this test waited for a processor. The test
+    /// itself is left out, as it may look again and again.
     pub fn held_up(&self) -> Duration {
         let now = waits().into_iter();
         let before = |thread| self.before.get(&thread).copied().unwrap_or_default();
@@ -84,8 +84,8 @@ impl Stopwatch {
         self.elapsed().saturating_sub(self.held_up())
     }
 
-    /// The same where all that the test has done since the start is to wait once: its own wait for a
-    /// processor is left out too.
+    /// The same where all that the test has done since the start is to wait once: its own wait for
+    /// a processor is left out too.
     pub fn took_at_once(&self) -> Duration {
         let own = waited(this_thread()).saturating_sub(self.own_before);
         self.took().saturating_sub(own)

@@ -1,5 +1,5 @@
-//! A process that gets less of a processor than it wants: stopped and continued, again and again, as
-//! a CPU limit does it.
+//! A process that gets less of a processor than it wants: stopped and continued, again and again,
+//! as a CPU limit does it.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

@@ -176,8 +176,8 @@ impl Follower {
         !self.mortal
     }
 
-    /// Looks again once a damaged directory is repaired: a whole set is visible, and done, so that a
-    /// next life finds it.
+    /// Looks again once a damaged directory is repaired: a whole set is visible, and done, so that
+    /// a next life finds it.
     pub fn look_again(&mut self, world: &Mutex<World>) {
         let link = |name: &str| fs::read_link(self.dir.join(".sets").join(name)).ok();
         let done = link("done").is_some() && link("done") == link("active");
@@ -255,8 +255,8 @@ pub fn leftovers(dir: &Path) -> Vec<String> {
     left
 }
 
-/// The bytes that a directory takes, links and directories aside (a file with two names counts once),
-/// and the most that they may be: four sets and what stands beside them.
+/// The bytes that a directory takes, links and directories aside (a file with two names counts
+/// once), and the most that they may be: four sets and what stands beside them.
 pub fn disk_use(dir: &Path) -> [u64; 2] {
     let mut known = HashSet::new();
     let (mut waiting, mut bytes) = (vec![dir.to_path_buf()], 0);

@@ -1,6 +1,7 @@
 //! `lab soak`: what only shows in many changes or in much time, of the release binary. Five parts:
 //! the storm, a steady rate for ten minutes, the faults that take minutes to be over, the order of
-//! changes under load, and Envoy's verdict on good ones and bad ones. They run side by side where they leave each other alone.
+//! changes under load, and Envoy's verdict on good ones and bad ones. They run side by side where
+//! they leave each other alone.
 
 mod checks;
 mod faults;

@@ -264,8 +264,8 @@ impl World {
         Ok(snapshot)
     }
 
-    /// What a snapshot lacks of being what the cluster says. A ConfigMap that is bad or gone keeps a
-    /// good state, none from before `floor`; weights count only where `own_weights_known`.
+    /// What a snapshot lacks of being what the cluster says. A ConfigMap that is bad or gone keeps
+    /// a good state, none from before `floor`; weights count only where `own_weights_known`.
     pub fn differs(
         &self,
         snapshot: &Snapshot,

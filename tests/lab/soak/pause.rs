@@ -7,9 +7,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// In a pause, at worst all of this comes one after the other: the longest back-off of the server's,
-/// a look whose answer stalls, the next one, what it is given until it is believed, the longest
-/// back-off of the object's, a list without an answer, the weights of a split that is gone.
+/// In a pause, at worst all of this comes one after the other: the longest back-off of the
+/// server's, a look whose answer stalls, the next one, what it is given until it is believed, the
+/// longest back-off of the object's, a list without an answer, the weights of a split that is gone.
 pub(super) const PAUSE_WITHIN: Duration =
     Duration::from_secs(10 + 10 + 2 * SYNC.as_secs() + 2 + 30 + 5 + 10);
 /// And what is usual.

@@ -17,8 +17,8 @@ pub struct Merged {
 }
 
 impl Kept {
-    /// Puts the kept clusters into the target's texts. Returns where they stand in each. Fails with the
-    /// file, and why, where that cannot be done.
+    /// Puts the kept clusters into the target's texts. Returns where they stand in each. Fails with
+    /// the file, and why, where that cannot be done.
     pub fn merge_into(
         &mut self,
         target: &Snapshot,

@@ -1,5 +1,5 @@
-//! The most that is kept. Owns: what goes early. With what it allows, three sets of a target and all that
-//! is kept are within the space that the output directory may take.
+//! The most that is kept. Owns: what goes early. With what it allows, three sets of a target and
+//! all that is kept are within the space that the output directory may take.
 
 use std::fmt;
 
@@ -117,8 +117,8 @@ impl Kept {
         excess.is_some_and(|excess| self.oldest(excess).is_some())
     }
 
-    /// Takes the oldest items beyond as many as are allowed, but none that the routes may lead to which
-    /// Envoy has.
+    /// Takes the oldest items beyond as many as are allowed, but none that the routes may lead to
+    /// which Envoy has.
     pub fn take_surplus(&mut self, events: &mut SortedSet<String>) -> Dropped {
         let mut taken = Dropped::default();
         self.surplus_since = None;

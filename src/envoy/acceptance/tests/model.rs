@@ -1,5 +1,5 @@
-//! Random lives: two owners change what they have, well and badly, and Envoy takes, refuses, dies, is
-//! slow and hides.
+//! Random lives: two owners change what they have, well and badly, and Envoy takes, refuses, dies,
+//! is slow and hides.
 
 use std::collections::BTreeMap;
 

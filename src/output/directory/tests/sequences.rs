@@ -51,7 +51,8 @@ fn file_names(text: &str) -> SortedSet<FileName> {
     text.split_whitespace().map(name).collect()
 }
 
-/// A step of `files` in which `cds.yaml` has `inserted` bytes too many, and `standing` files of `before`.
+/// A step of `files` in which `cds.yaml` has `inserted` bytes too many, and `standing` files of
+/// `before`.
 fn made(
     files: &str,
     (before, standing): (&Snapshot, &str),

@@ -1,4 +1,5 @@
-//! Envoy's verdicts: the set that comes back, what is remembered, and a set that is published once more.
+//! Envoy's verdicts: the set that comes back, what is remembered, and a set that is published once
+//! more.
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -557,7 +558,8 @@ fn begun(dir: &Path) {
     publisher.note_verdicts([Some(1), None], "").unwrap();
 }
 
-/// What the next life finds: one whole set, another to go back to, and whether the former was judged.
+/// What the next life finds: one whole set, another to go back to, and whether the former was
+/// judged.
 #[track_caller]
 fn is_known(dir: &Path, accepted: bool, may_forget: bool, at: &str) {
     let found = seen(dir);

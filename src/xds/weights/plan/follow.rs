@@ -1,5 +1,5 @@
-//! The object that a route follows: the first TrafficSplit, or before it an HTTPRoute. Owns: which of
-//! both counts, and what is said of those that do not.
+//! The object that a route follows: the first TrafficSplit, or before it an HTTPRoute. Owns: which
+//! of both counts, and what is said of those that do not.
 
 use super::Plan;
 use crate::xds::weights::choice::{Candidate, backend, choose};

@@ -1,5 +1,5 @@
-//! The conditions of Envoy's routes, where it depends on them what a route follows. Owns: which route
-//! a condition is of.
+//! The conditions of Envoy's routes, where it depends on them what a route follows. Owns: which
+//! route a condition is of.
 
 use super::{Frame, Scanner};
 use crate::xds::weights::route_match::{MatchField, RouteMatch};

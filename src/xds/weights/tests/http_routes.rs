@@ -1,6 +1,6 @@
 //! Every case under `tests/data/httproute`: `config.yaml` with the HTTPRoutes and TrafficSplits of
-//! `objects.json`, in namespace `demo`, becomes `want.yaml` with the warnings of `warnings.txt`. And
-//! random ones, held against an oracle that knows the rule in words only.
+//! `objects.json`, in namespace `demo`, becomes `want.yaml` with the warnings of `warnings.txt`.
+//! And random ones, held against an oracle that knows the rule in words only.
 
 use std::collections::BTreeSet;
 use std::fs;

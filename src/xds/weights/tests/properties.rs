@@ -22,7 +22,8 @@ pub(super) fn config() -> ProptestConfig {
     config
 }
 
-/// Merges, and panics where the result is not what the oracle says. Returns whether weights changed.
+/// Merges, and panics where the result is not what the oracle says. Returns whether weights
+/// changed.
 fn compare(text: &str, splits: &[HostWeights]) -> Result<bool, Refused> {
     let name = FileName::new("a.yaml").unwrap();
     let known: Vec<Split> = splits.iter().map(known).collect();

@@ -256,7 +256,8 @@ impl Formatter for Go {
         fragment: &str,
     ) -> io::Result<()> {
         let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
-        // Nearly all have none, and without optimization this search is fast and the other one slow.
+        // Nearly all have none, and without optimization this search is fast and the other one
+        // slow.
         let may_be = |first| fragment.as_bytes().contains(&first);
         if ![b'<', b'>', b'&', 0xe2].into_iter().any(may_be) {
             return writer.write_all(fragment.as_bytes());

@@ -39,8 +39,8 @@ pub struct Outcome {
     pub weights: Vec<Duration>,
 }
 
-/// A replacement that no client sees for so long is lost, without the time for which the program and
-/// Envoy waited for a processor.
+/// A replacement that no client sees for so long is lost, without the time for which the program
+/// and Envoy waited for a processor.
 const LOST_AFTER: Duration = Duration::from_secs(4);
 /// The same with that time: before Envoy takes by itself, after 15 s, what has waited for a fetch.
 const LOST_AT_LAST: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! What the parts of order and of the verdict are judged by: the requests that failed, and what Envoy has
-//! refused.
+//! What the parts of order and of the verdict are judged by: the requests that failed, and what
+//! Envoy has refused.
 
 use super::super::report::{ms, percentile, seconds};
 use super::{Part, Soak};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use testkit::clients::{Clients, Failure};
 
 impl Soak {
-    /// What failed, but by Envoy's own death: that gives no answer at all, and one that is started on a
-    /// slip, before it is taken back, gives a wrong one.
+    /// What failed, but by Envoy's own death: that gives no answer at all, and one that is started
+    /// on a slip, before it is taken back, gives a wrong one.
     pub(super) fn failures(&self) -> Vec<Failure> {
         let excused = |failure: &Failure| {
             let slips = self.part == Part::Verdict;

@@ -1,7 +1,7 @@
 //! The parts of order and of the verdict: requests through a real Envoy while everything that it is
-//! told changes in every good way, and Envoy and crossover are killed and throttled. In the part of the
-//! verdict every third change has a slip that Envoy refuses, too. No request fails but by Envoy's own
-//! death.
+//! told changes in every good way, and Envoy and crossover are killed and throttled. In the part of
+//! the verdict every third change has a slip that Envoy refuses, too. No request fails but by
+//! Envoy's own death.
 
 mod judge;
 mod model;
@@ -302,8 +302,8 @@ impl Soak {
     /// Counts what this Envoy has refused, and takes down why.
     fn note_refusals(&mut self) {
         let log = self.envoy.log();
-        // A file may be gone, with all that refers to it, before Envoy reads it once more: that is told,
-        // and refuses nothing.
+        // A file may be gone, with all that refers to it, before Envoy reads it once more: that is
+        // told, and refuses nothing.
         let rejects = |line: &&str| line.contains("config update rejected");
         self.refused += log.lines().filter(rejects).count() as u64;
         let is_refusal = |line: &&str| line.contains("config update");
