@@ -83,9 +83,10 @@ test: needs-test build floor tools ## Run all tests, without root all that do no
 test-quick: needs-build target ## Run the unit tests and the quick integration tests, in under a minute, without root.
 	python3 tests/run.py --quick
 
+# Its reader takes no flow style between lone carriage returns, which order::union has.
 test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## Run the tests of the order of a change with Envoy 1.36.
 	ENVOY_PROGRAM="$$(ls $(CURDIR)/$(VENV)-$(OLD_ENVOY)/lib/python3*/site-packages/envoy/_bin/envoy)" \
-	  RUST_TEST_THREADS=4 $(CARGO) test --test it -- order:: envoy::updates::
+	  RUST_TEST_THREADS=4 $(CARGO) test --test it -- order:: envoy::updates:: --skip order::union::
 
 test-container: package tools ## Run the tests of the image in real containers (needs a Docker engine).
 	$(MAKE) --no-print-directory image TAGS=test
