@@ -22,7 +22,7 @@ pub struct Notes {
     merge: SortedMap<Subject, Note>,
     /// Each warning about what is kept, and the time at which it came up.
     kept: Vec<(String, Instant)>,
-    /// What the last turn has told of as done: another attempt of it does not tell it again.
+    /// The events of the last turn that are logged: another attempt does not log them again.
     events: SortedSet<String>,
     unswept: WarnOnce,
 }

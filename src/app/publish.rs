@@ -43,7 +43,7 @@ pub struct Candidate {
     weights: WeightTable,
     /// The objects whose weights were merged.
     inputs: Vec<WeightSource>,
-    /// What it is made of; `None` if Envoy is not asked about it.
+    /// The contents that it is made of; `None` if Envoy is not asked about it.
     pub contents: Option<Rc<Contents>>,
 }
 

@@ -47,7 +47,7 @@ pub struct Gate {
     warms: bool,
     /// The texts that wait.
     pub held: Snapshot,
-    /// When a file was read last, or the gate was closed.
+    /// The time at which a file was read last, or the gate was closed.
     heard: Instant,
     /// When routes first had to wait.
     since: Instant,

@@ -75,7 +75,7 @@ pub struct Kept {
     /// Connections may go on with an older listener until then, and with the clusters of its
     /// routes: also of routes that had moved before the listener did.
     drains_until: Option<Instant>,
-    /// When the last of them was switched, if that may last longer than a request.
+    /// The time at which the last of them was switched, if that may last longer than a request.
     drains_since: Option<Instant>,
     limits: Limits,
     /// There is more than that since then.

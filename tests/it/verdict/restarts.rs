@@ -106,7 +106,7 @@ fn what_was_being_tried_when_all_were_killed_is_held() {
     let mut scene = Scene::start(rds());
     scene.replace(1);
     scene.wait_for_accepted(2);
-    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is no 0");
+    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is not 0");
     // It reads nothing any more, as one that dies of what it reads.
     kill_process(pid, Signal::STOP).expect("it is ours");
     let before = scene.count("clusters published");
@@ -140,7 +140,7 @@ fn what_was_being_tried_when_crossover_alone_was_killed_arrives() {
     let mut scene = Scene::start(rds());
     scene.replace(1);
     scene.wait_for_accepted(2);
-    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is no 0");
+    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is not 0");
     kill_process(pid, Signal::STOP).expect("it is ours");
     let before = scene.count("clusters published");
     scene.world.replace(2);
