@@ -170,12 +170,14 @@ impl HostWeights {
 impl HostName {
     fn root<'h>(&'h self, namespace: &str, domain: &str) -> &'h str {
         match self.namespace {
-            None if !self.name.starts_with('*') => service::of(&self.name, namespace, domain),
+            None if !self.name.starts_with('*') => {
+                service::of(service::bare(&self.name), namespace, domain)
+            }
             _ => &self.name,
         }
     }
 
-    /// Returns whether `host`, which has no port, is this one.
+    /// Returns whether `host`, which is bare, is this one.
     fn is(&self, host: &str, namespace: &str, domain: &str) -> bool {
         let root = self.root(namespace, domain);
         if !service::begins(host, root) {

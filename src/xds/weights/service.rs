@@ -13,9 +13,8 @@ pub(super) fn bare(host: &str) -> &str {
 
 /// Returns the service that a host name says: the first label of `podinfo.NAMESPACE`,
 /// `podinfo.NAMESPACE.svc` and `podinfo.NAMESPACE.svc.DOMAIN`, else all of it. Case does not count
-/// in it.
+/// in it. The host is bare: what is left of `podinfo.test..` is not a service's name.
 pub(super) fn of<'h>(host: &'h str, namespace: &str, domain: &str) -> &'h str {
-    let host = bare(host);
     let absolute = without(host, domain).and_then(|host| without(host, "svc"));
     [absolute, without(host, "svc"), Some(host)]
         .into_iter()
@@ -50,7 +49,7 @@ mod tests {
 
     #[track_caller]
     fn check(host: &str, want: &str) {
-        assert_eq!(of(host, "test", "corp.example"), want, "{host}");
+        assert_eq!(of(bare(host), "test", "corp.example"), want, "{host}");
     }
 
     #[test]
@@ -89,6 +88,9 @@ mod tests {
             "größe",
         ] {
             check(host, host);
+        }
+        for host in ["podinfo.test..", "podinfo.test:80:80", "podinfo.test.:*."] {
+            check(host, bare(host));
         }
         check("a.example.com.test.svc", "a.example.com");
         assert_eq!(of("podinfo.svc", "svc", "corp.example"), "podinfo");
