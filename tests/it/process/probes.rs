@@ -275,40 +275,31 @@ fn the_loop_proves_that_it_turns_while_nothing_happens_and_the_server_is_away() 
 }
 
 #[test]
-fn all_take_under_2_ms_and_wait_for_nobody() {
+fn all_take_under_2_ms() {
+    const TIMES: u32 = 100;
     let setup = with_a();
     let _process = setup.start(&FOLLOW);
     until_ready(&setup);
     for probe in ["-ready", "-live", "-accepted"] {
-        const TIMES: u32 = 100;
-        // The kernel may have any process wait, such as for a page that another one is mapping.
-        // A wait of the probe's own shows in nearly each of them.
-        const BY_THE_KERNEL: usize = 5;
         let mut cpu = Duration::ZERO;
-        let mut waited = Vec::new();
         for _ in 0..TIMES {
             let process = Crossover::start(&[probe, "-output-dir", &setup.path("out")]);
             let (finished, measured) = process.finish_measured();
             assert_eq!(finished.code, Some(0), "{}", finished.stderr);
             cpu += Duration::from_nanos(measured.cpu_ns);
-            // Its end is one.
-            if measured.waits > 1 {
-                waited.push(measured);
-            }
         }
-        assert!(waited.len() <= BY_THE_KERNEL, "{probe}: {waited:?}");
         assert!(cpu / TIMES < Duration::from_millis(2), "{probe}: {cpu:?}");
     }
 }
 
 #[test]
-fn all_open_one_file_for_reading_and_lock_nothing() {
+fn all_open_one_file_for_reading_and_neither_lock_nor_wait() {
     let setup = with_a();
     let _process = setup.start(&FOLLOW);
     until_ready(&setup);
     for probe in ["-ready", "-live", "-accepted"] {
         let output = Command::new("strace")
-            .args(["-f", "-e", "trace=file,desc,network", "-s", "200"])
+            .args(["-f", "-s", "200"])
             .arg(program())
             .args([probe, "-output-dir", &setup.path("out")])
             .output()
@@ -326,6 +317,17 @@ fn all_open_one_file_for_reading_and_lock_nothing() {
         ] {
             assert!(!calls.contains(never), "{calls}");
         }
+        // By the calls: how often the kernel itself has a process wait is the machine's affair.
+        let name = |call: &str| call.split('(').next().unwrap_or(call).to_owned();
+        let may_wait = |call: &&str| {
+            let words = [
+                "poll", "select", "wait", "sleep", "futex", "pause", "sync", "clone", "fork",
+            ];
+            // The runtime asks whether its streams are open, which takes no time.
+            let asks = call.starts_with("poll(") && call.contains(", 0) = ");
+            words.iter().any(|word| name(call).contains(word)) && !asks
+        };
+        assert_eq!(calls.lines().find(may_wait), None, "{calls}");
     }
 }
 

@@ -45,8 +45,6 @@ pub struct Measured {
     pub threads: u64,
     /// Context switches so far, of both sorts.
     pub context_switches: u64,
-    /// Those of them with which it waited for something; its end is one.
-    pub waits: u64,
     /// Open descriptors now.
     pub descriptors: usize,
     /// Time on a processor so far.
@@ -287,7 +285,6 @@ pub fn measure(pid: u32) -> Measured {
             .iter()
             .map(|task| waits(task) + interruptions(task))
             .sum(),
-        waits: tasks.iter().map(|task| waits(task)).sum(),
         descriptors: fs::read_dir(proc.join("fd")).map_or(0, Iterator::count),
         cpu_ns: tasks.iter().map(|task| cpu_ns(task)).sum(),
     }

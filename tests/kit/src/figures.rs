@@ -64,7 +64,6 @@ pub fn since(before: Measured, crossover: &Crossover) -> Measured {
     let after = crossover.measure();
     Measured {
         context_switches: after.context_switches - before.context_switches,
-        waits: after.waits - before.waits,
         cpu_ns: after.cpu_ns - before.cpu_ns,
         ..after
     }
