@@ -1,15 +1,15 @@
-{{/* What Envoy starts with. */}}
+{{/* This file defines Envoy's bootstrap. */}}
 
 {{- define "envoy.admin" -}}
 {{- if .Values.admin.socket -}}
-# 0660: for the pod's user and group.
+# This is 0660, for the pod's user and group.
 pipe: {path: {{ .Values.admin.socket | quote }}, mode: 432}
 {{- else -}}
 socket_address: {address: {{ .Values.admin.address | quote }}, port_value: {{ int64 .Values.admin.port }}}
 {{- end -}}
 {{- end -}}
 
-{{/* The same as crossover's flag has it. */}}
+{{/* The admin interface, as a value of -envoy-admin. */}}
 {{- define "envoy.admin.url" -}}
 {{- $host := .Values.admin.address -}}
 {{- if .Values.admin.socket -}}
@@ -57,7 +57,7 @@ static_resources:
       {{- include "envoy.endpoint" (list "drain-hook" (include "envoy.pipe" (list . "hook"))) | nindent 6 }}
   {{- end }}
   listeners:
-  {{- /* Here, so that another port, or one that Envoy does not take, rolls the pods one by one, or not at all. */}}
+  {{- /* The listener is part of the bootstrap, so a new port rolls the pods one by one, and one that Envoy refuses stops the rollout. */}}
   {{- if not (hasKey .Values.xds "lds.yaml") }}
   -
     {{- include "envoy.listener" . | nindent 4 }}
@@ -65,7 +65,7 @@ static_resources:
   {{- if ne .Values.crossover.mode "embedded" }}
   {{- include "envoy.drain.listener" . | nindent 2 }}
   {{- end }}
-  # The admin port can stop Envoy and shows its secrets. This is what others may see of it.
+  # The admin port can stop Envoy and shows its secrets, so others see only these paths of it.
   - name: status
     address:
       socket_address: {address: {{ .Values.status.address | quote }}, port_value: {{ int64 .Values.status.port }}}
@@ -82,7 +82,7 @@ static_resources:
               routes:
               - match: {path: /ready}
                 route: {cluster: envoy-admin}
-              # Answers whatever the state of the health check is.
+              # This path answers even while Envoy's health check fails.
               - match: {path: /live}
                 route: {cluster: envoy-admin, prefix_rewrite: /hot_restart_version}
               - match: {path: /stats/prometheus}
@@ -93,7 +93,7 @@ static_resources:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
 {{- end -}}
 
-{{/* With the values' own; lists of the values replace lists. */}}
+{{/* The bootstrap with the value `bootstrap` merged into it. Lists of the value replace lists. */}}
 {{- define "envoy.bootstrap.merged" -}}
 {{- mergeOverwrite (include "envoy.bootstrap" . | fromYaml) (deepCopy .Values.bootstrap) | toYaml -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{/* The containers of the pod. */}}
+{{/* This file defines the containers of the pod. */}}
 
 {{/* The flags that every crossover of the pod has, as a YAML list. */}}
 {{- define "envoy.crossover.flags" -}}
@@ -25,12 +25,12 @@
 {{- end }}
 {{- end -}}
 
-{{/* What it does where Envoy refuses files. YAML makes false of off. */}}
+{{/* The value of -on-refusal. YAML reads off as false. */}}
 {{- define "envoy.onRefusal" -}}
 {{- .Values.crossover.onRefusal | default "off" -}}
 {{- end -}}
 
-{{/* The flags of the crossover that asks Envoy what it made of the files, as a YAML list. */}}
+{{/* The flags of the crossover that asks Envoy whether it accepts the files, as a YAML list. */}}
 {{- define "envoy.crossover.question" -}}
 {{- $onRefusal := include "envoy.onRefusal" . -}}
 {{- if ne $onRefusal "off" -}}
@@ -39,7 +39,7 @@
 - {{ include "envoy.admin.url" . | printf "-envoy-admin=%s" | toYaml }}
 {{- end -}}
 
-{{/* Says whether Envoy has taken the files since it started; the event has the reason. */}}
+{{/* A probe that succeeds once Envoy has accepted the files since it started. Its event has the reason if it fails. */}}
 {{- define "envoy.crossover.accepted" -}}
 exec:
   command: [crossover, -accepted, {{ printf "-output-dir=%s" .Values.crossover.outputDir | quote }}]
@@ -56,13 +56,13 @@ timeoutSeconds: 10
 {{- define "envoy.crossover.mounts" -}}
 - name: xds
   mountPath: {{ .Values.crossover.outputDir | toYaml }}
-# Envoy, which strangers talk to, is not given the token.
+# Envoy is exposed to the network, so it does not get the token.
 - name: token
   mountPath: /var/run/secrets/kubernetes.io/serviceaccount
   readOnly: true
 {{- end -}}
 
-{{/* Where Envoy's admin socket is; only who asks it has this. */}}
+{{/* The mount of Envoy's admin socket, for the containers that send requests to it. */}}
 {{- define "envoy.admin.mount" -}}
 {{- with .Values.admin.socket -}}
 - name: admin
@@ -70,7 +70,7 @@ timeoutSeconds: 10
 {{- end -}}
 {{- end -}}
 
-{{/* What a container of crossover is but for its name, arguments and probes. Takes (list root asks): whether it asks Envoy. */}}
+{{/* A container of crossover without its name, arguments and probes. Takes (list root asks); asks says whether it asks Envoy. */}}
 {{- define "envoy.crossover.container" -}}
 {{- $asks := index . 1 -}}
 {{- with index . 0 -}}
@@ -92,7 +92,7 @@ securityContext:
 {{- end -}}
 {{- end -}}
 
-{{/* Asks whether its loop still turns. An API server that is away is no reason to restart it. */}}
+{{/* A probe that fails if crossover's event loop hangs. It does not fail while the API server is away. */}}
 {{- define "envoy.crossover.liveness" -}}
 livenessProbe:
   exec:
@@ -102,7 +102,7 @@ livenessProbe:
   failureThreshold: 3
 {{- end -}}
 
-{{/* The one that goes on: the sidecar. */}}
+{{/* The sidecar, which runs as long as Envoy does. */}}
 {{- define "envoy.crossover.sidecar" -}}
 {{- $asks := ne (include "envoy.onRefusal" .) "off" -}}
 - name: crossover
@@ -110,7 +110,7 @@ livenessProbe:
   args:
   - -watch
   {{- if eq .Values.crossover.mode "classic" }}
-  # It is told to end when Envoy is told to drain: until Envoy has, its weights go on to follow.
+  # Kubernetes stops this container when Envoy begins to drain. Until Envoy has ended, its weights are still followed.
   - -drain={{ int64 .Values.drainSeconds }}s
   {{- end }}
   {{- include "envoy.crossover.flags" . | nindent 2 }}
@@ -125,7 +125,7 @@ livenessProbe:
   {{- include "envoy.crossover.liveness" . | nindent 2 }}
   {{- if eq .Values.crossover.mode "native" }}
   restartPolicy: Always
-  # Envoy starts once its files are there. An hour, as an API server that is away must not restart anything.
+  # Envoy starts once its files are there. The probe waits for an hour, as an API server that is away must not cause restarts.
   startupProbe:
     exec:
       command: [crossover, -ready, {{ printf "-output-dir=%s" .Values.crossover.outputDir | quote }}]
@@ -135,15 +135,15 @@ livenessProbe:
   {{- end }}
 {{- end -}}
 
-{{/* The one that ends before Envoy starts. */}}
+{{/* The init container, which ends before Envoy starts. */}}
 {{- define "envoy.crossover.init" -}}
 - name: crossover-init
   {{- include "envoy.crossover.container" (list . false) | nindent 2 }}
   args:
   - -onetime
-  # It waits here for what is missing: in the back-off between restarts, what has come would wait for it.
+  # It never gives up, as the kubelet would wait longer and longer before it starts the container again.
   - -onetime-timeout=0
-  # A pod that is restarted while the API server is away starts on the files that it has.
+  # If a pod restarts while the API server is away, Envoy starts on the files of the previous run.
   - -stale-ok=10s
   {{- include "envoy.crossover.flags" . | nindent 2 }}
 {{- end -}}
@@ -159,9 +159,9 @@ livenessProbe:
 - {{ int64 .Values.concurrency | quote }}
 - --log-level
 - {{ .Values.logLevel | toYaml }}
-# Nothing starts a second Envoy on the same listeners.
+# A pod never has two Envoys with the same listeners, so hot restart is not needed.
 - --disable-hot-restart
-# While draining, every answer says so, not just ever more of them.
+# While Envoy drains, every answer asks its client to reconnect, not only a growing share of them.
 - --drain-strategy
 - immediate
 {{- with .Values.extraArgs }}
@@ -209,7 +209,7 @@ livenessProbe:
   - name: {{ .name | toYaml }}
     containerPort: {{ int64 .port }}
   {{- end }}
-  # In embedded mode Envoy waits for its files here, so this is patient for as long as the API server may be away.
+  # In mode embedded, Envoy waits for its files in this container, so the probe waits for an hour.
   startupProbe:
     {{- if and $embedded (ne (include "envoy.onRefusal" .) "off") }}
     {{- include "envoy.crossover.accepted" . | nindent 4 }}

@@ -1,9 +1,10 @@
 {{/*
-Envoy ends at once on SIGTERM, and its image has no shell and no client that a preStop hook could ask it to drain with. So the
-hook is a second Envoy, that does nothing but send two requests, as health checks:
-1. to the admin port: drain. Every answer asks its client to come back by another connection; the listeners stay open.
-2. to the listener below, which passes the request on after drainSeconds: to the hook's own admin port, which ends it.
-Then Kubernetes sends SIGTERM. In embedded mode crossover does all that.
+Envoy ends at once on SIGTERM. Its image has no shell and no HTTP client with which a preStop hook could ask it to drain. So
+the hook is a second Envoy, which sends two requests, both as health checks:
+1. It asks the admin port to drain. From then on, every answer asks its client to reconnect; the listeners stay open.
+2. It sends a request to the listener below. After drainSeconds, this passes the request on to the hook's own admin port, which
+   ends the hook.
+Then Kubernetes sends SIGTERM. In mode embedded, crossover does all of this.
 */}}
 
 {{- define "envoy.drain.listener" -}}

@@ -1,12 +1,12 @@
 {{/*
-Names and labels. A name that stands alone goes through toYaml, which quotes what YAML would take for something else: no, on, 123.
+Names and labels. A name that is a whole value goes through toYaml, which quotes what YAML would read as something else: no, on, 123.
 */}}
 
 {{- define "envoy.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Room is left for the longest ending, "-xds-gen". */}}
+{{/* The name is cut so that the longest ending, "-xds-gen", fits. */}}
 {{- define "envoy.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
@@ -52,10 +52,11 @@ A security context; takes (list root context). OpenShift's restricted-v2 gives e
 {{- end -}}
 
 {{/*
-"true" where the cluster has this object already and it is not of this release: Helm would refuse to install it. Where there is no cluster
-to ask (`helm template`, Argo CD), `lookup` finds nothing. Takes (list root apiVersion kind namespace name).
+"true" if the cluster has this object already and it does not belong to this release, as Helm would refuse to install it. Without a
+cluster (`helm template`, Argo CD), `lookup` finds nothing. Takes (list root apiVersion kind namespace name).
 
-What this release has rendered it renders again, whatever became of the annotations in the cluster: Helm deletes what is rendered no more.
+An object that this release has rendered before is rendered again, even if its annotations in the cluster were changed: Helm deletes
+what is not rendered any more.
 */}}
 {{- define "envoy.foreign" -}}
 {{- $root := index . 0 -}}
@@ -69,7 +70,7 @@ What this release has rendered it renders again, whatever became of the annotati
 {{- end -}}
 {{- end -}}
 
-{{/* What is rendered only where it is not there already, as a JSON list of names: the definition of TrafficSplits, the mirrors. */}}
+{{/* The objects that are rendered only if the cluster does not have them (the definition of TrafficSplits, the mirrors), as a JSON list of names. */}}
 {{- define "envoy.rendered" -}}
 {{- $names := list -}}
 {{- $definition := "trafficsplits.split.smi-spec.io" -}}

@@ -1,4 +1,4 @@
-{{/* Values of the chart that the Go program had, and what there is instead. */}}
+{{/* Refuses values that only the Go program's chart had, and says what to write instead. */}}
 {{- define "envoy.refuse" -}}
 {{- $gone := dict
   "apiserver" "it has no successor: a pod knows it; else crossover.extraArgs: [-apiserver=URL]"
@@ -50,7 +50,7 @@
 {{- if and (eq .Values.crossover.mode "native") (semverCompare "<1.29.0-0" $kube) -}}
   {{- fail (printf "crossover.mode native needs Kubernetes 1.29 or later, and this is %s: set crossover.mode to classic, which needs 1.21" $kube) -}}
 {{- end -}}
-{{- /* A key that YAML takes for a boolean arrives as true or false. */ -}}
+{{- /* A key that YAML reads as a boolean arrives as true or false. */ -}}
 {{- $names := list (list "env" .Values.env) (list "xds" .Values.xds) (list "upstreams" .Values.upstreams) (list "services" .Values.services) -}}
 {{- range $name, $upstream := include "envoy.upstreams" . | fromJson -}}
   {{- $names = append $names (list (printf "backends of upstream %s" $name) $upstream.backends) -}}
@@ -62,7 +62,7 @@
   {{- end -}}
 {{- end -}}
 {{- range $name, $value := .Values.env -}}
-  {{- /* Above this, a number is no longer exact by the time that it gets here. */ -}}
+  {{- /* Helm rounds numbers above this one. */ -}}
   {{- if and (kindIs "float64" $value) (or (gt $value 9007199254740991.0) (lt $value -9007199254740991.0)) -}}
     {{- fail (printf "the value env.%s is a number that loses digits: write it in quotes" $name) -}}
   {{- end -}}

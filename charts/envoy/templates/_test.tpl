@@ -1,6 +1,6 @@
 {{/*
-An Envoy that asks once, through the Service, and then ends itself: with 0, as an Envoy that is asked to does. A health check of its own
-listener starts it, every two seconds while the answer is a 5xx, or none. The pod's deadline is what fails.
+An Envoy that sends one request through the Service and then ends itself, with exit code 0. A health check of its own listener makes
+the request, every two seconds while the answer is a 5xx or missing. If that goes on, the test fails by the pod's deadline.
 */}}
 {{- define "envoy.test.bootstrap" -}}
 {{- $service := include "envoy.fullname" . -}}
@@ -29,7 +29,7 @@ static_resources:
             address:
               socket_address: {address: {{ $service | quote }}, port_value: {{ int64 .Values.service.port }}}
     {{- if hasKey .Values.listener.filterChain "transport_socket" }}
-    # The listener speaks TLS. Whose certificate it has is not what is tested.
+    # The listener uses TLS. The test does not verify its certificate.
     transport_socket:
       name: envoy.transport_sockets.tls
       typed_config:

@@ -1,4 +1,4 @@
-{{/* What the upstreams of the values come to: virtual hosts, clusters, HTTPRoutes, TrafficSplits. */}}
+{{/* This file turns the value `upstreams` into virtual hosts, clusters, HTTPRoutes and TrafficSplits. */}}
 
 {{/* The upstreams, by either name, as JSON. */}}
 {{- define "envoy.upstreams" -}}
@@ -13,7 +13,7 @@
 {{- replace "." "_" . -}}
 {{- end -}}
 
-{{/* The TrafficSplits whose weights count, as a JSON list. */}}
+{{/* The TrafficSplits that crossover follows, as a JSON list. */}}
 {{- define "envoy.trafficSplits" -}}
 {{- $names := list -}}
 {{- range $name, $upstream := include "envoy.upstreams" . | fromJson -}}
@@ -22,7 +22,7 @@
 {{- concat $names .Values.crossover.trafficSplits | uniq | toJson -}}
 {{- end -}}
 
-{{/* The HTTPRoutes whose weights count, as a JSON list. */}}
+{{/* The HTTPRoutes that crossover follows, as a JSON list. */}}
 {{- define "envoy.httpRoutes" -}}
 {{- $names := list -}}
 {{- range $name, $upstream := include "envoy.upstreams" . | fromJson -}}
@@ -36,7 +36,7 @@
 {{- prepend .Values.crossover.configMaps (printf "%s-xds" (include "envoy.fullname" .)) | uniq | toJson -}}
 {{- end -}}
 
-{{/* The ConfigMaps in which it shows what weights made of them, as a JSON list. */}}
+{{/* The ConfigMaps into which crossover writes the merged files, as a JSON list. */}}
 {{- define "envoy.mirrors" -}}
 {{- $names := list -}}
 {{- $objects := concat (include "envoy.trafficSplits" . | fromJsonArray) (include "envoy.httpRoutes" . | fromJsonArray) -}}
