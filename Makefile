@@ -58,7 +58,7 @@ build: target ## Build the static release binary; for arm64: make build ARCH=arm
 	@ls -l $(BINARY)
 	@install -D $(BINARY) target/image/$(ARCH)/crossover
 
-check: target workflows ## Check formatting, lints, layers, log messages, links of the documentation and workflows.
+check: target workflows ## Check formatting, lints, imports, log messages, the documentation and the workflows.
 	cargo fmt --all --check
 	python3 tests/layers/check.py
 	python3 tests/messages/check.py
@@ -77,13 +77,13 @@ audit: ## Check licences and known vulnerabilities of the dependencies (needs ca
 	cargo deny --locked --config .cargo/deny.toml check
 
 # Most tests wait for something, so two cores can run four of them at a time.
-test: needs-test build floor tools ## Run all tests, without root all that do not need it; a part: make test ONLY="order:: probes".
+test: needs-test build floor tools ## Run all tests (without root: those that need none), or some: make test ONLY="order:: probes".
 	$(WITH_KUBECTL) RUST_TEST_THREADS=4 python3 tests/run.py $(ONLY)
 
-test-quick: needs-build target ## Run the unit tests and the quick integration tests, in under a minute, without root.
+test-quick: needs-build target ## Run the unit tests and the quick integration tests: under a minute, no root.
 	python3 tests/run.py --quick
 
-# Its reader takes no flow style between lone carriage returns, which order::union has.
+# order::union is left out, as Envoy 1.36 cannot read flow style between lone carriage returns.
 test-envoy-1.36: target $(VENV)-$(OLD_ENVOY)/done ## Run the tests of the order of a change with Envoy 1.36.
 	ENVOY_PROGRAM="$$(ls $(CURDIR)/$(VENV)-$(OLD_ENVOY)/lib/python3*/site-packages/envoy/_bin/envoy)" \
 	  RUST_TEST_THREADS=4 $(CARGO) test --test it -- order:: envoy::updates:: --skip order::union::
@@ -92,10 +92,10 @@ test-container: package tools ## Run the tests of the image in real containers (
 	$(MAKE) --no-print-directory image TAGS=test
 	$(WITH_KUBECTL) $(CARGO) test --test container
 
-properties: target ## Test merging and ordering on many random documents: make properties CASES=1000000.
+properties: target ## Test merging and ordering with random documents: make properties CASES=1000000.
 	PROPTEST_CASES=$(or $(CASES),100000) $(CARGO) test --profile lab --lib tests::properties
 
-fuzz: ## Feed mutated input to each parser by libFuzzer: make fuzz SECONDS=600 (needs g++).
+fuzz: ## Give random input to each parser by libFuzzer: make fuzz SECONDS=600 (needs g++).
 	@command -v g++ >/dev/null || { echo "g++ is missing: apt-get install g++"; exit 1; }
 	@if command -v rustup >/dev/null; then rustup --quiet target add $(FUZZ_ON); fi
 	cd tests/fuzz && $(CARGO) build
@@ -122,7 +122,7 @@ demo: needs-demo build $(VENV)/done ## Show a real Envoy shift traffic while a C
 run: build ## Run the program: make run ARGS="-h".
 	$(BINARY) $(ARGS)
 
-image: build ## Build the image, which has nothing but the binary: make image IMAGE=registry/crossover ARCH=arm64.
+image: build ## Build the image, which holds only the binary: make image IMAGE=registry/crossover ARCH=arm64.
 	docker build --no-cache --platform linux/$(ARCH) -f Dockerfile.scratch $(TAGS:%=-t $(IMAGE):%) \
 	  $(LABELS) target/image/$(ARCH)
 
@@ -140,8 +140,8 @@ package: sbom chart ## Write the images of both architectures as one OCI archive
 	rm -rf $(PACKAGE)/work
 	@ls -l $(PACKAGE)
 
-# The list has a few crates too many: an optional crate that a feature mentions (regex) counts as used.
-sbom: $(TOOLS)/cyclonedx-$(CYCLONEDX) target ## List the crates that are in the binary, as CycloneDX.
+# The list has a few crates too many, as an optional crate that a feature mentions (regex) counts as used.
+sbom: $(TOOLS)/cyclonedx-$(CYCLONEDX) target ## Write the list of the binary's crates (SBOM), in the CycloneDX format.
 	SOURCE_DATE_EPOCH=$(EPOCH) $(TOOLS)/bin/cargo-cyclonedx cyclonedx --quiet --format json \
 	  --spec-version 1.5 --describe binaries --no-build-deps --target $(TARGET)
 	mkdir -p $(PACKAGE)
@@ -160,14 +160,14 @@ bench: build floor tools ## Measure size, memory, latency and processor time: ma
 	$(CARGO) run --quiet --profile lab --example lab -- bench --json target/bench.json \
 	  $(if $(BASELINE),--baseline $(BASELINE)) $(ARGS)
 
-floor: target ## Build what the bench compares with: hello world, and a loop that reads and renames.
+floor: target ## Build the programs that the bench compares with: hello world, and a loop that reads and renames.
 	$(CARGO) build --release --package floor
 
 chart: $(VENV)/done ## Write the chart's .tgz into target/package: equal sources give equal bytes.
 	@mkdir -p $(PACKAGE)
 	$(HELM_PY) package charts/envoy $(PACKAGE)
 
-manifests: $(VENV)/done ## Write example/kubernetes/ from the chart, for people without Helm.
+manifests: $(VENV)/done ## Write example/kubernetes/ from the chart, for use without Helm.
 	@for mode in native classic embedded; do \
 	  file=example/kubernetes/$$mode.yaml; image=; \
 	  [ $$mode != embedded ] || image="--set image.repository=envoy-crossover --set image.tag=latest"; \
