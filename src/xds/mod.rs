@@ -3,6 +3,8 @@
 pub mod content;
 pub mod desired;
 pub mod merge;
+#[cfg(test)]
+mod properties;
 pub mod sequence;
 pub mod validate;
 pub mod weights;

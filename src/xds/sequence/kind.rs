@@ -191,9 +191,11 @@ fn type_in_sight(mut rest: &[u8]) -> Option<Kind> {
         .strip_prefix(b"\\")
         .unwrap_or(rest)
         .strip_prefix(b"/")?;
-    let (name, behind) = split_name(rest);
-    let ends = behind.first().is_none_or(|b| b"\"' \t\r\n,}".contains(b));
-    ends.then(|| Kind::of_type(name))
+    let (name, mut behind) = split_name(rest);
+    // Envoy looks behind the last slash, which may still come.
+    skip(&mut behind, b" \t");
+    let ends = behind.first().is_none_or(|b| b"\"'\r\n,}#".contains(b));
+    (ends && !name.is_empty()).then(|| Kind::of_type(name))
 }
 
 /// Splits off the name of a type.

@@ -112,21 +112,16 @@ fn tells_each_kind_by_its_types() {
         check_kind("whatever.yaml", &text.replace('\n', "\r"), want);
         check_kind("whatever.yaml", &text.replace("\"@type\"", "'@type'"), want);
         check_kind("whatever.yaml", &text.replace("@type", "\\x40type"), want);
-        check_kind(
-            "whatever.yaml",
-            &text.replace(": type.g", ": &t type.g"),
-            want,
-        );
-        check_kind(
-            "whatever.yaml",
-            &text.replace(": type.g", ":\n    type.g"),
-            want,
-        );
-        check_kind(
-            "whatever.yaml",
-            &text.replace(": type.g", ": >-\n    type.g"),
-            want,
-        );
+        for before in [
+            ": &t ",
+            ":\n    ",
+            ": >-\n    ",
+            ": a ",
+            ": type.googleapis.com/ ",
+        ] {
+            let text = text.replace(": type.g", &format!("{before}type.g"));
+            check_kind("whatever.yaml", &text, want);
+        }
         check_kind("whatever.yaml", &text.replace("- \"", "  \""), want);
         check_kind("whatever.pb_text", &text, want);
         let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();

@@ -9,6 +9,7 @@ use proptest::test_runner::TestRunner;
 use serde_yaml::Value as Yaml;
 
 use super::*;
+use crate::xds::properties;
 use crate::xds::sequence::kind;
 use crate::xds::yaml::Form;
 
@@ -16,12 +17,7 @@ use crate::xds::yaml::Form;
 const CASES: u32 = 300;
 
 fn config() -> ProptestConfig {
-    let mut config = ProptestConfig::default();
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
-    }
-    config.failure_persistence = None;
-    config
+    properties::config(CASES)
 }
 
 /// The value of a field.
@@ -249,9 +245,31 @@ fn write(clusters: &[(usize, Value)], style: Style) -> String {
 fn by_another(text: &str) -> Option<(Vec<Yaml>, Yaml)> {
     let document = serde_yaml::Deserializer::from_str(text).next()?;
     let mut root: Yaml = serde::Deserialize::deserialize(document).ok()?;
+    read_keys_alike(&mut root);
     let list = root.get_mut("resources")?.as_sequence_mut()?;
     let resources = std::mem::take(list);
     Some((resources, root))
+}
+
+/// Reads a key in quotes as one without: to Envoy each key is a text.
+fn read_keys_alike(value: &mut Yaml) {
+    match value {
+        Yaml::Sequence(items) => items.iter_mut().for_each(read_keys_alike),
+        Yaml::Mapping(fields) => {
+            for (mut key, mut value) in std::mem::take(fields) {
+                read_keys_alike(&mut value);
+                if let Yaml::String(text) = &key
+                    && let Ok(word @ (Yaml::Null | Yaml::Bool(_) | Yaml::Number(_))) =
+                        serde_yaml::from_str(text)
+                {
+                    key = word;
+                }
+                fields.insert(key, value);
+            }
+        }
+        Yaml::Tagged(tagged) => read_keys_alike(&mut tagged.value),
+        Yaml::Null | Yaml::Bool(_) | Yaml::Number(_) | Yaml::String(_) => {}
+    }
 }
 
 /// Unites, and holds the union against what another reader says of all three texts.

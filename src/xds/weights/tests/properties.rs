@@ -8,18 +8,14 @@ use proptest::test_runner::TestRunner;
 use std::cell::Cell;
 
 use super::*;
+use crate::xds::properties;
 use fuzz_checks::oracle::{self, DOMAIN, Split};
 
 /// Runs in a few seconds without optimization.
 const CASES: u32 = 5_000;
 
 pub(super) fn config() -> ProptestConfig {
-    let mut config = ProptestConfig::default();
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
-    }
-    config.failure_persistence = None;
-    config
+    properties::config(CASES)
 }
 
 /// Merges, and panics where the result is not what the oracle says. Returns whether weights
