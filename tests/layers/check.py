@@ -42,7 +42,7 @@ def modules():
     found = {}
     for path in sorted(SRC.rglob("*.rs")):
         parts = list(path.relative_to(SRC).with_suffix("").parts)
-        if parts[-1] in ("tests", "model") or "tests" in parts:
+        if parts[-1] in ("tests", "model", "properties") or "tests" in parts:
             continue
         if parts[-1] == "mod":
             parts.pop()
