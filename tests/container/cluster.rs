@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use testkit::apiserver::access::{Account, Rule};
 use testkit::apiserver::{Options, Server};
 use testkit::backend::Backend;
+use testkit::envoy_config::{self, CONFIG_MAP, Watching};
 use testkit::load::{Load, Tally};
 use testkit::proxy::Proxy;
-use testkit::site::BACKENDS;
-use testkit::xds::{self, CONFIG_MAP, Watching};
+use testkit::testbed::BACKENDS;
 use testkit::{until, until_file};
 
 /// Where the service account is in a container.
@@ -167,15 +167,15 @@ impl Cluster {
     /// The ConfigMap with routes of this version and weights.
     pub fn config_map(&self, version: &str, weights: [u32; 2]) -> Value {
         let to = |at: usize| (BACKENDS[at], self.backend(at));
-        let listeners = xds::listeners("first", Path::new(RUNTIME), Watching::PathOnly);
+        let listeners = envoy_config::listeners("first", Path::new(RUNTIME), Watching::PathOnly);
         let any = format!("{{address: 0.0.0.0, port_value: {PORT}}}");
         let free = "{address: 127.0.0.1, port_value: 0}";
         assert!(listeners.contains(free), "{listeners}");
         let weights: Vec<_> = BACKENDS.into_iter().zip(weights).collect();
-        xds::set(
+        envoy_config::set(
             &listeners.replace(free, &any),
-            &xds::clusters("first", &[to(0), to(1)]),
-            &xds::routes(version, &weights),
+            &envoy_config::clusters("first", &[to(0), to(1)]),
+            &envoy_config::routes(version, &weights),
         )
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use testkit::load::Tally;
-use testkit::site::BACKENDS;
+use testkit::testbed::BACKENDS;
 
 #[test]
 fn a_killed_sidecar_is_back_while_changes_go_on() {

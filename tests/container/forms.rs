@@ -5,7 +5,7 @@
 use crate::cluster::{Cluster, assert_no_failure, load, until_all_from};
 use crate::engine::Container;
 use crate::manifest::{Pod, texts};
-use testkit::site::BACKENDS;
+use testkit::testbed::BACKENDS;
 use testkit::until;
 
 /// Runs a probe of a container's until it succeeds.

@@ -6,7 +6,7 @@ use crate::images::CROSSOVER;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
-use testkit::xds::CONFIG_MAP;
+use testkit::envoy_config::CONFIG_MAP;
 
 const PAGE: &str = include_str!("../../docs/deploying.md");
 const ALL_TO_ONE: [u32; 2] = [100, 0];

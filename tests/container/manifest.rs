@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use testkit::apiserver::access::Rule;
 use testkit::objects::traffic_split;
-use testkit::site::BACKENDS;
+use testkit::testbed::BACKENDS;
 
 /// A manifest in a cluster.
 pub struct Pod<'a> {

@@ -10,9 +10,9 @@ use std::process::Command;
 use std::{env, fs};
 use tempfile::TempDir;
 use testkit::apiserver::{Options, Server};
+use testkit::budgets::BINARY_MAX;
 use testkit::crossover::{Crossover, command_of, wrapped};
 use testkit::elf::Elf;
-use testkit::figures::BINARY_MAX;
 use testkit::objects::config_map;
 
 /// The most bytes for arm64, whose binary has 87 of 100 bytes of the other.

@@ -4,10 +4,10 @@ use crate::cluster::{Cluster, RUNTIME, mount, until_published};
 use crate::engine::Container;
 use crate::images::CROSSOVER;
 use std::fs;
+use testkit::envoy_config::{CONFIG_MAP, SERVICE};
 use testkit::objects::traffic_split;
-use testkit::site::BACKENDS;
+use testkit::testbed::BACKENDS;
 use testkit::until;
-use testkit::xds::{CONFIG_MAP, SERVICE};
 
 /// `command: [crossover]` with these `args`, as Kubernetes runs it.
 #[track_caller]

@@ -7,7 +7,7 @@ use crate::cluster::{
 use crate::engine::Container;
 use crate::images::{CROSSOVER, SHELL};
 use std::path::Path;
-use testkit::site::BACKENDS;
+use testkit::testbed::BACKENDS;
 
 #[track_caller]
 fn envoy_follows(cluster: &Cluster, volume: &Path) {

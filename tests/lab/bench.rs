@@ -14,10 +14,10 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 use tempfile::TempDir;
+use testkit::budgets::{BINARY_GOAL, IDLE_GOAL, LARGEST, follow_small, merge_into, since};
 use testkit::candidate::{Bench, Candidate, release};
 use testkit::crossover::{Crossover, Measured};
 use testkit::elf::Elf;
-use testkit::figures::{BINARY_GOAL, IDLE_GOAL, LARGEST, follow_small, merge_into, since};
 
 /// How much is measured.
 struct Effort {

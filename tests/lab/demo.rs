@@ -11,9 +11,9 @@ use pico_args::Arguments;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use testkit::envoy_config::{CONFIG_MAP, SERVICE};
 use testkit::examples;
 use testkit::load::{Tally, share, total};
-use testkit::xds::{CONFIG_MAP, SERVICE};
 
 /// How long each step's traffic is counted.
 const STEP_MS: u64 = 1800;

@@ -31,8 +31,8 @@ usage: lab COMMAND
   soak [-seed N] [-changes N] [-minutes N] [-requests N] [-only PART]
                                      many changes, faults, and much time; N minutes: of each rate;
                                      N requests: through an Envoy whose clusters are replaced, and
-                                     2 N where it also refuses some; PART: storm, rate, patience,
-                                     order or verdict
+                                     2 N where it also refuses some; PART: storm, rate, slow, order
+                                     or verdict
   serve [--port N] [--tls-dir DIR]   run the in-memory API server until Ctrl-C; with --tls-dir as
                                      https, its authority in DIR/ca.crt
 ";

@@ -10,9 +10,9 @@ use std::thread;
 use std::time::Duration;
 use testkit::candidate::Candidate;
 use testkit::clients::{Rate, STEADY};
+use testkit::envoy_config::Watching;
 use testkit::throttle::Throttle;
 use testkit::world::{Outcome, Running, Shape, Sort, bytes_on_disk};
-use testkit::xds::Watching;
 
 /// A world, and how Envoy fares in it.
 struct Case {

@@ -6,8 +6,8 @@ use crate::stage::{SLIPPED, Stage, address};
 use crate::stop::Stop;
 use std::time::{Duration, Instant};
 use testkit::envoy::Envoy;
+use testkit::envoy_config::Watching;
 use testkit::load::{Load, Tally};
-use testkit::xds::Watching;
 
 /// A change that takes longer than this to arrive has not arrived.
 const GIVE_UP: Duration = Duration::from_secs(10);

@@ -10,13 +10,13 @@ use testkit::apiserver::{Options, Server};
 use testkit::backend::Backend;
 use testkit::crossover::{Crossover, command};
 use testkit::envoy::{Envoy, free_admin};
+use testkit::envoy_config::{CONFIG_MAP, SERVICE, STATS, Watching};
 use testkit::examples::{self, DEFINITION, SPLITS};
 use testkit::file_watch::FileWatch;
 use testkit::load::Load;
 use testkit::objects::{http_route, http_route_crd, traffic_split};
-use testkit::site::BACKENDS;
+use testkit::testbed::BACKENDS;
 use testkit::until;
-use testkit::xds::{CONFIG_MAP, SERVICE, STATS, Watching};
 
 pub const REQUESTS_PER_SECOND: u32 = 500;
 /// The services that Flagger makes of `podinfo`.

@@ -12,13 +12,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::budgets::{holds, split_of_a_service};
 use testkit::candidate::{Bench, Candidate, Mode};
 use testkit::crossover::{Crossover, Measured, command_of, measure, until_asleep, wrapped};
-use testkit::figures::{holds, split_of_a_service};
+use testkit::envoy_config::{self, CONFIG_MAP};
 use testkit::file_watch::FileWatch;
 use testkit::objects::config_map;
-use testkit::site::BACKENDS;
-use testkit::xds::{self, CONFIG_MAP};
+use testkit::testbed::BACKENDS;
 
 /// So many rounds are not counted: connections, caches and allocators settle.
 const WARM_UP: u32 = 3;
@@ -67,7 +67,7 @@ impl<'a> Lane<'a> {
 
     /// A TrafficSplit, whose weights are merged into a ConfigMap of usual size.
     pub fn of_split(bench: &'a Bench, who: &'a Candidate) -> Lane<'a> {
-        let text = xds::large_routes(1 << 10, 0);
+        let text = envoy_config::large_routes(1 << 10, 0);
         bench.apply(who, config_map(CONFIG_MAP, &[("rds.yaml", &text)]));
         bench.apply(who, split_of_a_service(0).0);
         let process = bench.follow(who, &[CONFIG_MAP], Some("service-0"));
@@ -78,7 +78,7 @@ impl<'a> Lane<'a> {
     pub fn of_small(bench: &'a Bench, who: &'a Candidate, process: Crossover) -> Lane<'a> {
         Lane::new(bench, who, process, |change| {
             let mark = format!("change-{change}.");
-            let text = xds::large_routes(1 << 10, 0);
+            let text = envoy_config::large_routes(1 << 10, 0);
             let text = format!("# {mark}\n{text}");
             (config_map("small-0", &[("rds.yaml", &text)]), mark)
         })
@@ -135,10 +135,14 @@ fn set(change: u32) -> (Value, String) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
     let weights = [change % 101, 100 - change % 101];
     let weights: Vec<_> = BACKENDS.into_iter().zip(weights).collect();
-    let set = xds::set(
-        &xds::listeners("first", Path::new("/srv/runtime"), xds::Watching::PathOnly),
-        &xds::clusters("first", &BACKENDS.map(|name| (name, address))),
-        &xds::routes(&mark, &weights),
+    let set = envoy_config::set(
+        &envoy_config::listeners(
+            "first",
+            Path::new("/srv/runtime"),
+            envoy_config::Watching::PathOnly,
+        ),
+        &envoy_config::clusters("first", &BACKENDS.map(|name| (name, address))),
+        &envoy_config::routes(&mark, &weights),
     );
     (set, mark)
 }

@@ -7,13 +7,15 @@ use tempfile::TempDir;
 use testkit::apiserver::{Options, Server};
 use testkit::crossover::{Crossover, command};
 use testkit::envoy::Envoy;
+use testkit::envoy_config::{self, SERVICE, STATS};
 use testkit::examples::{self, CONFIG_MAP, DEFINITION, SPLITS};
 use testkit::kubectl::Kubectl;
-use testkit::site::BACKENDS;
+use testkit::pages;
+use testkit::testbed::BACKENDS;
 use testkit::until_file;
-use testkit::xds::{self, SERVICE, STATS, Watching};
 
 const PAGE: &str = include_str!("../../../docs/traffic-splits.md");
+const DEPLOYING: &str = include_str!("../../../docs/deploying.md");
 const VERSIONS: [&str; 4] = ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"];
 
 /// The examples that the chart's tests run, and those of the containers.
@@ -59,27 +61,43 @@ impl Cluster {
 
 #[test]
 fn every_split_gives_the_file_the_weights_that_its_name_stands_for() {
+    let commands = pages::commands(PAGE, "## Try it");
+    let mut files = commands.iter().map(|command| {
+        let file = command.strip_prefix("kubectl apply -f example/");
+        file.unwrap_or_else(|| panic!("{command}"))
+    });
+    let mut next = || files.next().expect("the page applies every file");
     let cluster = Cluster::start();
     assert_eq!(
-        cluster.apply(DEFINITION),
+        cluster.apply(next()),
         "customresourcedefinition.apiextensions.k8s.io/trafficsplits.split.smi-spec.io created\n"
     );
-    assert_eq!(cluster.apply(CONFIG_MAP), "configmap/envoy-xds created\n");
+    assert_eq!(cluster.apply(next()), "configmap/envoy-xds created\n");
     let dir = TempDir::new().unwrap();
     let url = cluster.server.url();
     let mut program = command(&["-apiserver", &url, "-namespace", "default", "-watch"]);
     program
-        .args(["-configmap", xds::CONFIG_MAP, "-trafficsplit", SERVICE])
+        .args([
+            "-configmap",
+            envoy_config::CONFIG_MAP,
+            "-trafficsplit",
+            SERVICE,
+        ])
         .arg("-output-dir")
         .arg(dir.path());
     let _crossover = Crossover::spawn(program);
     let file = dir.path().join("current/rds.yaml");
-    let own = cluster.server.get("ConfigMap", xds::CONFIG_MAP).unwrap();
+    let own = cluster
+        .server
+        .get("ConfigMap", envoy_config::CONFIG_MAP)
+        .unwrap();
     let own = own["data"]["rds.yaml"].as_str().unwrap().to_string();
     until_file(&file, |bytes| bytes == own.as_bytes());
 
     for (split, weights) in SPLITS {
-        cluster.apply(split);
+        let applied = next();
+        assert_eq!(applied, split);
+        cluster.apply(applied);
         let mut want = own.clone();
         for (name, weight) in BACKENDS.into_iter().zip(weights) {
             let was = format!("- name: {name}\n            weight: 50\n");
@@ -89,6 +107,7 @@ fn every_split_gives_the_file_the_weights_that_its_name_stands_for() {
         // Every other byte is the ConfigMap's.
         until_file(&file, |bytes| bytes == want.as_bytes());
     }
+    assert_eq!(files.next(), None);
 }
 
 #[test]
@@ -172,7 +191,17 @@ fn kubectl_reads_a_split_back_in_every_version_of_the_definition() {
 }
 
 #[test]
-fn envoy_loads_every_file_of_the_configmap() {
+fn envoy_loads_every_file_of_the_configmap_by_each_bootstrap_of_the_page() {
+    let section = pages::section(DEPLOYING, "## Point Envoy at the files");
+    let bootstraps = pages::blocks(section, "yaml");
+    assert_eq!(bootstraps.len(), 2);
+    for bootstrap in bootstraps {
+        load_by(bootstrap);
+    }
+}
+
+#[track_caller]
+fn load_by(bootstrap: &str) {
     let dir = TempDir::new().unwrap();
     let current = dir.path().join("current");
     fs::create_dir(&current).unwrap();
@@ -181,7 +210,10 @@ fn envoy_loads_every_file_of_the_configmap() {
     for (name, text) in object["data"].as_object().unwrap() {
         fs::write(current.join(name), text.as_str().unwrap()).unwrap();
     }
-    let envoy = Envoy::start(&Watching::PathOnly.bootstrap(dir.path()));
+    let bootstrap = bootstrap.replace("/srv/runtime", dir.path().to_str().unwrap());
+    let envoy = Envoy::start(&format!(
+        "node: {{id: envoy, cluster: envoy}}\n{bootstrap}\n"
+    ));
     envoy.listener(SERVICE);
     for name in STATS {
         envoy.wait_for_stat(&format!("{name}.update_success"), "1");

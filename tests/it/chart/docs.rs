@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use testkit::examples;
 use testkit::helm::{self, Job, Rendering, VERSIONS, ask, documents, render};
+use testkit::pages;
 
 const CHART_README: &str = include_str!("../../../charts/envoy/README.md");
 
@@ -178,10 +179,7 @@ fn the_schema_knows_every_value_and_no_other() {
 
 #[test]
 fn the_charts_readme_shows_values_that_helm_takes() {
-    let blocks = CHART_README.split("```yaml\n").skip(1);
-    let blocks: Vec<&str> = blocks
-        .map(|block| block.split("```").next().unwrap())
-        .collect();
+    let blocks = pages::blocks(CHART_README, "yaml");
     assert_eq!(blocks.len(), 2);
     let rendered: Vec<Rendering> = blocks
         .iter()

@@ -11,8 +11,8 @@ use testkit::helm::{Job, Rendering, documents, render};
 use testkit::load::{Load, Tally, share};
 use testkit::objects::{http_route, http_route_crd};
 use testkit::pod::{Pod, merge, static_cluster};
+use testkit::runtime::refuse;
 use testkit::until;
-use testkit::worker::refuse;
 
 /// An example's rendering on this machine: its Services are the pod's backends, and answer their
 /// names; whatever else it names is nowhere.

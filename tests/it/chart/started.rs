@@ -13,9 +13,9 @@ use testkit::helm::{Job, Rendering, render};
 use testkit::kubectl::Kubectl;
 use testkit::load::Load;
 use testkit::objects::http_route_crd;
+use testkit::pages::{Done, Shell, commands};
 use testkit::pod::Pod;
-use testkit::site::BACKENDS;
-use testkit::terminal::{Done, Terminal, commands};
+use testkit::testbed::BACKENDS;
 
 const PAGE: &str = include_str!("../../../docs/getting-started.md");
 const DEPLOYING: &str = include_str!("../../../docs/deploying.md");
@@ -25,7 +25,7 @@ const FROM_GO: &str = include_str!("../../../docs/from-the-go-version.md");
 /// Someone who follows the page.
 struct Reader {
     pod: Pod,
-    terminal: Terminal,
+    shell: Shell,
     running: Option<(Crossover, Envoy, Load)>,
     elsewhere: Vec<String>,
 }
@@ -38,11 +38,11 @@ impl Reader {
             let cluster = pod.cluster(service);
             values[by]["podinfo"]["backends"][*service]["cluster"] = cluster;
         }
-        let terminal = Terminal::new(&pod, &values);
+        let shell = Shell::new(&pod, &values);
         let (running, elsewhere) = (None, Vec::new());
         Reader {
             pod,
-            terminal,
+            shell,
             running,
             elsewhere,
         }
@@ -51,7 +51,7 @@ impl Reader {
     /// Runs a command; what it installs is started the first time, and upgraded after it.
     #[track_caller]
     fn follow(&mut self, command: &str) {
-        match self.terminal.run(command) {
+        match self.shell.run(command) {
             Done::Printed(_) => {}
             Done::Elsewhere(call) => self.elsewhere.push(call),
             Done::Rendered(rendering) => {
@@ -67,7 +67,7 @@ impl Reader {
     /// What a command that installs the chart renders.
     #[track_caller]
     fn render(&self, command: &str) -> Rendering {
-        match self.terminal.run(command) {
+        match self.shell.run(command) {
             Done::Rendered(rendering) => rendering,
             other => panic!("{command}: {other:?}"),
         }
@@ -268,7 +268,7 @@ fn the_page_leads_from_the_image_to_pods_that_have_it() {
         (image_to_push, push, "docker push ", &by_registry),
     ];
     for (make, hand_over, by, install) in ways {
-        let Done::Printed(script) = reader.terminal.run(&make.replace("make ", "make -n ")) else {
+        let Done::Printed(script) = reader.shell.run(&make.replace("make ", "make -n ")) else {
             panic!("{make}");
         };
         let rendering = reader.render(install);
@@ -292,7 +292,7 @@ fn the_package_installs_the_same_and_there_is_a_plain_manifest() {
     };
     let install = &commands(PAGE, "## Envoy and two backends")[3];
     let reader = Reader::new(&BACKENDS, "upstreams");
-    let printed = reader.terminal.run(make);
+    let printed = reader.shell.run(make);
     assert!(matches!(printed, Done::Printed(_)), "{printed:?}");
     let objects = reader.render(package).objects();
     assert_eq!(objects, reader.render(install).objects());

@@ -1,16 +1,17 @@
 //! The README and the pages of docs/ are true of the program: its usage, its commands, its Role.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 use testkit::apiserver::access::{Account, Rule};
 use testkit::apiserver::{Options, Server};
 use testkit::crossover::{self, Crossover};
+use testkit::envoy_config::SERVICE;
 use testkit::examples::{self, CONFIG_MAP};
 use testkit::objects::{http_route, http_route_crd, in_namespace, traffic_split};
-use testkit::site::BACKENDS;
-use testkit::xds::SERVICE;
+use testkit::pages::{blocks, section};
+use testkit::testbed::BACKENDS;
 use testkit::{helm, until};
 
 const README: &str = include_str!("../../../README.md");
@@ -60,13 +61,19 @@ fn place(server: &Server, dir: &TempDir) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
-#[test]
-fn every_crossover_command_of_the_pages_publishes() {
+/// Returns the texts of all pages in `docs/`.
+fn pages() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages = fs::read_dir(root.join("docs")).unwrap();
-    let pages = pages.map(|page| fs::read_to_string(page.unwrap().path()).unwrap());
+    pages
+        .map(|page| fs::read_to_string(page.unwrap().path()).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_crossover_command_of_the_pages_publishes() {
     let mut commands = 0;
-    for page in pages {
+    for page in pages() {
         for line in page.lines() {
             let Some(flags) = line.strip_prefix("$ crossover ") else {
                 continue;
@@ -96,11 +103,54 @@ fn every_crossover_command_of_the_pages_publishes() {
     assert!(commands >= 4, "{commands} commands were found");
 }
 
+/// Returns the texts of all lists in a value.
+fn words(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(items) => {
+            let own = items.iter().filter_map(Value::as_str);
+            own.chain(items.iter().flat_map(words)).collect()
+        }
+        Value::Object(fields) => fields.values().flat_map(words).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_manifests_of_the_pages_can_be_read_and_have_only_flags_that_exist() {
+    let usage = Crossover::run(&["-h"]).stdout;
+    let known: Vec<&str> = usage
+        .lines()
+        .filter_map(|it| it.trim().strip_prefix('-'))
+        .collect();
+    let known = |flag: &str| {
+        let name = flag.trim_start_matches('-').split('=').next().unwrap();
+        known
+            .iter()
+            .any(|line| line.split(' ').next() == Some(name))
+    };
+    let mut flags = 0;
+    for page in pages() {
+        let entry_points = blocks(&page, "dockerfile").into_iter().flat_map(str::lines);
+        let entry_points = entry_points.filter_map(|line| line.strip_prefix("ENTRYPOINT "));
+        let manifests = blocks(&page, "yaml").into_iter().chain(entry_points);
+        for document in manifests.flat_map(helm::documents) {
+            // Those after `--` are the command's.
+            let own = words(&document)
+                .into_iter()
+                .take_while(|word| *word != "--");
+            for flag in own.filter(|word| word.starts_with('-')) {
+                assert!(known(flag), "{flag}");
+                flags += 1;
+            }
+        }
+    }
+    assert!(flags >= 8, "{flags} flags were found");
+}
+
 #[test]
 fn the_role_of_the_page_is_enough_and_each_of_its_rules_is_needed() {
-    let (_, text) = OPERATIONS.split_once("\n## The Role\n").unwrap();
-    let (_, text) = text.split_once("```yaml\n").unwrap();
-    let role = helm::documents(text.split("```").next().unwrap()).remove(0);
+    let role = blocks(section(OPERATIONS, "## The Role"), "yaml")[0];
+    let role = helm::documents(role).remove(0);
     let rules = Rule::of_role(&role);
     assert_eq!(rules.len(), 5);
     let start = |rules: Vec<Rule>| {

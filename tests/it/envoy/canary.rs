@@ -4,10 +4,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::crossover::Crossover;
 use testkit::envoy::Envoy;
+use testkit::envoy_config::{SERVICE, STATS, Watching};
 use testkit::load::{Load, Tally, share};
 use testkit::objects::{http_route, http_route_crd, traffic_split};
-use testkit::site::{BACKENDS, Site};
-use testkit::xds::{SERVICE, STATS, Watching};
+use testkit::testbed::{BACKENDS, Testbed};
 
 /// Answers at the end of a long step; enough for a bound of a tenth or so.
 const ANSWERS: u64 = 1500;
@@ -23,8 +23,8 @@ fn split(weights: [u64; 2]) -> Value {
 
 /// Follows the objects of these kinds, too.
 #[track_caller]
-fn crossover(site: &Site, kinds: &[&str]) -> Crossover {
-    let mut arguments = site.arguments();
+fn crossover(testbed: &Testbed, kinds: &[&str]) -> Crossover {
+    let mut arguments = testbed.arguments();
     arguments.extend(
         kinds
             .iter()
@@ -35,31 +35,36 @@ fn crossover(site: &Site, kinds: &[&str]) -> Crossover {
 }
 
 /// Routes whose own weights send everything to the first backend, under a split.
-fn start(weights: [u64; 2]) -> (Site, Crossover, Envoy, Load) {
-    start_on(Site::start(Watching::PathOnly), [100, 0], weights, &SPLIT)
+fn start(weights: [u64; 2]) -> (Testbed, Crossover, Envoy, Load) {
+    start_on(
+        Testbed::start(Watching::PathOnly),
+        [100, 0],
+        weights,
+        &SPLIT,
+    )
 }
 
 /// Routes with weights of their own under a split; an HTTPRoute is followed, too, and yet to come.
-fn start_with_both(own: [u32; 2], weights: [u64; 2]) -> (Site, Crossover, Envoy, Load) {
-    let site = Site::start(Watching::PathOnly);
-    site.server.create(http_route_crd(&["v1", "v1beta1"]));
-    start_on(site, own, weights, &["-trafficsplit", "-httproute"])
+fn start_with_both(own: [u32; 2], weights: [u64; 2]) -> (Testbed, Crossover, Envoy, Load) {
+    let testbed = Testbed::start(Watching::PathOnly);
+    testbed.server.create(http_route_crd(&["v1", "v1beta1"]));
+    start_on(testbed, own, weights, &["-trafficsplit", "-httproute"])
 }
 
 fn start_on(
-    site: Site,
+    testbed: Testbed,
     own: [u32; 2],
     weights: [u64; 2],
     kinds: &[&str],
-) -> (Site, Crossover, Envoy, Load) {
-    site.shift("first", own);
-    site.server.create(split(weights));
-    let crossover = crossover(&site, kinds);
+) -> (Testbed, Crossover, Envoy, Load) {
+    testbed.shift("first", own);
+    testbed.server.create(split(weights));
+    let crossover = crossover(&testbed, kinds);
     crossover.wait_for_line("INFO  published ");
-    let envoy = site.envoy();
+    let envoy = testbed.envoy();
     envoy.wait_for_stat(&format!("{}.version_text", STATS[0]), "first");
-    let load = site.load(&envoy, 2000);
-    (site, crossover, envoy, load)
+    let load = testbed.load(&envoy, 2000);
+    (testbed, crossover, envoy, load)
 }
 
 /// Counts the route updates that Envoy has taken.
@@ -69,9 +74,9 @@ fn taken(envoy: &Envoy) -> u64 {
 
 /// Changes an object's weights and waits until Envoy has taken them.
 #[track_caller]
-fn step(site: &Site, envoy: &Envoy, object: Value) {
+fn step(testbed: &Testbed, envoy: &Envoy, object: Value) {
     let before = taken(envoy);
-    site.server.replace(object);
+    testbed.server.replace(object);
     testkit::until("Envoy to take the routes", || {
         (taken(envoy) > before).then_some(())
     });
@@ -95,11 +100,11 @@ fn check_share(load: &Load, canary: u64) {
 
 #[test]
 fn fifty_steps_under_load_fail_no_request_and_share_it_by_weight() {
-    let (site, _crossover, envoy, load) = start([100, 0]);
+    let (testbed, _crossover, envoy, load) = start([100, 0]);
     check_share(&load, 0);
     for number in 1..=50 {
         let canary = number * 2;
-        step(&site, &envoy, split([100 - canary, canary]));
+        step(&testbed, &envoy, split([100 - canary, canary]));
         if [10, 25, 50].contains(&number) {
             check_share(&load, canary);
         }
@@ -120,24 +125,24 @@ fn route(weights: [u64; 2]) -> Value {
 
 #[test]
 fn a_hand_over_to_an_http_route_and_its_canary_fail_no_request() {
-    let (site, crossover, envoy, load) = start_with_both([100, 0], [70, 30]);
+    let (testbed, crossover, envoy, load) = start_with_both([100, 0], [70, 30]);
     // In mid-canary, with the weights that it has; then on, promoted, and another one rolled back.
     let before = taken(&envoy);
-    site.server.create(route([70, 30]));
+    testbed.server.create(route([70, 30]));
     crossover.wait_for_line("HTTPRoute is valid now");
     check_share(&load, 30);
     assert_eq!(taken(&envoy), before);
     for canary in (40..=100).step_by(10) {
-        step(&site, &envoy, route([100 - canary, canary]));
+        step(&testbed, &envoy, route([100 - canary, canary]));
     }
     check_share(&load, 100);
     for canary in [0, 10, 20, 0] {
-        step(&site, &envoy, route([100 - canary, canary]));
+        step(&testbed, &envoy, route([100 - canary, canary]));
     }
     check_share(&load, 0);
     // Back to the TrafficSplit, which has the same weights by now.
-    site.server.replace(split([100, 0]));
-    site.server.delete("HTTPRoute", SERVICE);
+    testbed.server.replace(split([100, 0]));
+    testbed.server.delete("HTTPRoute", SERVICE);
     crossover.wait_for_line("HTTPRoute still deleted");
     check_share(&load, 0);
     assert_eq!(load.tally().failures, Vec::<String>::new());
@@ -147,14 +152,14 @@ fn a_hand_over_to_an_http_route_and_its_canary_fail_no_request() {
 #[test]
 fn a_hand_over_while_idle_sends_the_canary_nothing_before_the_first_step() {
     // By the template, the canary gets everything: whenever neither kind counted, it would show.
-    let (site, crossover, envoy, load) = start_with_both([0, 100], [100, 0]);
+    let (testbed, crossover, envoy, load) = start_with_both([0, 100], [100, 0]);
     check_share(&load, 0);
     // Flagger's provider is switched: it makes the HTTPRoute, and the TrafficSplit is deleted.
     let before = taken(&envoy);
-    site.server.create(route([100, 0]));
+    testbed.server.create(route([100, 0]));
     crossover.wait_for_line("HTTPRoute is valid now");
     check_share(&load, 0);
-    site.server.delete("TrafficSplit", SERVICE);
+    testbed.server.delete("TrafficSplit", SERVICE);
     crossover.wait_for_line("TrafficSplit still deleted");
     check_share(&load, 0);
     let idle = load.tally();
@@ -162,12 +167,12 @@ fn a_hand_over_while_idle_sends_the_canary_nothing_before_the_first_step() {
     let names: Vec<&String> = idle.answers.keys().collect();
     assert_eq!(names, [BACKENDS[0]]);
     for canary in (10..=100).step_by(10) {
-        step(&site, &envoy, route([100 - canary, canary]));
+        step(&testbed, &envoy, route([100 - canary, canary]));
         if [10, 100].contains(&canary) {
             check_share(&load, canary);
         }
     }
-    step(&site, &envoy, route([100, 0]));
+    step(&testbed, &envoy, route([100, 0]));
     check_share(&load, 0);
     assert_eq!(load.tally().failures, Vec::<String>::new());
     assert_eq!(envoy.stat(&format!("{}.update_rejected", STATS[0])), 0);
@@ -175,12 +180,12 @@ fn a_hand_over_while_idle_sends_the_canary_nothing_before_the_first_step() {
 
 #[test]
 fn a_template_and_a_split_that_change_together_both_arrive() {
-    let (site, _crossover, _envoy, load) = start([100, 0]);
+    let (testbed, _crossover, _envoy, load) = start([100, 0]);
     for number in 1..=10 {
         let canary = number % 2 * 100;
         let version = format!("v{number}");
-        let template = site.config_map(&version, [100, 0]);
-        site.server.change(|cluster| {
+        let template = testbed.config_map(&version, [100, 0]);
+        testbed.server.change(|cluster| {
             if number % 3 == 0 {
                 cluster.replace(split([100 - canary, canary]));
                 cluster.replace(template);
@@ -206,22 +211,22 @@ fn a_template_and_a_split_that_change_together_both_arrive() {
 #[test]
 fn a_restart_in_mid_canary_sends_no_request_by_the_template() {
     // By the template, the first backend gets everything; by the split, nothing.
-    let (site, mut crossover_now, envoy, load) = start([0, 100]);
+    let (testbed, mut crossover_now, envoy, load) = start([0, 100]);
     for number in 1..=6 {
         crossover_now.signal(Signal::KILL);
         assert_eq!(crossover_now.finish().code, None);
         let version = format!("v{number}");
-        site.shift(&version, [100, 0]);
+        testbed.shift(&version, [100, 0]);
         let since = load.tally();
-        crossover_now = crossover(&site, &SPLIT);
+        crossover_now = crossover(&testbed, &SPLIT);
         load.wait_for("answers by new routes", &since, |tally| {
             tally.versions.contains_key(&version)
         });
     }
     // And an Envoy that begins with what is on disk.
     drop(crossover_now);
-    let other = site.envoy();
-    let fresh = site.load(&other, 500);
+    let other = testbed.envoy();
+    let fresh = testbed.load(&other, 500);
     fresh.wait_for("answers", &Tally::default(), |tally| tally.total() >= 50);
     for tally in [load.tally(), fresh.tally()] {
         assert_eq!(tally.failures, Vec::<String>::new());

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use tempfile::TempDir;
 use testkit::crossover::Crossover;
 use testkit::envoy::{self, Envoy};
+use testkit::envoy_config::{SERVICE, Watching};
 use testkit::load::Tally;
-use testkit::site::Site;
+use testkit::testbed::Testbed;
 use testkit::until;
-use testkit::xds::{SERVICE, Watching};
 
 /// Returns Envoy's answer on a connection of its own.
 fn answer(address: SocketAddr) -> String {
@@ -22,23 +22,23 @@ fn answer(address: SocketAddr) -> String {
 
 #[test]
 fn envoy_starts_on_its_first_files_serves_drains_and_ends_without_a_failed_request() {
-    let site = Site::start(Watching::PathOnly);
+    let testbed = Testbed::start(Watching::PathOnly);
     // An address of this test's own, so that the usual port is free there.
     let pid = std::process::id().to_be_bytes();
     let admin = SocketAddr::from(([127, 1 + pid[1], pid[2], pid[3]], 9901));
     let dir = TempDir::new().unwrap();
-    let bootstrap = site.watching.bootstrap(site.dir());
+    let bootstrap = testbed.watching.bootstrap(testbed.dir());
     // While it drains, Envoy sends away a growing part of its clients, and in the end all of them.
     let words = envoy::words(dir.path(), &bootstrap, admin, 21);
-    let mut arguments = site.arguments();
+    let mut arguments = testbed.arguments();
     let drain = format!("-drain=20s -envoy-admin=http://{admin} --");
     arguments.extend(drain.split(' ').map(String::from).chain(words));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let process = Crossover::start(&arguments);
     process.wait_for_line("ConfigMap not found");
-    site.shift("one", [100, 0]);
+    testbed.shift("one", [100, 0]);
     let envoy = Envoy::attach(dir, admin);
-    let load = site.load(&envoy, 500);
+    let load = testbed.load(&envoy, 500);
     let of = |version: &'static str| {
         move |tally: &Tally| {
             tally
@@ -48,7 +48,7 @@ fn envoy_starts_on_its_first_files_serves_drains_and_ends_without_a_failed_reque
         }
     };
     load.wait_for("the first routes", &Tally::default(), of("one"));
-    site.shift("two", [0, 100]);
+    testbed.shift("two", [0, 100]);
     load.wait_for("the next routes", &Tally::default(), of("two"));
 
     process.signal(rustix::process::Signal::TERM);
@@ -57,7 +57,7 @@ fn envoy_starts_on_its_first_files_serves_drains_and_ends_without_a_failed_reque
     until("Envoy to send its clients away", || {
         answer(listener).contains("connection: close").then_some(())
     });
-    site.shift("three", [50, 50]);
+    testbed.shift("three", [50, 50]);
     load.wait_for(
         "routes published in the drain",
         &Tally::default(),

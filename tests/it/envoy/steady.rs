@@ -7,9 +7,9 @@ use std::time::Instant;
 use testkit::PATIENCE;
 use testkit::crossover::Crossover;
 use testkit::envoy::Envoy;
+use testkit::envoy_config::{self, STATS, Watching};
 use testkit::load::{Load, Tally, share};
-use testkit::site::{BACKENDS, Site};
-use testkit::xds::{self, STATS, Watching};
+use testkit::testbed::{BACKENDS, Testbed};
 
 /// Enough for the share of a backend to be told from its neighbours' by chance.
 const MANY: u64 = 400;
@@ -23,25 +23,25 @@ fn wait_for_version(load: &Load, version: &str, answers: u64) -> Tally {
     })
 }
 
-fn started(watching: Watching) -> (Site, Crossover, Envoy) {
-    let site = Site::start(watching);
-    site.shift("0", [100, 0]);
-    let crossover = site.crossover();
+fn started(watching: Watching) -> (Testbed, Crossover, Envoy) {
+    let testbed = Testbed::start(watching);
+    testbed.shift("0", [100, 0]);
+    let crossover = testbed.crossover();
     crossover.wait_for_line("INFO  published ");
-    let envoy = site.envoy();
-    (site, crossover, envoy)
+    let envoy = testbed.envoy();
+    (testbed, crossover, envoy)
 }
 
 #[test]
 fn no_request_fails_while_the_weights_change_forty_times() {
-    let (site, crossover, envoy) = started(Watching::PathOnly);
-    let load = site.load(&envoy, 1000);
+    let (testbed, crossover, envoy) = started(Watching::PathOnly);
+    let load = testbed.load(&envoy, 1000);
     for number in 1..=40_u32 {
         let weight = number * 5 % 101;
-        site.shift(&number.to_string(), [100 - weight, weight]);
+        testbed.shift(&number.to_string(), [100 - weight, weight]);
         wait_for_version(&load, &number.to_string(), 5);
     }
-    site.shift("last", [25, 75]);
+    testbed.shift("last", [25, 75]);
     let tally = wait_for_version(&load, "last", MANY);
     assert_eq!(tally.failures, Vec::<String>::new());
     // Six standard deviations of chance: once in a billion runs.
@@ -53,21 +53,21 @@ fn no_request_fails_while_the_weights_change_forty_times() {
 
 #[test]
 fn crossover_killed_during_changes_converges_after_a_restart() {
-    let (site, mut crossover, envoy) = started(Watching::PathOnly);
-    let load = site.load(&envoy, 1000);
+    let (testbed, mut crossover, envoy) = started(Watching::PathOnly);
+    let load = testbed.load(&envoy, 1000);
     let mut number = 0_u32;
     for round in 0..10_u64 {
         // Each change is sent at once after the one before: the kill strikes somewhere in them.
         for _ in 0..=round {
             number += 1;
             let weight = number * 7 % 101;
-            site.shift(&number.to_string(), [100 - weight, weight]);
+            testbed.shift(&number.to_string(), [100 - weight, weight]);
         }
         crossover.signal(Signal::KILL);
         assert_eq!(crossover.finish().code, None);
         number += 1;
-        site.shift(&number.to_string(), [50, 50]);
-        crossover = site.crossover();
+        testbed.shift(&number.to_string(), [50, 50]);
+        crossover = testbed.crossover();
         wait_for_version(&load, &number.to_string(), 1);
     }
     assert_eq!(load.tally().failures, Vec::<String>::new());
@@ -75,20 +75,20 @@ fn crossover_killed_during_changes_converges_after_a_restart() {
 }
 
 /// All three files in one version, which routes to a cluster that no other version has.
-fn publish(site: &Site, number: u32) {
+fn publish(testbed: &Testbed, number: u32) {
     let (version, name) = (number.to_string(), format!("only-in-{number}"));
-    site.server.apply(xds::set(
-        &site.listeners(&version),
-        &xds::clusters(&version, &[(&name, site.address(0))]),
-        &xds::routes(&version, &[(&name, 1)]),
+    testbed.server.apply(envoy_config::set(
+        &testbed.listeners(&version),
+        &envoy_config::clusters(&version, &[(&name, testbed.address(0))]),
+        &envoy_config::routes(&version, &[(&name, 1)]),
     ));
 }
 
 #[test]
 fn an_envoy_started_after_a_kill_at_any_moment_finds_one_whole_set() {
-    let site = Site::start(Watching::PathOnly);
-    publish(&site, 0);
-    let sets = site.dir().join(".sets");
+    let testbed = Testbed::start(Watching::PathOnly);
+    publish(&testbed, 0);
+    let sets = testbed.dir().join(".sets");
     // What a publish does, in this order, of the set with the new cluster and of the one with its
     // route: a kill at each strikes in the middle of it.
     let has = |name: String| sets.join(name).exists();
@@ -106,16 +106,16 @@ fn an_envoy_started_after_a_kill_at_any_moment_finds_one_whole_set() {
     let of_clusters = moments[..4].iter().map(|moment| (0, moment));
     let of_routes = moments.iter().map(|moment| (1, moment));
     for (round, (set, moment)) in of_clusters.chain(of_routes).enumerate() {
-        let crossover = site.crossover();
+        let crossover = testbed.crossover();
         let number = next_set(&sets);
-        publish(&site, round as u32 + 1);
+        publish(&testbed, round as u32 + 1);
         let deadline = Instant::now() + PATIENCE;
         while !moment(number + set) {
             assert!(Instant::now() < deadline, "waited for set {number}");
         }
         crossover.signal(Signal::KILL);
         assert_eq!(crossover.finish().code, None);
-        let envoy = site.envoy();
+        let envoy = testbed.envoy();
         let versions = STATS.map(|name| envoy.text_stat(&format!("{name}.version_text")));
         let [listeners, clusters, routes] = &versions;
         assert_eq!(listeners, routes, "{versions:?}");
@@ -124,7 +124,7 @@ fn an_envoy_started_after_a_kill_at_any_moment_finds_one_whole_set() {
         let span = number(routes)..=round + 1;
         assert!(span.contains(&number(clusters)), "{versions:?}");
         let any = |tally: &Tally| !(tally.answers.is_empty() && tally.failures.is_empty());
-        let tally = site
+        let tally = testbed
             .load(&envoy, 500)
             .wait_for("an answer", &Tally::default(), any);
         assert_eq!(tally.failures, Vec::<String>::new());
@@ -143,17 +143,17 @@ fn next_set(sets: &Path) -> u64 {
 
 #[test]
 fn an_envoy_started_during_changes_ends_with_the_newest_set() {
-    let site = Site::start(Watching::PathOnly);
-    publish(&site, 0);
-    let crossover = site.crossover();
+    let testbed = Testbed::start(Watching::PathOnly);
+    publish(&testbed, 0);
+    let crossover = testbed.crossover();
     crossover.wait_for_line("INFO  published ");
     let mut number = 0;
     for _ in 0..3 {
         let envoy = std::thread::scope(|scope| {
-            let starting = scope.spawn(|| site.envoy());
+            let starting = scope.spawn(|| testbed.envoy());
             while !starting.is_finished() {
                 number += 1;
-                publish(&site, number);
+                publish(&testbed, number);
                 crossover.wait_for_lines(number as usize + 1, "INFO  published ");
             }
             starting.join().expect("Envoy starts")
@@ -161,7 +161,7 @@ fn an_envoy_started_during_changes_ends_with_the_newest_set() {
         for name in STATS {
             envoy.wait_for_stat(&format!("{name}.version_text"), &number.to_string());
         }
-        let load = site.load(&envoy, 500);
+        let load = testbed.load(&envoy, 500);
         wait_for_version(&load, &number.to_string(), 1);
     }
 }

@@ -3,11 +3,11 @@
 use serde_json::json;
 use testkit::crossover::Crossover;
 use testkit::envoy::Envoy;
+use testkit::envoy_config::{self, CONFIG_MAP, STATS, Watching};
 use testkit::load::{Load, Tally};
 use testkit::objects::config_map;
-use testkit::site::{BACKENDS, Site};
+use testkit::testbed::{BACKENDS, Testbed};
 use testkit::until;
-use testkit::xds::{self, CONFIG_MAP, STATS, Watching};
 
 const ALL_TO_ONE: [u32; 2] = [100, 0];
 const ALL_TO_THE_OTHER: [u32; 2] = [0, 100];
@@ -16,21 +16,21 @@ const ALL_TO_THE_OTHER: [u32; 2] = [0, 100];
 struct Scene {
     envoy: Envoy,
     crossover: Crossover,
-    site: Site,
+    testbed: Testbed,
 }
 
 impl Scene {
     fn start(watching: Watching) -> Scene {
-        let site = Site::start(watching);
-        site.shift("first", ALL_TO_ONE);
-        let crossover = site.crossover();
+        let testbed = Testbed::start(watching);
+        testbed.shift("first", ALL_TO_ONE);
+        let crossover = testbed.crossover();
         crossover.wait_for_line("INFO  published ");
-        let envoy = site.envoy();
+        let envoy = testbed.envoy();
         wait_for_versions(&envoy, ["first", "first", "first"]);
         Scene {
             envoy,
             crossover,
-            site,
+            testbed,
         }
     }
 
@@ -60,11 +60,11 @@ fn wait_for_answers(load: &Load, version: &str, backend: &str) {
 #[track_caller]
 fn shifts_traffic(watching: Watching) {
     let scene = Scene::start(watching);
-    let load = scene.site.load(&scene.envoy, 500);
+    let load = scene.testbed.load(&scene.envoy, 500);
     wait_for_answers(&load, "first", BACKENDS[0]);
-    scene.site.shift("second", ALL_TO_THE_OTHER);
+    scene.testbed.shift("second", ALL_TO_THE_OTHER);
     wait_for_answers(&load, "second", BACKENDS[1]);
-    scene.site.shift("third", ALL_TO_ONE);
+    scene.testbed.shift("third", ALL_TO_ONE);
     wait_for_answers(&load, "third", BACKENDS[0]);
     assert_eq!(load.tally().failures, Vec::<String>::new());
 }
@@ -86,12 +86,12 @@ fn a_change_reaches_an_envoy_that_watches_current() {
 
 #[test]
 fn a_change_reaches_a_runtime_layer_whose_symlink_root_is_current() {
-    let site = Site::start(Watching::PathOnly);
+    let testbed = Testbed::start(Watching::PathOnly);
     let limit = |value: &str| config_map(CONFIG_MAP, &[("podinfo.limit", value)]);
-    site.server.create(limit("5"));
-    let crossover = site.crossover();
+    testbed.server.create(limit("5"));
+    let crossover = testbed.crossover();
     crossover.wait_for_line("INFO  published ");
-    let root = site.dir().join("current");
+    let root = testbed.dir().join("current");
     let layer = format!(
         "{{name: disk, disk_layer: {{symlink_root: {}}}}}",
         root.display()
@@ -105,7 +105,7 @@ fn a_change_reaches_a_runtime_layer_whose_symlink_root_is_current() {
     };
     wait_for("5");
     for value in ["6", "7", "8"] {
-        site.server.replace(limit(value));
+        testbed.server.replace(limit(value));
         wait_for(value);
     }
     assert_eq!(envoy.stat("runtime.load_error"), 0);
@@ -117,20 +117,20 @@ fn several_files_arrive_as_one_set() {
         let Scene {
             envoy,
             crossover,
-            site,
+            testbed,
         } = &Scene::start(watching);
         // Each set's routes lead to a cluster that only this set has.
         for number in 1..=5 {
             let (version, name) = (format!("v{number}"), format!("only-in-{number}"));
-            let set = xds::set(
-                &site.listeners(&version),
-                &xds::clusters(&version, &[(&name, site.address(0))]),
-                &xds::routes(&version, &[(&name, 1)]),
+            let set = envoy_config::set(
+                &testbed.listeners(&version),
+                &envoy_config::clusters(&version, &[(&name, testbed.address(0))]),
+                &envoy_config::routes(&version, &[(&name, 1)]),
             );
-            site.server.replace(set);
+            testbed.server.replace(set);
             wait_for_versions(envoy, [&version; 3]);
         }
-        let load = site.load(envoy, 500);
+        let load = testbed.load(envoy, 500);
         wait_for_answers(&load, "v5", BACKENDS[0]);
         crossover.wait_for_lines(6, "INFO  published ");
         for name in STATS {
@@ -151,21 +151,21 @@ fn a_file_that_did_not_change_is_not_loaded_again() {
     assert_eq!(scene.attempts(), [1, 1, 1]);
     for number in 1..=5 {
         let version = format!("v{number}");
-        scene.site.shift(&version, ALL_TO_ONE);
+        scene.testbed.shift(&version, ALL_TO_ONE);
         wait_for_versions(&scene.envoy, [&version, "first", "first"]);
     }
     // The next load of each of the others is its second one: there was none on the way.
     let (one, other) = (
-        ("one", scene.site.address(0)),
-        ("other", scene.site.address(1)),
+        ("one", scene.testbed.address(0)),
+        ("other", scene.testbed.address(1)),
     );
-    let clusters = xds::clusters("second", &[one, other]);
-    let set = xds::set(
-        &scene.site.listeners("second"),
+    let clusters = envoy_config::clusters("second", &[one, other]);
+    let set = envoy_config::set(
+        &scene.testbed.listeners("second"),
         &clusters,
-        &xds::routes("v6", &[("one", 1)]),
+        &envoy_config::routes("v6", &[("one", 1)]),
     );
-    scene.site.server.replace(set);
+    scene.testbed.server.replace(set);
     wait_for_versions(&scene.envoy, ["v6", "second", "second"]);
     assert_eq!(scene.attempts()[1..], [2, 2]);
 }
@@ -175,15 +175,15 @@ fn a_removed_key_leaves_a_running_envoy_as_it_was_and_warns() {
     let Scene {
         envoy,
         crossover,
-        site,
+        testbed,
     } = &Scene::start(Watching::PathOnly);
-    let load = site.load(envoy, 500);
+    let load = testbed.load(envoy, 500);
     wait_for_answers(&load, "first", BACKENDS[0]);
-    let mut less = site.server.get("ConfigMap", CONFIG_MAP).unwrap();
+    let mut less = testbed.server.get("ConfigMap", CONFIG_MAP).unwrap();
     let files = less["data"].as_object_mut().unwrap();
     files.remove("rds.yaml");
-    files.insert("cds.yaml".into(), json!(site.clusters("second")));
-    site.server.replace(less);
+    files.insert("cds.yaml".into(), json!(testbed.clusters("second")));
+    testbed.server.replace(less);
     let warning = crossover.wait_for_line("file removed; Envoy will fail to start");
     assert!(
         warning.contains("WARN") && warning.contains("rds.yaml"),
@@ -191,7 +191,7 @@ fn a_removed_key_leaves_a_running_envoy_as_it_was_and_warns() {
     );
     wait_for_versions(envoy, ["first", "second", "first"]);
     until("the file to be gone", || {
-        (!site.file("rds.yaml").exists()).then_some(())
+        (!testbed.file("rds.yaml").exists()).then_some(())
     });
     let since = load.tally();
     let tally = load.wait_for("100 more answers", &since, |tally| tally.total() >= 100);
@@ -207,18 +207,18 @@ fn a_restart_on_an_equal_set_announces_nothing() {
             let Scene {
                 envoy,
                 crossover,
-                site,
+                testbed,
             } = scene;
             assert_eq!(crossover.stop().code, Some(0));
-            let crossover = site.crossover();
+            let crossover = testbed.crossover();
             scene = Scene {
                 envoy,
                 crossover,
-                site,
+                testbed,
             };
         }
         // Had a restart announced anything, this would not be the next load.
-        scene.site.shift("second", ALL_TO_ONE);
+        scene.testbed.shift("second", ALL_TO_ONE);
         scene
             .envoy
             .wait_for_stat(&format!("{}.version_text", STATS[0]), "second");

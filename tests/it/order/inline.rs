@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 use testkit::clients::STEADY;
 use testkit::crossover::program;
+use testkit::envoy_config::Watching;
 use testkit::objects::config_map;
 use testkit::throttle::Throttle;
 use testkit::world::{DRAIN, REPLACED, Running, Shape, version};
-use testkit::xds::Watching;
 
 const WATCHING: [Watching; 2] = [Watching::PathOnly, Watching::Root];
 

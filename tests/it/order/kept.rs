@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use testkit::PATIENCE;
 use testkit::clients::Tally;
 use testkit::crossover::{Crossover, program, until_asleep};
+use testkit::envoy_config::Watching;
+use testkit::file_watch::LengthWatch;
 use testkit::objects::config_map;
-use testkit::sightings::Sightings;
 use testkit::throttle::Throttle;
 use testkit::until;
 use testkit::world::{
     REPLACED, Running, Shape, Sort, WEIGHTS, World, bytes_on_disk, name, routes, version,
 };
-use testkit::xds::Watching;
 
 /// A vanished cluster is kept for this long after the routes were read.
 const GRACE: Duration = Duration::from_secs(15);
@@ -147,13 +147,13 @@ fn a_rollback_is_on_disk_at_once_while_envoy_is_slow() {
         running.world.replace(number);
         running.clients.wait_for_all(&version(number));
     }
-    let sightings = Sightings::watch(running.world.dir(), "rds.yaml");
+    let lengths = LengthWatch::watch(running.world.dir(), "rds.yaml");
     let throttle = Throttle::to_a_crawl(running.envoy.pid());
     let mut times = Vec::new();
     for turn in 0..20 {
         running.number = [other, one][turn % 2];
         let length = running.world.files(running.number)["rds.yaml"].len();
-        times.push(sightings.time(|| {
+        times.push(lengths.time(|| {
             running.world.replace(running.number);
             length
         }));

@@ -4,8 +4,8 @@
 use std::time::Duration;
 use testkit::clients::Rate;
 use testkit::crossover::program;
+use testkit::envoy_config::Watching;
 use testkit::world::{Running, Shape, Sort};
-use testkit::xds::Watching;
 
 /// `make bench` makes 30 in each world.
 const TIMES: u32 = 10;

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::Duration;
 use testkit::clients::{Clients, STEADY};
 use testkit::crossover::{Crossover, program};
-use testkit::sightings::Sightings;
+use testkit::envoy_config::Watching;
+use testkit::file_watch::LengthWatch;
 use testkit::throttle::Throttle;
 use testkit::world::{MAIN, Running, Shape, Sort, World, refused, version};
-use testkit::xds::Watching;
 
 /// What does not wait for an Envoy that stands still for most of a second, or for a reader that
 /// does not come, on a busy machine. `make bench` has how long it takes on an idle one.
@@ -48,7 +48,7 @@ fn replacements_come_faster_than_envoy_reads() {
 #[test]
 fn weights_are_on_disk_at_once_while_clusters_are_replaced_and_envoy_is_slow() {
     let running = Running::start(Shape::rds(Sort::Static, Watching::PathOnly));
-    let sightings = Sightings::watch(running.world.dir(), "weights.yaml");
+    let lengths = LengthWatch::watch(running.world.dir(), "weights.yaml");
     let throttle = Throttle::to_a_crawl(running.envoy.pid());
     let done = AtomicBool::new(false);
     let mut times = Vec::new();
@@ -63,7 +63,7 @@ fn weights_are_on_disk_at_once_while_clusters_are_replaced_and_envoy_is_slow() {
             }
         });
         for number in 1..=30 {
-            times.push(sightings.time(|| world.weigh(number)));
+            times.push(lengths.time(|| world.weigh(number)));
             thread::sleep(Duration::from_millis(130));
         }
         done.store(true, Ordering::Relaxed);
@@ -82,11 +82,11 @@ fn without_an_envoy_a_change_is_on_disk_soon_and_the_later_ones_at_once() {
     let crossover = Crossover::spawn(world.command(&program(), &[]));
     crossover.wait_for_line("INFO  published ");
     world.server.wait_for_watches(2);
-    let sightings = Sightings::watch(world.dir(), "rds.yaml");
+    let lengths = LengthWatch::watch(world.dir(), "rds.yaml");
     let mut times = Vec::new();
     // Of another length each: nobody may read the file to tell.
     for number in [10, 100, 1000, 10_000, 100_000, 1_000_000] {
-        times.push(sightings.time(|| {
+        times.push(lengths.time(|| {
             world.replace(number);
             world.files(number)["rds.yaml"].len()
         }));

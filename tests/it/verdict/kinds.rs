@@ -3,9 +3,9 @@
 use super::scene::{Files, PATH, Scene, more, with};
 use std::net::TcpListener;
 use std::time::Duration;
+use testkit::envoy_config::Watching;
 use testkit::throttle::Throttle;
 use testkit::world::{REPLACED, Shape, Sort, World, text};
-use testkit::xds::Watching;
 
 const TYPE: &str = "type.googleapis.com/envoy";
 

@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use testkit::clients::{Clients, STEADY};
 use testkit::crossover::{Crossover, program};
 use testkit::envoy::{Envoy, words};
+use testkit::envoy_config::Watching;
 use testkit::objects::config_map;
 use testkit::until;
 use testkit::world::{MAIN, REPLACED, Shape, World, version};
-use testkit::xds::Watching;
 
 pub type Files = BTreeMap<String, String>;
 

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 use testkit::crossover::Crossover;
-use testkit::sightings::Sightings;
+use testkit::file_watch::LengthWatch;
 use testkit::world::{Shape, Sort, World, version};
 
 fn rds() -> Shape {
@@ -43,12 +43,12 @@ fn answers(text: &'static str) -> SocketAddr {
 fn changes(world: &World, crossover: &Crossover) -> Vec<Duration> {
     crossover.wait_for_line("INFO  published ");
     world.server.wait_for_watches(2);
-    let sightings = Sightings::watch(world.dir(), "weights.yaml");
+    let lengths = LengthWatch::watch(world.dir(), "weights.yaml");
     (1..=6)
         .map(|number| {
             let began = Instant::now();
             let length = world.weigh(number);
-            sightings.wait_for(length) - began
+            lengths.wait_for(length) - began
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! A small HTTP backend that answers its own name, for Envoy to send traffic to.
 
-use super::worker::{Port, Worker};
+use super::runtime::{Port, Runtime};
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::Bytes;
@@ -16,16 +16,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Backend {
     answered: Arc<AtomicU64>,
     port: Port,
-    _worker: Worker,
+    _runtime: Runtime,
 }
 
 impl Backend {
     /// Starts one that answers `name` to everything.
     pub fn start(name: &str) -> Backend {
-        let worker = Worker::start();
+        let runtime = Runtime::start();
         let answered = Arc::new(AtomicU64::new(0));
         let (count, name) = (answered.clone(), Bytes::from(name.to_string()));
-        let port = Port::open(&worker, 0, move |socket| {
+        let port = Port::open(&runtime, 0, move |socket| {
             let (count, name) = (count.clone(), name.clone());
             async move {
                 let service = service_fn(|_| {
@@ -42,7 +42,7 @@ impl Backend {
         Backend {
             answered,
             port,
-            _worker: worker,
+            _runtime: runtime,
         }
     }
 

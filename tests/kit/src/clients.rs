@@ -1,7 +1,7 @@
 //! Keep-alive clients in an open loop: each asks at its own moments, whatever became of the request
 //! before, and every answer counts by its status.
 
-use super::xds::VERSION_HEADER;
+use super::envoy_config::VERSION_HEADER;
 use super::{PATIENCE, nap};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -1,7 +1,7 @@
 //! The files of `example/`: where they stand, what they say, and the ConfigMap of them fitted to
 //! this machine.
 
-use super::site::BACKENDS;
+use super::testbed::BACKENDS;
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! A steady load: keep-alive GETs at a given rate, tallied by what was answered.
 
-use super::xds::VERSION_HEADER;
+use super::envoy_config::VERSION_HEADER;
 use super::{PATIENCE, nap};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -3,7 +3,7 @@
 
 use super::crossover;
 use super::proxy::Proxy;
-use super::worker::{self, Bind};
+use super::runtime::{self, Bind};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
@@ -86,7 +86,7 @@ impl Namespace {
     /// Returns a maker of sockets that listen in the namespace.
     pub fn bind_by(&self) -> Bind {
         let pid = self.pid();
-        Box::new(move |address| inside(pid, move || worker::bind(address)))
+        Box::new(move |address| inside(pid, move || runtime::bind(address)))
     }
 
     /// A socket for datagrams in here.

@@ -2,8 +2,8 @@
 //! while connections run.
 
 use super::namespace::Namespace;
+use super::runtime::{self, Bind, Port, Runtime};
 use super::until;
-use super::worker::{self, Bind, Port, Worker};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,7 +47,7 @@ pub struct Proxy {
     resets: watch::Sender<u64>,
     held: watch::Sender<usize>,
     port: Port,
-    _worker: Worker,
+    _runtime: Runtime,
 }
 
 impl Proxy {
@@ -58,7 +58,7 @@ impl Proxy {
 
     /// The same at another address of this machine.
     pub fn start_at(address: SocketAddr, server: SocketAddr) -> Proxy {
-        Proxy::start_by(address, Box::new(worker::bind), server)
+        Proxy::start_by(address, Box::new(runtime::bind), server)
     }
 
     /// The same at an address in another network.
@@ -67,12 +67,12 @@ impl Proxy {
     }
 
     fn start_by(address: SocketAddr, bind: Bind, server: SocketAddr) -> Proxy {
-        let worker = Worker::start();
+        let runtime = Runtime::start();
         let modes = watch::Sender::new(Mode::Pass);
         let resets = watch::Sender::new(0);
         let held = watch::Sender::new(0);
         let (mode, reset, holds) = (modes.clone(), resets.clone(), held.clone());
-        let port = Port::open_by(&worker, address, bind, move |client| {
+        let port = Port::open_by(&runtime, address, bind, move |client| {
             connect(
                 client,
                 server,
@@ -86,7 +86,7 @@ impl Proxy {
             resets,
             held,
             port,
-            _worker: worker,
+            _runtime: runtime,
         }
     }
 
@@ -197,7 +197,7 @@ async fn pump(
                 return;
             }
             rest = &rest[size..];
-            worker::pause(gap).await;
+            runtime::pause(gap).await;
         }
     }
     let frozen = modes.wait_for(|mode| *mode != Mode::Freeze).await.is_err();

@@ -2,7 +2,7 @@
 //! reads. Each answer is given once, to the first request that it fits.
 
 use super::exchange::Recording;
-use super::worker::{self, Port, Worker};
+use super::runtime::{self, Port, Runtime};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ impl Served {
 pub struct Replay {
     script: Arc<Mutex<Script>>,
     port: Port,
-    _worker: Worker,
+    _runtime: Runtime,
 }
 
 struct Script {
@@ -91,13 +91,13 @@ impl Replay {
             unexpected: Vec::new(),
         };
         let script = Arc::new(Mutex::new(script));
-        let worker = Worker::start();
+        let runtime = Runtime::start();
         let shared = script.clone();
-        let port = Port::open(&worker, 0, move |socket| converse(shared.clone(), socket));
+        let port = Port::open(&runtime, 0, move |socket| converse(shared.clone(), socket));
         Replay {
             script,
             port,
-            _worker: worker,
+            _runtime: runtime,
         }
     }
 
@@ -186,7 +186,7 @@ async fn send(socket: &mut TcpStream, raw: &[u8], pace: Pace) -> std::io::Result
     let mut from = 0;
     for cut in cuts {
         socket.write_all(&raw[from..cut]).await?;
-        worker::pause(pause).await;
+        runtime::pause(pause).await;
         from = cut;
     }
     socket.write_all(&raw[from..]).await

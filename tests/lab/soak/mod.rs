@@ -11,10 +11,10 @@ mod manifests;
 mod model;
 mod observer;
 mod order;
-mod patience;
 mod pause;
 mod rate;
 mod report;
+mod slow;
 mod storm;
 
 use crate::stop::Stop;
@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     if !rest.is_empty() {
         return Err(format!("unexpected {rest:?}").into());
     }
-    let parts = ["storm", "rate", "patience", "order", "verdict"];
+    let parts = ["storm", "rate", "slow", "order", "verdict"];
     if let Some(only) = only.as_deref().filter(|only| !parts.contains(only)) {
         return Err(format!("{only:?} is none of {parts:?}").into());
     }
@@ -76,8 +76,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         println!("{}, seed {}", release("crossover").display(), scale.seed);
         let report = Arc::new(Report::new());
         let mut threads = Vec::new();
-        if wanted("patience") {
-            threads.extend(patience::start(&report, stop));
+        if wanted("slow") {
+            threads.extend(slow::start(&report, stop));
         }
         if wanted("storm") {
             threads.push(part("storm", &report, move |report| {

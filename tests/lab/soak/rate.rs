@@ -9,11 +9,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::budgets::LARGEST;
 use testkit::candidate::{Bench, Candidate};
 use testkit::crossover::{Crossover, Measured, until_asleep};
-use testkit::figures::LARGEST;
+use testkit::envoy_config;
 use testkit::objects::config_map;
-use testkit::xds;
 
 const PER_SECOND: u32 = 50;
 const OBJECTS: usize = 100;
@@ -95,7 +95,7 @@ impl Stream {
     fn start(part: &'static str, names: Vec<String>, bytes: usize) -> Stream {
         let bench = Bench::start();
         let who = Candidate::ours().within("default");
-        let body = xds::large_routes(bytes - 12, 1);
+        let body = envoy_config::large_routes(bytes - 12, 1);
         bench.server.change(|cluster| {
             for name in &names {
                 cluster.create(object(name, 0, &body));

@@ -10,7 +10,7 @@ use super::serve::{self, Command};
 use super::store::Store;
 use super::watches::{Delivery, Watch};
 use super::{Dialect, Options, Shared, State, Tls, tls};
-use crate::worker::{Port, Worker};
+use crate::runtime::{Port, Runtime};
 use crate::{PATIENCE, nap};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ pub struct Server {
     shared: Arc<Shared>,
     tls: Option<Tls>,
     port: Port,
-    _worker: Worker,
+    _runtime: Runtime,
 }
 
 impl Server {
@@ -62,16 +62,16 @@ impl Server {
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
-        let worker = Worker::start();
+        let runtime = Runtime::start();
         let served = shared.clone();
-        let port = Port::open(&worker, options.port, move |socket| {
+        let port = Port::open(&runtime, options.port, move |socket| {
             serve::connect(served.clone(), socket)
         });
         Server {
             shared,
             tls,
             port,
-            _worker: worker,
+            _runtime: runtime,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::super::clients::{Clients, Rate, STEADY, Tally};
 use super::super::crossover::{Crossover, command_of, program};
 use super::super::envoy::Envoy;
-use super::super::sightings::Sightings;
+use super::super::file_watch::LengthWatch;
 use super::super::stopwatch::Stopwatch;
 use super::{DRAIN, DRAIN_FLAG, MAIN, Shape, World, version};
 use std::collections::BTreeMap;
@@ -111,9 +111,9 @@ impl Running {
 
     /// The same, with a change of weights in the middle of each replacement.
     pub fn replace_and_weigh(&mut self, times: u32, pause: Duration) -> Outcome {
-        let sightings = Sightings::watch(self.world.dir(), "weights.yaml");
+        let lengths = LengthWatch::watch(self.world.dir(), "weights.yaml");
         self.replace_and(times, pause, |world, number| {
-            Some(sightings.time(|| world.weigh(number)))
+            Some(lengths.time(|| world.weigh(number)))
         })
     }
 

@@ -1,6 +1,6 @@
 //! The texts of a world's files.
 
-use super::super::xds::VERSION_HEADER;
+use super::super::envoy_config::VERSION_HEADER;
 use super::{Sort, WEIGHTS};
 use std::fmt::Write;
 use std::time::Duration;

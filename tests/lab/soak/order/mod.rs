@@ -24,10 +24,10 @@ use testkit::apiserver::{Options, Server};
 use testkit::clients::{Clients, Rate, Tally};
 use testkit::crossover::{Crossover, command_of, program};
 use testkit::envoy::{Envoy, free_admin};
+use testkit::envoy_config::Watching;
 use testkit::throttle::Throttle;
 use testkit::until;
 use testkit::world::{DRAIN, knows};
-use testkit::xds::Watching;
 
 /// Of each of the two listeners.
 const RATE: Rate = Rate {

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use testkit::backend::Backend;
 use testkit::envoy::Envoy;
+use testkit::envoy_config::Watching;
 use testkit::objects::config_map;
 use testkit::world::text::{cluster, endpoints, inline_routes, listener, routes_by};
 use testkit::world::{DRAIN, Sort, name, routes, version};
-use testkit::xds::Watching;
 
 /// By name.
 pub type Files = BTreeMap<String, String>;

@@ -1,15 +1,16 @@
 //! Watches on which nothing comes: because nothing changes, or because something is wrong.
 
-use super::{LATE, MINUTE, Scene, object, wait, watches};
+use super::{LATE, MINUTE, follow, object, set_up, shows, wait, watches};
 use crate::soak::report::{EQUAL, Report, equal, minutes, ms, seconds};
 use crate::stop::Stop;
 use std::fs;
 use std::time::{Duration, Instant};
 use testkit::apiserver::access::Account;
 use testkit::apiserver::request::Request;
+use testkit::budgets::{idle_for, three_tls_watches};
 use testkit::candidate::{Candidate, Mode};
 use testkit::crossover::{Crossover, until_asleep};
-use testkit::figures::{idle_for, three_tls_watches};
+use testkit::setup::Setup;
 use testkit::stalling_proxy::StallingProxy;
 use testkit::until;
 
@@ -17,7 +18,7 @@ use testkit::until;
 /// watch has lost nothing, so that only its own deadline can tell: a look in the middle of its time
 /// finds nothing.
 pub fn frozen_watch(report: &Report, stop: Stop) {
-    let (frozen, asked) = Frozen::start(|scene| scene.server.bookmark());
+    let (frozen, asked) = Frozen::start(|setup| setup.server.bookmark());
     report.row("frozen", "watch asked to last", minutes(asked), "");
     let due = asked + Duration::from_secs(10);
     let Some(after) = frozen.opened_again(due, report, stop) else {
@@ -26,11 +27,11 @@ pub fn frozen_watch(report: &Report, stop: Stop) {
     let holds = after >= due && after <= due + LATE;
     let figure = "nothing lost: opened again after";
     report.limit("frozen", figure, seconds(after), holds, &seconds(due));
-    let scene = &frozen.scene;
+    let setup = &frozen.setup;
     let before = Instant::now();
-    scene.server.replace(object("cds", 1));
+    setup.server.replace(object("cds", 1));
     let shown = wait(stop, LATE, || {
-        scene.shows("cds", 1).then(|| before.elapsed())
+        shows(setup, "cds", 1).then(|| before.elapsed())
     });
     let shown = shown.unwrap_or(LATE);
     let holds = shown < LATE;
@@ -41,7 +42,7 @@ pub fn frozen_watch(report: &Report, stop: Stop) {
         holds,
         "2 s",
     );
-    let requests = scene.server.count_requests(|_| true);
+    let requests = setup.server.count_requests(|_| true);
     report.limit(
         "frozen",
         "  requests until then",
@@ -53,7 +54,7 @@ pub fn frozen_watch(report: &Report, stop: Stop) {
 
 /// The same where the frozen watch owes a change: the look in the middle of its time finds that.
 pub fn frozen_change(report: &Report, stop: Stop) {
-    let (frozen, asked) = Frozen::start(|scene| drop(scene.server.replace(object("cds", 2))));
+    let (frozen, asked) = Frozen::start(|setup| drop(setup.server.replace(object("cds", 2))));
     // Two seconds for the watch to bring what the look has seen.
     let due = asked / 2 + Duration::from_secs(2);
     let Some(after) = frozen.opened_again(due, report, stop) else {
@@ -62,34 +63,34 @@ pub fn frozen_change(report: &Report, stop: Stop) {
     let holds = after <= due + LATE;
     let figure = "a change lost: opened again after";
     report.limit("frozen", figure, seconds(after), holds, &seconds(due));
-    let shown = wait(stop, LATE, || frozen.scene.shows("cds", 2).then_some(())).is_some();
+    let shown = wait(stop, LATE, || shows(&frozen.setup, "cds", 2).then_some(())).is_some();
     report.limit("frozen", "  the change is there", shown, shown, "true");
 }
 
 /// A watch that stopped in the middle of a line.
 struct Frozen {
-    scene: Scene,
+    setup: Setup,
     _tear: StallingProxy,
     _crossover: Crossover,
 }
 
 impl Frozen {
     /// Freezes a watch in what `tells` makes it tell; for how long it was to last.
-    fn start(tells: impl Fn(&Scene)) -> (Frozen, Duration) {
-        let scene = Scene::start(&["cds"]);
-        let tear = StallingProxy::start(scene.server.address());
-        let crossover = scene.follow(&tear.url("http"), &["cds"], "12h");
-        scene.server.wait_for_watches(1);
+    fn start(tells: impl Fn(&Setup)) -> (Frozen, Duration) {
+        let setup = set_up(&["cds"]);
+        let tear = StallingProxy::start(setup.server.address());
+        let crossover = follow(&setup, &tear.url("http"), &["cds"], "12h");
+        setup.server.wait_for_watches(1);
         // Its answer has begun once it has told something.
-        scene.server.replace(object("cds", 1));
-        until("the first change", || scene.shows("cds", 1).then_some(()));
+        setup.server.replace(object("cds", 1));
+        until("the first change", || shows(&setup, "cds", 1).then_some(()));
         until_asleep(crossover.pid());
         tear.arm(10);
-        tells(&scene);
+        tells(&setup);
         tear.wait_until_torn();
-        let (_, asked) = watches(&scene.server).remove(0);
+        let (_, asked) = watches(&setup.server).remove(0);
         let frozen = Frozen {
-            scene,
+            setup,
             _tear: tear,
             _crossover: crossover,
         };
@@ -98,7 +99,7 @@ impl Frozen {
 
     /// Waits for the next watch; how long after the first one it was asked for.
     fn opened_again(&self, due: Duration, report: &Report, stop: Stop) -> Option<Duration> {
-        let server = &self.scene.server;
+        let server = &self.setup.server;
         let again = wait(stop, due + MINUTE, || watches(server).into_iter().nth(1));
         if again.is_none() && !stop.is_set() {
             report.violated("frozen", "a frozen watch is noticed", "never opened again");
@@ -109,21 +110,21 @@ impl Frozen {
 
 /// A token that is rotated while a watch is idle is that of the next request.
 pub fn rotated_token(report: &Report, stop: Stop) {
-    let scene = Scene::start(&["cds"]);
-    scene.server.set_accounts(vec![Account::admin("token-1")]);
-    let _crossover = scene.follow(&scene.server.url(), &["cds"], "12h");
-    scene.server.wait_for_watches(1);
+    let setup = set_up(&["cds"]);
+    setup.server.set_accounts(vec![Account::admin("token-1")]);
+    let _crossover = follow(&setup, &setup.server.url(), &["cds"], "12h");
+    setup.server.wait_for_watches(1);
     // As a cluster does it: the old one is taken for a while.
-    scene
+    setup
         .server
         .set_accounts(["token-1", "token-2"].map(Account::admin).into());
-    fs::write(scene.dir.path().join("token"), "token-2").expect("the directory is ours");
-    let (_, asked) = watches(&scene.server).remove(0);
+    fs::write(setup.path("token"), "token-2").expect("the directory is ours");
+    let (_, asked) = watches(&setup.server).remove(0);
     let again = wait(stop, asked + MINUTE, || {
-        watches(&scene.server).into_iter().nth(1)
+        watches(&setup.server).into_iter().nth(1)
     });
     let used = again.and_then(|(request, _)| request.token);
-    let refused = scene.server.count_requests(|request| request.status == 401);
+    let refused = setup.server.count_requests(|request| request.status == 401);
     let holds = (used.as_deref() == Some("token-2") && refused == 0) || stop.is_set();
     let text = format!("{}, {refused} 401s", used.unwrap_or_default());
     report.limit(

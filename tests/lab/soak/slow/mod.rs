@@ -1,5 +1,5 @@
-//! What takes minutes to show, in real time and beside the rest, each with a server and a crossover
-//! of its own: long silences, long outages, long waits.
+//! The slow part of the soak: long silences, long outages and long waits, in real time. Each runs
+//! beside the others, with a server and a crossover of its own.
 
 mod outage;
 mod silence;
@@ -12,12 +12,12 @@ use std::fs;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use testkit::apiserver::request::Request;
 use testkit::apiserver::{Dialect, Options, Server};
 use testkit::candidate::release;
 use testkit::crossover::{Crossover, command_of};
 use testkit::objects::config_map;
+use testkit::setup::Setup;
 
 /// A deadline's margin on a busy machine.
 const LATE: Duration = Duration::from_secs(2);
@@ -51,49 +51,37 @@ pub fn start(report: &Arc<Report>, stop: Stop) -> Vec<JoinHandle<()>> {
     ]
 }
 
-/// A server, a directory, and a crossover on both.
-struct Scene {
-    server: Server,
-    dir: TempDir,
+/// Starts a server with these ConfigMaps, and makes a directory with a token.
+fn set_up(names: &[&str]) -> Setup {
+    // The old format has bookmarks with a difference, which take minutes to come. The storm has both.
+    let setup = Setup::with(Options {
+        dialect: Dialect::V1_20,
+        ..Options::default()
+    });
+    fs::write(setup.path("token"), "token-1").expect("the directory is ours");
+    for name in names {
+        setup.server.create(object(name, 0));
+    }
+    setup
 }
 
-impl Scene {
-    fn start(names: &[&str]) -> Scene {
-        let dir = TempDir::new().expect("a directory can be made");
-        fs::write(dir.path().join("token"), "token-1").expect("the directory is ours");
-        // What takes minutes has bookmarks in it, and those differ; the storm has both releases.
-        let server = Server::start(Options {
-            dialect: Dialect::V1_20,
-            ..Options::default()
-        });
-        for name in names {
-            server.create(object(name, 0));
-        }
-        Scene { server, dir }
+/// Starts the release binary, which follows these ConfigMaps.
+fn follow(setup: &Setup, url: &str, names: &[&str], interval: &str) -> Crossover {
+    let mut command = command_of(&release("crossover"), &["-watch", "-namespace", "default"]);
+    command.args(["-apiserver", url, "-sync-interval", interval]);
+    command.args(["-token-file", &setup.path("token")]);
+    command.arg("-output-dir").arg(setup.output());
+    for name in names {
+        command.args(["-configmap", name]);
     }
+    command.env("RUST_LOG", "debug");
+    Crossover::spawn(command)
+}
 
-    fn follow(&self, url: &str, names: &[&str], interval: &str) -> Crossover {
-        let mut command = command_of(&release("crossover"), &["-watch", "-namespace", "default"]);
-        command.args(["-apiserver", url, "-sync-interval", interval]);
-        command
-            .arg("-token-file")
-            .arg(self.dir.path().join("token"));
-        command.arg("-output-dir").arg(self.dir.path().join("out"));
-        for name in names {
-            command.args(["-configmap", name]);
-        }
-        command.env("RUST_LOG", "debug");
-        Crossover::spawn(command)
-    }
-
-    fn shows(&self, name: &str, number: u32) -> bool {
-        let path = self
-            .dir
-            .path()
-            .join("out/current")
-            .join(format!("{name}.yaml"));
-        fs::read_to_string(path).is_ok_and(|text| text == format!("number: {number}\n"))
-    }
+/// Returns whether the file of a ConfigMap has the version of this number.
+fn shows(setup: &Setup, name: &str, number: u32) -> bool {
+    let path = setup.file(&format!("{name}.yaml"));
+    fs::read_to_string(path).is_ok_and(|text| text == format!("number: {number}\n"))
 }
 
 fn object(name: &str, number: u32) -> serde_json::Value {
@@ -101,7 +89,7 @@ fn object(name: &str, number: u32) -> serde_json::Value {
     config_map(name, &[(&format!("{name}.yaml"), &text)])
 }
 
-/// Waits for something that takes longer than the kit's patience; `None`: in vain.
+/// Waits for something that takes longer than the kit would wait. Returns `None` if it does not come.
 fn wait<T>(stop: Stop, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
@@ -115,7 +103,7 @@ fn wait<T>(stop: Stop, limit: Duration, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// The watch requests so far, and how long each was asked to last.
+/// Returns the watch requests so far, each with the time for which it was asked to last.
 fn watches(server: &Server) -> Vec<(Request, Duration)> {
     let requests = server.requests().into_iter().filter(Request::is_watch);
     let asked = |request: &Request| {
@@ -127,7 +115,7 @@ fn watches(server: &Server) -> Vec<(Request, Duration)> {
         .collect()
 }
 
-/// When a line was logged, and what it says.
+/// Returns the lines that have this text, each with the time at which it was logged.
 fn logged(crossover: &Crossover, text: &str) -> Vec<(Timestamp, String)> {
     let lines = crossover
         .lines()

@@ -1,4 +1,4 @@
-//! A thread with a runtime, and ports on it that can be closed and opened again. Every server of
+//! A thread with an async runtime, and ports on it that can be closed and opened again. Every server of
 //! the kit runs on one; nothing of it is left when it is dropped.
 
 use super::{PATIENCE, stopwatch};
@@ -13,16 +13,16 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
 
-/// A thread that runs tasks.
-pub struct Worker {
-    runtime: Handle,
+/// A thread that runs async tasks.
+pub struct Runtime {
+    handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Worker {
+impl Runtime {
     /// Starts the thread.
-    pub fn start() -> Worker {
+    pub fn start() -> Runtime {
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let thread = stopwatch::spawn(move || {
@@ -33,21 +33,21 @@ impl Worker {
                 .expect("the starter waits");
             let _ = runtime.block_on(stopped);
         });
-        let runtime = started.recv().expect("the thread starts");
-        Worker {
-            runtime,
+        let handle = started.recv().expect("the thread starts");
+        Runtime {
+            handle,
             stop: Some(stop),
             thread: Some(thread),
         }
     }
 
-    /// Runs a task until it ends or the worker is dropped.
+    /// Runs a task until it ends or the runtime is dropped.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(task);
+        self.handle.spawn(task);
     }
 }
 
-impl Drop for Worker {
+impl Drop for Runtime {
     fn drop(&mut self) {
         self.stop.take().map(|stop| stop.send(()));
         if let Some(thread) = self.thread.take() {
@@ -72,7 +72,7 @@ pub type Bind = Box<dyn Fn(SocketAddr) -> std::net::TcpListener + Send + Sync>;
 pub struct Port {
     address: SocketAddr,
     bind: Bind,
-    runtime: Handle,
+    handle: Handle,
     listener: watch::Sender<Option<Arc<Listener>>>,
     /// Hangs up once the listener's socket is closed.
     closed: Mutex<Option<Receiver<()>>>,
@@ -89,7 +89,7 @@ struct Listener {
 impl Port {
     /// Listens on a port (0: any free one); each connection becomes a task.
     pub fn open<Task>(
-        worker: &Worker,
+        runtime: &Runtime,
         port: u16,
         serve: impl Fn(TcpStream) -> Task + Send + 'static,
     ) -> Port
@@ -97,12 +97,12 @@ impl Port {
         Task: Future<Output = ()> + Send + 'static,
     {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Port::open_by(worker, address, Box::new(bind), serve)
+        Port::open_by(runtime, address, Box::new(bind), serve)
     }
 
     /// Listens by sockets that `bind` makes, each time anew: in another network, for one.
     pub fn open_by<Task>(
-        worker: &Worker,
+        runtime: &Runtime,
         address: SocketAddr,
         bind: Bind,
         serve: impl Fn(TcpStream) -> Task + Send + 'static,
@@ -114,13 +114,13 @@ impl Port {
         let mut port = Port {
             address,
             bind,
-            runtime: worker.runtime.clone(),
+            handle: runtime.handle.clone(),
             listener,
             closed: Mutex::new(None),
             kept: Mutex::new(None),
         };
         port.address = port.reopen();
-        worker.spawn(async move {
+        runtime.spawn(async move {
             loop {
                 let listener = current.borrow_and_update().clone();
                 let accepted = async {
@@ -168,7 +168,7 @@ impl Port {
             .set_nonblocking(true)
             .expect("a socket can be made non-blocking");
         let address = bound.local_addr().expect("a bound socket has an address");
-        let _runtime = self.runtime.enter();
+        let _runtime = self.handle.enter();
         let socket = TcpListener::from_std(bound).expect("the runtime takes the socket");
         let (open, closed) = mpsc::channel();
         *lock(&self.closed) = Some(closed);

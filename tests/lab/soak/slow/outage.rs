@@ -1,6 +1,6 @@
 //! API servers that are away, or want to be left alone.
 
-use super::{LATE, MINUTE, NAMES, Scene, between, logged, object, wait};
+use super::{LATE, MINUTE, NAMES, between, follow, logged, object, set_up, shows, wait};
 use crate::soak::report::{Report, minutes, seconds};
 use crate::stop::Stop;
 use jiff::{SignedDuration, Timestamp};
@@ -19,37 +19,37 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The server refuses for 16 minutes.
 pub fn long_outage(report: &Report, stop: Stop) {
     const LASTS: Duration = Duration::from_secs(16 * 60);
-    let scene = Scene::start(&NAMES);
-    let crossover = scene.follow(&scene.server.url(), &NAMES, "1m");
-    scene.server.wait_for_watches(NAMES.len());
+    let setup = set_up(&NAMES);
+    let crossover = follow(&setup, &setup.server.url(), &NAMES, "1m");
+    setup.server.wait_for_watches(NAMES.len());
     // Older than what counts as ended at once.
     stop.pause(Duration::from_secs(6));
-    let before = stamps(&scene.dir.path().join("out"));
-    let answered = scene.server.count_requests(|_| true);
-    scene.server.go_away();
+    let before = stamps(&setup.output());
+    let answered = setup.server.count_requests(|_| true);
+    setup.server.go_away();
     for number in 1..=3 {
         stop.pause(LASTS / 3);
         NAMES
             .iter()
-            .for_each(|name| drop(scene.server.replace(object(name, number))));
+            .for_each(|name| drop(setup.server.replace(object(name, number))));
     }
     if stop.is_set() {
         return;
     }
-    let untouched = stamps(&scene.dir.path().join("out")) == before;
+    let untouched = stamps(&setup.output()) == before;
     report.limit("outage", "files untouched", untouched, untouched, "true");
-    scene.server.come_back();
+    setup.server.come_back();
     let back = Timestamp::now();
     let shown = || {
         NAMES
             .iter()
-            .all(|name| scene.shows(name, 3))
+            .all(|name| shows(&setup, name, 3))
             .then(Instant::now)
     };
     let Some(shown) = wait(stop, LONGEST_WAIT + LATE, shown) else {
         return report.violated("outage", "what changed meanwhile is there", "never");
     };
-    let contact = scene
+    let contact = setup
         .server
         .wait_for_request("the first contact", |request| {
             request.number > answered && request.status == 200
@@ -63,7 +63,7 @@ pub fn long_outage(report: &Report, stop: Stop) {
         holds,
         "2 s",
     );
-    scene.server.wait_for_watches(NAMES.len());
+    setup.server.wait_for_watches(NAMES.len());
 
     let away = logged(&crossover, "the API server is away");
     let over = logged(&crossover, "the API server answers again");
@@ -114,14 +114,14 @@ pub fn long_outage(report: &Report, stop: Stop) {
 
 /// The next outage is probed as eagerly as the first, however long that was.
 pub fn backoff_reset(report: &Report, stop: Stop) {
-    let scene = Scene::start(&["cds"]);
-    let crossover = scene.follow(&scene.server.url(), &["cds"], "12h");
-    scene.server.wait_for_watches(1);
+    let setup = set_up(&["cds"]);
+    let crossover = follow(&setup, &setup.server.url(), &["cds"], "12h");
+    setup.server.wait_for_watches(1);
     let outage = |number: usize, lasts: Duration| -> Option<Vec<Duration>> {
         stop.pause(Duration::from_secs(6));
-        scene.server.go_away();
+        setup.server.go_away();
         stop.pause(lasts);
-        scene.server.come_back();
+        setup.server.come_back();
         let over = || {
             logged(&crossover, "the API server answers again")
                 .into_iter()
@@ -131,7 +131,7 @@ pub fn backoff_reset(report: &Report, stop: Stop) {
         let (began, _) = logged(&crossover, "the API server is away")
             .into_iter()
             .nth(number)?;
-        scene.server.wait_for_watches(1);
+        setup.server.wait_for_watches(1);
         let asked = logged(&crossover, "asking").into_iter().map(|(at, _)| at);
         let probes: Vec<Timestamp> = asked.filter(|at| *at <= ended).collect();
         let first = probes.iter().rposition(|at| *at <= began)?;
@@ -150,19 +150,19 @@ pub fn backoff_reset(report: &Report, stop: Stop) {
 
 /// The server's wish is obeyed, up to five minutes.
 pub fn retry_after(report: &Report, stop: Stop) {
-    let scene = Scene::start(&["cds"]);
+    let setup = set_up(&["cds"]);
     let once = |status, value: &str| {
         let fault = Fault::retry_after(status, value);
-        scene
+        setup
             .server
             .misbehave(Misbehaviour::new(fault, |_| true).times(1));
     };
     once(429, "60");
     once(503, "1000");
-    let _crossover = scene.follow(&scene.server.url(), &["cds"], "12h");
+    let _crossover = follow(&setup, &setup.server.url(), &["cds"], "12h");
     let nth = |n: usize| {
         let limit = Duration::from_secs(400);
-        wait(stop, limit, || scene.server.requests().into_iter().nth(n))
+        wait(stop, limit, || setup.server.requests().into_iter().nth(n))
     };
     let judge = |figure: &str, from: &Request, to: &Request, least: f64, goal: u64| {
         let waited = to.at - from.at;
@@ -177,7 +177,7 @@ pub fn retry_after(report: &Report, stop: Stop) {
         );
     };
     let Some(second) = nth(1) else { return };
-    let first = scene.server.requests().remove(0);
+    let first = setup.server.requests().remove(0);
     judge("429, Retry-After: 60", &first, &second, 60.0, 60);
     let date = Timestamp::now() + SignedDuration::from_secs(360);
     let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -193,7 +193,7 @@ pub fn retry_after(report: &Report, stop: Stop) {
         57.0,
         60,
     );
-    let shown = wait(stop, LATE, || scene.shows("cds", 0).then_some(()));
+    let shown = wait(stop, LATE, || shows(&setup, "cds", 0).then_some(()));
     report.limit(
         "retry",
         "published then",

@@ -5,8 +5,8 @@ use super::apiserver::{Options, Server};
 use super::backend::Backend;
 use super::crossover::Crossover;
 use super::envoy::Envoy;
+use super::envoy_config::{self, CONFIG_MAP, SERVICE, Watching};
 use super::load::Load;
-use super::xds::{self, CONFIG_MAP, SERVICE, Watching};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 pub const BACKENDS: [&str; 2] = ["bold-olm-podinfo", "eerie-octopus-podinfo"];
 
 /// Everything but crossover and Envoy, which come and go.
-pub struct Site {
+pub struct Testbed {
     /// The API server that has the ConfigMap.
     pub server: Server,
     /// The way in which its Envoys learn of changes.
@@ -25,11 +25,11 @@ pub struct Site {
     dir: TempDir,
 }
 
-impl Site {
+impl Testbed {
     /// Starts it; there is no ConfigMap yet.
-    pub fn start(watching: Watching) -> Site {
+    pub fn start(watching: Watching) -> Testbed {
         let dir = tempfile::Builder::new().prefix("crossover-").tempdir();
-        Site {
+        Testbed {
             server: Server::start(Options::default()),
             watching,
             backends: BACKENDS.map(Backend::start).into(),
@@ -54,21 +54,21 @@ impl Site {
 
     /// `lds.yaml`
     pub fn listeners(&self, version: &str) -> String {
-        xds::listeners(version, self.dir(), self.watching)
+        envoy_config::listeners(version, self.dir(), self.watching)
     }
 
     /// `cds.yaml`
     pub fn clusters(&self, version: &str) -> String {
         let addresses = self.backends.iter().map(Backend::address);
         let all: Vec<_> = BACKENDS.into_iter().zip(addresses).collect();
-        xds::clusters(version, &all)
+        envoy_config::clusters(version, &all)
     }
 
     /// The ConfigMap with routes of this version and weights; its other files are always the same.
     pub fn config_map(&self, version: &str, weights: [u32; 2]) -> Value {
         let weights: Vec<_> = BACKENDS.into_iter().zip(weights).collect();
-        let routes = xds::routes(version, &weights);
-        xds::set(&self.listeners("first"), &self.clusters("first"), &routes)
+        let routes = envoy_config::routes(version, &weights);
+        envoy_config::set(&self.listeners("first"), &self.clusters("first"), &routes)
     }
 
     /// Changes the routes in the cluster; returns the resourceVersion.

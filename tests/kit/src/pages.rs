@@ -25,17 +25,17 @@ pub enum Done {
 }
 
 /// A shell with the two programs.
-pub struct Terminal {
+pub struct Shell {
     dir: TempDir,
 }
 
-impl Terminal {
+impl Shell {
     /// A shell for a pod's cluster, and more values for each `helm upgrade` of the chart.
-    pub fn new(pod: &Pod, values: &Value) -> Terminal {
+    pub fn new(pod: &Pod, values: &Value) -> Shell {
         let dir = TempDir::new().expect("a directory can be made");
-        let terminal = Terminal { dir };
+        let shell = Shell { dir };
         let (root, url) = (root(), pod.server.url());
-        let dir = terminal.dir.path();
+        let dir = shell.dir.path();
         fs::write(dir.join("values.json"), values.to_string()).expect("the directory is ours");
         let (root, dir) = (root.display(), dir.display());
         let helm = format!(
@@ -56,11 +56,11 @@ impl Terminal {
             real_kubectl().display(),
         );
         for (name, script) in [("helm", helm), ("kubectl", kubectl)] {
-            let path = terminal.dir.path().join(name);
+            let path = shell.dir.path().join(name);
             fs::write(&path, format!("#!/bin/bash\nset -e\n{script}")).expect("it is ours");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
         }
-        terminal
+        shell
     }
 
     /// Runs one command, which succeeds.
@@ -90,20 +90,32 @@ impl Terminal {
     }
 }
 
-/// The commands of a Markdown section's console blocks, in their order.
+/// Returns a section of a page, up to the next heading of its level or of one above it.
 #[track_caller]
-pub fn commands(markdown: &str, heading: &str) -> Vec<String> {
+pub fn section<'a>(markdown: &'a str, heading: &str) -> &'a str {
     let (_, section) = markdown
         .split_once(&format!("\n{heading}\n"))
         .unwrap_or_else(|| panic!("there is no {heading:?}"));
-    // Up to the next heading of its level, or of one above it.
     let level = heading.split(' ').next().unwrap_or_default().len();
     let ends = (2..=level).map(|level| format!("\n{} ", "#".repeat(level)));
     let end = ends.filter_map(|end| section.find(&end)).min();
-    let section = &section[..end.unwrap_or(section.len())];
-    let blocks = section.split("```console\n").skip(1);
+    &section[..end.unwrap_or(section.len())]
+}
+
+/// Returns the blocks of a language, in their order.
+pub fn blocks<'a>(markdown: &'a str, language: &str) -> Vec<&'a str> {
+    let opening = format!("\n```{language}\n");
+    let blocks = markdown.split(&opening).skip(1);
+    blocks
+        .map(|block| block.split("\n```").next().unwrap_or_default())
+        .collect()
+}
+
+/// Returns the commands of a section's `console` blocks, in their order.
+#[track_caller]
+pub fn commands(markdown: &str, heading: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for block in blocks.map(|block| block.split("\n```").next().unwrap_or_default()) {
+    for block in blocks(section(markdown, heading), "console") {
         let mut fresh = true;
         for line in block.lines() {
             match line.strip_prefix("$ ") {

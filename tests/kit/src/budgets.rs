@@ -5,7 +5,7 @@ use super::candidate::{Bench, Candidate};
 use super::crossover::{Crossover, Measured, until_asleep};
 use super::file_watch::FileWatch;
 use super::objects::{config_map, traffic_split};
-use super::{until, xds};
+use super::{envoy_config, until};
 use serde_json::Value;
 use std::thread;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub fn follow_small(bench: &Bench, who: &Candidate, count: u32) -> Crossover {
             0 => "rds.yaml".to_string(),
             _ => format!("{name}.yaml"),
         };
-        let text = xds::large_routes(1 << 10, number);
+        let text = envoy_config::large_routes(1 << 10, number);
         bench.apply(who, config_map(name, &[(&key, &text)]));
     }
     bench.follow(who, &names, None)
@@ -83,14 +83,14 @@ pub enum Broken {
 pub fn largest_config_map(broken: Broken) -> Measured {
     let (bench, ours) = (Bench::start(), Candidate::ours());
     let apply = |text: &str| bench.apply(&ours, config_map("large", &[("rds.yaml", text)]));
-    apply(&xds::large_routes(LARGEST, 0));
+    apply(&envoy_config::large_routes(LARGEST, 0));
     let crossover = bench.follow(&ours, &["large"], None);
     for change in 1..=10 {
         if change == 5 {
             apply(&bad(broken));
             crossover.wait_for_line("ConfigMap is invalid");
         } else {
-            let version = apply(&xds::large_routes(LARGEST, change));
+            let version = apply(&envoy_config::large_routes(LARGEST, change));
             crossover.wait_for_line(&format!("resource_version={version} "));
         }
     }
@@ -98,7 +98,7 @@ pub fn largest_config_map(broken: Broken) -> Measured {
     crossover.measure()
 }
 
-/// The split of one of the services in [`xds::large_routes`], and what a file holds only by its
+/// The split of one of the services in [`envoy_config::large_routes`], and what a file holds only by its
 /// first weight, be it YAML or JSON.
 pub fn split_of_a_service(change: u32) -> (Value, String) {
     let [first, other] = [700_000 + change, 300_000 - change].map(u64::from);
@@ -113,7 +113,7 @@ pub fn split_of_a_service(change: u32) -> (Value, String) {
 pub fn merge_into(who: &Candidate, bytes: usize, changes: u32) -> Option<Measured> {
     let bench = Bench::start();
     // The mirror, with longer weights, is not larger than what Kubernetes takes.
-    let text = xds::large_routes(bytes - 64, 0);
+    let text = envoy_config::large_routes(bytes - 64, 0);
     bench.apply(who, config_map("large", &[("rds.yaml", &text)]));
     bench.apply(who, split_of_a_service(0).0);
     let process = bench.follow(who, &["large"], Some("service-0"));
@@ -143,7 +143,7 @@ pub fn holds(bytes: &[u8], mark: &str) -> bool {
 }
 
 fn bad(broken: Broken) -> String {
-    let text = xds::large_routes(LARGEST - 8, 5);
+    let text = envoy_config::large_routes(LARGEST - 8, 5);
     match broken {
         Broken::AtItsBeginning => format!("a: [b\n{text}"),
         Broken::AtItsEnd => format!("{text}\na: [b"),
