@@ -75,6 +75,10 @@ fn insert(text: &str, list: &List, kept: &[&str]) -> Result<(usize, String), Dec
         return declined("the list of resources does not begin a line");
     }
     let line_end = yaml::line_end(text);
+    if line_end == "\r" {
+        // Envoy 1.36 does not take them for line ends.
+        return Err(Declined::new("its lines end in lone carriage returns"));
+    }
     let mut inserted = String::new();
     for line in kept {
         for part in ["- ", line, line_end, lead] {

@@ -176,7 +176,9 @@ fn envoy_sees_no_cluster_change_between_any_two_styles() {
         declined.len(),
         declined.join("\n")
     );
-    assert!(right >= 289, "{right} right, {declined:#?}");
+    // Nothing is put into an anchored list.
+    let styles = styles.len();
+    assert_eq!(right, styles * (styles - 1), "{declined:#?}");
 }
 
 fn cluster(name: &str) -> Value {
@@ -312,7 +314,8 @@ fn trailing_comma(names: &[&str]) -> String {
 
 type Style = (&'static str, fn(&[&str]) -> String);
 
-fn styles() -> [Style; 18] {
+/// Lone carriage returns are not among them: Envoy 1.36 does not take them for line ends.
+fn styles() -> [Style; 17] {
     [
         ("block 0", |names| plain(0, names)),
         ("block 2", |names| plain(2, names)),
@@ -336,7 +339,6 @@ fn styles() -> [Style; 18] {
         ("anchored list", |names| {
             plain(0, names).replace("resources:", "resources: &all")
         }),
-        ("lone CR", |names| plain(2, names).replace('\n', "\r")),
         ("BOM", |names| format!("\u{feff}{}", plain(0, names))),
         ("dash alone", dash_alone),
         ("trailing comma", trailing_comma),
