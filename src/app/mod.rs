@@ -81,6 +81,9 @@ impl App {
         loop {
             let now = Instant::now();
             if self.output.open(now)? {
+                if let Some(ago) = self.output.listener_moved_ago() {
+                    self.sequence.recall_listener(ago, now);
+                }
                 self.pending.mark(now);
             }
             self.tick(now);

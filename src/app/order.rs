@@ -69,8 +69,9 @@ impl App {
             standing: &overlay.standing,
             transient: transient.as_ref(),
             watch: false,
+            moves_listener: false,
         };
-        let compared = self.output.compare(step, now)?;
+        let mut compared = self.output.compare(step, now)?;
         let Some(found) = compared.difference() else {
             return self.write_target(candidate, now);
         };
@@ -83,6 +84,7 @@ impl App {
         let outline = Outline::new(target, &difference);
         let is_ordered = outline.is_plain && self.sequence.is_idle() && overlay.is_target();
         if is_ordered && !overlay.resumes {
+            compared.step.moves_listener = outline.moves_listener;
             let written = self.commit(compared, Stage::Target, false, candidate, now)?;
             match written {
                 Written::NotYet => self.sequence.on_failed(),
@@ -105,6 +107,7 @@ impl App {
             standing: &planned.standing,
             transient: transient.as_ref(),
             watch: planned.is_watched,
+            moves_listener: planned.moves_listener,
         };
         let compared = self.output.compare(step, now)?;
         if compared.difference().is_none() {

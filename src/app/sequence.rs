@@ -174,6 +174,12 @@ impl Sequence {
         self.kept.settle(self.drain_time, now + READING_MAX);
     }
 
+    /// Takes note of a listener that has changed so long ago, in an earlier run.
+    pub fn recall_listener(&mut self, ago: Duration, now: Instant) {
+        let lasts = self.drain_time + READING_MAX;
+        self.kept.drains_for(lasts.saturating_sub(ago), now);
+    }
+
     /// Notes that somebody has read these files.
     pub fn on_read(&mut self, names: &[FileName], now: Instant) -> Turn {
         let mut turn = Turn::default();

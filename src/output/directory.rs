@@ -12,6 +12,7 @@ mod compare;
 mod inventory;
 mod layout;
 mod migrate;
+mod moved;
 mod on_disk;
 mod prepared;
 mod provenance;

@@ -24,7 +24,7 @@ pub use fault::Fault;
 pub use fault::How;
 pub use modes::is_world_readable;
 use modes::{DIRECTORY, FILE, explained};
-pub use stamp::{FullStamp, Inode, Stamp, full_stamp_of, inode_of, stamp_of};
+pub use stamp::{FullStamp, Inode, Stamp, age_of, full_stamp_of, inode_of, stamp_of};
 
 /// The disk as it is or, in tests, one that fails on demand.
 #[derive(Debug, Default)]

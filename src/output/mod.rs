@@ -138,6 +138,12 @@ impl Output {
         self.sink.opened().is_some_and(|open| open.is_at(stage))
     }
 
+    /// Returns how long ago a listener changed last, in this run or an earlier one; zero if Envoy
+    /// may not have been told of it yet.
+    pub fn listener_moved_ago(&self) -> Option<Duration> {
+        self.sink.opened()?.listener_moved_ago()
+    }
+
     /// Returns what becomes readable when somebody has read a watched file; `None` if none is
     /// watched.
     pub fn reads(&self) -> Option<BorrowedFd<'_>> {

@@ -18,6 +18,8 @@ pub struct Step<'a> {
     pub transient: Option<&'a Transient>,
     /// Whether to watch who reads the files that change.
     pub watch: bool,
+    /// Whether a listener changes with it, so that connections may go on with an older one.
+    pub moves_listener: bool,
 }
 
 impl<'a> Step<'a> {
@@ -28,6 +30,7 @@ impl<'a> Step<'a> {
             standing: NO_FILES,
             transient: None,
             watch: false,
+            moves_listener: false,
         }
     }
 }
@@ -48,6 +51,7 @@ impl SetFiles {
             standing: NO_FILES,
             transient: self.transient.as_ref(),
             watch: true,
+            moves_listener: false,
         }
     }
 }

@@ -78,6 +78,8 @@ pub struct Kept {
     drains_until: Option<Instant>,
     /// The time at which the last of them was switched, if that may last longer than a request.
     drains_since: Option<Instant>,
+    /// The time of the last item began then.
+    settled_at: Option<Instant>,
     limits: Limits,
     /// There is more than that since then.
     surplus_since: Option<Instant>,
@@ -150,6 +152,7 @@ impl Kept {
         for due in clusters.chain(files) {
             if let (Due::Unsettled, Some(at)) = (*due, at) {
                 *due = Due::At(at);
+                self.settled_at = Some(now);
             }
         }
         self.surplus_since = self.has_surplus().then_some(now);

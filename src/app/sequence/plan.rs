@@ -61,6 +61,8 @@ pub struct Planned<'t> {
     pub removed: Vec<FileName>,
     /// Whether to see who reads what changes.
     pub is_watched: bool,
+    /// Whether a listener changes with it.
+    pub moves_listener: bool,
     /// Whether Envoy gets something that it has not had.
     pub(super) is_new: bool,
     /// Whether that was visible before, and may not have been read.
@@ -97,6 +99,7 @@ impl<'t> Planned<'t> {
             dropped: Dropped::default(),
             removed: Vec::new(),
             is_watched: false,
+            moves_listener: false,
             is_new: false,
             resumes: false,
             clusters: SortedSet::new(),
@@ -219,7 +222,8 @@ impl Sequence {
         } else {
             Snapshot::new()
         };
-        if moved_listeners.iter().any(|name| !held.contains_key(name)) {
+        let moves_listener = moved_listeners.iter().any(|name| !held.contains_key(name));
+        if moves_listener {
             self.kept.listener_moves();
         }
         let stage = match (held.is_empty(), self.kept.is_empty()) {
@@ -256,6 +260,7 @@ impl Sequence {
             events: overlay.events,
             dropped: overlay.dropped,
             removed: self.kept.leaving(),
+            moves_listener,
             is_watched: is_new || self.is_listening() || self.kept.is_unsettled(),
             is_new,
             resumes,

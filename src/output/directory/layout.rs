@@ -10,6 +10,7 @@
 //! DIR/.sets/active -> 42                             the commit point
 //! DIR/.sets/done -> 42                               committed, announced and synced: whole
 //! DIR/.sets/good -> 41                               the last that Envoy has accepted
+//! DIR/.sets/moved -> 40                              the last with which a listener changed; its age
 //! DIR/.sets/.refused                                 what Envoy has refused, or is being given
 //! DIR/.sets/.links/7                                 temporary links, under names no key can take
 //! DIR/.sets/.lock                                    held by the publisher until it exits
@@ -35,6 +36,7 @@ pub struct Layout {
     pub active: PathBuf,
     pub done: PathBuf,
     pub good: PathBuf,
+    pub moved: PathBuf,
     pub refused: PathBuf,
 }
 
@@ -50,6 +52,7 @@ impl Layout {
             active: sets.join("active"),
             done: sets.join("done"),
             good: sets.join("good"),
+            moved: sets.join("moved"),
             refused: sets.join(".refused"),
             sets,
         }

@@ -30,12 +30,13 @@ impl OutputDirectory {
     /// 2. Write the new set aside: unchanged files as hard links, if the active set was announced.
     /// 3. Link new keys (dangling yet) and make all temporary links: only renames follow.
     /// 4. Watch who reads the changed files, if the step asks for that.
-    /// 5. Commit: rename onto `active`.
-    /// 6. Notify: rename a fresh link over each changed key, then `current`.
-    /// 7. Prune: unlink keys that are gone.
-    /// 8. Sweep old sets.
-    /// 9. Later, in [`OutputDirectory::make_durable`]: sync what is new, then rename onto `done`.
-    /// 10. Later still, in [`OutputDirectory::prepare`]: make what the next one would make in 2 and 3.
+    /// 5. Note that a listener changes, if the step says so.
+    /// 6. Commit: rename onto `active`.
+    /// 7. Notify: rename a fresh link over each changed key, then `current`.
+    /// 8. Prune: unlink keys that are gone.
+    /// 9. Sweep old sets.
+    /// 10. Later, in [`OutputDirectory::make_durable`]: sync what is new, then rename onto `done`.
+    /// 11. Later still, in [`OutputDirectory::prepare`]: make what the next one would make in 2 and 3.
     pub fn write(&mut self, compared: Compared) -> Result<Option<Published>, Error> {
         let Compared { step, found } = compared;
         let Found::Different(plan) = found else {
@@ -51,15 +52,16 @@ impl OutputDirectory {
             directory.write_set(step, &plan, staged)?; // 2.
             directory.make_links(&plan, staged)?; // 3.
             directory.watch_reads(step, &plan, staged); // 4.
-            directory.commit(staged) // 5.
+            directory.note_move(step, staged); // 5.
+            directory.commit(staged) // 6.
         })?;
         let (number, committed) = (staged.number, Instant::now());
         self.activate(&mut staged, &plan);
-        self.notify(&plan, &mut staged)?; // 6.
-        let removed = self.prune(&plan)?; // 7.
+        self.notify(&plan, &mut staged)?; // 7.
+        let removed = self.prune(&plan)?; // 8.
         let unwatched = staged.unwatched.take();
         self.announced(staged);
-        let unswept = self.sweep(OLDER).err(); // 8.
+        let unswept = self.sweep(OLDER).err(); // 9.
         Ok(Published {
             number,
             changed: plan.changed,
@@ -145,7 +147,7 @@ impl OutputDirectory {
     }
 
     /// Puts on stable storage what was published since the last call; nothing, if nothing was (step
-    /// 9). This takes longer than all else, and Envoy does not wait for it. After a power loss
+    /// 10). This takes longer than all else, and Envoy does not wait for it. After a power loss
     /// before its end, the set does not count as whole. A sync opens files, which their watch would
     /// take for Envoy's reading: it waits for the end.
     pub fn make_durable(&mut self) -> Result<Synced, Error> {
@@ -181,7 +183,7 @@ impl OutputDirectory {
     }
 
     /// Makes what the next publish will need, while Envoy does not wait for it: a busy disk takes
-    /// its time for each new name (step 10). What fails here is made, or reported, by the next
+    /// its time for each new name (step 11). What fails here is made, or reported, by the next
     /// publish.
     pub fn prepare(&mut self) {
         if self

@@ -1,14 +1,12 @@
 //! Reads the published files that can stand in for a ConfigMap that is missing, invalid or not
 //! known yet. Owns: which copy of each file is trusted. Must not: change anything.
 
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
-
-use nix::time::{ClockId, clock_gettime};
 
 use super::OutputDirectory;
 use super::provenance::Source;
 use crate::error::Error;
+use crate::output::disk::age_of;
 use crate::snapshot::{Bytes, File, FileName, Snapshot};
 
 /// The files that are left of the set that was published last.
@@ -53,11 +51,7 @@ impl OutputDirectory {
             set.extend(found.map(|file| (name.clone(), file)));
         }
         let written = self.disk.lstat(&self.at.sources(*last))?;
-        // An earlier run may have written it, perhaps before the machine started: only the wall
-        // clock can tell its age.
-        let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |now| now.tv_sec());
-        let age = written.map_or(0, |found| now.saturating_sub(found.mtime()));
-        let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
+        let age = written.map_or(Duration::ZERO, |found| age_of(&found));
         Ok(Some(Standing { set, complete, age }))
     }
 

@@ -5,6 +5,7 @@
 mod crashes;
 mod healing;
 mod migration;
+mod moved;
 mod publishing;
 mod sequences;
 mod verdicts;
@@ -102,8 +103,8 @@ fn clean(dir: &Path, sets_kept: usize) {
     let sets = dir.join(".sets");
     assert_eq!(names(&sets.join(".links")), SortedSet::new());
     let mut entries = names(&sets);
-    for verdicts in ["good", ".refused"] {
-        entries.remove(verdicts);
+    for more in ["good", "moved", ".refused"] {
+        entries.remove(more);
     }
     for fixed in [".links", ".lock"] {
         assert!(entries.remove(fixed), "no {fixed}");

@@ -3,6 +3,9 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::Fs;
 use crate::error::Error;
@@ -30,6 +33,16 @@ pub fn stamp_of(found: &Metadata) -> Stamp {
 /// Returns what a write, or a change of anything else about the file, would change.
 pub fn full_stamp_of(found: &Metadata) -> FullStamp {
     (stamp_of(found), (found.ctime(), found.ctime_nsec()))
+}
+
+/// Returns how long ago it was written last; zero if the clock was set back since. An earlier run
+/// may have written it, perhaps before the machine started: only the wall clock can tell.
+pub fn age_of(found: &Metadata) -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
+    let (secs, nanos) = (found.mtime(), found.mtime_nsec());
+    let written = u64::try_from(secs).ok().zip(u32::try_from(nanos).ok());
+    let written = written.map_or(now, |(secs, nanos)| Duration::new(secs, nanos));
+    now.saturating_sub(written)
 }
 
 impl Fs {

@@ -185,6 +185,52 @@ fn a_crossover_killed_in_mid_sequence_fails_no_request() {
 }
 
 #[test]
+fn a_restart_does_not_forget_how_long_connections_of_a_listener_may_go_on() {
+    const DRAINS: Duration = Duration::from_secs(24);
+    let mut running = Running::start(rds());
+    let restart = |running: &mut Running| {
+        let drains = format!("{}s", DRAINS.as_secs());
+        let more = ["-envoy-drain-time", &drains];
+        running.restart(running.world.command(&program(), &more));
+    };
+    let apply = |running: &Running, number| {
+        let mut files = running.world.files(number);
+        files
+            .entry("lds.yaml".into())
+            .or_default()
+            .push_str("# changed\n");
+        let files: Vec<_> = files
+            .iter()
+            .map(|(k, t)| (k.as_str(), t.as_str()))
+            .collect();
+        running.world.server.apply(config_map(REPLACED, &files));
+    };
+    restart(&mut running);
+    // The listener changes alone; no route leads to c0 from the next change on.
+    apply(&running, 0);
+    let published = running.crossover.wait_for_line("INFO  published ");
+    assert!(published.contains("files=lds.yaml "), "{published}");
+    let began = Instant::now();
+    restart(&mut running);
+    apply(&running, 1);
+    running.clients.wait_for_all(&version(1));
+    restart(&mut running);
+    let left = (DRAINS - Duration::from_secs(3)).saturating_sub(began.elapsed());
+    assert!(left > GRACE + Duration::from_secs(2), "{left:?}");
+    thread::sleep(left);
+    let known = || running.envoy.get("/clusters").contains("c0::");
+    assert!(known(), "it was dropped after {:?}", began.elapsed());
+    until("the cluster to go", || (!known()).then_some(()));
+    let after = began.elapsed();
+    assert!(
+        after >= DRAINS && after < DRAINS + Duration::from_secs(5),
+        "{after:?}"
+    );
+    let kinds = running.clients.tally().kinds();
+    assert!(kinds.is_empty(), "{kinds:?}");
+}
+
+#[test]
 fn the_log_says_the_steps_of_a_replacement_and_their_times() {
     let mut running = Running::start(rds());
     let lines = running.crossover.lines().len();

@@ -312,3 +312,121 @@ fn the_bytes_and_files_that_are_kept_are_bounded() {
     pass(&mut world, &last);
     assert!(world.disk == last);
 }
+
+/// The world after a restart that came so long after a listener had changed.
+fn restarted(ago: u64) -> World {
+    let mut world = World::new();
+    let ago = Duration::from_secs(ago);
+    world.sequence.recall_listener(ago, world.now);
+    world
+}
+
+#[test]
+fn a_restart_does_not_forget_a_listener_whose_connections_may_go_on() {
+    let none = Snapshot::new();
+    let mut new = World::target(&names(&["c2"]), 1);
+    new.insert(name("lds.yaml"), lds(1));
+    let drains = Duration::from_secs(600) + READING_MAX;
+    for (ago, kept) in [
+        (0, drains),
+        (100, drains - Duration::from_secs(100)),
+        (595, kept::GRACE),
+        (5000, kept::GRACE),
+    ] {
+        // In the middle of a drain.
+        let mut before = World::new();
+        before.disk = World::target(&names(&["c1"]), 1);
+        before.disk.insert(name("lds.yaml"), lds(1));
+        before.publish(&new, &none, false);
+        before.read(&[name(CDS)]);
+        before.publish(&new, &none, false);
+        assert_eq!(before.stages.last(), Some(&Stage::Routes));
+        let mut world = restarted(ago);
+        world.disk = before.disk;
+        let began = world.now;
+        world.publish(&new, &none, false);
+        assert!(shows(&world, CDS, "c1"));
+        assert_eq!(world.sequence.deadline(), Some(began + kept), "{ago}");
+        pass(&mut world, &new);
+        assert!(world.disk == new && world.now == began + kept, "{ago}");
+
+        // Between the listener's change and that of the clusters.
+        let mut world = restarted(ago);
+        let mut old = World::target(&names(&["c1"]), 1);
+        old.insert(name("lds.yaml"), lds(1));
+        world.disk = old;
+        let began = world.now;
+        world.publish(&new, &none, false);
+        world.read(&[name(CDS)]);
+        world.publish(&new, &none, false);
+        world.read(&[name(RDS)]);
+        assert_eq!(world.sequence.deadline(), Some(began + kept), "{ago}");
+    }
+}
+
+#[test]
+fn a_listener_is_said_to_change_with_the_set_that_has_it() {
+    let none = Snapshot::new();
+    let target = |cluster: &str| {
+        let mut target = World::target(&names(&[cluster]), 1);
+        target.insert(name(RDS), rds(&[], 1));
+        target.insert(name("lds.yaml"), inline(cluster));
+        target
+    };
+    let mut world = World::new();
+    world.disk = target("c1");
+    world.publish(&target("c2"), &none, false);
+    assert_eq!(
+        (world.stages.last(), world.moves),
+        (Some(&Stage::Clusters), 0)
+    );
+    world.read(&[name(CDS)]);
+    world.publish(&target("c2"), &none, false);
+    assert_eq!(
+        (world.stages.last(), world.moves),
+        (Some(&Stage::Routes), 1)
+    );
+    pass(&mut world, &target("c2"));
+    assert_eq!(
+        (world.stages.last(), world.moves),
+        (Some(&Stage::Target), 1)
+    );
+}
+
+#[test]
+fn what_vanishes_after_a_listener_has_changed_outlives_a_request_though_no_connection_drains() {
+    let mut world = World::new();
+    let none = Snapshot::new();
+    let mut target = World::target(&names(&["c1", "c2"]), 1);
+    target.insert(name("lds.yaml"), lds(1));
+    world.disk = target.clone();
+    target.insert(name("lds.yaml"), lds(2));
+    world.publish(&target, &none, false);
+    world.read(&[name("lds.yaml")]);
+    world.now += Duration::from_secs(100);
+    target.insert(name(CDS), cds(&names(&["c2"])));
+    target.insert(name(RDS), rds(&names(&["c2"]), 1));
+    world.publish(&target, &none, false);
+    world.read(&[name(RDS), name(CDS)]);
+    let settled = world.now;
+    assert!(world.sequence.drains_since().is_some());
+    // Envoy says that the listener has drained: other connections have the routes only now.
+    world.now += Duration::from_millis(5);
+    world.sequence.on_drained(world.now);
+    assert_eq!(world.sequence.deadline(), Some(settled + kept::GRACE));
+    // One that has had its time goes at once.
+    let mut world = World::new();
+    let mut old = World::target(&names(&["c1"]), 1);
+    old.insert(name("lds.yaml"), inline("c1"));
+    world.disk = old;
+    let mut new = World::target(&names(&["c2"]), 1);
+    new.insert(name("lds.yaml"), inline("c2"));
+    world.publish(&new, &none, false);
+    world.read(&[name(CDS)]);
+    world.publish(&new, &none, false);
+    world.read(&[name(RDS), name("lds.yaml")]);
+    world.now += kept::GRACE + Duration::from_secs(1);
+    assert!(!world.sequence.tick(true, world.now).publish);
+    world.sequence.on_drained(world.now);
+    assert!(world.sequence.tick(true, world.now).publish);
+}

@@ -14,6 +14,10 @@ pub struct World {
     pub fails: bool,
     /// The files that the last set is said to remove.
     pub removed: Vec<FileName>,
+    /// The number of sets with which a listener was said to change.
+    pub moves: usize,
+    /// What was told of.
+    pub events: Vec<String>,
 }
 
 impl World {
@@ -27,6 +31,8 @@ impl World {
             changed: Vec::new(),
             fails: false,
             removed: Vec::new(),
+            moves: 0,
+            events: Vec::new(),
         }
     }
 
@@ -75,6 +81,8 @@ impl World {
             self.disk = disk;
             self.stages.push(planned.stage);
             self.removed.clone_from(&planned.removed);
+            self.moves += usize::from(planned.moves_listener);
+            self.events.extend(planned.events.iter().cloned());
             if planned.is_watched {
                 self.watched.extend(difference.changed.iter().cloned());
             }

@@ -29,6 +29,7 @@ impl Made {
             standing: &self.standing,
             transient: self.transient.as_ref(),
             watch: self.transient.is_some(),
+            moves_listener: false,
         }
     }
 
