@@ -140,8 +140,9 @@ impl Sequence {
         overlay
     }
 
-    /// Puts what is kept into the overlay.
-    fn merge(&mut self, target: &Snapshot, overlay: &mut Overlay) {
+    /// Puts what is kept into the overlay. Returns whether all of it could be.
+    fn merge(&mut self, target: &Snapshot, overlay: &mut Overlay) -> bool {
+        let mut is_whole = true;
         loop {
             let mut set = target.clone();
             match self.kept.merge_into(target, &mut set) {
@@ -153,10 +154,12 @@ impl Sequence {
                 Err((name, why)) => {
                     overlay.events.insert(cannot_be_kept(&name, &why));
                     self.kept.forget(&name);
+                    is_whole = false;
                 }
             }
         }
         overlay.standing = self.kept.files();
+        is_whole
     }
 
     /// Plans the next set on the way from the `visible` one to `target`. `difference` is the
@@ -186,7 +189,8 @@ impl Sequence {
             overlay.events.insert(cannot_be_kept(name, why));
             self.kept.forget(name);
         }
-        let mut is_longer = !declined.is_empty();
+        let mut is_whole = declined.is_empty();
+        let mut is_longer = !is_whole;
         for item in vanished {
             let is_declined = declined.iter().any(|(name, _)| *name == item.file);
             let key = (item.file.clone(), item.cluster.clone());
@@ -207,7 +211,7 @@ impl Sequence {
             self.kept.allow_files(target);
             let capped = self.kept.take_surplus(&mut overlay.events);
             overlay.dropped.extend(capped);
-            self.merge(target, &mut overlay);
+            is_whole &= self.merge(target, &mut overlay);
         }
         // A file whose text is what it was is not part of the change.
         first.retain(|name| {
@@ -217,7 +221,7 @@ impl Sequence {
         let is_replaced = !first.is_empty();
         let resumes = overlay.resumes && !rest.is_empty();
         is_new = is_new && is_replaced || resumes;
-        let held = if declined.is_empty() {
+        let held = if is_whole {
             self.held(target, is_new.then_some(&first), &rest, &appeared)
         } else {
             Snapshot::new()

@@ -430,3 +430,28 @@ fn what_vanishes_after_a_listener_has_changed_outlives_a_request_though_no_conne
     world.sequence.on_drained(world.now);
     assert!(world.sequence.tick(true, world.now).publish);
 }
+
+#[test]
+fn a_change_whose_clusters_cannot_be_kept_is_one_set() {
+    let none = Snapshot::new();
+    let edits: [fn(String) -> String; 2] = [
+        |text| text.replace("resources:", "resources: &all"),
+        |text| text.replace('\n', "\r"),
+    ];
+    for edit in edits {
+        let target = |cluster: &str| {
+            let mut target = World::target(&names(&[cluster]), 1);
+            let text = String::from_utf8(target[&name(CDS)].bytes.to_vec()).unwrap();
+            target.insert(name(CDS), file(edit(text)));
+            target
+        };
+        let mut world = World::new();
+        world.disk = target("c1");
+        world.publish(&target("c2"), &none, false);
+        assert!(world.disk == target("c2"), "{:?}", world.disk);
+        let [event] = &world.events[..] else {
+            panic!("{:?}", world.events);
+        };
+        assert!(event.starts_with("cds.yaml: clusters that are removed cannot be kept"));
+    }
+}
