@@ -346,6 +346,9 @@ impl Acceptance {
             step.set = set;
             for (changed, holdings) in step.changed.iter_mut().zip(holdings) {
                 changed.holdings = holdings;
+                if step.stage == Stage::Clusters {
+                    changed.holdings.expect_renamed_secrets();
+                }
             }
             self.visible = Some(set);
         }

@@ -106,6 +106,18 @@ impl Holdings {
             &self.now
         }
     }
+
+    /// Has a secret of another name than before be judged with the next step, in which a listener
+    /// asks for it: the one before asks for the former name until then.
+    pub fn expect_renamed_secrets(&mut self) {
+        if self
+            .now
+            .iter()
+            .any(|it| matches!(it, Subscription::Secret(_)))
+        {
+            self.before.clear();
+        }
+    }
 }
 
 /// The way in which Envoy took a step's files.

@@ -201,9 +201,11 @@ impl Acceptance {
         if step.stage == Stage::Poke || step.stage == Stage::Back {
             return;
         }
-        if !verdict.unread.is_empty() {
-            let files = verdict.unread.iter();
-            let files = files.map(|place| step.changed[*place].file.clone());
+        // Whoever asks for it may come with the next step. What is refused is told as that.
+        let is_told =
+            step.stage == Stage::Clusters || matches!(verdict.outcome, Outcome::Refused(_));
+        if !is_told && !self.unread.is_empty() {
+            let files = self.unread.iter().map(|unread| unread.file.clone());
             self.events.push(Event::NotRead(files.collect()));
         }
         if verdict.unknown_fields > 0 {

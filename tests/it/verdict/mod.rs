@@ -2,6 +2,7 @@
 
 pub mod good;
 pub mod kinds;
+pub mod renamed;
 pub mod restarts;
 pub mod scene;
 pub mod unknown;
