@@ -21,6 +21,36 @@ pub struct Split {
     pub backends: Vec<(String, u64)>,
 }
 
+/// Defines `compare`, for the types that the caller has in scope. (The program's unit tests have types
+/// of their own, as the program is compiled a second time for them.)
+#[macro_export]
+macro_rules! compare_with_oracle {
+    () => {
+        /// Merges, and panics if the result is not what the oracle says. Returns whether weights
+        /// changed.
+        fn compare(file: &str, text: &str, splits: &[&HostWeights]) -> Result<bool, Refused> {
+            use $crate::oracle::{DOMAIN, Split};
+            let name = FileName::new(file).expect("the name of a file");
+            let known = splits.iter().map(|split| Split {
+                namespace: split.source.name.namespace.clone(),
+                service: split.hosts[0].name.clone(),
+                backends: {
+                    let backends = split.rules[0].backends.iter();
+                    backends.map(|b| (b.service.clone(), b.weight)).collect()
+                },
+            });
+            let known: Vec<Split> = known.collect();
+            $crate::oracle::compare(file, text, &known, |text| {
+                let merged = merge(&name, text, splits, DOMAIN)?;
+                match merged.left_out.into_iter().next() {
+                    Some(left_out) => Err(left_out.why),
+                    None => Ok(merged.text),
+                }
+            })
+        }
+    };
+}
+
 /// Has `merge` merge a text, which returns `None` where no byte changes, and panics where the
 /// result is not what the oracle says. Returns whether weights changed.
 pub fn compare<R: Debug + PartialEq>(

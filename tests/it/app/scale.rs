@@ -19,6 +19,14 @@ fn lists_of(setup: &Setup, name: &str) -> usize {
         .count_requests(|request| request.is_list() && request.names(name))
 }
 
+/// A server with two small ConfigMaps.
+fn two() -> Setup {
+    let setup = Setup::new();
+    setup.put("b", &[("b.yaml", "b: 1\n")]);
+    setup.put("a", &[("a.yaml", "a: 1\n")]);
+    setup
+}
+
 /// One MiB of data in a form that JSON stretches to near what etcd takes.
 fn mebibyte(mark: &str) -> String {
     let line = format!("\"{mark}\": \"a\\b\"\t# {}\n", "x".repeat(8));
@@ -46,26 +54,16 @@ fn a_configmap_of_one_mebibyte_comes_by_list_and_by_event() {
 
 #[test]
 fn a_line_over_the_cap_is_an_error_of_its_object_alone() {
-    let setup = Setup::new();
-    setup
-        .server
-        .create(config_map("b", &[("b.yaml", "b: 1\n")]));
-    setup
-        .server
-        .create(config_map("a", &[("a.yaml", "a: 1\n")]));
+    let setup = two();
     let program = setup.watch(&["a", "b"], &[]);
     setup.server.wait_for_watches(2);
     setup.until_file_says("b.yaml", "b: 1\n");
     setup.server.inject(&vec![b'x'; (8 << 20) + 1], about("a"));
     let line = program.wait_for_line("8 MiB");
     assert!(line.contains("default/a"), "{line}");
-    setup
-        .server
-        .replace(config_map("b", &[("b.yaml", "b: 2\n")]));
+    setup.put("b", &[("b.yaml", "b: 2\n")]);
     setup.until_file_says("b.yaml", "b: 2\n");
-    setup
-        .server
-        .replace(config_map("a", &[("a.yaml", "a: 2\n")]));
+    setup.put("a", &[("a.yaml", "a: 2\n")]);
     setup.until_file_says("a.yaml", "a: 2\n");
     assert_eq!(lists_of(&setup, "b"), 1);
     assert_eq!(
@@ -80,13 +78,7 @@ fn a_line_over_the_cap_is_an_error_of_its_object_alone() {
 
 #[test]
 fn a_list_over_the_cap_is_an_error_of_its_object_alone() {
-    let setup = Setup::new();
-    setup
-        .server
-        .create(config_map("b", &[("b.yaml", "b: 1\n")]));
-    setup
-        .server
-        .create(config_map("a", &[("a.yaml", "a: 1\n")]));
+    let setup = two();
     let huge = Fault::json(vec![b' '; (8 << 20) + 1]);
     let list_of_a = |request: &Request| request.is_list() && request.names("a");
     setup

@@ -61,6 +61,18 @@ impl Named {
         command.env("RUST_LOG", "debug");
         Crossover::spawn(self.network.command(&command))
     }
+
+    /// Starts the program, waits until it follows `a`, and takes the name and the server away.
+    fn lose(&self) -> Crossover {
+        let program = self.follow(&["a"]);
+        self.setup.until_file_says("a.yaml", "a: 1\n");
+        self.setup.server.wait_for_watches(1);
+        self.names.set(Reply::Unknown);
+        self.proxy.refuse();
+        self.proxy.reset();
+        program.wait_for_line(AWAY);
+        program
+    }
 }
 
 #[test]
@@ -82,13 +94,7 @@ fn a_name_is_looked_up_at_the_start_and_not_for_each_connection() {
 #[test]
 fn while_name_and_server_are_gone_files_stay_and_each_try_looks_the_name_up_once() {
     let named = Named::new(HERE);
-    let program = named.follow(&["a"]);
-    named.setup.until_file_says("a.yaml", "a: 1\n");
-    named.setup.server.wait_for_watches(1);
-    named.names.set(Reply::Unknown);
-    named.proxy.refuse();
-    named.proxy.reset();
-    program.wait_for_line(AWAY);
+    let program = named.lose();
     let still = "the API server is still away";
     program.wait_for_lines(2, still);
     named.setup.server.replace(object(2));
@@ -110,13 +116,7 @@ fn while_name_and_server_are_gone_files_stay_and_each_try_looks_the_name_up_once
 #[test]
 fn a_server_that_is_back_before_its_name_is_found_where_it_was() {
     let named = Named::new(HERE);
-    let program = named.follow(&["a"]);
-    named.setup.until_file_says("a.yaml", "a: 1\n");
-    named.setup.server.wait_for_watches(1);
-    named.names.set(Reply::Unknown);
-    named.proxy.refuse();
-    named.proxy.reset();
-    program.wait_for_line(AWAY);
+    let program = named.lose();
     named.setup.server.replace(object(2));
     named.proxy.accept();
     program.wait_for_line(BACK);

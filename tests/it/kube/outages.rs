@@ -28,6 +28,32 @@ fn object(name: &str, number: u32) -> serde_json::Value {
     config_map(name, &[(&key, &text)])
 }
 
+/// Creates the ConfigMaps `a` and `b`, and starts the program that follows them by `start`.
+#[track_caller]
+fn follow_both(setup: &Setup, start: impl FnOnce() -> Crossover) -> Crossover {
+    setup.server.create(object("a", 1));
+    setup.server.create(object("b", 1));
+    let program = start();
+    setup.server.wait_for_watches(2);
+    setup.until_file_says("b.yaml", "a: 1\n");
+    program
+}
+
+/// Ends the watch of `a`, so that it is listed.
+fn end_watch_of_a(setup: &Setup) {
+    let of_a = |watch: &Watch| watch.selection.name.as_deref() == Some("a");
+    setup.server.inject(GONE, of_a);
+}
+
+/// Changes `b`, and waits until its file has the change. Returns the watch that began before.
+#[track_caller]
+fn change_b(setup: &Setup, number: u32) -> Stopwatch {
+    let watch = Stopwatch::start();
+    setup.server.replace(object("b", number));
+    setup.until_file_says("b.yaml", &format!("a: {number}\n"));
+    watch
+}
+
 #[test]
 fn a_handshake_that_is_stuck_at_the_start_is_given_up_after_five_seconds() {
     let setup = Setup::https(false);
@@ -48,14 +74,10 @@ fn a_handshake_that_is_stuck_at_the_start_is_given_up_after_five_seconds() {
 fn a_handshake_that_is_stuck_holds_up_an_open_watch_for_five_seconds_at_most() {
     let setup = Setup::https(false);
     let proxy = Proxy::start(setup.server.address());
-    setup.server.create(object("a", 1));
-    setup.server.create(object("b", 1));
-    let program = Crossover::spawn(setup.watch_command_by(&proxy.url("https"), &["a", "b"], &[]));
-    setup.server.wait_for_watches(2);
-    setup.until_file_says("b.yaml", "a: 1\n");
+    let command = setup.watch_command_by(&proxy.url("https"), &["a", "b"], &[]);
+    let program = follow_both(&setup, || Crossover::spawn(command));
     proxy.set(Mode::Hold);
-    let of_a = |watch: &Watch| watch.selection.name.as_deref() == Some("a");
-    setup.server.inject(GONE, of_a);
+    end_watch_of_a(&setup);
     proxy.wait_for_held(1);
     let watch = Stopwatch::start();
     for number in 2..5 {
@@ -77,11 +99,7 @@ fn a_handshake_that_is_stuck_holds_up_an_open_watch_for_five_seconds_at_most() {
 #[test]
 fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
     let setup = Setup::new();
-    setup.server.create(object("a", 1));
-    setup.server.create(object("b", 1));
-    let program = setup.watch(&["a", "b"], &[]);
-    setup.server.wait_for_watches(2);
-    setup.until_file_says("b.yaml", "a: 1\n");
+    let program = follow_both(&setup, || setup.watch(&["a", "b"], &[]));
     let list_of_a = |request: &Request| request.is_list() && request.names("a");
     let stall = Fault::After {
         body_bytes: 150,
@@ -91,14 +109,10 @@ fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
         .server
         .misbehave(Misbehaviour::new(stall, list_of_a).times(1));
     let stalled = Stopwatch::start();
-    setup
-        .server
-        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    end_watch_of_a(&setup);
     setup.server.wait_for_requests("lists", 2, list_of_a);
     for number in 2..12 {
-        let changed = Stopwatch::start();
-        setup.server.replace(object("b", number));
-        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
+        let changed = change_b(&setup, number);
         assert!(changed.took() < Duration::from_secs(2));
     }
     setup.server.replace(object("a", 2));
@@ -130,18 +144,12 @@ fn a_server_that_is_slower_than_usual_is_used() {
 #[test]
 fn a_slow_answer_does_not_hold_up_an_open_watch_for_longer_than_five_seconds() {
     let setup = Setup::new();
-    setup.server.create(object("a", 1));
-    setup.server.create(object("b", 1));
-    let _program = setup.watch(&["a", "b"], &[]);
-    setup.server.wait_for_watches(2);
-    setup.until_file_says("b.yaml", "a: 1\n");
+    let _program = follow_both(&setup, || setup.watch(&["a", "b"], &[]));
     let of_a = |request: &Request| request.names("a");
     setup
         .server
         .misbehave(Misbehaviour::new(Fault::Freeze, of_a));
-    setup
-        .server
-        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    end_watch_of_a(&setup);
     for number in 2..5 {
         // Each of a's requests may take longer than the one before.
         let tries = number as usize - 1;
@@ -149,9 +157,7 @@ fn a_slow_answer_does_not_hold_up_an_open_watch_for_longer_than_five_seconds() {
         setup
             .server
             .wait_for_requests("lists of a", 1 + tries, asked);
-        let watch = Stopwatch::start();
-        setup.server.replace(object("b", number));
-        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
+        let watch = change_b(&setup, number);
         assert!(watch.took() < BOUND, "{:?}", watch.took());
     }
 }
@@ -159,28 +165,21 @@ fn a_slow_answer_does_not_hold_up_an_open_watch_for_longer_than_five_seconds() {
 #[test]
 fn an_object_that_may_not_be_read_has_a_back_off_of_its_own_and_one_warning() {
     let setup = Setup::new();
-    setup.server.create(object("a", 1));
-    setup.server.create(object("b", 1));
     let rule = Rule::new("", "configmaps", &["list", "watch"]);
     let allow = |names: &[&str]| {
         let rules = vec![rule.clone().named(names)];
         setup.server.set_accounts(vec![Account::anonymous(rules)]);
     };
     allow(&["a", "b"]);
-    let program = setup.watch(&["a", "b"], &[]);
-    setup.server.wait_for_watches(2);
-    setup.until_file_says("b.yaml", "a: 1\n");
+    let program = follow_both(&setup, || setup.watch(&["a", "b"], &[]));
     allow(&["b"]);
-    setup
-        .server
-        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    end_watch_of_a(&setup);
     let refused = |request: &Request| request.status == 403;
     for number in 2..5 {
         setup
             .server
             .wait_for_requests("refusals", number as usize - 1, refused);
-        setup.server.replace(object("b", number));
-        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
+        change_b(&setup, number);
     }
     assert!(setup.server.count_requests(refused) < 8);
     allow(&["a", "b"]);
@@ -310,23 +309,16 @@ fn while_all_are_told_not_now_there_is_one_request_a_second_and_no_outage() {
 #[test]
 fn an_object_that_is_told_not_now_has_a_back_off_of_its_own_and_the_others_go_on() {
     let setup = Setup::new();
-    setup.server.create(object("a", 1));
-    setup.server.create(object("b", 1));
-    let program = setup.watch(&["a", "b"], &[]);
-    setup.server.wait_for_watches(2);
-    setup.until_file_says("b.yaml", "a: 1\n");
+    let program = follow_both(&setup, || setup.watch(&["a", "b"], &[]));
     let of_a = |request: &Request| request.names("a");
     let busy = Misbehaviour::new(Fault::retry_after(503, "60"), of_a);
     setup.server.misbehave(busy);
-    setup
-        .server
-        .inject(GONE, |watch| watch.selection.name.as_deref() == Some("a"));
+    end_watch_of_a(&setup);
     program.wait_for_line(NOT_NOW);
     for number in 2..5 {
         let watch = Stopwatch::start();
         setup.server.reset_watches();
-        setup.server.replace(object("b", number));
-        setup.until_file_says("b.yaml", &format!("a: {number}\n"));
+        change_b(&setup, number);
         // A second where it comes right after the refusal, and what a watch that is cut waits.
         assert!(watch.took() < BOUND, "{:?}", watch.took());
         setup.server.wait_for_watches(1);

@@ -1,4 +1,4 @@
-//! Envoys and crossovers that start anew beside what was refused.
+//! Envoys and crossovers that are restarted while something is refused or being tried.
 
 use super::kinds::bad;
 use super::scene::{PATH, Scene, crossover, envoy, free_port, object};
@@ -19,6 +19,29 @@ pub fn probe(dir: &Path) -> (Option<i32>, String) {
     let dir = dir.to_str().expect("no odd path");
     let finished = Crossover::run(&["-accepted", "-output-dir", dir]);
     (finished.code, finished.stdout + &finished.stderr)
+}
+
+/// Starts a scene in which Envoy is stopped by a signal before the change to version 2, of which it
+/// reads nothing. Kills crossover once the clusters of this change are published. Returns Envoy's pid.
+fn killed_in_a_change() -> (Scene, Pid) {
+    let mut scene = Scene::start(rds());
+    scene.replace(1);
+    scene.wait_for_accepted(2);
+    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is not 0");
+    kill_process(pid, Signal::STOP).expect("it is ours");
+    let before = scene.count("clusters published");
+    scene.world.replace(2);
+    scene
+        .crossover
+        .wait_for_lines(before + 1, "clusters published");
+    scene.crossover.kill();
+    (scene, pid)
+}
+
+/// Starts another crossover once the one that was killed watches nothing any more.
+fn start_another(scene: &mut Scene) {
+    scene.world.server.wait_for_watches(0);
+    scene.crossover = crossover(&scene.world, &[scene.admin], &[]);
 }
 
 #[test]
@@ -102,22 +125,11 @@ fn a_first_set_that_is_refused_stays_and_the_next_one_is_taken() {
 }
 
 #[test]
-fn what_was_being_tried_when_all_were_killed_is_held() {
-    let mut scene = Scene::start(rds());
-    scene.replace(1);
-    scene.wait_for_accepted(2);
-    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is not 0");
-    // It reads nothing any more, as one that dies of what it reads.
-    kill_process(pid, Signal::STOP).expect("it is ours");
-    let before = scene.count("clusters published");
-    scene.world.replace(2);
-    scene
-        .crossover
-        .wait_for_lines(before + 1, "clusters published");
-    scene.crossover.kill();
+fn a_change_in_which_envoy_and_crossover_were_killed_is_held_back() {
+    // To crossover, an Envoy that reads nothing is like one that dies of what it reads.
+    let (mut scene, _) = killed_in_a_change();
     scene.envoy.kill();
-    scene.world.server.wait_for_watches(0);
-    scene.crossover = crossover(&scene.world, &[scene.admin], &[]);
+    start_another(&mut scene);
     let line = scene
         .crossover
         .wait_for_line("Envoy has ended with these contents");
@@ -136,33 +148,21 @@ fn what_was_being_tried_when_all_were_killed_is_held() {
 }
 
 #[test]
-fn what_was_being_tried_when_crossover_alone_was_killed_arrives() {
-    let mut scene = Scene::start(rds());
-    scene.replace(1);
-    scene.wait_for_accepted(2);
-    let pid = Pid::from_raw(scene.envoy.pid() as i32).expect("it is not 0");
-    kill_process(pid, Signal::STOP).expect("it is ours");
-    let before = scene.count("clusters published");
-    scene.world.replace(2);
-    scene
-        .crossover
-        .wait_for_lines(before + 1, "clusters published");
-    scene.crossover.kill();
+fn a_change_in_which_crossover_alone_was_killed_arrives() {
+    let (mut scene, pid) = killed_in_a_change();
     kill_process(pid, Signal::CONT).expect("it is ours");
-    scene.world.server.wait_for_watches(0);
-    scene.crossover = crossover(&scene.world, &[scene.admin], &[]);
+    start_another(&mut scene);
     scene.clients.wait_for_all(&version(2));
     scene.assert_flawless();
 }
 
 #[test]
-fn a_crossover_that_starts_anew_holds_what_was_refused() {
+fn a_crossover_that_is_restarted_holds_back_what_was_refused() {
     let mut scene = Scene::start(rds());
     let bad = bad(&scene.world, 1, 0).swap_remove(5);
     scene.refuse(&bad.files);
     scene.crossover.kill();
-    scene.world.server.wait_for_watches(0);
-    scene.crossover = crossover(&scene.world, &[scene.admin], &[]);
+    start_another(&mut scene);
     scene.world.server.wait_for_watches(2);
     scene.wait_for_accepted(1);
     scene.wait_for_disk(&scene.world.files(0));

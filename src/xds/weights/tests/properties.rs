@@ -9,7 +9,6 @@ use std::cell::Cell;
 
 use super::*;
 use crate::xds::properties;
-use fuzz_checks::oracle::{self, DOMAIN, Split};
 
 /// Runs in a few seconds without optimization.
 const CASES: u32 = 5_000;
@@ -18,29 +17,12 @@ pub(super) fn config() -> ProptestConfig {
     properties::config(CASES)
 }
 
-/// Merges, and panics where the result is not what the oracle says. Returns whether weights
-/// changed.
-fn compare(text: &str, splits: &[HostWeights]) -> Result<bool, Refused> {
-    let name = FileName::new("a.yaml").unwrap();
-    let known: Vec<Split> = splits.iter().map(known).collect();
-    let splits: Vec<&HostWeights> = splits.iter().collect();
-    oracle::compare("a.yaml", text, &known, |text| {
-        let merged = merge(&name, text, &splits, DOMAIN)?;
-        match merged.left_out.into_iter().next() {
-            Some(left_out) => Err(left_out.why),
-            None => Ok(merged.text),
-        }
-    })
-}
+fuzz_checks::compare_with_oracle!();
 
-/// Returns what the oracle knows of a split.
-fn known(split: &HostWeights) -> Split {
-    let backends = split.rules[0].backends.iter();
-    Split {
-        namespace: split.source.name.namespace.clone(),
-        service: split.hosts[0].name.clone(),
-        backends: backends.map(|b| (b.service.clone(), b.weight)).collect(),
-    }
+/// Merges into `a.yaml`, and compares.
+fn compare_all(text: &str, splits: &[HostWeights]) -> Result<bool, Refused> {
+    let splits: Vec<&HostWeights> = splits.iter().collect();
+    compare("a.yaml", text, &splits)
 }
 
 /// Checks each of `inputs`; gives how many texts were merged into, were left as they are, and were
@@ -75,7 +57,7 @@ fn assert_some(merged: u32, all: u32, one_of: u32) {
 fn a_random_document_becomes_the_same_tree_with_the_weights_set() {
     let inputs = (document(), splits_of_two());
     let [merged, left, refused] = count(inputs, |(document, splits)| {
-        (compare(&document, &splits), document)
+        (compare_all(&document, &splits), document)
     });
     assert_eq!(refused, 0);
     // Some virtual hosts are not meant by any split, and some splits add up to too much.
@@ -91,7 +73,7 @@ fn a_mutated_document_is_merged_rightly_or_refused() {
         for (place, mutation) in mutations {
             mutate(&mut text, place, &mutation);
         }
-        (compare(&text, &splits), text)
+        (compare_all(&text, &splits), text)
     });
     // About a ninth.
     assert_some(merged, merged + left + refused, 15);
