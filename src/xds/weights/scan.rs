@@ -5,18 +5,19 @@
 //! It holds one virtual host's clusters in memory, and one edit for each weight that changes.
 
 mod conditions;
+mod weight;
 
-use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
+use granit_parser::{Event, Span, StructureStyle};
 
 use super::anchors::Anchors;
 use super::edit::Edit;
-use super::host::{Cluster, Host, Number, WeightSite};
-use super::number::{as_written, number_in};
+use super::host::{Cluster, Host, WeightSite};
 use super::outcome::Refused;
 use super::plan::Plan;
 use super::route_match::MatchField;
 use super::schema::Field;
 use crate::xds::yaml::{self, Form};
+use weight::NO_VALUE;
 
 /// The number of bytes of one text that may be read again to see what stands behind aliases. This
 /// budget keeps the time linear: 4 MiB take about a second.
@@ -24,8 +25,6 @@ const REREAD_MAX_BYTES: usize = 4 << 20;
 
 /// The depth to which aliases are followed inside what aliases name.
 const ALIAS_DEPTH_MAX: usize = 16;
-
-const NO_VALUE: &str = "the weight has no value";
 
 /// The reason why a pass ended early.
 pub(super) enum Stop {
@@ -328,56 +327,6 @@ impl<'a, 's> Scanner<'a, 's> {
             }
             _ => {}
         }
-    }
-
-    fn site_of(&self, event: &Event<'a>, value: &str, span: Span) -> WeightSite {
-        let unsafe_at = |why| WeightSite::Unsafe(line(span), why, as_written(value));
-        let (from, to) = (start(span) as usize, end(span) as usize);
-        let raw = self.text.get(from..to).unwrap_or("");
-        let Event::Scalar(_, style, _, tag) = event else {
-            return unsafe_at("the weight is an alias");
-        };
-        let quotes = match style {
-            ScalarStyle::Plain => 0,
-            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted if raw.len() >= 2 => 1,
-            _ => return unsafe_at("the weight is a block scalar"),
-        };
-        if self.via_alias > 0 {
-            return unsafe_at("the weight is behind an alias");
-        }
-        let digits = &raw[quotes..raw.len() - quotes];
-        if digits.is_empty() {
-            return unsafe_at(NO_VALUE);
-        }
-        WeightSite::Number(Number {
-            event: self.event,
-            at: (from + quotes) as u32,
-            len: digits.len() as u32,
-            line: line(span),
-            was: number_in(
-                value,
-                self.form == Form::Yaml && (quotes == 0 || tag.is_some()),
-            ),
-            as_written: as_written(digits),
-        })
-    }
-
-    /// Puts a weight where it belongs. A second one makes both unsafe, unless it is the `value` of
-    /// the first.
-    fn fill(&mut self, field: Field, site: WeightSite) {
-        let total = matches!(field, Field::TotalWeight | Field::TotalValue);
-        let place = if total {
-            self.host.routes.last_mut().map(|route| &mut route.total)
-        } else {
-            self.host.clusters.last_mut().map(|c| &mut c.weight)
-        };
-        let Some(place) = place else { return };
-        let inner = matches!(field, Field::TotalValue | Field::WeightValue);
-        *place = match (&place, inner) {
-            (WeightSite::Missing, _) => site,
-            (WeightSite::Unsafe(_, NO_VALUE, _), true) => site,
-            _ => WeightSite::Unsafe(site.line(), "there are two weights", None),
-        };
     }
 
     /// Takes note of a scalar that an alias may name.
