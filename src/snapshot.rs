@@ -7,7 +7,7 @@ use std::rc::Rc;
 /// The content of one file. Shared, so that observed, desired and published hold one copy.
 pub type Bytes = Rc<[u8]>;
 
-/// Namespace and name of an object, both valid.
+/// The namespace and the name of an object, both valid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
     /// Its namespace, a DNS label.

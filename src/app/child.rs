@@ -31,7 +31,7 @@ pub enum ChildState {
     Started {
         /// The way to drain its Envoy before it gets SIGTERM, if it is drained at all.
         drain: Option<Drain>,
-        /// True while it runs on files of a previous run, since a warning said so.
+        /// True while it runs on files of a previous run, which a warning has said.
         is_outdated: bool,
     },
 }

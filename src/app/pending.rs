@@ -75,7 +75,7 @@ impl Pending {
     }
 }
 
-/// Work that a publish puts off: fsync, and checks by the second reader.
+/// The work that a publish puts off: fsync, and checks by the second reader.
 #[derive(Default)]
 pub struct Deferred {
     at: Option<Instant>,

@@ -28,7 +28,7 @@ pub struct Progress {
 
 /// The time that new clusters have had before the routes.
 pub enum Clusters {
-    /// They wait since then.
+    /// The routes have waited since this time.
     Waiting(Instant),
     /// They have waited for so long.
     Waited(Duration),
@@ -51,7 +51,7 @@ pub struct Report {
     removed: SortedSet<FileName>,
     dropped: Dropped,
     latency: Duration,
-    /// How long Envoy had for new clusters before the routes; `None` if all was published at once.
+    /// The time between new clusters and their routes; `None` if all was published at once.
     clusters: Option<Duration>,
 }
 

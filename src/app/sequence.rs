@@ -32,9 +32,9 @@ use readers::Readers;
 /// The result of asking what is due by now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// Whether another set is due.
+    /// True if another set is due.
     pub publish: bool,
-    /// Files that are not waited for any more, as nobody reads them.
+    /// The files that are not waited for any more, as nobody reads them.
     pub unread: Vec<FileName>,
 }
 

@@ -25,7 +25,7 @@ const ASKED_WITHIN: Duration = Duration::from_secs(30);
 pub enum SplitGate {
     /// It waits for them.
     Waiting,
-    /// Those of this kind took too long; what a previous run published stays.
+    /// The objects of this kind took too long; the files of a previous run stay.
     KeepPublished(ObjectKind),
     /// Those of this kind took too long and nothing was published; the weights in the ConfigMaps
     /// are.

@@ -32,7 +32,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// The number of things that are done in a row for the acceptance.
 const AT_ONCE: usize = 8;
 
-/// What is known of a visible file.
+/// The known facts about a visible file.
 #[derive(Clone)]
 struct Held {
     subscriptions: Vec<Subscription>,
@@ -49,16 +49,16 @@ pub struct Verdicts {
     acceptance: Option<Acceptance>,
     /// A change that waits for a verdict, since then.
     waiting: Option<Instant>,
-    /// What the last accepted set was made of; `None` if an earlier run has written it.
+    /// The contents of the last accepted set; `None` if an earlier run has written it.
     accepted: Option<Rc<Contents>>,
-    /// What the visible set is made of; `None` if an earlier run has written it.
+    /// The contents of the visible set; `None` if an earlier run has written it.
     visible: Option<Rc<Contents>>,
     hashes: Hashes,
-    /// What each visible file holds, as far as that is known.
+    /// The known facts about each visible file.
     held_by: SortedMap<FileName, Held>,
     /// The files that the last step has changed, for the reason of a refusal.
     changed: Vec<(FileName, File)>,
-    /// When that was.
+    /// The time at which that step became visible.
     committed: SystemTime,
     /// The same of the files and the step that are taken back, until that is told.
     taken_back: Option<(SortedMap<FileName, Held>, SystemTime)>,
@@ -68,7 +68,7 @@ pub struct Verdicts {
     hold_ends: Option<Instant>,
     /// Something that could not be done is tried again then.
     try_at: Option<Instant>,
-    /// Whether something may be dropped is asked again then.
+    /// The time at which it is asked again whether something may be dropped.
     drop_at: Option<Instant>,
     told: Told,
 }

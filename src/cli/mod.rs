@@ -77,7 +77,7 @@ pub struct Config {
     pub lingers: Option<Duration>,
     /// The time that `-onetime` tries.
     pub patience: Patience,
-    /// Where Envoy is asked what it made of the files, if it is.
+    /// The Envoys that are asked whether they accept the files, if any is.
     pub verdict: Option<Verdict>,
 }
 

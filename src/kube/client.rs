@@ -25,7 +25,7 @@ use crate::process::signals::Signals;
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// A body that ends (any but a watch's) must be there within this; longer, too, of a slow server.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-/// Room for a header's name, and for what ends it and the head.
+/// The bytes for a header's name, for its end and for the end of the head.
 const HEADER_NAME: usize = 64;
 
 /// Returns the media type in which an answer should come.

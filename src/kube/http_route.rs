@@ -60,7 +60,7 @@ pub struct MatchSpec {
 /// A condition on a header or on a parameter of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueSpec {
-    /// How the value is compared.
+    /// The type of the comparison: `Exact` or `RegularExpression`.
     pub kind: String,
     /// The name of the header or parameter.
     pub name: String,

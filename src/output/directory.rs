@@ -64,7 +64,7 @@ pub struct OutputDirectory {
     /// The files that the last publish changed: the next one may well change the same.
     last_changed: Vec<FileName>,
     prepared: Prepared,
-    /// What is kept of Envoy's verdicts; `None` if nobody asks for them.
+    /// Envoy's verdicts; `None` if nobody asks for them.
     verdicts: Option<Verdicts>,
 }
 
@@ -80,7 +80,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct LiveDir {
     inode: Option<Inode>,
-    /// Whether another one has taken its place: that Envoy hears of no further change.
+    /// True if another directory has taken its place, so that Envoy notices no further change.
     is_lost: bool,
 }
 

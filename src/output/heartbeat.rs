@@ -144,18 +144,18 @@ struct Beat {
     /// The longest such time in which the loop is alive.
     limit: Duration,
     state: String,
-    /// What is said of Envoy's verdict.
+    /// The text about Envoy's verdict.
     accepted: Option<String>,
 }
 
 /// A question to the crossover that owns a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// Whether an Envoy can start on the directory.
+    /// Asks whether an Envoy can start on the directory.
     Ready,
-    /// Whether the loop turns.
+    /// Asks whether the event loop runs.
     Live,
-    /// Whether Envoy has taken a whole set since it started.
+    /// Asks whether Envoy has accepted a whole set since it started.
     Accepted,
 }
 

@@ -35,7 +35,7 @@ pub struct Mirror {
     step: Step,
     /// The number of writes in a row that failed because of a conflict.
     races: u32,
-    /// Whether the published files are what the cluster says now; others are not shown.
+    /// True if the published files are those of the cluster's current state; others are not shown.
     allowed: bool,
     warnings: WarnOnce,
 }

@@ -16,9 +16,9 @@ pub struct Step<'a> {
     pub standing: &'a SortedSet<FileName>,
     /// The things that it holds beyond its target; `None` for the target itself.
     pub transient: Option<&'a Transient>,
-    /// Whether to watch who reads the files that change.
+    /// True if the readers of the changed files are watched.
     pub watch: bool,
-    /// Whether a listener changes with it, so that connections may go on with an older one.
+    /// True if a listener changes with it, so that connections may go on with an older one.
     pub moves_listener: bool,
 }
 

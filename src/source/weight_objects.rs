@@ -28,9 +28,9 @@ use fastrand::Rng;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightChoice {
     None,
-    /// These, each once, in the order given.
+    /// The objects of these names, each once, in the order given.
     Named(Vec<ObjectName>),
-    /// All of a namespace.
+    /// All objects of a namespace.
     All(String),
 }
 

@@ -27,7 +27,7 @@ const DELETION_GRACE: Duration = Duration::from_secs(10);
 /// The time after which objects that no server serves any more are taken as deleted.
 const BELIEVED_AFTER: Duration = Duration::from_secs(2);
 
-/// What is made of an answer that the kind of the objects is not served.
+/// The consequence of an answer that the kind of the objects is not served.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {

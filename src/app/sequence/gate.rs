@@ -49,15 +49,15 @@ pub struct Gate {
     pub held: Snapshot,
     /// The time at which a file was read last, or the gate was closed.
     heard: Instant,
-    /// When routes first had to wait.
+    /// The time at which routes first had to wait.
     since: Instant,
 }
 
 /// The contents of a step that the routes wait for.
 pub struct Arrivals {
-    /// Whether an earlier run has begun to wait for them.
+    /// True if an earlier run has begun to wait for them.
     pub is_resumed: bool,
-    /// Files that somebody should read.
+    /// The files that somebody should read.
     pub unread: SortedSet<FileName>,
     pub clusters: SortedSet<String>,
     pub warms: bool,

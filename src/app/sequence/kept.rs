@@ -17,12 +17,12 @@ use surplus::Limits;
 /// the cluster that it chose before.
 pub const GRACE: Duration = Duration::from_secs(15);
 
-/// When an item may go.
+/// The time at which an item may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    /// A time after the routes without it are acknowledged.
+    /// The time begins once the routes without it are acknowledged.
     Unsettled,
-    /// From then on.
+    /// It may go from this time on.
     At(Instant),
 }
 
@@ -36,9 +36,9 @@ impl Due {
 struct KeptCluster {
     item: Vanished,
     due: Due,
-    /// It is due, and something still needs it.
+    /// True if it is due, and something still needs it.
     blocked: bool,
-    /// Another published file that names it. Its time begins once none does.
+    /// The name of another published file that names it. Its time begins once none does.
     named_by: Option<FileName>,
 }
 
@@ -46,7 +46,7 @@ struct KeptCluster {
 struct KeptFile {
     item: VanishedFile,
     due: Due,
-    /// It is due, and another published file names a cluster of it.
+    /// True if it is due, and another published file names a cluster of it.
     blocked: bool,
     /// One of its clusters, and another published file that names it. Its time begins once none
     /// does.
@@ -69,9 +69,9 @@ pub struct Kept {
     files: SortedMap<FileName, KeptFile>,
     /// Those of them that no set is without yet.
     leaving: SortedSet<FileName>,
-    /// Whether a due file has to wait.
+    /// True if a due file has to wait.
     holds_back: bool,
-    /// Whether a listener changes with the routes that are not acknowledged yet.
+    /// True if a listener changes with the routes that are not acknowledged yet.
     listener_moves: bool,
     /// Connections may go on with an older listener until then, and with the clusters of its
     /// routes: also of routes that had moved before the listener did.

@@ -18,13 +18,13 @@ pub struct Overlay<'t> {
     pub files: Cow<'t, Snapshot>,
     pub standing: SortedSet<FileName>,
     pub inserted: SortedMap<FileName, Range<u64>>,
-    /// Whether new clusters are visible of which it is not known that Envoy has read them.
+    /// True if new clusters are visible of which it is not known that Envoy has read them.
     pub resumes: bool,
     /// The items that are not in it any more since the last turn.
     dropped: Dropped,
     /// The states that are to be put right.
     warnings: SortedSet<String>,
-    /// What could not be done in order, this once.
+    /// Warnings about changes that cannot be made in order, each given once.
     events: SortedSet<String>,
 }
 
@@ -53,19 +53,19 @@ pub struct Planned<'t> {
     pub held: Snapshot,
     /// The states that are to be put right.
     pub warnings: SortedSet<String>,
-    /// What could not be done in order, this once.
+    /// Warnings about changes that cannot be made in order, each given once.
     pub events: SortedSet<String>,
     /// The items that are not in it any more.
     pub dropped: Dropped,
     /// Files that the target has no more since this change.
     pub removed: Vec<FileName>,
-    /// Whether to see who reads what changes.
+    /// True if the readers of the changed files are watched.
     pub is_watched: bool,
-    /// Whether a listener changes with it.
+    /// True if a listener changes with it.
     pub moves_listener: bool,
-    /// Whether Envoy gets something that it has not had.
+    /// True if Envoy gets something that it has not had.
     pub(super) is_new: bool,
-    /// Whether that was visible before, and may not have been read.
+    /// True if that was visible before, and may not have been read.
     pub(super) resumes: bool,
     pub(super) clusters: SortedSet<String>,
     pub(super) warms: bool,

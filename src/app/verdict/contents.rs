@@ -12,7 +12,7 @@ use crate::sorted::SortedMap;
 use crate::xds::content::ConfigMapFiles;
 use crate::xds::desired::SourceView;
 
-/// What a set is made of.
+/// The contents of a set.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// The contents of all ConfigMaps as the cluster has them.

@@ -9,10 +9,10 @@ use crate::envoy::reason::timestamp;
 use crate::logging::event;
 use crate::snapshot::FileName;
 
-/// What was told, as far as it matters later.
+/// The reports that matter later.
 #[derive(Default)]
 pub struct Told {
-    /// Why the set on disk is refused.
+    /// The reason why the set on disk is refused.
     pub reason: Option<String>,
     /// The files that nobody asks for.
     unread: Vec<FileName>,

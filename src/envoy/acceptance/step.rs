@@ -97,7 +97,7 @@ pub enum Event {
     },
     /// It cannot be known whether this Envoy takes its files.
     Unknown { envoy: usize, why: String },
-    /// Nobody asks for what these files hold.
+    /// No subscription of Envoy reads these files.
     NotRead(Vec<FileName>),
     /// Some clusters of this set are not warm yet.
     StillWarming(SetId),

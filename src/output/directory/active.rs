@@ -18,9 +18,10 @@ pub enum Visible {
 pub struct Untrusted {
     /// Its number; `None` if there is no such link.
     pub number: Option<u64>,
-    /// Whether files stand where our links should: they become a set before anything is published.
+    /// True if there are files where our links should be. They become a set before anything is
+    /// published.
     pub has_foreign_files: bool,
-    /// Whether a newer one that was torn gave way to it. Envoy was not told.
+    /// True if it replaces a newer set that was torn. This was not announced to Envoy.
     pub is_rolled_back: bool,
 }
 

@@ -38,7 +38,7 @@ pub enum Found {
 /// The work that a publish has to do.
 #[derive(Debug)]
 pub struct Plan {
-    /// Whether there is a set to compare with.
+    /// True if there is a set to compare with.
     pub is_compared: bool,
     /// The files to be written and announced, by name.
     pub changed: Vec<FileName>,
@@ -48,10 +48,10 @@ pub struct Plan {
     pub owed: SortedSet<FileName>,
     /// The files to be removed.
     pub removed: Vec<FileName>,
-    /// Whether `.live` may have links of which the active set does not tell, as it does after an
+    /// True if `.live` may have links that the active set does not account for, as it does after an
     /// error or in the run after a kill.
     pub strays: bool,
-    /// Whether `current` is announced: not if the same contents only came from elsewhere.
+    /// True if `current` is announced. It is not if only the origin of the contents has changed.
     pub current: bool,
 }
 

@@ -24,7 +24,7 @@ pub struct OnDisk<'a> {
 pub struct Links {
     /// The keys that our links stand for.
     pub ours: SortedSet<String>,
-    /// Whether files stand where links should.
+    /// True if there are files where links should be.
     pub foreign: bool,
     /// Links that are not ours and lead nowhere.
     pub dangling: Vec<String>,

@@ -39,7 +39,7 @@ pub struct Mark {
     pub stage: Stage,
     /// The bytes of a union that hold the clusters that vanish.
     pub inserted: Option<Range<u64>>,
-    /// Whether the target does not have it.
+    /// True if the target does not have it.
     pub vanishing: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::snapshot::{Bytes, File, FileName, Snapshot};
 pub struct Standing {
     /// Its target's files of which one of the last two sets has a copy that is trusted.
     pub set: Snapshot,
-    /// Whether all of its files are there, so that an Envoy can start on them.
+    /// True if all of its files are there, so that an Envoy can start on them.
     pub complete: bool,
     /// The time since it was written.
     pub age: Duration,

@@ -23,7 +23,7 @@ pub enum Keep {
     Verdicts,
 }
 
-/// What is kept of Envoy's verdicts.
+/// Envoy's verdicts, as they are kept in memory.
 #[derive(Debug, Default)]
 pub struct Verdicts {
     /// The last set that Envoy has accepted, and the one that comes back if it refuses the next.
@@ -32,7 +32,7 @@ pub struct Verdicts {
     /// The number of the set that the link `good` leads to.
     good: Option<u64>,
     memory: String,
-    /// Whether `.refused` holds the memory.
+    /// True if `.refused` has the content of the memory.
     is_written: bool,
 }
 
@@ -43,7 +43,7 @@ impl Verdicts {
     }
 }
 
-/// What an earlier run has left of Envoy's verdicts.
+/// Envoy's verdicts, as an earlier run has left them on disk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recalled {
     /// The text as it was noted; empty if there is none that can be read.

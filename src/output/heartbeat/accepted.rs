@@ -12,7 +12,7 @@ const MAX_TEXT_BYTES: usize = 1000;
 
 const WORD: &str = "accepted ";
 
-/// What is known of Envoy's verdict.
+/// Envoy's verdict, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// Every Envoy has taken a whole set since it started.

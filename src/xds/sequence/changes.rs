@@ -51,11 +51,11 @@ pub struct Changes {
     pub vanished: Vec<Vanished>,
     /// The names of clusters that are new.
     pub appeared: SortedSet<String>,
-    /// Whether a new cluster has to look up names or check health before it takes requests.
+    /// True if a new cluster has to look up names or check health before it takes requests.
     pub warms: bool,
-    /// Whether `first` brings something that Envoy has not had.
+    /// True if `first` brings something that Envoy has not had.
     pub is_new: bool,
-    /// Files with listeners that change: connections may go on with the older ones.
+    /// The files with listeners that change: connections may go on with the older ones.
     pub moved_listeners: SortedSet<FileName>,
     /// The contents that this change replaces.
     pub former: Former,
@@ -68,9 +68,9 @@ pub struct Changes {
 pub struct Outline {
     /// The files whose visible texts [`Changes::new`] wants to see.
     pub wanted: Vec<FileName>,
-    /// Whether it is one of routes and listeners alone, which has no order.
+    /// True if it is one of routes and listeners alone, which has no order.
     pub is_plain: bool,
-    /// Whether connections may go on with an older listener.
+    /// True if connections may go on with an older listener.
     pub moves_listener: bool,
 }
 

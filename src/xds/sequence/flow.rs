@@ -23,7 +23,7 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     events: Events<'a>,
     form: Form,
-    /// Number of events read.
+    /// The number of events that have been read.
     count: usize,
     /// Nodes with an anchor, sorted by it.
     anchored: Vec<Anchored<'a>>,

@@ -52,9 +52,9 @@ impl<'a> Text<'a> {
 
 /// The place of the list of resources in a text.
 pub(super) struct List {
-    /// Number of events before its first resource.
+    /// The number of events before its first resource.
     pub(super) before: usize,
-    /// Offset of its first byte.
+    /// The offset of its first byte.
     pub(super) at: usize,
     pub(super) span: Span,
     pub(super) style: StructureStyle,

@@ -17,7 +17,7 @@ pub(super) struct Candidate<'s> {
     /// The object, by its index and as it is.
     pub(super) input: usize,
     pub(super) weights: &'s HostWeights,
-    /// Index of the rule.
+    /// The index of the rule.
     pub(super) rule: usize,
     /// The backend that each cluster of the route stands for.
     pub(super) backends: Vec<Option<usize>>,

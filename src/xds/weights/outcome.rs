@@ -81,7 +81,7 @@ pub struct Weighted {
     pub virtual_host: String,
     /// The names of its clusters, in order.
     pub clusters: Vec<String>,
-    /// Their weights; `None` if one is not certain.
+    /// The weights of the clusters; `None` if one is not certain.
     pub weights: Option<Vec<u32>>,
 }
 
@@ -208,7 +208,7 @@ pub struct RouteWeights {
     pub source: WeightSource,
     /// The name of its virtual host.
     pub virtual_host: String,
-    /// All its clusters, in order.
+    /// All clusters of the route, in order.
     pub clusters: Vec<ClusterWeight>,
 }
 

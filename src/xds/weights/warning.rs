@@ -73,7 +73,7 @@ pub enum Warning {
 pub enum Obstacle {
     /// The weights add up to 0, or to more than Envoy takes.
     Sum {
-        /// Their sum in this route.
+        /// The sum of the weights in this route.
         sum: u64,
         /// The backends that have no cluster in it.
         without_cluster: Vec<String>,

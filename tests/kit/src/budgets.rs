@@ -1,5 +1,5 @@
-//! The figures that the project is held to, each measured in one place: `make bench` prints them,
-//! the tests hold them at their limits.
+//! The budgets of the project, each measured in one place: `make bench` prints the measurements,
+//! and the tests fail above the limits.
 
 use super::candidate::{Bench, Candidate};
 use super::crossover::{Crossover, Measured, until_asleep};

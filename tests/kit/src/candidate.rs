@@ -59,7 +59,7 @@ impl Candidate {
         Candidate { name, ..self }
     }
 
-    /// Another crossover, of whatever age.
+    /// Returns another crossover, of any version.
     pub fn crossover(name: &'static str, program: &Path) -> Candidate {
         let mut help = command_of(program, &["-h"]);
         let told = help.stdin(Stdio::null()).output();

@@ -17,12 +17,12 @@ const TOO_LONG: Duration = Duration::from_secs(5);
 /// burst that lasts.
 const BEHIND: Duration = Duration::from_secs(1);
 
-/// How much is asked.
+/// The number of requests and of the clients that make them.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Of all clients together.
+    /// The requests of all clients together in a second.
     pub per_second: u32,
-    /// How many there are, each with one connection.
+    /// The number of clients, each with one connection.
     pub clients: usize,
 }
 
@@ -35,24 +35,24 @@ pub const STEADY: Rate = Rate {
 /// A request that was not answered with a 200.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// When it was sent.
+    /// The time at which it was sent.
     pub sent: Instant,
-    /// When that was known.
+    /// The time at which the failure was known.
     pub ended: Instant,
     /// The status and the beginning of the body, or the error.
     pub what: String,
 }
 
-/// What was answered so far.
+/// The answers so far.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// By status; failures without an answer are in none.
+    /// The answers by status. A failure without an answer is not among them.
     pub statuses: BTreeMap<u16, u64>,
     /// In the order in which they were known.
     pub failures: Vec<Failure>,
     /// The version of the routes in each client's latest answer.
     pub latest: Vec<String>,
-    /// When the first answer by a version was there.
+    /// The time of the first answer by each version.
     pub versions: BTreeMap<String, Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Tally {
         self.statuses.get(&200).copied().unwrap_or_default()
     }
 
-    /// What failed, and how often.
+    /// Returns how often each kind of failure occurred.
     pub fn kinds(&self) -> BTreeMap<String, usize> {
         let mut kinds = BTreeMap::new();
         for failure in &self.failures {
@@ -121,12 +121,12 @@ impl Clients {
         *self.shared.target.lock().expect("no panic") = target;
     }
 
-    /// What was answered so far.
+    /// The answers so far.
     pub fn tally(&self) -> Tally {
         self.shared.tally().clone()
     }
 
-    /// How many requests were answered with a 200 so far.
+    /// Returns how many requests were answered with a 200 so far.
     pub fn ok(&self) -> u64 {
         self.shared.tally().ok()
     }

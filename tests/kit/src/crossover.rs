@@ -24,7 +24,7 @@ pub struct Crossover {
 /// The output and exit code of a finished crossover.
 #[derive(Debug)]
 pub struct Finished {
-    /// `None` where a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// The status as the kernel reports it.
     pub status: ExitStatus,
@@ -34,7 +34,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// The figures of a process, from `/proc/PID/status` and the files beside it.
+/// The measurements of a process, from `/proc/PID/status` and the files beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
     /// Resident memory now.
@@ -175,7 +175,7 @@ impl Crossover {
         kill_process(pid, signal).expect("the process is ours, and not waited for");
     }
 
-    /// SIGKILL, then its end.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -239,7 +239,7 @@ impl Crossover {
         }
     }
 
-    /// SIGTERM, then its end.
+    /// Sends SIGTERM, and waits for the end.
     #[track_caller]
     pub fn stop(self) -> Finished {
         self.signal(Signal::TERM);

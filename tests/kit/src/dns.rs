@@ -95,7 +95,7 @@ fn serve(socket: &UdpSocket, state: &Mutex<(Reply, usize)>, stop: &AtomicBool) {
     }
 }
 
-/// RFC 1035, section 4.1: the header, the question as it was, and at most one answer.
+/// Returns a message by RFC 1035, section 4.1: the header, the question, and at most one answer.
 fn answer(query: &[u8], of_ipv4: bool, reply: Reply) -> Option<Vec<u8>> {
     let (code, address) = match reply {
         Reply::Address(address) | Reply::Late(address, _) => (0, Some(address).filter(|_| of_ipv4)),

@@ -159,12 +159,12 @@ impl Envoy {
         child.0.id()
     }
 
-    /// SIGKILL, then its end.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
         self.child = None;
     }
 
-    /// Where it can be asked.
+    /// Returns the address of the admin interface.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
@@ -187,7 +187,7 @@ impl Envoy {
             .ok()
     }
 
-    /// `/config_dump`, `/listeners?format=json` and the like.
+    /// Returns the JSON of a path such as `/config_dump` or `/listeners?format=json`.
     #[track_caller]
     pub fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.get(path)).expect("Envoy writes JSON")
@@ -234,7 +234,7 @@ impl Envoy {
         })
     }
 
-    /// Everything it logged.
+    /// Returns everything that it has logged.
     pub fn log(&self) -> String {
         // Envoy cites what it was given, be it text or not.
         let log = fs::read(self.dir.path().join("log")).unwrap_or_default();

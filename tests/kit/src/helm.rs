@@ -69,7 +69,7 @@ pub struct Rendering {
 }
 
 impl Rendering {
-    /// Every object, in the order of the templates.
+    /// Returns every object, in the order of the templates.
     #[track_caller]
     pub fn objects(&self) -> Vec<Value> {
         let manifests = self
@@ -112,7 +112,7 @@ impl Rendering {
     }
 }
 
-/// Every document of a text, but for empty ones.
+/// Returns the documents of a text that are not empty.
 #[track_caller]
 pub fn documents(text: &str) -> Vec<Value> {
     use serde::Deserialize;

@@ -12,7 +12,7 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// Of this server.
+    /// Returns a kubectl for this server.
     pub fn new(server: &Server) -> Kubectl {
         Kubectl {
             url: server.url(),

@@ -32,7 +32,7 @@ pub struct Version {
     pub answers: Answers,
 }
 
-/// All answers.
+/// Returns the number of all answers.
 pub fn total(answers: &Answers) -> u64 {
     answers.values().sum()
 }
@@ -44,7 +44,7 @@ pub fn share(answers: &Answers, name: &str) -> f64 {
 }
 
 impl Tally {
-    /// All answers.
+    /// Returns the number of all answers.
     pub fn total(&self) -> u64 {
         total(&self.answers)
     }

@@ -20,7 +20,7 @@ pub enum Done {
     Rendered(Rendering),
     /// Something that this machine has no network or no cluster for: as it was called.
     Elsewhere(String),
-    /// All else: what it printed.
+    /// Any other command, and the text that it printed.
     Printed(String),
 }
 
@@ -134,7 +134,7 @@ pub fn commands(markdown: &str, heading: &str) -> Vec<String> {
     all
 }
 
-/// `helm template`'s output, taken apart again.
+/// Returns the output of `helm template`, divided by template.
 fn by_template(text: &str) -> Rendering {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for part in text.split("---\n# Source: ").skip(1) {

@@ -20,7 +20,7 @@ pub enum Mode {
     Torn {
         /// The sizes, none of them 0.
         sizes: Vec<usize>,
-        /// Between two pieces.
+        /// The time between two pieces.
         gap: Duration,
     },
     /// They stay here, in both directions; nothing is closed. New connections are taken, and reach

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 /// The way in which a response crosses the wire.
 #[derive(Clone, Debug)]
 pub enum Pace {
-    /// It goes in one write.
+    /// The answer goes in one write.
     Whole,
     /// One byte at a time.
     Drip(Duration),
@@ -36,7 +36,7 @@ impl Served {
         Served::raw(Recording::read(name).raw, fits)
     }
 
-    /// These bytes.
+    /// Returns an answer of these bytes.
     pub fn raw(raw: impl Into<Vec<u8>>, fits: impl Fn(&str) -> bool + Send + 'static) -> Served {
         Served {
             fits: Box::new(fits),
@@ -47,7 +47,7 @@ impl Served {
         }
     }
 
-    /// Crossing the wire like this.
+    /// Returns the answer with this pace.
     pub fn paced(mut self, pace: Pace) -> Served {
         self.pace = pace;
         self
@@ -76,7 +76,7 @@ pub struct Replay {
 struct Script {
     left: Vec<Served>,
     heads: Vec<String>,
-    /// When each came.
+    /// The time at which each request came.
     times: Vec<Instant>,
     unexpected: Vec<String>,
 }
@@ -106,7 +106,7 @@ impl Replay {
         self.port.address()
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// Returns `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }
@@ -116,7 +116,7 @@ impl Replay {
         self.script.lock().expect("no panic").heads.clone()
     }
 
-    /// When request `number` came, before it was answered; 0 is the first.
+    /// Returns the time at which request `number` came, before it was answered; 0 is the first.
     pub fn asked_at(&self, number: usize) -> Instant {
         self.script.lock().expect("no panic").times[number]
     }

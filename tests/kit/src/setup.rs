@@ -25,12 +25,12 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// http, everyone may do everything.
+    /// Starts a server by http that allows everything.
     pub fn new() -> Setup {
         Setup::with(Options::default())
     }
 
-    /// A server with these options.
+    /// Starts a server with these options.
     pub fn with(options: Options) -> Setup {
         let dir = TempDir::new().unwrap();
         let server = Server::start(options);
@@ -76,7 +76,7 @@ impl Setup {
         self.dir.path().join("out")
     }
 
-    /// The program on this server and directory, with more flags.
+    /// Returns the program on this server and directory, with more flags.
     pub fn command(&self, flags: &[&str]) -> Command {
         self.command_by(&self.server.url(), flags)
     }
@@ -95,7 +95,7 @@ impl Setup {
         self.watch_command_by(&self.server.url(), names, more)
     }
 
-    /// The same, by another way to the server.
+    /// Does the same as `watch_command`, by another URL of the server.
     pub fn watch_command_by(&self, url: &str, names: &[&str], more: &[&str]) -> Command {
         let mut command = self.command_by(url, &["-watch", "-sync-interval", "1h"]);
         for name in names {
@@ -115,19 +115,19 @@ impl Setup {
         Crossover::spawn(self.watch_command(names, more))
     }
 
-    /// Starts it.
+    /// Starts the program with these flags.
     #[track_caller]
     pub fn start(&self, flags: &[&str]) -> Crossover {
         Crossover::spawn(self.command(flags))
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     #[track_caller]
     pub fn run(&self, flags: &[&str]) -> Finished {
         self.start(flags).finish()
     }
 
-    /// Runs it to its end, which is exit 0.
+    /// Runs the program to its end, with exit code 0.
     #[track_caller]
     pub fn succeed(&self, flags: &[&str]) -> Finished {
         let finished = self.run(flags);
@@ -135,7 +135,7 @@ impl Setup {
         finished
     }
 
-    /// Runs it to its end, which is exit 1; returns its last line.
+    /// Runs the program to its end, with exit code 1. Returns its last line.
     #[track_caller]
     pub fn fail(&self, flags: &[&str]) -> String {
         let finished = self.run(flags);
@@ -171,13 +171,13 @@ impl Setup {
         until_found_in(&self.output(), want);
     }
 
-    /// Now, Envoy finds these files and no others.
+    /// Asserts that Envoy finds these files and no others now.
     #[track_caller]
     pub fn assert_found(&self, want: &[(&str, &str)]) {
         assert_found_in(&self.output(), want);
     }
 
-    /// The number of the set that Envoy finds.
+    /// Returns the number of the set that Envoy finds.
     #[track_caller]
     pub fn set(&self) -> u64 {
         let link = fs::read_link(self.output().join(".sets/active")).unwrap();
@@ -220,14 +220,14 @@ pub fn assert_found_in(output: &Path, want: &[(&str, &str)]) {
     assert_eq!(found, want);
 }
 
-/// Lines of `-log-format=json` as objects.
+/// Returns the lines of `-log-format=json` as objects.
 #[track_caller]
 pub fn events(stderr: &str) -> Vec<Value> {
     let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
     stderr.lines().map(parse).collect()
 }
 
-/// The events that say this.
+/// Returns the events that say this.
 #[track_caller]
 pub fn events_with(stderr: &str, message: &str) -> Vec<Value> {
     let mut events = events(stderr);
@@ -248,7 +248,7 @@ pub fn finish_within(process: Crossover, limit: Duration) -> (Finished, Duration
     (process.finish(), started.elapsed())
 }
 
-/// Everything below a directory.
+/// Returns the path of everything below a directory.
 pub fn tree(dir: &Path) -> Vec<String> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Who works for a test.
+/// The threads and programs that work for a test.
 #[derive(Default)]
 struct Workers {
     /// Threads of the kit.
@@ -21,7 +21,7 @@ struct Workers {
 }
 
 thread_local! {
-    /// Of the test that runs on this thread, or for which this thread works.
+    /// The workers of the test that runs on this thread, or for which this thread works.
     static WORKERS: RefCell<Arc<Mutex<Workers>>> = RefCell::default();
 }
 
@@ -48,7 +48,7 @@ fn lock(workers: &Mutex<Workers>) -> MutexGuard<'_, Workers> {
     workers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// It runs from its start; the programs and servers of the test may be started before or after.
+/// A stopwatch runs from its start. The test's programs and servers may be started before or after.
 pub struct Stopwatch {
     began: Instant,
     before: BTreeMap<u32, Duration>,
@@ -92,7 +92,7 @@ impl Stopwatch {
     }
 }
 
-/// How long each has waited for a processor in its life.
+/// Returns how long each thread has waited for a processor in its life.
 fn waits() -> BTreeMap<u32, Duration> {
     let workers = WORKERS.with_borrow(Arc::clone);
     let workers = lock(&workers);
@@ -102,7 +102,7 @@ fn waits() -> BTreeMap<u32, Duration> {
     all.map(|thread| (thread, waited(thread))).collect()
 }
 
-/// Of a thread; zero where it is gone.
+/// Returns how long a thread has waited; zero if it has ended.
 fn waited(thread: u32) -> Duration {
     let schedule = fs::read_to_string(format!("/proc/{thread}/schedstat")).unwrap_or_default();
     let ns = schedule.split(' ').nth(1);

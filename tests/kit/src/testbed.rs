@@ -1,4 +1,4 @@
-//! The scene of the end-to-end tests, the demo and the bench: an API server with one ConfigMap of
+//! The testbed of the end-to-end tests, the demo and the bench: an API server with one ConfigMap of
 //! Envoy's files, two backends, and the directory that crossover and Envoy share.
 
 use super::apiserver::{Options, Server};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// The backends: clusters in `cds.yaml`, and what each of them answers.
 pub const BACKENDS: [&str; 2] = ["bold-olm-podinfo", "eerie-octopus-podinfo"];
 
-/// Everything but crossover and Envoy, which come and go.
+/// An API server, two backends and a directory: all but crossover and Envoy, which come and go.
 pub struct Testbed {
     /// The API server that has the ConfigMap.
     pub server: Server,
@@ -26,7 +26,7 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Starts it; there is no ConfigMap yet.
+    /// Starts the server and the backends. There is no ConfigMap yet.
     pub fn start(watching: Watching) -> Testbed {
         let dir = tempfile::Builder::new().prefix("crossover-").tempdir();
         Testbed {
@@ -37,12 +37,12 @@ impl Testbed {
         }
     }
 
-    /// The output directory.
+    /// Returns the output directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// `DIR/current/FILE`
+    /// Returns the path `DIR/current/FILE`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir().join("current").join(name)
     }
@@ -52,19 +52,20 @@ impl Testbed {
         self.backends[backend].address()
     }
 
-    /// `lds.yaml`
+    /// Returns `lds.yaml`.
     pub fn listeners(&self, version: &str) -> String {
         envoy_config::listeners(version, self.dir(), self.watching)
     }
 
-    /// `cds.yaml`
+    /// Returns `cds.yaml`.
     pub fn clusters(&self, version: &str) -> String {
         let addresses = self.backends.iter().map(Backend::address);
         let all: Vec<_> = BACKENDS.into_iter().zip(addresses).collect();
         envoy_config::clusters(version, &all)
     }
 
-    /// The ConfigMap with routes of this version and weights; its other files are always the same.
+    /// Returns the ConfigMap with routes of this version and weights. Its other files are always
+    /// the same.
     pub fn config_map(&self, version: &str, weights: [u32; 2]) -> Value {
         let weights: Vec<_> = BACKENDS.into_iter().zip(weights).collect();
         let routes = envoy_config::routes(version, &weights);
@@ -77,7 +78,8 @@ impl Testbed {
         self.server.apply(self.config_map(version, weights))
     }
 
-    /// The arguments of a crossover that follows the ConfigMap, and looks at nothing by itself.
+    /// Returns the arguments of a crossover that follows the ConfigMap, and makes no checks by
+    /// itself.
     pub fn arguments(&self) -> Vec<String> {
         let dir = self.dir().to_string_lossy().into_owned();
         let mut all = vec![
@@ -116,7 +118,7 @@ impl Testbed {
         format!("http://{}/", envoy.listener(SERVICE))
     }
 
-    /// A load through an Envoy, of so many requests a second.
+    /// Starts a load through an Envoy, of so many requests a second.
     #[track_caller]
     pub fn load(&self, envoy: &Envoy, per_second: u32) -> Load {
         Load::start(&self.url(envoy), per_second)

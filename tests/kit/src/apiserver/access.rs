@@ -7,11 +7,11 @@ use serde_json::Value;
 /// Someone who may talk to the server.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// `None`: who sends no token.
+    /// The token; `None` is for requests without a token.
     pub token: Option<String>,
     /// The name in messages.
     pub user: String,
-    /// `None`: everything is allowed.
+    /// The rules; with `None`, everything is allowed.
     pub rules: Option<Vec<Rule>>,
 }
 
@@ -93,7 +93,7 @@ impl Rule {
             .collect()
     }
 
-    /// Only objects of these names.
+    /// Restricts the rule to objects of these names.
     pub fn named(mut self, names: &[&str]) -> Rule {
         self.names = names.iter().map(|name| name.to_string()).collect();
         self

@@ -54,7 +54,7 @@ impl Fault {
         }
     }
 
-    /// 429 or 503, with Retry-After as given.
+    /// Returns an answer of 429 or 503 with this `Retry-After`.
     pub fn retry_after(status: u16, value: &str) -> Fault {
         let headers = vec![("Retry-After".to_string(), value.to_string())];
         Fault::Answer {

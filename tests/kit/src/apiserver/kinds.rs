@@ -68,7 +68,7 @@ impl Kind {
         ]
     }
 
-    /// TrafficSplit, served in these versions.
+    /// Returns the kind TrafficSplit, which is served in these versions.
     pub fn traffic_split(versions: &[&str]) -> Kind {
         let mut kind = Kind::built_in(SPLIT_GROUP, "trafficsplits", "TrafficSplit", &["ts"], true);
         kind.versions = versions.iter().map(|v| v.to_string()).collect();
@@ -115,7 +115,8 @@ impl Kind {
         }
     }
 
-    /// `ConfigMap`, `TrafficSplit.split.smi-spec.io`: what "is invalid" messages say.
+    /// Returns the name as "is invalid" messages have it: `ConfigMap`,
+    /// `TrafficSplit.split.smi-spec.io`.
     pub fn qualified(&self) -> String {
         if self.group.is_empty() {
             self.kind.clone()
@@ -124,7 +125,7 @@ impl Kind {
         }
     }
 
-    /// `v1`, `split.smi-spec.io/v1alpha2`.
+    /// Returns the apiVersion: `v1`, `split.smi-spec.io/v1alpha2`.
     pub fn api_version(&self, version: &str) -> String {
         if self.group.is_empty() {
             version.to_string()
@@ -139,12 +140,12 @@ impl Kind {
     }
 }
 
-/// `GET /api`
+/// Returns the answer to `GET /api`.
 pub fn core_versions() -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
-/// `GET /apis`
+/// Returns the answer to `GET /apis`.
 pub fn groups(kinds: &[Kind]) -> Value {
     let mut names: Vec<&str> = kinds.iter().map(|k| k.group.as_str()).collect();
     names.retain(|name| !name.is_empty());
@@ -163,7 +164,7 @@ pub fn groups(kinds: &[Kind]) -> Value {
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-/// `GET /apis/GROUP`; `None` where nobody serves it.
+/// Returns the answer to `GET /apis/GROUP`, or `None` if the group is not served.
 pub fn group(kinds: &[Kind], name: &str) -> Option<Value> {
     let kind = kinds.iter().find(|k| k.group == name && !name.is_empty())?;
     let entry = |v: &String| json!({"groupVersion": kind.api_version(v), "version": v});
@@ -185,7 +186,7 @@ pub fn group(kinds: &[Kind], name: &str) -> Option<Value> {
     }))
 }
 
-/// `GET /api/v1`, `GET /apis/GROUP/VERSION`; `None` where it is not served.
+/// Returns the answer to `GET /api/v1` or `GET /apis/GROUP/VERSION`, or `None` if it is not served.
 pub fn resources(kinds: &[Kind], group: &str, version: &str) -> Option<Value> {
     let served: Vec<&Kind> = kinds
         .iter()

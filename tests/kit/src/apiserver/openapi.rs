@@ -4,7 +4,7 @@
 use super::kinds::Kind;
 use serde_json::{Map, Value, json};
 
-/// `GET /openapi/v3`
+/// Returns the answer to `GET /openapi/v3`.
 pub fn index(kinds: &[Kind]) -> Value {
     let paths: Map<String, Value> = kinds
         .iter()
@@ -17,7 +17,7 @@ pub fn index(kinds: &[Kind]) -> Value {
     json!({"paths": paths})
 }
 
-/// `GET /openapi/v3/api/v1`, `GET /openapi/v3/apis/GROUP/VERSION`
+/// Returns the answer to `GET /openapi/v3/api/v1` or `GET /openapi/v3/apis/GROUP/VERSION`.
 pub fn document(kinds: &[Kind], group: &str, version: &str) -> Option<Value> {
     let served = |k: &&Kind| k.group == group && k.versions.iter().any(|v| v == version);
     let paths: Map<String, Value> = kinds

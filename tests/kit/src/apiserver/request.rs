@@ -103,12 +103,13 @@ impl Request {
                 .is_ok_and(|selected| selected.as_deref() == Some(name))
     }
 
-    /// `1` or `true`.
+    /// Returns whether a parameter is `1` or `true`.
     pub fn flag(&self, key: &str) -> bool {
         matches!(self.query(key).as_deref(), Some("1" | "true"))
     }
 
-    /// `fieldSelector=metadata.name=`; an error for a selector that is not supported.
+    /// Returns the name in `fieldSelector=metadata.name=`, or an error if the selector is not
+    /// supported.
     pub fn selected_name(&self) -> Result<Option<String>, String> {
         match self
             .query("fieldSelector")

@@ -75,7 +75,7 @@ impl Server {
         }
     }
 
-    /// `http://127.0.0.1:PORT` or `https://...`
+    /// Returns `http://127.0.0.1:PORT`, or the same with `https`.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.port.address())
@@ -132,7 +132,7 @@ impl Server {
         });
     }
 
-    /// Several changes with nothing between them; watches get their events together.
+    /// Makes several changes with nothing between them. Watches get their events together.
     pub fn change<T>(&self, changes: impl FnOnce(&mut Cluster<'_>) -> T) -> T {
         self.shared.update(|state| {
             changes(&mut Cluster {
@@ -288,7 +288,7 @@ impl Server {
         self.shared.lock().store.watches.len()
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().requests.clone()
     }

@@ -59,7 +59,8 @@ impl Failure {
         failure
     }
 
-    /// Server-side apply met fields that others own: manager and field each.
+    /// Returns the conflict of a server-side apply with fields that others own: manager and field
+    /// each.
     pub fn apply_conflict(kind: &Kind, version: &str, conflicts: &[(String, String)]) -> Failure {
         let said = |(manager, field): &(String, String)| {
             format!(

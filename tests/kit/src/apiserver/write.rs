@@ -52,7 +52,7 @@ impl Target<'_> {
         }
     }
 
-    /// POST
+    /// Handles POST.
     pub fn create(&self, store: &mut Store, body: Value) -> Result<Value, Failure> {
         self.add(store, body, "Update")
     }
@@ -81,7 +81,7 @@ impl Target<'_> {
         Ok(self.put(store, key, object))
     }
 
-    /// PUT
+    /// Handles PUT.
     pub fn replace(&self, store: &mut Store, name: &str, body: Value) -> Result<Value, Failure> {
         let Some(old) = store.get(&self.key(name)).cloned() else {
             return Err(Failure::not_found(self.kind, name));
@@ -102,7 +102,7 @@ impl Target<'_> {
         self.update(store, old, object, &sent, "Update")
     }
 
-    /// PATCH; an apply creates what is not there.
+    /// Handles PATCH. An apply creates an object that does not exist.
     pub fn patch(
         &self,
         store: &mut Store,
@@ -143,7 +143,7 @@ impl Target<'_> {
         }
     }
 
-    /// DELETE; answers the Status.
+    /// Handles DELETE. Returns the Status.
     pub fn delete(&self, store: &mut Store, name: &str) -> Result<Value, Failure> {
         let Some(object) = store.remove(&self.key(name)) else {
             return Err(Failure::not_found(self.kind, name));
@@ -260,7 +260,7 @@ impl Target<'_> {
     }
 }
 
-/// RFC 7386.
+/// Merges a patch into a value, as RFC 7386 says.
 pub fn merge(target: &mut Value, patch: &Value) {
     let Some(fields) = patch.as_object() else {
         *target = patch.clone();
@@ -317,7 +317,7 @@ fn now() -> String {
         .to_string()
 }
 
-/// Random, in the form of a version 4 UUID.
+/// Returns a random text in the form of a version 4 UUID.
 pub fn new_uid() -> String {
     let half = || RandomState::new().hash_one(0);
     let hex = format!("{:016x}{:016x}", half(), half());

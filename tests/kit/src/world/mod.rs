@@ -30,21 +30,21 @@ pub const REPLACED: &str = "world";
 pub const WEIGHTS: &str = "weights";
 /// The listener whose routes are replaced, and its routes.
 pub const MAIN: &str = "main";
-/// How long Envoy lets connections of a changed listener go on.
+/// The time for which Envoy lets connections of a changed listener go on.
 pub const DRAIN: Duration = Duration::from_secs(2);
-/// The flag that tells crossover of it.
+/// The flag by which crossover knows this time.
 const DRAIN_FLAG: &str = "-envoy-drain-time";
 
-/// Where the listener has its routes from.
+/// The place from which the listener has its routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
-    /// Of a file of their own.
+    /// The routes are in a file of their own.
     Rds,
     /// They are in the listener.
     Inline,
 }
 
-/// How the clusters that are replaced find their endpoints.
+/// The way in which the clusters that are replaced find their endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     Static,
@@ -56,13 +56,13 @@ pub enum Sort {
     Checked,
 }
 
-/// What a world is like.
+/// The configuration of a world.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub routing: Routing,
     pub sort: Sort,
     pub watching: Watching,
-    /// How long a filter holds each request once its route is chosen.
+    /// The time for which a filter holds each request once its route is chosen.
     pub held: Option<Duration>,
 }
 
@@ -86,7 +86,7 @@ impl Shape {
     }
 }
 
-/// Everything but crossover, Envoy and the clients.
+/// An API server, backends and a directory: all but crossover, Envoy and the clients.
 pub struct World {
     pub server: Server,
     pub shape: Shape,
@@ -114,7 +114,7 @@ impl World {
         self.dir.path()
     }
 
-    /// `DIR/current/FILE`
+    /// Returns the path `DIR/current/FILE`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir().join("current").join(name)
     }

@@ -24,7 +24,7 @@ pub struct Running {
     pub number: u32,
 }
 
-/// What became of some replacements.
+/// The outcome of some replacements.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Requests that were answered with a 200 meanwhile.
@@ -35,7 +35,7 @@ pub struct Outcome {
     pub lost: usize,
     /// Updates that Envoy has refused.
     pub refused: u64,
-    /// How long each change of weights took from the cluster to the disk.
+    /// The time that each change of weights took from the cluster to the disk.
     pub weights: Vec<Duration>,
 }
 
@@ -55,7 +55,7 @@ impl Outcome {
         assert!(is && self.ok > 0, "{self:?}");
     }
 
-    /// How many requests failed.
+    /// Returns how many requests failed.
     pub fn failures(&self) -> usize {
         self.failed.values().sum()
     }
@@ -158,7 +158,7 @@ impl Running {
         }
     }
 
-    /// What was answered since an earlier tally.
+    /// Returns the outcome since an earlier tally.
     pub fn since(&self, before: &Tally) -> Outcome {
         let mut tally = self.clients.tally();
         tally.failures.drain(..before.failures.len());
@@ -169,13 +169,13 @@ impl Running {
         }
     }
 
-    /// How many updates Envoy has refused so far.
+    /// Returns how many updates Envoy has refused so far.
     pub fn refused(&self) -> u64 {
         refused(&self.envoy)
     }
 }
 
-/// How many updates an Envoy has refused so far, of whatever sort.
+/// Returns how many updates of all kinds an Envoy has refused so far.
 pub fn refused(envoy: &Envoy) -> u64 {
     let stats = envoy.get("/stats?usedonly&filter=update_(rejected|failure)$");
     let counts = stats.lines().filter_map(|line| line.rsplit_once(": "));
@@ -184,7 +184,7 @@ pub fn refused(envoy: &Envoy) -> u64 {
         .sum()
 }
 
-/// Whether a program has this flag.
+/// Returns whether a program has this flag.
 pub fn knows(program: &Path, flag: &str) -> bool {
     let told = command_of(program, &["-h"]).output();
     let told = told.unwrap_or_else(|error| panic!("{}: {error}", program.display()));

@@ -10,7 +10,7 @@ pub fn name(number: u32) -> String {
     format!("c{number}")
 }
 
-/// What answers by the route to a cluster say.
+/// Returns the version in the answers of the route to a cluster.
 pub fn version(number: u32) -> String {
     format!("v{number}")
 }
@@ -85,7 +85,7 @@ pub fn endpoints(name: &str, port: u16) -> String {
     )
 }
 
-/// Where a listener has its routes from: a file.
+/// Returns the part of a listener that takes its routes from a file.
 pub fn routes_by(name: &str, source: &str) -> String {
     format!("rds: {{route_config_name: {name}, config_source: {source}}}")
 }
