@@ -163,8 +163,8 @@ impl Wire {
 
     fn client(&self) -> Client {
         // By name, so that no connection is begun before there is a request: where that breaks, it
-        // is made again.
-        let url = format!("http://localhost:{}", self.address.port());
+        // is made again. The resolver takes this one for an address, whatever is in /etc/hosts.
+        let url = format!("http://127.1:{}", self.address.port());
         Client::new(&url, None, Roots::Insecure, self.signals.clone()).unwrap()
     }
 
