@@ -192,7 +192,9 @@ impl App {
             let is_news = |origin: &&Rc<Origin>| !self.last.origins.contains(origin);
             let weights = merge::describe(&self.last.weights, &new.weights, &new.inputs);
             let origins = origins.iter().filter(is_news);
-            Report::new(published, progress, gone, since).log(&new.set, origins, &weights);
+            let went_along = |name: &FileName| self.sequence.went_along(name);
+            let report = Report::new(published, progress, gone, since);
+            report.log(&new.set, origins, &weights, went_along);
             self.notes.tell_unswept(published.unswept.as_ref(), now);
         }
         self.last = LastPublish {

@@ -100,20 +100,22 @@ impl Report {
             && self.changed.iter().all(of_drop)
     }
 
-    /// Logs a line for the set, and a warning for each file that an Envoy may miss. The origin of a
-    /// removed file is not known any more, so the line names all `new` versions then.
+    /// Logs a line for the set, and a warning for each file that an Envoy may miss: not for one that
+    /// `went_along` with what referred to it. The origin of a removed file is not known any more, so
+    /// the line names all `new` versions then.
     pub fn log<'a>(
         &self,
         set: &'a Snapshot,
         new: impl Iterator<Item = &'a Rc<Origin>>,
         weights: &str,
+        went_along: impl Fn(&FileName) -> bool,
     ) {
         self.log_dropped();
         let mut new = new.peekable();
         if !self.is_drop(new.peek().is_some()) {
             self.log_published(set, new, weights);
         }
-        for name in &self.removed {
+        for name in self.removed.iter().filter(|name| !went_along(name)) {
             warn!(file:% = name;
                 "file removed; Envoy will fail to start if its bootstrap refers to it");
         }

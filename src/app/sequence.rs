@@ -15,6 +15,7 @@ mod gate;
 mod kept;
 mod plan;
 mod readers;
+mod removed;
 #[cfg(test)]
 mod tests;
 
@@ -172,6 +173,11 @@ impl Sequence {
         self.kept.listener_moves();
         // It drains once it is read.
         self.kept.settle(self.drain_time, now + READING_MAX);
+    }
+
+    /// Returns whether what referred to a kept file went with it.
+    pub fn went_along(&self, file: &FileName) -> bool {
+        self.kept.went_along(file)
     }
 
     /// Takes note of a listener that has changed so long ago, in an earlier run.

@@ -59,6 +59,8 @@ pub struct VanishedFile {
     /// The names of the clusters in it.
     pub clusters: Vec<String>,
     pub size: u64,
+    /// Whether what referred to it went with it, so that no bootstrap has to.
+    pub went_along: bool,
 }
 
 /// The items that are kept.
@@ -196,6 +198,12 @@ impl Kept {
             named_by: None,
         });
         is_new
+    }
+
+    /// Returns whether what referred to a kept file went with it.
+    pub fn went_along(&self, file: &FileName) -> bool {
+        let kept = self.files.get(file);
+        kept.is_some_and(|kept| kept.item.went_along)
     }
 
     /// Returns the kept files that the set on disk may still have for its own.

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::Sequence;
-use super::kept::{Dropped, VanishedFile};
+use super::kept::Dropped;
+use super::removed::vanished_file;
 use crate::snapshot::{File, FileName, Snapshot};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::xds::sequence::{
@@ -201,7 +202,7 @@ impl Sequence {
         }
         for name in &difference.removed {
             if !overlay.dropped.files.contains(name) {
-                let item = vanished_file(name, visible.get(name));
+                let item = vanished_file(name, visible, target);
                 is_longer |= self.kept.keep_file(name.clone(), item);
             }
         }
@@ -366,19 +367,6 @@ fn routes_ahead<'t>(
 
 fn cannot_be_kept(name: &FileName, why: &str) -> String {
     format!("{name}: clusters that are removed cannot be kept for requests under way: {why}")
-}
-
-fn vanished_file(name: &FileName, visible: Option<&File>) -> VanishedFile {
-    let Some(File { bytes, .. }) = visible else {
-        return VanishedFile::default();
-    };
-    let is_of_clusters = kind_of(name, bytes) == Kind::Clusters;
-    let clusters = is_of_clusters.then(|| clusters_of(name, bytes).ok());
-    let clusters = clusters.flatten().into_iter().flatten();
-    VanishedFile {
-        clusters: clusters.map(|cluster| cluster.name).collect(),
-        size: bytes.len() as u64,
-    }
 }
 
 /// Returns the clusters of a set.

@@ -84,7 +84,8 @@ impl Outline {
         for name in &difference.changed {
             let kind = target.get(name).map(|file| kind_of(name, &file.bytes));
             outline.moves_listener |= kind == Some(Kind::Listeners);
-            if kind.is_some_and(Kind::goes_first) {
+            // What refers to a file that is removed may have changed with it.
+            if kind.is_some_and(Kind::goes_first) || !difference.removed.is_empty() {
                 outline.wanted.push(name.clone());
             }
         }

@@ -28,6 +28,13 @@ fn replaced_in_every_way_to_watch(sort: Sort) {
         let outcome = running.replace(times, PAUSE);
         println!("{sort:?} {watching:?}: {outcome:?}");
         outcome.assert_flawless();
+        // There is nothing to do for the operator; a file of endpoints goes with its cluster.
+        let lines = running.crossover.lines();
+        let warnings: Vec<&String> = lines
+            .iter()
+            .filter(|line| line.contains(" WARN "))
+            .collect();
+        assert!(warnings.is_empty(), "{warnings:#?}");
     }
 }
 

@@ -455,3 +455,42 @@ fn a_change_whose_clusters_cannot_be_kept_is_one_set() {
         assert!(event.starts_with("cds.yaml: clusters that are removed cannot be kept"));
     }
 }
+
+#[test]
+fn a_removed_file_went_along_with_what_referred_to_it_or_may_be_missed() {
+    let none = Snapshot::new();
+    let cluster = |number: u32| {
+        let text = String::from_utf8(cds(&names(&["c1"])).bytes.to_vec()).unwrap();
+        file(format!(
+            "{text}  eds_config: {{path: /x/eds{number}.yaml}}\n"
+        ))
+    };
+    let listener = |file_name: &str| {
+        let text = String::from_utf8(lds(1).bytes.to_vec()).unwrap();
+        file(format!("{text}  rds: {{path: \"/x/{file_name}\"}}\n"))
+    };
+    let target = |number: u32, routes: &str| {
+        let mut target = Snapshot::from([(name(CDS), cluster(number))]);
+        target.insert(name(&format!("eds{number}.yaml")), file("a: 1\n".into()));
+        target.insert(name("lds.yaml"), listener(routes));
+        target.insert(name(routes), rds(&names(&["c1"]), 1));
+        target
+    };
+    let mut world = World::new();
+    world.disk = target(1, "rds1.yaml");
+    world
+        .disk
+        .insert(name("of-bootstrap.yaml"), file("a: 1\n".into()));
+    world.publish(&target(2, "rds2.yaml"), &none, false);
+    let went = |world: &World, file: &str| world.sequence.went_along(&name(file));
+    assert!(went(&world, "eds1.yaml") && went(&world, "rds1.yaml"));
+    assert!(!went(&world, "of-bootstrap.yaml"));
+    // A file that is published still refers to it.
+    let mut world = World::new();
+    world.disk = target(1, "rds1.yaml");
+    let mut less = target(1, "rds1.yaml");
+    less.remove(&name("rds1.yaml"));
+    less.insert(name(CDS), cluster(2));
+    world.publish(&less, &none, false);
+    assert!(!went(&world, "rds1.yaml"));
+}
