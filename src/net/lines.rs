@@ -29,7 +29,7 @@ impl LineBuffer {
 
     /// Takes the next whole line, with its end.
     pub fn next_line(&mut self) -> Option<Vec<u8>> {
-        let Some(end) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') else {
+        let Some(end) = memchr::memchr(b'\n', &self.buffer[self.scanned..]) else {
             self.scanned = self.buffer.len();
             return None;
         };
