@@ -165,8 +165,8 @@ pub fn cross_check(name: &FileName, bytes: &[u8]) -> Option<Fault> {
     if Form::of(name) != Form::Yaml {
         return None;
     }
-    let text = yaml::readable(bytes);
-    (text.len() <= SECOND_OPINION_MAX_BYTES).then(|| read_yaml_serde(&text).err())?
+    let (text, _) = yaml::decode(bytes);
+    (text.len() <= SECOND_OPINION_MAX_BYTES).then(|| read_yaml_serde(&yaml::mask(&text)).err())?
 }
 
 fn check_json(text: Option<&str>) -> Verdict {
