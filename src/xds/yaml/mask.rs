@@ -8,9 +8,7 @@ use std::borrow::Cow;
 /// declaration of a tag's handle. Our parsers refuse all of that, so they are shown other
 /// characters instead, of the same length: every offset, line and column stays.
 pub(crate) fn mask(text: &str) -> Cow<'_, str> {
-    // Nearly every text, at a few instructions a byte.
-    let is_usual = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t');
-    let mut text = match text.bytes().all(is_usual) {
+    let mut text = match is_usual(text.as_bytes()) {
         true => Cow::Borrowed(text),
         false => without_controls(text),
     };
@@ -25,6 +23,25 @@ pub(crate) fn mask(text: &str) -> Cow<'_, str> {
         }
     }
     text
+}
+
+/// Returns whether a text is lines of printable ASCII, as nearly every one is. Reads eight bytes at
+/// a time.
+fn is_usual(text: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOP_BITS: u64 = ONES * 0x80;
+    let is_usual = |b: &u8| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t');
+    // Without a carry, one more sets the top bit of what is above `~`, and 0x60 more that of what
+    // is not below a space.
+    let is_printable = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        let is_above = word | word.wrapping_add(ONES);
+        let is_not_below = word.wrapping_add(ONES * 0x60);
+        !is_above & is_not_below & TOP_BITS == TOP_BITS
+    };
+    let (words, rest) = text.as_chunks();
+    let mut words = words.iter();
+    words.all(|word| is_printable(word) || word.iter().all(is_usual)) && rest.iter().all(is_usual)
 }
 
 fn without_controls(text: &str) -> Cow<'_, str> {
@@ -85,4 +102,26 @@ fn handles(text: &str) -> Vec<usize> {
         (is_one && has_suffix).then_some(at + 1 + len)
     };
     text.match_indices('!').filter_map(second).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_is_usual_or_not_wherever_and_beside_whatever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let want = matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+            for (at, beside) in (0..17).flat_map(|at| [b' ', b'~', b'\n'].map(|b| (at, b))) {
+                let mut text = [beside; 17];
+                text[at] = byte;
+                assert_eq!(
+                    is_usual(&text),
+                    want,
+                    "{byte:#x} at {at}, beside {beside:#x}"
+                );
+            }
+        }
+        assert!(is_usual(b"") && !is_usual(&[0xff; 16]));
+    }
 }
