@@ -99,8 +99,9 @@ pub struct Acceptance {
     /// The number of times that this was done.
     pokes: usize,
     deaths: u32,
-    /// The part of the set on disk that Envoy has refused, in words.
-    refused: Option<String>,
+    /// The files on disk that Envoy has refused, with what says so, until it takes others in their
+    /// place.
+    refused: Vec<(FileName, String)>,
     was_back: bool,
     /// The set before was refused, too, and is announced once more.
     doubts: bool,
@@ -141,7 +142,7 @@ impl Acceptance {
             poke_again: None,
             pokes: 0,
             deaths: 0,
-            refused: None,
+            refused: Vec::new(),
             was_back: false,
             doubts: false,
             came_up: false,
@@ -301,7 +302,9 @@ impl Acceptance {
             let sequence = self.sequence.get_or_insert_with(|| Sequence {
                 // What stands there may never have been judged; what was accepted is the set
                 // before.
-                standing: self.good.or(self.visible),
+                standing: self
+                    .good
+                    .or(self.visible.filter(|_| self.refused.is_empty())),
                 clusters: None,
                 contents: Vec::new(),
                 is_remainder: self.was_back,
@@ -357,6 +360,7 @@ impl Acceptance {
     /// Forgets files that are not on disk any more.
     pub fn removed(&mut self, files: &[FileName]) {
         self.unread.retain(|known| !files.contains(&known.file));
+        self.refused.retain(|(known, _)| !files.contains(known));
     }
 
     /// Goes on once Envoy has read the step's files, or has had the time for it.

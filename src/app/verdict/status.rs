@@ -11,10 +11,11 @@ impl Verdicts {
         match status {
             None | Some(Status::NothingTaken) => Accepted::Nothing,
             Some(Status::Taken) => Accepted::Taken,
-            Some(Status::Refused(what)) => {
+            Some(Status::Refused(file, counter)) => {
                 let reason = self.told.reason.iter();
-                let reason: String = reason.map(|why| format!(": {why}")).collect();
-                Accepted::Refused(format!("{what}{reason}"))
+                let reason = reason.filter(|(files, _)| files.contains(&file));
+                let reason: String = reason.map(|(_, why)| format!(": {why}")).collect();
+                Accepted::Refused(format!("{file}: {counter}{reason}"))
             }
             Some(Status::Away(why)) => Accepted::Away(why),
             Some(Status::Unknown(why, _)) => Accepted::Unknown(why),

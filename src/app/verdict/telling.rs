@@ -12,8 +12,8 @@ use crate::snapshot::FileName;
 /// The reports that matter later.
 #[derive(Default)]
 pub struct Told {
-    /// The reason why the set on disk is refused.
-    pub reason: Option<String>,
+    /// The files of the set on disk that were refused last, and why.
+    pub reason: Option<(Vec<FileName>, String)>,
     /// The files that nobody asks for.
     unread: Vec<FileName>,
 }
@@ -27,19 +27,22 @@ impl App {
         let Some(acceptance) = &mut verdicts.acceptance else {
             return;
         };
-        if acceptance.goes_back() {
+        // That it cannot be taken back yet is told, too.
+        let is_stuck = acceptance.goes_back() && self.output.failure().is_some();
+        if acceptance.goes_back() && !is_stuck {
             return;
         }
         let visible = self.output.visible().unwrap_or_default();
         for event in acceptance.take_events() {
-            verdicts.tell(event, visible);
+            verdicts.tell(event, visible, is_stuck);
         }
         verdicts.taken_back = None;
     }
 }
 
 impl Verdicts {
-    fn tell(&mut self, it: Event, visible: SetId) {
+    /// Logs an event; `is_stuck`: the set that it brings back cannot be written now.
+    fn tell(&mut self, it: Event, visible: SetId, is_stuck: bool) {
         let set = ("set", Value::from(visible));
         match it {
             Event::Accepted(_) => {
@@ -48,6 +51,7 @@ impl Verdicts {
                 self.told.reason = None;
                 self.accepted.clone_from(&self.visible);
             }
+            Event::AcceptedInPart => self.accepted.clone_from(&self.visible),
             Event::AcceptedAgain(objects) => {
                 let message = "accepted again by Envoy";
                 let configmap = join(&objects);
@@ -62,18 +66,24 @@ impl Verdicts {
                 reason,
                 restores,
                 again,
-            } => self.tell_refused(&what, reason, restores.is_some(), again, visible),
+            } => {
+                let is_back = restores.map(|_| !is_stuck);
+                self.tell_refused(&what, reason, is_back, again, visible);
+            }
             Event::NotTheCause => {
                 let message = "Envoy refuses the set before, too; publishing what the cluster has";
                 event(Level::Warn, message, &[set]);
             }
             Event::Killed { objects, restores } => {
-                let message = match restores {
-                    Some(_) => {
-                        "Envoy has ended with these contents before it had taken them; restored the last accepted set"
+                let message = match restores.map(|_| !is_stuck) {
+                    Some(true) => {
+                        "Envoy or crossover has ended before Envoy had taken these contents; restored the last accepted set"
+                    }
+                    Some(false) => {
+                        "Envoy or crossover has ended before Envoy had taken these contents; the last accepted set follows once the output directory can be written"
                     }
                     None => {
-                        "Envoy has ended with these contents before it had taken them; there is no accepted set to restore"
+                        "Envoy or crossover has ended before Envoy had taken these contents; there is no accepted set to restore"
                     }
                 };
                 let configmap = join(&objects);
@@ -122,7 +132,7 @@ impl Verdicts {
         &mut self,
         what: &[RefusedFile],
         reason: Option<String>,
-        is_back: bool,
+        is_back: Option<bool>,
         again: bool,
         visible: SetId,
     ) {
@@ -155,9 +165,12 @@ impl Verdicts {
             false => Level::Warn,
         };
         let message = match (is_back, self.restores) {
-            (true, _) => "refused by Envoy; restored the last accepted set",
-            (false, true) => "refused by Envoy; it stays, as there is no accepted set to restore",
-            (false, false) => "refused by Envoy; it stays",
+            (Some(true), _) => "refused by Envoy; restored the last accepted set",
+            (Some(false), _) => {
+                "refused by Envoy; the last accepted set follows once the output directory can be written"
+            }
+            (None, true) => "refused by Envoy; it stays, as there is no accepted set to restore",
+            (None, false) => "refused by Envoy; it stays",
         };
         let fields = [
             ("file", files.as_str().into()),
@@ -168,7 +181,12 @@ impl Verdicts {
             ("error", why.as_str().into()),
         ];
         event(level, message, &fields);
-        self.told.reason = Some(why);
+        if is_back.is_none() {
+            let files = what
+                .iter()
+                .flat_map(|refused| refused.files.iter().cloned());
+            self.told.reason = Some((files.collect(), why));
+        }
     }
 }
 

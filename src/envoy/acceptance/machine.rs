@@ -72,8 +72,11 @@ impl Acceptance {
 
     fn accept(&mut self, step: &Step, now: Instant) {
         self.deaths = 0;
+        self.note_refused(step, &[]);
+        // What was refused before may still be there, in files that this step leaves as they are.
+        let is_whole = self.refused.is_empty();
         for envoy in &mut self.envoys {
-            let accepted = envoy.told == Some(Told::Accepted);
+            let accepted = envoy.told == Some(Told::Accepted) && is_whole;
             envoy.taken |= accepted && step.stage != Stage::Clusters;
         }
         if step.stage == Stage::Clusters || step.is_half {
@@ -88,9 +91,12 @@ impl Acceptance {
             // What is refused from now on is the doing of whatever asks for it.
             unread.is_new = false;
         }
-        self.refused = None;
-        (self.poke_again, self.pokes) = (None, 0);
-        self.events.push(Event::Accepted(step.set));
+        if is_whole {
+            (self.poke_again, self.pokes) = (None, 0);
+            self.events.push(Event::Accepted(step.set));
+        } else {
+            self.events.push(Event::AcceptedInPart);
+        }
         let is_remainder = self.sequence.as_ref().is_some_and(|it| it.is_remainder);
         let contents = self.end_sequence();
         if self.is_back(step) {
@@ -115,6 +121,12 @@ impl Acceptance {
         let (what, mut blamed) = named(step, &self.unread, &refusals);
         let sequence = self.sequence.as_ref();
         let contents = sequence.map(|it| it.contents.clone()).unwrap_or_default();
+        if self.is_back(step) && self.is_refused_already(&what) {
+            // What was refused there before the sequence is not news of it.
+            self.end_sequence();
+            self.was_back = true;
+            return;
+        }
         if self.is_back(step) {
             if !std::mem::replace(&mut self.doubts, true) {
                 // It may be late news of what was taken back.
@@ -128,6 +140,7 @@ impl Acceptance {
             return;
         }
         if blamed.iter().all(|content| self.pardoned.contains(content)) && !blamed.is_empty() {
+            self.stays_refused(step, &what, now);
             self.end_sequence();
             return;
         }
@@ -144,11 +157,7 @@ impl Acceptance {
                 again |= self.held.refuse(content, now);
             }
         } else {
-            self.refused = Some(summary(&what));
-            again = self.pokes > 0;
-            self.pokes += 1;
-            let wait = self.held.wait(self.pokes);
-            self.poke_again = self.restores.then(|| now + wait);
+            again = self.stays_refused(step, &what, now);
         }
         let asked = refusals.into_iter().map(|refusal| refusal.subscription);
         self.phase = Phase::Reason {
@@ -158,6 +167,32 @@ impl Acceptance {
             back,
             again,
         };
+    }
+
+    /// Takes note of what is refused of the files that the step has changed.
+    fn note_refused(&mut self, step: &Step, what: &[RefusedFile]) {
+        let is_judged = |known: &FileName| step.changed.iter().any(|it| it.file == *known);
+        self.refused.retain(|(known, _)| !is_judged(known));
+        for refused in what {
+            let files = refused.files.iter().cloned();
+            let files = files.map(|file| (file, refused.counter.clone()));
+            self.refused.extend(files);
+        }
+    }
+
+    fn is_refused_already(&self, what: &[RefusedFile]) -> bool {
+        let mut files = what.iter().flat_map(|it| &it.files);
+        files.all(|file| self.refused.iter().any(|(known, _)| known == file))
+    }
+
+    /// Has what is refused stay, and be announced again later. Returns whether it had been before.
+    fn stays_refused(&mut self, step: &Step, what: &[RefusedFile], now: Instant) -> bool {
+        let again = step.stage == Stage::Poke && self.is_refused_already(what);
+        self.note_refused(step, what);
+        self.pokes += 1;
+        let wait = self.held.wait(self.pokes);
+        self.poke_again = self.restores.then(|| now + wait);
+        again
     }
 
     /// Returns the set that comes back if a step of this stage is refused: never one that is
@@ -250,11 +285,4 @@ fn named(
         });
     }
     (what, blamed)
-}
-
-/// Returns what was refused, in a line for a probe.
-fn summary(what: &[RefusedFile]) -> String {
-    let first = what.first();
-    let (counter, file) = first.map_or(("", None), |it| (&*it.counter, it.files.first()));
-    file.map_or_else(|| counter.into(), |file| format!("{file}: {counter}"))
 }

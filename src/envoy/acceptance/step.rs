@@ -77,6 +77,8 @@ pub struct RefusedFile {
 pub enum Event {
     /// Envoy has taken this set.
     Accepted(SetId),
+    /// Envoy has taken what a set changes. What it had refused before is still there.
+    AcceptedInPart,
     /// Envoy has taken what it had refused of these ConfigMaps.
     AcceptedAgain(Vec<ObjectName>),
     /// Envoy has refused this. If there is a set to go back to, that follows at once.
@@ -112,8 +114,8 @@ pub enum Event {
 pub enum Status {
     /// Each Envoy has taken a whole set since it started.
     Taken,
-    /// The set on disk is refused.
-    Refused(String),
+    /// This file of the set on disk is refused, as this counter says.
+    Refused(FileName, String),
     /// No set has been taken yet.
     NothingTaken,
     /// An Envoy does not answer.

@@ -223,6 +223,66 @@ fn refused() -> Scene {
     scene
 }
 
+fn refused_routes(name: &str) -> Status {
+    let file = FileName::new(&format!("{name}.yaml")).unwrap();
+    Status::Refused(file, format!("http.in.rds.{name}.update_rejected"))
+}
+
+#[test]
+fn what_is_refused_stays_so_while_other_files_change_and_does_not_let_them_down() {
+    let mut scene = Scene::start(true, "", (Some(1), None));
+    scene.answer(Ok(stats(1, &[])));
+    let all = [content("a", 1), content("b", 1)];
+    scene.run(step(Stage::Poke, 1, &all), Ok(stats(2, &[("b", 1)])));
+    scene.it.reason(None);
+    assert_eq!(scene.it.status(), refused_routes("b"));
+    scene.it.take_events();
+
+    // Another one's slip is news, and stays, too.
+    let worse = step(Stage::Routes, 2, &[content("a", 2)]);
+    scene.run(worse, Ok(stats(3, &[("a", 1), ("b", 1)])));
+    scene.it.reason(None);
+    let events = scene.it.take_events();
+    let is_new = matches!(
+        &events[..],
+        [Event::Refused {
+            restores: None,
+            again: false,
+            ..
+        }]
+    );
+    assert!(is_new, "{events:?}");
+
+    // What Envoy takes of it is not a whole set, but may come back.
+    let again = scene.it.deadline();
+    let next = step(Stage::Routes, 3, &[content("a", 3)]);
+    scene.run(next, Ok(stats(4, &[("a", 1), ("b", 1)])));
+    assert_eq!(scene.it.status(), refused_routes("b"));
+    assert!(!scene.it.has_taken(0));
+    assert_eq!((scene.it.good(), scene.it.deadline()), (Some(3), again));
+    assert_eq!(scene.it.take_events(), [Event::AcceptedInPart]);
+
+    let bad = step(Stage::Routes, 4, &[content("a", 4)]);
+    scene.run(bad, Ok(stats(5, &[("a", 2), ("b", 1)])));
+    scene.it.reason(None);
+    assert_eq!(scene.it.wants(), Want::Back(3));
+    scene.it.take_events();
+    let back = step(Stage::Back, 5, &[content("a", 3), content("b", 1)]);
+    scene.run(back, Ok(stats(6, &[("a", 2), ("b", 2)])));
+    assert!(scene.it.take_replan());
+    assert_eq!(
+        (scene.it.wants(), scene.it.take_events()),
+        (Want::Nothing, vec![])
+    );
+    assert!(matches!(scene.hold("a", 4), Hold::Until(_)));
+    assert_eq!(scene.it.status(), refused_routes("b"));
+
+    let healed = step(Stage::Routes, 6, &[content("b", 2)]);
+    scene.run(healed, Ok(stats(7, &[("a", 2), ("b", 2)])));
+    assert_eq!(scene.it.status(), Status::Taken);
+    assert_eq!(scene.it.take_events(), [Event::Accepted(6)]);
+}
+
 #[test]
 fn a_held_content_is_tried_again_ever_less_often() {
     let mut scene = refused();
@@ -385,8 +445,7 @@ fn a_first_set_that_is_refused_stays_and_is_announced_again() {
         (scene.it.wants(), scene.hold("a", 1)),
         (Want::Nothing, Hold::No)
     );
-    let why = "a.yaml: http.in.rds.a.update_rejected".into();
-    assert_eq!(scene.it.status(), Status::Refused(why));
+    assert_eq!(scene.it.status(), refused_routes("a"));
     scene.later(SECOND * 36);
     assert_eq!(scene.it.wants(), Want::Poke);
     scene.run(

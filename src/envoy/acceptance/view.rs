@@ -134,14 +134,16 @@ impl Acceptance {
                 (Some((why, _)), Presence::Away) => return Status::Away(why.clone()),
                 (None, Presence::Away) => return Status::Away("it does not answer".into()),
                 _ if envoy.taken => {}
-                (Some((why, since)), _) if self.refused.is_none() => {
+                (Some((why, since)), _) if self.refused.is_empty() => {
                     status = Status::Unknown(why.clone(), *since);
                 }
                 _ => status = Status::NothingTaken,
             }
         }
-        match &self.refused {
-            Some(why) if status != Status::Taken => Status::Refused(why.clone()),
+        match self.refused.first() {
+            Some((file, counter)) if status != Status::Taken => {
+                Status::Refused(file.clone(), counter.clone())
+            }
             _ => status,
         }
     }

@@ -5,4 +5,5 @@ pub mod kinds;
 pub mod renamed;
 pub mod restarts;
 pub mod scene;
+pub mod stuck;
 pub mod unknown;

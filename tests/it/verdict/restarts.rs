@@ -3,6 +3,7 @@
 use super::kinds::bad;
 use super::scene::{PATH, Scene, crossover, envoy, free_port, object};
 use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use testkit::clients::{Clients, STEADY};
@@ -125,6 +126,52 @@ fn a_first_set_that_is_refused_stays_and_the_next_one_is_taken() {
 }
 
 #[test]
+fn what_is_refused_is_not_taken_because_another_file_is() {
+    let world = World::start(rds());
+    let mut broken = world.weights(0);
+    let text = broken["data"]["weights.yaml"].as_str();
+    let text = text
+        .expect("it is there")
+        .replace("[\"*\"]", "[\"*\", \"*\"]");
+    broken["data"]["weights.yaml"] = text.into();
+    world.server.apply(broken);
+    let admin = free_port();
+    let crossover = crossover(&world, &[admin], &[]);
+    crossover.wait_for_line("INFO  published ");
+    world.server.wait_for_watches(2);
+    let envoy = envoy(&world, admin, "");
+    crossover.wait_for_line("refused by Envoy; it stays");
+    let clients = Clients::start(envoy.listener(MAIN), STEADY);
+    let says = |code, text: &str| {
+        let what = format!("the probe to exit with {code}, and {text:?}");
+        until(&what, || {
+            let told = probe(world.dir());
+            (told.0 == Some(code) && told.1.contains(text)).then_some(())
+        });
+    };
+    says(1, "weights.yaml");
+    world.replace(1);
+    clients.wait_for_all(&version(1));
+    says(1, "weights.yaml");
+    // The other's slip is taken back all the same.
+    world
+        .server
+        .apply(object(&bad(&world, 2, 0).swap_remove(5).files));
+    crossover.wait_for_line("restored the last accepted set file=rds.yaml");
+    until("the routes of before", || {
+        let found = fs::read_to_string(world.file("rds.yaml")).unwrap_or_default();
+        (found == world.files(1)["rds.yaml"]).then_some(())
+    });
+    says(1, "weights.yaml");
+    world.weigh(1);
+    says(0, "");
+    let lines = crossover.lines();
+    let is_false = |line: &String| line.contains("refuses the set before, too");
+    assert!(!lines.iter().any(is_false), "{lines:#?}");
+    assert!(clients.tally().kinds().is_empty());
+}
+
+#[test]
 fn a_change_in_which_envoy_and_crossover_were_killed_is_held_back() {
     // To crossover, an Envoy that reads nothing is like one that dies of what it reads.
     let (mut scene, _) = killed_in_a_change();
@@ -132,7 +179,7 @@ fn a_change_in_which_envoy_and_crossover_were_killed_is_held_back() {
     start_another(&mut scene);
     let line = scene
         .crossover
-        .wait_for_line("Envoy has ended with these contents");
+        .wait_for_line("Envoy or crossover has ended before Envoy had taken these contents");
     assert!(
         line.contains("restored") && line.contains("default/world"),
         "{line}"
