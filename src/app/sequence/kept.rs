@@ -356,12 +356,12 @@ impl Kept {
             let Vanished { file, cluster, .. } = &kept.item;
             warnings.insert(format!(
                 "{file}: cluster {cluster} is not in the ConfigMap any more; it is kept while a \
-                 ConfigMap is invalid"
+                 ConfigMap is invalid or refused"
             ));
         }
         for (file, _) in self.files.iter().filter(|(_, kept)| kept.due.is_over(now)) {
             warnings.insert(format!(
-                "{file}: no ConfigMap has this file any more; it is kept while one is invalid"
+                "{file}: no ConfigMap has this file any more; it is kept while one is invalid or refused"
             ));
         }
     }

@@ -131,7 +131,9 @@ fn a_file_that_is_kept_for_an_invalid_configmap_is_told_of() {
     let warnings: Vec<&str> = overlay.warnings().collect();
     assert_eq!(
         warnings,
-        ["old.yaml: no ConfigMap has this file any more; it is kept while one is invalid"]
+        [
+            "old.yaml: no ConfigMap has this file any more; it is kept while one is invalid or refused"
+        ]
     );
     assert_eq!(world.sequence.deadline(), None, "without an idle wake-up");
 }
