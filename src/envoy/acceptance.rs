@@ -22,6 +22,7 @@ mod envoys;
 mod held;
 mod machine;
 mod step;
+mod steps;
 mod view;
 
 use std::time::{Duration, Instant};
@@ -29,14 +30,13 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 pub use self::envoys::Presence;
-use self::envoys::{AWAY, Envoy, Told};
+use self::envoys::{AWAY, Envoy};
 use self::held::Held;
 pub use self::held::{Content, Hold};
 pub use self::step::{Changed, DropGate, Event, RefusedFile, SetId, Stage, Status, Step, Want};
 use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
-use crate::envoy::verdict::{Holdings, Subscription};
-use crate::snapshot::FileName;
+use crate::envoy::verdict::Subscription;
 
 /// The time that the reason of a refusal may take: what is refused stays on disk meanwhile.
 const REASONS_WITHIN: Duration = Duration::from_millis(500);
@@ -282,102 +282,6 @@ impl Acceptance {
     /// Returns whether the next set may be published.
     pub fn may_publish(&self) -> bool {
         matches!(self.phase, Phase::Idle) && !self.needs_poke()
-    }
-
-    /// Begins a step, before it is committed or announced.
-    pub fn commits(&mut self, step: Step) {
-        for envoy in &mut self.envoys {
-            // Whether its answer is from before or after the step cannot be told.
-            envoy.spoil();
-            (envoy.told, envoy.looks) = (None, 0);
-            if envoy.presence == Presence::Up {
-                envoy.ask_at = None;
-            }
-            if step.stage == Stage::Poke {
-                envoy.needs_poke = false;
-            }
-        }
-        if matches!(step.stage, Stage::Clusters | Stage::Routes) {
-            self.pardon_only(&step);
-            let sequence = self.sequence.get_or_insert_with(|| Sequence {
-                // What stands there may never have been judged; what was accepted is the set
-                // before.
-                standing: self
-                    .good
-                    .or(self.visible.filter(|_| self.refused.is_empty())),
-                clusters: None,
-                contents: Vec::new(),
-                is_remainder: self.was_back,
-            });
-            self.was_back = false;
-            for changed in step.changed.iter().filter(|changed| changed.is_new) {
-                let content = &changed.content;
-                sequence
-                    .contents
-                    .retain(|known| known.object != content.object);
-                sequence.contents.push(content.clone());
-            }
-        }
-        self.back = match self.phase {
-            Phase::Back(set) => Some(set),
-            _ => None,
-        };
-        let sequence = self.sequence.as_mut();
-        let sequence = sequence.filter(|it| !it.contents.is_empty());
-        if let (Stage::Back, Some(sequence)) = (step.stage, sequence) {
-            self.withdrawn = std::mem::take(&mut sequence.contents);
-        }
-        (self.before, self.visible) = (self.visible, Some(step.set));
-        self.phase = Phase::Committing(step);
-    }
-
-    /// Ends a step that could not be committed: the set on disk is the one before.
-    pub fn commit_failed(&mut self) {
-        if let Phase::Committing(step) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.visible = self.before;
-            match step.stage {
-                Stage::Back => self.phase = self.back.map_or(Phase::Idle, Phase::Back),
-                Stage::Poke => self.poke(),
-                _ => {}
-            }
-        }
-    }
-
-    /// Takes note of the set that the commit has made, and of what its changed files hold.
-    pub fn committed(&mut self, set: SetId, holdings: Vec<Holdings>) {
-        if let Phase::Committing(step) = &mut self.phase {
-            step.set = set;
-            for (changed, holdings) in step.changed.iter_mut().zip(holdings) {
-                changed.holdings = holdings;
-                if step.stage == Stage::Clusters {
-                    changed.holdings.expect_renamed_secrets();
-                }
-            }
-            self.visible = Some(set);
-        }
-    }
-
-    /// Forgets files that are not on disk any more.
-    pub fn removed(&mut self, files: &[FileName]) {
-        self.unread.retain(|known| !files.contains(&known.file));
-        self.refused.retain(|(known, _)| !files.contains(known));
-    }
-
-    /// Goes on once Envoy has read the step's files, or has had the time for it.
-    pub fn acknowledged(&mut self, now: Instant) {
-        if let Phase::Committing(step) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            let is_all = matches!(step.stage, Stage::Back | Stage::Poke);
-            let is_anew = |known: &Changed| step.changed.iter().any(|it| it.file == known.file);
-            self.unread.retain(|known| !is_all && !is_anew(known));
-            self.phase = Phase::Judging(step, now);
-            for envoy in &mut self.envoys {
-                match envoy.is_away() {
-                    true => envoy.told = Some(Told::Unknown),
-                    false => envoy.ask_at = Some(now),
-                }
-            }
-            self.settle(now);
-        }
     }
 
     /// Takes the answer to a question.

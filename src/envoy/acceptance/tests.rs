@@ -4,6 +4,7 @@
 mod model;
 
 use super::*;
+use crate::envoy::verdict::Holdings;
 use crate::snapshot::{FileName, ObjectName};
 
 const SECOND: Duration = Duration::from_secs(1);
