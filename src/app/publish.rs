@@ -234,7 +234,7 @@ impl App {
         if let Written::New(published) = written {
             let none = (Vec::new(), Dropped::default());
             let report = Report::new(published, None, none, since);
-            report.log_released(&interim.set, &weights);
+            report.log_released(&self.last.good, &weights);
         }
     }
 

@@ -81,7 +81,7 @@ impl Sequence {
 
     /// Returns whether Envoy has yet to read something.
     fn is_waiting(&self) -> bool {
-        self.settling.is_some() || self.gate.as_ref().is_some_and(|gate| !gate.is_open())
+        self.settling.is_some() || self.gate.as_ref().is_some_and(Gate::is_reading)
     }
 
     /// Returns whether nothing is under way.
@@ -228,6 +228,14 @@ impl Sequence {
         }
         turn.publish |= self.kept.deadline().is_some_and(|at| at <= now);
         turn
+    }
+
+    /// Notes that Envoy has read the clusters that routes wait for, and that they are not warm by
+    /// now. This is to be said again while it is so.
+    pub fn on_cold(&mut self, now: Instant) {
+        if let Some(gate) = &mut self.gate {
+            gate.on_cold(now);
+        }
     }
 
     /// Notes that Envoy has accepted the clusters that routes wait for, and that they are warm.

@@ -56,8 +56,10 @@ pub struct Verdicts {
     hashes: Hashes,
     /// The known facts about each visible file.
     held_by: SortedMap<FileName, Held>,
-    /// The files that the last step has changed, for the reason of a refusal.
+    /// The files that are judged, for the reason of a refusal: those of the last step come first.
     changed: Vec<(FileName, File)>,
+    /// The number of files that the last step has changed.
+    new: usize,
     /// The time at which that step became visible.
     committed: SystemTime,
     /// The same of the files and the step that are taken back, until that is told.
@@ -88,6 +90,7 @@ impl Verdicts {
             hashes: Hashes::default(),
             held_by: SortedMap::new(),
             changed: Vec::new(),
+            new: 0,
             committed: SystemTime::UNIX_EPOCH,
             taken_back: None,
             names: Vec::new(),
@@ -221,10 +224,16 @@ impl App {
         may_try.then_some(want)
     }
 
-    /// Lets routes follow whose clusters are accepted and warm.
+    /// Lets routes follow whose clusters are accepted and warm, and only those.
     fn hear_warmed(&mut self, now: Instant) {
         let acceptance = self.verdicts.as_mut().and_then(|it| it.acceptance.as_mut());
-        if acceptance.is_some_and(Acceptance::take_warmed) {
+        let Some(acceptance) = acceptance else {
+            return;
+        };
+        if acceptance.awaits_clusters() {
+            self.sequence.on_cold(now);
+        }
+        if acceptance.take_warmed() {
             let turn = self.sequence.on_accepted();
             self.take_turn(turn, now);
         }

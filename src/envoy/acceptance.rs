@@ -6,6 +6,8 @@
 //! |---|---|---|---|
 //! | idle | a step is committed | committing | the contents are noted as being tried |
 //! | committing | Envoy has read it | judging | each Envoy is asked |
+//! | judging | nothing is refused, but something is not warm | judging | it is asked again, for 15 s; what changes meanwhile is let out |
+//! | judging | a step of such a change is committed | committing | both are judged as one |
 //! | judging | all are warm, and have accepted | idle | the set is good; the next one may follow |
 //! | judging | one has refused | reason | that Envoy is asked why |
 //! | reason | an answer, or 500 ms | back | the ConfigMaps' contents are held; the set before comes back |
@@ -30,13 +32,15 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 pub use self::envoys::Presence;
-use self::envoys::{AWAY, Envoy};
+use self::envoys::{AWAY, Cold, Envoy};
 use self::held::Held;
 pub use self::held::{Content, Hold};
+use self::step::Patience;
 pub use self::step::{Changed, DropGate, Event, RefusedFile, SetId, Stage, Status, Step, Want};
 use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
 use crate::envoy::verdict::Subscription;
+use crate::snapshot::FileName;
 
 /// The time that the reason of a refusal may take: what is refused stays on disk meanwhile.
 const REASONS_WITHIN: Duration = Duration::from_millis(500);
@@ -48,7 +52,7 @@ const DEATHS: u32 = 2;
 enum Phase {
     Idle,
     Committing(Step),
-    Judging(Step, Instant),
+    Judging(Step, Patience),
     /// Envoy is asked why, until then.
     Reason {
         ask: Option<(usize, Vec<Subscription>)>,
@@ -81,6 +85,8 @@ pub struct Acceptance {
     envoys: Vec<Envoy>,
     phase: Phase,
     sequence: Option<Sequence>,
+    /// The step before the one that is committed, if it is judged with that.
+    earlier: Option<(Step, Patience)>,
     visible: Option<SetId>,
     /// The set that was visible before the one that is committed.
     before: Option<SetId>,
@@ -131,6 +137,7 @@ impl Acceptance {
             envoys: (0..envoys).map(|_| Envoy::new(now)).collect(),
             phase: Phase::Idle,
             sequence: None,
+            earlier: None,
             visible,
             before: None,
             good,
@@ -184,7 +191,7 @@ impl Acceptance {
         let asks = free.filter_map(|envoy| envoy.ask_at);
         let phase = match &self.phase {
             Phase::Reason { until, .. } => Some(*until),
-            Phase::Idle if self.may_publish() && !self.is_down() => {
+            Phase::Idle if self.is_idle() && !self.is_down() => {
                 let held = self.held.deadline();
                 let held = held.filter(|_| self.sequence.is_none());
                 held.into_iter().chain(self.poke_again).min()
@@ -200,11 +207,11 @@ impl Acceptance {
             self.reason(None);
         }
         let is_due = self.poke_again.is_some_and(|at| at <= now);
-        if is_due && self.may_publish() && !self.is_down() {
+        if is_due && self.is_idle() && !self.is_down() {
             self.poke_again = None;
             self.poke();
         }
-        let may_try = self.may_publish() && self.sequence.is_none() && !self.is_down();
+        let may_try = self.is_idle() && self.sequence.is_none() && !self.is_down();
         if may_try && self.held.take_due(now).is_some() {
             self.replan = true;
         }
@@ -259,6 +266,7 @@ impl Acceptance {
     /// Returns what is to be done now.
     pub fn wants(&self) -> Want {
         match &self.phase {
+            Phase::Judging(..) if self.is_cold() && self.needs_poke() => Want::Poke,
             Phase::Committing(_) | Phase::Judging(..) => Want::Wait,
             Phase::Reason { ask, .. } => match ask {
                 Some((envoy, what)) => Want::Reason(*envoy, what.clone()),
@@ -279,9 +287,26 @@ impl Acceptance {
         self.back_next.is_some() || matches!(self.phase, Phase::Back(_))
     }
 
-    /// Returns whether the next set may be published.
+    /// Returns whether a change may be published. While clusters warm, their routes may not:
+    /// [`Acceptance::awaits_clusters`].
     pub fn may_publish(&self) -> bool {
+        self.is_idle() || self.is_cold() && !self.needs_poke()
+    }
+
+    fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle) && !self.needs_poke()
+    }
+
+    /// Returns whether a step is judged but for what is not warm.
+    pub fn is_cold(&self) -> bool {
+        let is_read = |envoy: &Envoy| envoy.told.is_some() || envoy.cold.is_some();
+        matches!(self.phase, Phase::Judging(..)) && self.envoys.iter().all(is_read)
+    }
+
+    /// Returns whether clusters are not warm, so that routes to them are to wait.
+    pub fn awaits_clusters(&self) -> bool {
+        let mut envoys = self.envoys.iter();
+        self.is_cold() && envoys.any(|envoy| envoy.cold == Some(Cold::Clusters))
     }
 
     /// Takes the answer to a question.

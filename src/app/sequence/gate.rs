@@ -3,7 +3,7 @@
 //! | state | ends | then |
 //! |---|---|---|
 //! | reading | each file is read, or after a second without more of them | warming, or open |
-//! | warming | after two more seconds, less if more and more clusters come | open |
+//! | warming | after two more seconds, less if more and more clusters come; with a verdict, once Envoy says that they are | open |
 //! | open | the routes are published | - |
 
 use std::time::{Duration, Instant};
@@ -104,6 +104,11 @@ impl Gate {
         self.state == State::Open
     }
 
+    /// Returns whether a file is yet to be read.
+    pub fn is_reading(&self) -> bool {
+        matches!(self.state, State::Reading { .. })
+    }
+
     /// Returns whether it is open and no routes wait.
     pub fn is_done(&self) -> bool {
         self.is_open() && self.held.is_empty()
@@ -129,6 +134,13 @@ impl Gate {
             self.heard = now;
         }
         is_news && self.advance(now)
+    }
+
+    /// Closes it for some time, as Envoy says that clusters are not warm.
+    pub fn on_cold(&mut self, now: Instant) {
+        let until = now + WARMING;
+        self.state = State::Warming { until };
+        self.unread.clear();
     }
 
     /// Opens it. Returns whether it was closed.

@@ -73,8 +73,14 @@ impl Verdicts {
             let refused = || (self.held_by.clone(), self.committed);
             self.taken_back.get_or_insert_with(refused);
         }
+        let mut earlier = std::mem::take(&mut self.changed);
         self.changed = files.collect();
-        let changed = self.changed.iter().map(|(name, file)| {
+        self.new = self.changed.len();
+        if self.acceptance.as_ref().is_some_and(Acceptance::is_cold) {
+            earlier.retain(|(name, _)| self.changed.iter().all(|(new, _)| new != name));
+            self.changed.append(&mut earlier);
+        }
+        let changed = self.changed.iter().take(self.new).map(|(name, file)| {
             let content = contents.of(&file.origin.object);
             Changed {
                 file: name.clone(),
@@ -103,10 +109,10 @@ impl Verdicts {
         };
         let Written::New(published) = written else {
             self.try_at = Some(now + AGAIN_AFTER);
-            return acceptance.commit_failed();
+            return acceptance.commit_failed(now);
         };
         let mut holdings = Vec::new();
-        for (name, file) in &self.changed {
+        for (name, file) in self.changed.iter().take(self.new) {
             let mut now = subscriptions(name, &file.bytes);
             let before = self.held_by.remove(name).map(|held| held.subscriptions);
             let before = before.unwrap_or_default();

@@ -2,26 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::envoys::{AWAY, Presence, STARTING, STARTS_WITHIN, Told};
+use super::envoys::{AWAY, Cold, Presence, STARTING, STARTS_WITHIN, Told};
 use super::{Acceptance, Event, Phase, Stage};
 use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
 use crate::envoy::verdict::{self, Holdings, Outcome};
 
-/// The time that new clusters and listeners have to become warm before the next set follows anyway.
-const WARMS_WITHIN: Duration = Duration::from_secs(15);
 const HIDDEN: &str =
     "it shows no counters of its subscriptions; see stats_matcher in its bootstrap";
-
-/// Returns the wait before an Envoy is asked again whether all is warm: most are within
-/// milliseconds.
-fn patience(looks: u32) -> Duration {
-    Duration::from_millis(match looks {
-        0..10 => 5,
-        10..30 => 50,
-        _ => 500,
-    })
-}
 
 impl Acceptance {
     pub(super) fn take_error(&mut self, place: usize, error: AdminError, now: Instant) {
@@ -30,11 +18,13 @@ impl Acceptance {
         let is_away = matches!(error, AdminError::Away(_));
         let answers = !matches!(error, AdminError::Away(_) | AdminError::NoAnswer(_));
         envoy.told = Some(Told::Unknown);
-        envoy.baseline = None;
+        (envoy.baseline, envoy.counted) = (None, None);
         envoy.calm = None;
         let why = error.to_string();
         let is_new = envoy.is_unclear(&why, now);
         if answers {
+            self.note_up(place, now);
+            let envoy = &mut self.envoys[place];
             // It is asked again around the next change.
             (envoy.presence, envoy.ask_at) = (Presence::Up, None);
             if is_new {
@@ -65,15 +55,13 @@ impl Acceptance {
         let envoy = &mut self.envoys[place];
         match (&self.phase, &envoy.baseline) {
             (_, None) => self.comes_up(place, stats, now),
-            (Phase::Judging(step, since), Some(_)) if envoy.told.is_none() => {
-                let (stage, since) = (step.stage, *since);
-                let holdings = step.changed.iter().map(|it| it.holdings.clone());
-                let holdings: Vec<Holdings> = holdings.collect();
-                self.judge(place, stats, &holdings, stage, since, now);
-            }
+            (Phase::Judging(..), Some(_)) if envoy.told.is_none() => self.judge(place, stats, now),
             _ => {
                 envoy.calm = Some((now, stats.draining() == 0));
-                envoy.baseline = Some(stats);
+                match &mut envoy.counted {
+                    Some(counted) => *counted = stats,
+                    None => envoy.baseline = Some(stats),
+                }
             }
         }
     }
@@ -91,10 +79,8 @@ impl Acceptance {
             envoy.ask_at = Some(now + STARTING);
             return;
         }
-        if envoy.presence != Presence::Up {
-            self.held.runs(now);
-            self.came_up = true;
-        }
+        self.note_up(place, now);
+        let envoy = &mut self.envoys[place];
         envoy.presence = Presence::Up;
         if stats.has_subscriptions() {
             envoy.unclear = None;
@@ -106,44 +92,49 @@ impl Acceptance {
         envoy.told = Some(Told::Unknown);
     }
 
-    fn judge(
-        &mut self,
-        place: usize,
-        stats: Stats,
-        holdings: &[Holdings],
-        stage: Stage,
-        since: Instant,
-        now: Instant,
-    ) {
+    /// Notes that an Envoy has come up, if that is new.
+    fn note_up(&mut self, place: usize, now: Instant) {
+        if self.envoys[place].presence != Presence::Up {
+            self.held.runs(now);
+            self.came_up = true;
+        }
+    }
+
+    fn judge(&mut self, place: usize, stats: Stats, now: Instant) {
         let envoy = &mut self.envoys[place];
-        let Some(before) = &envoy.baseline else {
+        let (Phase::Judging(step, patience), Some(before)) = (&self.phase, &envoy.baseline) else {
             return;
         };
-        let mut verdict = verdict::judge(before, &stats, holdings);
+        let holdings = step.changed.iter().map(|it| it.holdings.clone());
+        let holdings: Vec<Holdings> = holdings.collect();
+        let mut verdict = verdict::judge(before, &stats, &holdings);
         let late: Vec<&Holdings> = self.unread.iter().map(|it| &it.holdings).collect();
         let read = verdict.judge_late((before, &stats), holdings.len(), &late);
         let is_refused = matches!(verdict.outcome, Outcome::Refused(_));
-        let is_cold = match stage {
-            Stage::Clusters => verdict.is_warming,
-            // It may not have asked for its routes yet.
-            Stage::Routes => verdict.has_warming_listeners,
-            Stage::Drop | Stage::Back | Stage::Poke => false,
+        let are_warming =
+            verdict.is_warming || patience.for_all_clusters && stats.warming_clusters() > 0;
+        let cold = if step.brings_clusters() && are_warming {
+            Some(Cold::Clusters)
+        } else {
+            let is_waited_for = patience.for_listeners && verdict.has_warming_listeners;
+            is_waited_for.then_some(Cold::Listeners)
         };
-        let may_wait = is_cold && now < since + WARMS_WITHIN;
+        let may_wait = cold.is_some() && now < patience.until;
         // A file that was not read yet is, by the next answer.
-        let is_first = envoy.looks == 0 && !verdict.unread.is_empty();
+        let may_be_unread = !verdict.unread.is_empty() || patience.is_joined;
+        let is_first = !envoy.has_looked && may_be_unread;
         if !is_refused && (may_wait || is_first) {
             let wait = if is_first {
                 Duration::ZERO
             } else {
-                patience(envoy.looks)
+                patience.next_look(now)
             };
-            envoy.looks += 1;
+            (envoy.has_looked, envoy.cold) = (true, cold.filter(|_| !is_first));
             envoy.ask_at = Some(now + wait);
             return;
         }
         envoy.calm = Some((now, !verdict.is_draining));
-        envoy.baseline = Some(stats);
+        (envoy.counted, envoy.cold) = (Some(stats), None);
         let told = match &verdict.outcome {
             Outcome::Refused(what) => Told::Refused(what.clone()),
             Outcome::NotRead => Told::NotRead,
@@ -165,7 +156,7 @@ impl Acceptance {
         if !is_refused {
             self.note_unread(&verdict, &read);
         }
-        self.report(&verdict, is_cold);
+        self.report(&verdict, cold.filter(|_| !is_refused));
     }
 
     /// Remembers the files that nobody has asked for, without those of them that were `read` by
@@ -187,16 +178,14 @@ impl Acceptance {
     }
 
     /// Reports what a verdict tells beside its outcome.
-    fn report(&mut self, verdict: &verdict::Verdict, is_cold: bool) {
+    fn report(&mut self, verdict: &verdict::Verdict, cold: Option<Cold>) {
         let Phase::Judging(step, _) = &self.phase else {
             return;
         };
-        if is_cold {
-            self.events.push(match step.stage {
-                Stage::Clusters => Event::StillWarming(step.set),
-                _ => Event::ListenersStillWarming(step.set),
-            });
-        }
+        self.events.extend(cold.map(|cold| match cold {
+            Cold::Clusters => Event::StillWarming(step.set),
+            Cold::Listeners => Event::ListenersStillWarming(step.set),
+        }));
         // A poke announces what was reported when it was new.
         if step.stage == Stage::Poke || step.stage == Stage::Back {
             return;

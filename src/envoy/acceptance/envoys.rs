@@ -31,6 +31,13 @@ pub enum Told {
     Unknown,
 }
 
+/// The things of a step that may take their time after Envoy has taken it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cold {
+    Clusters,
+    Listeners,
+}
+
 #[derive(Debug)]
 pub struct Envoy {
     pub presence: Presence,
@@ -41,8 +48,12 @@ pub struct Envoy {
     /// A question is on its way; true if its answer tells nothing, as something was done meanwhile.
     pub asked: Option<bool>,
     pub told: Option<Told>,
-    /// The number of times that it was asked about this step.
-    pub looks: u32,
+    /// Its counters when it told of this step: the baseline of the next one.
+    pub counted: Option<Stats>,
+    /// It was asked about this step before.
+    pub has_looked: bool,
+    /// It has read this step and refused nothing so far, but these are not warm yet.
+    pub cold: Option<Cold>,
     /// The set on disk is to be announced, as it is not known whether it has taken that.
     pub needs_poke: bool,
     /// It has taken a whole set since it started.
@@ -61,7 +72,9 @@ impl Envoy {
             ask_at: Some(now),
             asked: None,
             told: None,
-            looks: 0,
+            counted: None,
+            has_looked: false,
+            cold: None,
             needs_poke: false,
             taken: false,
             unclear: None,
@@ -81,10 +94,21 @@ impl Envoy {
 
     /// Forgets what is known of a process that is gone, or may be.
     pub fn lose(&mut self) {
-        self.baseline = None;
-        self.taken = false;
+        (self.baseline, self.counted) = (None, None);
+        (self.taken, self.cold) = (false, None);
         self.needs_poke = false;
         self.calm = None;
+    }
+
+    /// Forgets what it told of a step, as there is another one.
+    pub fn begin_step(&mut self) {
+        // Whether its answer is from before or after the step cannot be told.
+        self.spoil();
+        (self.told, self.counted) = (None, None);
+        (self.has_looked, self.cold) = (false, None);
+        if self.presence == Presence::Up {
+            self.ask_at = None;
+        }
     }
 
     /// Makes an answer that is on its way tell nothing.

@@ -25,6 +25,9 @@ impl Acceptance {
             return;
         }
         let is_accepted = has(&Told::Accepted) || has(&Told::NotRead);
+        for envoy in &mut self.envoys {
+            envoy.baseline = envoy.counted.take().or(envoy.baseline.take());
+        }
         let Phase::Judging(step, _) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return;
         };
@@ -54,8 +57,8 @@ impl Acceptance {
             self.end_sequence();
             self.held.end_trial(now);
         }
-        self.replan |= self.is_back(&step) && self.may_publish();
-        if self.may_publish() {
+        self.replan |= self.is_back(&step) && self.is_idle();
+        if self.is_idle() {
             self.doubts = false;
         }
     }
@@ -79,7 +82,7 @@ impl Acceptance {
             let accepted = envoy.told == Some(Told::Accepted) && is_whole;
             envoy.taken |= accepted && step.stage != Stage::Clusters;
         }
-        if step.stage == Stage::Clusters || step.is_half {
+        if step.brings_clusters() {
             self.has_warmed = true;
             if let Some(sequence) = &mut self.sequence {
                 sequence.clusters = Some(step.set);

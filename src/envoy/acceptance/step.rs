@@ -1,10 +1,16 @@
 //! The values that go into the acceptance, and those that come out of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::held::Content;
 use crate::envoy::verdict::{Holdings, Subscription};
 use crate::snapshot::{FileName, ObjectName};
+
+/// The time that new clusters and listeners have to become warm before the next set follows anyway.
+const WARMS_WITHIN: Duration = Duration::from_secs(15);
+/// The least time that those have which come while others of the kind are waited for, unless these
+/// have been for twice the time above.
+const WARMS_AT_LEAST: Duration = Duration::from_secs(2);
 
 /// The number of a set on disk.
 pub type SetId = u64;
@@ -47,12 +53,87 @@ pub struct Step {
     pub changed: Vec<Changed>,
 }
 
+impl Step {
+    /// Returns whether routes follow once its clusters are warm.
+    pub fn brings_clusters(&self) -> bool {
+        self.stage == Stage::Clusters || self.is_half
+    }
+
+    /// Adds the files of an earlier step that is not judged yet, as both are judged as one.
+    pub fn join(&mut self, earlier: Step) {
+        for known in earlier.changed {
+            let mut changed = self.changed.iter_mut();
+            match changed.find(|it| it.file == known.file) {
+                Some(it) => it.holdings.before.extend(known.holdings.before),
+                None => self.changed.push(known),
+            }
+        }
+    }
+}
+
+/// The time for which a step is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub since: Instant,
+    /// What is not warm is not waited for any longer.
+    pub until: Instant,
+    /// All clusters are waited for, as it is not known which were cold before.
+    pub for_all_clusters: bool,
+    /// Listeners are waited for, as they may not have asked for their routes yet.
+    pub for_listeners: bool,
+    /// Other steps were joined, so that counters that have moved may be those of the first.
+    pub is_joined: bool,
+}
+
+impl Patience {
+    pub fn new(step: &Step, now: Instant) -> Patience {
+        Patience {
+            since: now,
+            until: now + WARMS_WITHIN,
+            for_all_clusters: step.is_half,
+            for_listeners: step.stage == Stage::Routes,
+            is_joined: false,
+        }
+    }
+
+    /// Returns the wait before an Envoy is asked again whether all is warm: most are within
+    /// milliseconds.
+    pub fn next_look(&self, now: Instant) -> Duration {
+        Duration::from_millis(
+            match now.saturating_duration_since(self.since).as_millis() {
+                0..50 => 5,
+                50..1000 => 50,
+                _ => 500,
+            },
+        )
+    }
+
+    /// Waits for what a step brings that is judged with the ones before, too.
+    pub fn join(&mut self, step: &Step, earlier: &Step, now: Instant) {
+        self.is_joined = true;
+        self.for_all_clusters |= step.is_half;
+        self.for_listeners |= step.stage == Stage::Routes;
+        let warms =
+            |it: &Subscription| matches!(it, Subscription::Clusters | Subscription::Listeners);
+        let mut holdings = step.changed.iter().flat_map(|it| &it.holdings.now);
+        let time = if step.brings_clusters() && !earlier.brings_clusters() {
+            WARMS_WITHIN
+        } else if holdings.any(warms) {
+            WARMS_AT_LEAST
+        } else {
+            return;
+        };
+        let latest = self.since + 2 * WARMS_WITHIN;
+        self.until = self.until.max(latest.min(now + time));
+    }
+}
+
 /// The thing to do now, before anything else is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Nothing: the next set may be published.
+    /// Nothing.
     Nothing,
-    /// Waiting: no other set may be published yet.
+    /// Waiting for an answer, or for what is new to become warm.
     Wait,
     /// The set on disk is to be announced again, file by file, as a [`Stage::Poke`].
     Poke,

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::envoys::{Presence, Told};
-use super::{Acceptance, Changed, Phase, Sequence, SetId, Stage, Step};
+use super::envoys::Told;
+use super::{Acceptance, Changed, Patience, Phase, Sequence, SetId, Stage, Step};
 use crate::envoy::verdict::Holdings;
 use crate::snapshot::FileName;
 
@@ -11,12 +11,7 @@ impl Acceptance {
     /// Begins a step, before it is committed or announced.
     pub fn commits(&mut self, step: Step) {
         for envoy in &mut self.envoys {
-            // Whether its answer is from before or after the step cannot be told.
-            envoy.spoil();
-            (envoy.told, envoy.looks) = (None, 0);
-            if envoy.presence == Presence::Up {
-                envoy.ask_at = None;
-            }
+            envoy.begin_step();
             if step.stage == Stage::Poke {
                 envoy.needs_poke = false;
             }
@@ -34,17 +29,20 @@ impl Acceptance {
                 is_remainder: self.was_back,
             });
             self.was_back = false;
-            for changed in step.changed.iter().filter(|changed| changed.is_new) {
-                let content = &changed.content;
+            for Changed {
+                content, is_new, ..
+            } in &step.changed
+            {
                 sequence
                     .contents
                     .retain(|known| known.object != content.object);
-                sequence.contents.push(content.clone());
+                sequence.contents.extend(is_new.then(|| content.clone()));
             }
         }
-        self.back = match self.phase {
-            Phase::Back(set) => Some(set),
-            _ => None,
+        (self.back, self.earlier) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Back(set) => (Some(set), None),
+            Phase::Judging(earlier, patience) => (None, Some((earlier, patience))),
+            Phase::Idle | Phase::Committing(_) | Phase::Reason { .. } => (None, None),
         };
         let sequence = self.sequence.as_mut();
         let sequence = sequence.filter(|it| !it.contents.is_empty());
@@ -56,9 +54,12 @@ impl Acceptance {
     }
 
     /// Ends a step that could not be committed: the set on disk is the one before.
-    pub fn commit_failed(&mut self) {
+    pub fn commit_failed(&mut self, now: Instant) {
         if let Phase::Committing(step) = std::mem::replace(&mut self.phase, Phase::Idle) {
             self.visible = self.before;
+            if let Some((earlier, patience)) = self.earlier.take() {
+                self.ask_about(earlier, patience, now);
+            }
             match step.stage {
                 Stage::Back => self.phase = self.back.map_or(Phase::Idle, Phase::Back),
                 Stage::Poke => self.poke(),
@@ -83,24 +84,37 @@ impl Acceptance {
 
     /// Forgets files that are not on disk any more.
     pub fn removed(&mut self, files: &[FileName]) {
-        self.unread.retain(|known| !files.contains(&known.file));
+        let earlier = self.earlier.iter_mut().map(|(step, _)| &mut step.changed);
+        for changed in earlier.chain([&mut self.unread]) {
+            changed.retain(|known| !files.contains(&known.file));
+        }
         self.refused.retain(|(known, _)| !files.contains(known));
     }
 
     /// Goes on once Envoy has read the step's files, or has had the time for it.
     pub fn acknowledged(&mut self, now: Instant) {
-        if let Phase::Committing(step) = std::mem::replace(&mut self.phase, Phase::Idle) {
+        if let Phase::Committing(mut step) = std::mem::replace(&mut self.phase, Phase::Idle) {
             let is_all = matches!(step.stage, Stage::Back | Stage::Poke);
             let is_anew = |known: &Changed| step.changed.iter().any(|it| it.file == known.file);
             self.unread.retain(|known| !is_all && !is_anew(known));
-            self.phase = Phase::Judging(step, now);
-            for envoy in &mut self.envoys {
-                match envoy.is_away() {
-                    true => envoy.told = Some(Told::Unknown),
-                    false => envoy.ask_at = Some(now),
-                }
+            let mut patience = Patience::new(&step, now);
+            if let Some((earlier, known)) = self.earlier.take() {
+                patience = known;
+                patience.join(&step, &earlier, now);
+                step.join(earlier);
             }
-            self.settle(now);
+            self.ask_about(step, patience, now);
         }
+    }
+
+    fn ask_about(&mut self, step: Step, patience: Patience, now: Instant) {
+        self.phase = Phase::Judging(step, patience);
+        for envoy in &mut self.envoys {
+            match envoy.is_away() {
+                true => envoy.told = Some(Told::Unknown),
+                false => envoy.ask_at = Some(now),
+            }
+        }
+        self.settle(now);
     }
 }

@@ -1,11 +1,12 @@
 //! The table line by line, and random lives of an app, a cluster and an Envoy that takes, refuses,
 //! dies, is slow, drains and hides.
 
+mod cold;
 mod model;
 
 use super::*;
 use crate::envoy::verdict::Holdings;
-use crate::snapshot::{FileName, ObjectName};
+use crate::snapshot::ObjectName;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -872,7 +873,7 @@ fn what_is_remembered_is_read_again_and_nonsense_is_not() {
 fn a_commit_that_fails_leaves_what_was() {
     let mut scene = Scene::settled();
     scene.it.commits(step(Stage::Routes, 2, &[content("a", 2)]));
-    scene.it.commit_failed();
+    scene.it.commit_failed(scene.now);
     assert!(scene.it.may_publish());
     let mut scene = refused();
     scene.later(SECOND * 40);
@@ -882,6 +883,6 @@ fn a_commit_that_fails_leaves_what_was() {
     );
     scene.it.reason(None);
     scene.it.commits(step(Stage::Back, 5, &[content("a", 1)]));
-    scene.it.commit_failed();
+    scene.it.commit_failed(scene.now);
     assert_eq!(scene.it.wants(), Want::Back(3));
 }

@@ -2,25 +2,13 @@
 //! for each other.
 
 use super::kinds::bad;
-use super::scene::{PATH, Scene, crossover, envoy, free_port, more, object};
-use std::net::{TcpListener, UdpSocket};
-use std::time::{Duration, Instant};
+use super::scene::{PATH, Scene, TYPE, cluster, crossover, envoy, free_port, more, object};
+use std::net::TcpListener;
 use testkit::clients::{Clients, STEADY};
 use testkit::world::{MAIN, Shape, Sort, WEIGHTS, World, version};
 
-const TYPE: &str = "type.googleapis.com/envoy";
-
 fn rds() -> Shape {
     Shape::rds(Sort::Static, PATH)
-}
-
-/// A cluster of this type, with more in it.
-fn cluster(name: &str, kind: &str, address: &str, port: u16, more: &str) -> String {
-    format!(
-        "- {{\"@type\": {TYPE}.config.cluster.v3.Cluster, name: {name}, type: {kind}, connect_timeout: 1s{more}, \
-         load_assignment: {{cluster_name: {name}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: \
-         {{socket_address: {{address: {address}, port_value: {port}}}}}}}}}]}}]}}}}\n"
-    )
 }
 
 #[track_caller]
@@ -80,43 +68,6 @@ fn good_changes_are_taken_while_a_peer_with_secrets_is_absent() {
         &cluster("secret", "STATIC", "127.0.0.1", 1, &socket),
         3,
     );
-}
-
-#[test]
-fn routes_follow_clusters_that_never_get_warm_after_15_seconds() {
-    let scene = Scene::start(rds());
-    let silent = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
-    let port = silent.local_addr().expect("it is bound").port();
-    let resolver = format!(
-        ", typed_dns_resolver_config: {{name: envoy.network.dns_resolver.cares, typed_config: {{\"@type\": \
-         {TYPE}.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig, resolvers: [{{socket_address: \
-         {{address: 127.0.0.1, port_value: {port}, protocol: UDP}}}}]}}}}"
-    );
-    let cold = cluster("cold", "STRICT_DNS", "slow.example", 1, &resolver);
-    let began = Instant::now();
-    let files = more(scene.world.files(1), "cds.yaml", &cold);
-    scene.world.server.apply(object(&files));
-    scene
-        .crossover
-        .wait_for_line("new clusters are not warm after 15 s");
-    scene.clients.wait_for_all(&version(1));
-    let took = began.elapsed();
-    assert!(
-        took >= Duration::from_secs(15) && took < Duration::from_secs(25),
-        "{took:?}"
-    );
-    // Later changes do not wait for it.
-    let began = Instant::now();
-    let files = more(scene.world.files(2), "cds.yaml", &cold);
-    scene.world.server.apply(object(&files));
-    scene.clients.wait_for_all(&version(2));
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
-    assert_eq!(scene.count("refused by Envoy"), 0);
-    scene.assert_flawless();
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Each kind of bad change, with a route that moves to a new cluster, and a good one after it.
 
-use super::scene::{Files, PATH, Scene, more, with};
+use super::scene::{Files, PATH, Scene, TYPE, more, with};
 use std::net::TcpListener;
 use std::time::Duration;
 use testkit::envoy_config::Watching;
 use testkit::throttle::Throttle;
 use testkit::world::{REPLACED, Shape, Sort, World, text};
-
-const TYPE: &str = "type.googleapis.com/envoy";
 
 /// A change that Envoy refuses, and the counter that says so.
 pub struct Bad {

@@ -1,5 +1,6 @@
 //! Envoy's verdicts: what a real Envoy refuses is taken back, and what it takes stays.
 
+pub mod cold;
 pub mod good;
 pub mod kinds;
 pub mod renamed;

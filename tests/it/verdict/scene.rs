@@ -14,6 +14,8 @@ use testkit::objects::config_map;
 use testkit::until;
 use testkit::world::{MAIN, REPLACED, Shape, World, version};
 
+pub const TYPE: &str = "type.googleapis.com/envoy";
+
 pub type Files = BTreeMap<String, String>;
 
 /// A world in which everything runs, in the order in which it ends.
@@ -160,6 +162,15 @@ pub fn with(mut files: Files, name: &str, from: &str, to: &str) -> Files {
 pub fn more(mut files: Files, name: &str, text: &str) -> Files {
     files.entry(name.into()).or_default().push_str(text);
     files
+}
+
+/// A cluster of this type, with more in it.
+pub fn cluster(name: &str, kind: &str, address: &str, port: u16, more: &str) -> String {
+    format!(
+        "- {{\"@type\": {TYPE}.config.cluster.v3.Cluster, name: {name}, type: {kind}, connect_timeout: 1s{more}, \
+         load_assignment: {{cluster_name: {name}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: \
+         {{socket_address: {{address: {address}, port_value: {port}}}}}}}}}]}}]}}}}\n"
+    )
 }
 
 pub const PATH: Watching = Watching::PathOnly;

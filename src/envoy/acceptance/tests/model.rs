@@ -39,12 +39,13 @@ impl Process {
         }
     }
 
-    fn stats(&self, is_warming: bool) -> Stats {
+    fn stats(&self, warm_listeners: bool, warm_clusters: bool) -> Stats {
         let all = self.attempts.iter().sum::<u64>();
-        let warming = u64::from(is_warming);
+        let [listeners, clusters] = [warm_listeners, warm_clusters].map(|it| u64::from(!it));
         let mut text = format!(
             "cluster_manager.cds.update_attempt: {all}\nserver.state: 0\n\
-             listener_manager.total_listeners_warming: {warming}\n"
+             listener_manager.total_listeners_warming: {listeners}\n\
+             cluster_manager.warming_clusters: {clusters}\n"
         );
         for (name, owner) in NAMES.into_iter().zip(0..) {
             let [attempts, rejected] = [self.attempts[owner], self.rejected[owner]];
@@ -65,11 +66,18 @@ struct World {
     source: [u64; 2],
     sets: BTreeMap<SetId, [u64; 2]>,
     visible: SetId,
+    /// Routes are to follow it.
+    is_half: bool,
     accepted: [u64; 2],
-    /// What is read only after the next answer.
-    slow: Vec<(usize, u64)>,
+    /// The owners whose files are read only after the next answer.
+    slow: Vec<usize>,
     /// The time at which a listener that warms is warm: until then what is slow is not read.
     warm_at: Option<Instant>,
+    /// The time at which new clusters are warm, and until when routes must wait for that.
+    clusters_warm_at: Option<Instant>,
+    routes_wait_until: Option<Instant>,
+    /// The number of changes that were let out while something was cold.
+    let_out: u32,
     log: Vec<String>,
 }
 
@@ -86,9 +94,13 @@ impl World {
             source: [0; 2],
             sets: BTreeMap::from([(1, [0; 2])]),
             visible: 1,
+            is_half: false,
             accepted: [0; 2],
             slow: Vec::new(),
             warm_at: None,
+            clusters_warm_at: None,
+            routes_wait_until: None,
+            let_out: 0,
             log: Vec::new(),
         }
     }
@@ -101,6 +113,18 @@ impl World {
     fn publish(&mut self, stage: Stage, target: [u64; 2]) {
         let before = self.disk();
         let poke = stage == Stage::Poke;
+        let is_cold = self.scene.it.is_cold();
+        self.let_out += u32::from(is_cold);
+        if stage == Stage::Routes {
+            let waits = self.routes_wait_until.take();
+            let waits = waits.filter(|until| *until > self.scene.now);
+            let is_early = waits.is_some() && self.clusters_warm_at.is_some();
+            assert!(
+                !is_early || before[0] == target[0],
+                "to cold clusters: {:#?}",
+                self.log
+            );
+        }
         let owners: Vec<usize> = (0..2)
             .filter(|it| poke || before[*it] != target[*it])
             .collect();
@@ -110,23 +134,34 @@ impl World {
             .collect();
         let set = if poke { self.visible } else { self.visible + 1 };
         self.log.push(format!("{stage:?} {set} {target:?}"));
-        self.scene.it.commits(step(stage, set, &contents));
+        let mut step = step(stage, set, &contents);
+        step.is_half = poke && self.is_half;
+        self.scene.it.commits(step);
         if !poke && self.rng.u8(0..20) == 0 {
             self.log.push("commit failed".into());
-            return self.scene.it.commit_failed();
+            return self.scene.it.commit_failed(self.scene.now);
         }
         self.sets.insert(set, target);
         self.visible = set;
-        self.warm(true);
-        let reads = owners.into_iter().map(|owner| (owner, target[owner]));
-        if self.rng.u8(0..4) == 0 {
-            self.slow.extend(reads);
+        self.is_half = stage == Stage::Clusters || poke && self.is_half;
+        self.warm(!is_cold);
+        if stage == Stage::Back {
+            // They are gone.
+            (self.clusters_warm_at, self.routes_wait_until) = (None, None);
+        }
+        if stage == Stage::Clusters && !self.hides && !self.is_quick && self.rng.bool() {
+            self.chill();
+        }
+        if self.rng.u8(0..4) == 0 || self.warm_at.is_some() {
+            self.slow.extend(owners);
             if stage == Stage::Routes && self.rng.bool() && !self.hides && !self.is_quick {
                 let warms = Duration::from_millis(self.rng.u64(0..14_000));
-                self.warm_at = Some(self.scene.now + warms);
+                self.warm_at.get_or_insert(self.scene.now + warms);
             }
         } else {
-            reads.for_each(|(owner, hash)| self.process.read(owner, hash));
+            owners
+                .into_iter()
+                .for_each(|owner| self.process.read(owner, target[owner]));
         }
         self.scene.it.acknowledged(self.scene.now);
         let keeps = self.scene.it.keeps();
@@ -139,14 +174,32 @@ impl World {
     fn warm(&mut self, at_once: bool) {
         let now = self.scene.now;
         if self.warm_at.take_if(|at| at_once || *at <= now).is_some() {
-            let slow = std::mem::take(&mut self.slow);
-            slow.into_iter()
-                .for_each(|(owner, hash)| self.process.read(owner, hash));
+            self.read_slowly();
+        }
+        let is_over = |at: &mut Instant| *at <= now || self.hides || self.process.is_dead;
+        self.clusters_warm_at.take_if(is_over);
+    }
+
+    /// Has Envoy read what it has not read yet, as it is by now.
+    fn read_slowly(&mut self) {
+        for owner in std::mem::take(&mut self.slow) {
+            self.process.read(owner, self.disk()[owner]);
+        }
+    }
+
+    /// Has new clusters take their time, unless others do already.
+    fn chill(&mut self) {
+        let now = self.scene.now;
+        if self.clusters_warm_at.is_none() {
+            let warms = Duration::from_millis(self.rng.u64(1..20_000));
+            self.clusters_warm_at = Some(now + warms);
+            self.routes_wait_until = Some(now + SECOND * 15);
         }
     }
 
     /// Does what there is to do, until only time brings more.
     fn settle(&mut self) {
+        self.warm(false);
         for _ in 0..300 {
             let now = self.scene.now;
             self.scene.it.tick(now);
@@ -159,14 +212,15 @@ impl World {
                     }
                     (true, _) => Err(away()),
                     (_, true) => Err(AdminError::Status(403)),
-                    _ => Ok(self.process.stats(self.warm_at.is_some())),
+                    _ => {
+                        let is_warm = self.clusters_warm_at.is_none();
+                        Ok(self.process.stats(self.warm_at.is_none(), is_warm))
+                    }
                 };
                 self.log.push(format!("answer {:?}", answer.as_ref().err()));
                 self.scene.it.answer(*place, answer, now);
                 if self.warm_at.is_none() {
-                    let slow = std::mem::take(&mut self.slow);
-                    slow.into_iter()
-                        .for_each(|(owner, hash)| self.process.read(owner, hash));
+                    self.read_slowly();
                 }
             }
             let events = self.scene.it.take_events();
@@ -175,8 +229,9 @@ impl World {
                 self.check(&event);
             }
             let replan = self.scene.it.take_replan();
+            let may_publish = self.scene.it.may_publish();
             match self.scene.it.wants() {
-                Want::Nothing if self.plan() || replan => {}
+                Want::Nothing | Want::Wait if may_publish && (self.plan() || replan) => {}
                 Want::Nothing | Want::Wait if asks.is_empty() => return,
                 Want::Nothing | Want::Wait => {}
                 Want::Poke => self.publish(Stage::Poke, self.disk()),
@@ -242,6 +297,13 @@ impl World {
             return false;
         }
         let both = disk[0] != target[0] && disk[1] != target[1];
+        if self.scene.it.awaits_clusters() && disk[0] != target[0] {
+            // Its routes wait; those of the other do not.
+            if both {
+                self.publish(Stage::Clusters, [disk[0], target[1]]);
+            }
+            return both;
+        }
         match both && !self.scene.it.is_down() {
             true => self.publish(Stage::Clusters, [disk[0], target[1]]),
             false => self.publish(Stage::Routes, target),
@@ -252,10 +314,13 @@ impl World {
     fn live(&mut self) {
         match self.rng.u8(0..10) {
             0..=3 => {
-                let owner = self.rng.usize(0..2);
-                self.source[owner] = self.rng.u64(0..60);
-                self.log
-                    .push(format!("{} becomes {}", NAMES[owner], self.source[owner]));
+                let first = self.rng.usize(0..2);
+                let both = [first, 1 - first];
+                for owner in both.into_iter().take(self.rng.usize(1..3)) {
+                    self.source[owner] = self.rng.u64(0..60);
+                    self.log
+                        .push(format!("{} becomes {}", NAMES[owner], self.source[owner]));
+                }
             }
             4 => {
                 self.process.is_dead = true;
@@ -280,7 +345,7 @@ impl World {
             self.log.push(format!("starts on {:?}", self.disk()));
             self.process = Process::default();
             self.slow.clear();
-            self.warm_at = None;
+            (self.warm_at, self.clusters_warm_at) = (None, None);
             let disk = self.disk();
             (0..2).for_each(|owner| self.process.read(owner, disk[owner]));
             // Some that die at once are seen before.
@@ -292,6 +357,7 @@ impl World {
 
 #[test]
 fn what_is_good_is_live_in_the_end_and_what_is_bad_is_not_on_disk() {
+    let mut let_out = 0;
     for seed in 0..200 {
         let mut world = World::start(seed);
         for _ in 0..world.rng.u8(1..40) {
@@ -310,6 +376,7 @@ fn what_is_good_is_live_in_the_end_and_what_is_bad_is_not_on_disk() {
                 .map_or(SECOND, |at| at - world.scene.now);
             world.scene.now += next.max(Duration::from_millis(1));
         }
+        let_out += world.let_out;
         world.revive();
         world.settle();
         let (source, disk) = (world.source, world.disk());
@@ -340,4 +407,5 @@ fn what_is_good_is_live_in_the_end_and_what_is_bad_is_not_on_disk() {
             world.log
         );
     }
+    assert!(let_out > 100, "{let_out}");
 }
