@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_third_time_in_a_minute_is_told_once() {
+    fn the_third_time_in_a_minute_is_reported_once() {
         let start = Instant::now();
         let mut repeats = Repeats::default();
         let told = [0, 20, 60, 80, 100, 300, 310, 371, 380, 385].map(|second| {

@@ -17,7 +17,7 @@ ROOT = """
   kube::addresses:: kube::names:: kube::network::
   output::storage::a_directory_ output::storage::a_disk_ output::storage::a_file_system_
   output::storage::a_right_ output::storage::a_set_ output::storage::no_other_group_
-  output::storage::two_uids_ output::storage::what_cannot_be_taken_over_
+  output::storage::two_uids_ output::storage::files_of_an_image_layer_
   output::storage::where_two_uids_
   weights::cluster_domain::a_virtual_host
 """.split()

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_no_end_and_is_told_once_for_all_attempts() {
+    fn an_event_without_an_end_is_reported_once_for_all_attempts() {
         let (mut notes, now) = (Notes::default(), Instant::now());
         let set = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
         notes.tell_kept(set(&["kept"]), set(&["early"]), now);

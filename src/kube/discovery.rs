@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_wants_to_be_left_alone_is_left_alone() {
+    fn a_group_that_asks_for_a_pause_gets_it() {
         let now = Instant::now();
         let mut discovery = Discovery::new(VERSIONS, None, EVERY, now);
         discovery.on_busy(now + EVERY);

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_from_0_up_is_no_weight() {
+    fn a_weight_is_a_number_from_0_up() {
         for text in [
             "",
             "-",

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn is_made_again_after_whatever_was_done_to_its_file() {
+    fn is_made_again_after_any_damage_to_its_file() {
         let (_temp, mut heartbeat) = fresh();
         fs::create_dir(&heartbeat.path).unwrap();
         beat(&mut heartbeat, READY);

@@ -449,7 +449,7 @@ fn a_watch_catches_up_within_65_seconds_whatever_the_server_did() {
 }
 
 #[test]
-fn a_lie_told_in_bookmarks_is_found_within_a_stream_s_life() {
+fn a_change_that_only_bookmarks_hide_is_found_before_the_stream_ends() {
     for bookmarks in [false, true] {
         let manners = Manners {
             bookmarks,
@@ -461,7 +461,7 @@ fn a_lie_told_in_bookmarks_is_found_within_a_stream_s_life() {
 }
 
 #[test]
-fn streams_that_never_live_long_catch_up_in_the_same_time() {
+fn streams_that_never_last_long_catch_up_in_the_same_time() {
     for seconds in [1, 4, 20, 50, 100] {
         let manners = Manners {
             bookmarks: true,

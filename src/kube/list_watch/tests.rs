@@ -124,7 +124,7 @@ fn a_refused_watch_lists_again_unless_the_server_is_away() {
 }
 
 #[test]
-fn not_now_is_waited_for_where_it_was_said_and_as_long_as_the_server_wishes() {
+fn a_429_delays_its_own_object_for_as_long_as_the_server_asks() {
     let busy = |seconds| Input::Failed(Failure::Busy(Duration::from_secs(seconds)));
     for mode in [FOLLOW, POLL, SyncMode::Once] {
         check(mode, vec![(0, busy(0))], "List soon");
@@ -174,7 +174,7 @@ fn checks(
 }
 
 #[test]
-fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
+fn a_watch_that_cannot_be_opened_is_replaced_by_lists() {
     for failure in [Failure::Busy(Duration::ZERO), Failure::Server] {
         let (lists, asked) = checks(60, 600, |watch, now| {
             watch.step(Input::Failed(failure), now);
@@ -195,7 +195,7 @@ fn a_watch_that_cannot_be_opened_is_looked_after_by_lists() {
 }
 
 #[test]
-fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same() {
+fn streams_that_are_shorter_than_the_silent_time_are_checked_too() {
     for lives in [1, 10, 30, 55] {
         let mut ends: Option<Instant> = None;
         let (start, rng) = (Instant::now(), Rng::with_seed(lives));
@@ -232,7 +232,7 @@ fn streams_that_are_shorter_than_the_silent_time_are_looked_after_all_the_same()
 }
 
 #[test]
-fn streams_that_only_bookmark_and_never_reach_their_middle_are_looked_at_within_six_minutes() {
+fn streams_with_bookmarks_alone_that_never_reach_their_middle_are_checked_within_six_minutes() {
     let (start, rng) = (Instant::now(), Rng::with_seed(5));
     let mut watch = ListWatch::new(FOLLOW, rng, start);
     watch.step(listed("7"), start);
@@ -297,7 +297,7 @@ fn a_check_that_is_answered_with_not_now_waits_as_long_as_the_server_wishes() {
 }
 
 #[test]
-fn a_look_that_is_refused_leads_to_a_list_where_there_is_no_stream() {
+fn a_check_that_is_refused_leads_to_a_list_if_there_is_no_stream() {
     let refused = || Input::CheckFailed(Failure::Object);
     check(POLL, vec![(0, listed("7")), (60, refused())], "List soon");
     check(FOLLOW, vec![(0, listed("7")), (1, refused())], "List soon");
@@ -368,7 +368,7 @@ fn a_stream_that_outlives_its_time_is_closed_and_reopened() {
 }
 
 #[test]
-fn a_look_that_differs_condemns_a_stream_that_stays_silent() {
+fn a_check_that_differs_ends_a_stream_that_stays_silent() {
     let checked = |at| Input::Checked(found(at));
     let begin = || vec![(0, listed("7")), (0, opened())];
     let then = |more| begin().into_iter().chain(more).collect();
@@ -400,7 +400,7 @@ fn a_look_that_differs_condemns_a_stream_that_stays_silent() {
 }
 
 #[test]
-fn a_bookmark_is_no_excuse_for_a_change_that_a_look_has_seen() {
+fn a_bookmark_does_not_excuse_a_change_that_a_check_has_found() {
     let begin = vec![
         (0, listed("7")),
         (0, opened()),
@@ -415,7 +415,7 @@ fn a_bookmark_is_no_excuse_for_a_change_that_a_look_has_seen() {
 }
 
 #[test]
-fn a_look_that_differs_lists_again_where_there_is_no_stream() {
+fn a_check_that_differs_leads_to_a_list_if_there_is_no_stream() {
     let checked = |found| vec![(0, listed("7")), (60, Input::Checked(found))];
     check(POLL, checked(found("7")), "Resting");
     check(POLL, checked(found("8")), "List now");
@@ -451,7 +451,7 @@ fn every(gap: u64) -> impl Fn(u64) -> Option<Input> {
 }
 
 #[test]
-fn a_silent_stream_is_looked_at_within_each_interval_and_not_by_all_at_once() {
+fn a_silent_stream_is_checked_within_each_interval_and_not_by_all_clients_at_once() {
     let mut firsts = Vec::new();
     for seed in 0..20 {
         let times = check_times(seed, |_| None);
@@ -467,7 +467,7 @@ fn a_silent_stream_is_looked_at_within_each_interval_and_not_by_all_at_once() {
 }
 
 #[test]
-fn a_stream_that_speaks_is_looked_at_in_the_middle_of_its_time_alone() {
+fn a_stream_that_delivers_is_checked_only_in_the_middle_of_its_time() {
     let news = |second| (second % 40 == 0).then(|| changed("8"));
     assert_eq!(check_times(1, news), [300]);
     assert_eq!(check_times(1, every(40)), [300]);
@@ -504,7 +504,7 @@ fn bookmarks_are_waited_for_past_an_interval_of_a_minute_alone() {
 }
 
 #[test]
-fn a_look_that_the_server_failed_is_wanted_again_at_once_whatever_the_stream_says() {
+fn a_check_that_failed_is_wanted_again_at_once_even_if_the_stream_delivers() {
     let start = Instant::now();
     for mode in [FOLLOW, POLL] {
         let mut watch = ListWatch::new(mode, Rng::with_seed(1), start);

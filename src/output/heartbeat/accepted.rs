@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_yes_for_want_of_knowledge_says_so() {
+    fn a_yes_without_knowledge_says_so() {
         let unknown = Accepted::Unknown("answered 403".into());
         let no = "not known to be accepted: answered 403";
         for second in [90, 100, 159] {

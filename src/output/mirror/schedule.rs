@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_becomes_due_during_a_look_waits_for_a_second_after_its_write() {
+    fn what_becomes_due_during_a_check_waits_for_a_second_after_its_write() {
         let now = Instant::now();
         let mut schedule = Schedule::continuous(Rng::with_seed(1));
         schedule.changed(now);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_ends_with_one_publish_looks_once_and_at_once() {
+    fn a_program_that_ends_with_one_publish_checks_once_and_at_once() {
         let now = Instant::now();
         let mut schedule = Schedule::once();
         schedule.changed(now);

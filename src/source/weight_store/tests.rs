@@ -74,7 +74,7 @@ fn a_deleted_one_counts_for_10_s_and_on_if_it_is_made_again_by_then() {
 }
 
 #[test]
-fn lost_weights_are_believed_after_10_s_and_told_once() {
+fn lost_weights_are_believed_after_10_s_and_reported_once() {
     let (mut store, start) = (store(Some(NAME)), Instant::now());
     assert!(apply(&mut store, &weighing([80, 20]), start));
     assert!(!apply(&mut store, &weighing([1, 1]), after(start, 1)));
@@ -107,7 +107,7 @@ fn one_that_is_deleted_while_its_weights_are_lost_goes_with_the_last_ones() {
 }
 
 #[test]
-fn a_fault_is_told_once_whatever_status_others_write() {
+fn a_fault_is_reported_once_even_if_others_write_a_status() {
     let (mut store, start) = (store(Some(NAME)), Instant::now());
     let fault = |store: &mut WeightStore, version, error| {
         let _ = store.take(Event::Applied(object(version, &json!({}))), start);

@@ -150,7 +150,7 @@ fn where_its_weights_are_others_on_disk_the_last_good_text_stays_and_follows() {
 }
 
 #[test]
-fn equal_routes_are_told_apart_by_their_order() {
+fn equal_routes_are_distinguished_by_their_order() {
     let stuck = |weights: [&str; 2]| {
         host("blog", &format!("&all {}", weights[0]), "&none 0")
             + &host("blog", weights[1], "*none")

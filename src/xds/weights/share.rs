@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_number_is_scaled_and_reduced() {
+    fn a_weight_with_a_fraction_is_scaled_and_reduced() {
         check(&[(0, 50), (0, 50), (1, 0)], &[75, 25], Ok(&[3, 3, 2]));
         check(&[(0, 1), (0, 2), (1, 0)], &[90, 10], Ok(&[30, 60, 10]));
         check(&[(0, 1), (0, 2), (1, 0)], &[1, 1], Ok(&[1, 2, 3]));

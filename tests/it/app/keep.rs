@@ -265,7 +265,7 @@ fn has_no_files_there_and_holds_up_nobody(mishap: fn(&Setup)) {
 }
 
 #[test]
-fn a_configmap_that_has_no_files_on_disk_holds_nobody_up_after_a_restart() {
+fn a_configmap_without_files_on_disk_delays_no_other_after_a_restart() {
     has_no_files_there_and_holds_up_nobody(DELETED.0);
     has_no_files_there_and_holds_up_nobody(EMPTIED.0);
     has_no_files_there_and_holds_up_nobody(BAD.0);
@@ -278,7 +278,7 @@ fn a_configmap_that_has_no_files_on_disk_holds_nobody_up_after_a_restart() {
 }
 
 #[test]
-fn a_configmap_that_is_answered_for_with_nothing_of_use_holds_nobody_up_after_a_restart() {
+fn a_configmap_whose_answers_cannot_be_used_delays_no_other_after_a_restart() {
     let bodies = [b"no JSON".to_vec(), vec![b' '; 9 << 20]];
     for (body, has_files) in bodies
         .into_iter()

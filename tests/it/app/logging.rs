@@ -107,7 +107,7 @@ fn a_publish_of_several_configmaps_names_them_all() {
 }
 
 #[test]
-fn nothing_is_said_at_info_while_nothing_changes() {
+fn nothing_is_logged_at_info_while_nothing_changes() {
     for mode in ["-watch", "-watch=false"] {
         let setup = Setup::new();
         setup.put("a", &[("a.yaml", "a: 1\n")]);
@@ -249,7 +249,7 @@ fn all_that_is_said(rust_log: &str, format: &str) -> String {
 }
 
 #[test]
-fn no_value_and_no_token_is_ever_said() {
+fn no_value_and_no_token_is_ever_logged() {
     // The libraries' own words, too.
     let modules =
         "trace,ureq=trace,ureq::run=trace,ureq_proto=trace,ureq_proto::client=trace,rustls=trace";

@@ -211,7 +211,7 @@ fn a_401_ends_it_after_five_seconds() {
 }
 
 #[test]
-fn a_401_that_goes_away_late_is_forgiven() {
+fn a_401_that_ends_late_is_forgiven() {
     let setup = with_a();
     setup.server.set_accounts(vec![Account::admin("another")]);
     let process = setup.start(&ONCE);
@@ -225,7 +225,7 @@ fn a_401_that_goes_away_late_is_forgiven() {
 }
 
 #[test]
-fn a_refusal_that_gives_way_to_trouble_is_trouble() {
+fn a_refusal_that_becomes_a_failure_is_reported_as_a_failure() {
     // Side by side, as each takes seven seconds.
     std::thread::scope(|scope| {
         let refusals = [401, 403].map(Fault::status);

@@ -1,5 +1,5 @@
-//! `-onetime-timeout` and `-stale-ok`: how long an init container tries, and when files of an
-//! earlier life are good enough for it.
+//! `-onetime-timeout` and `-stale-ok`: how long an init container tries, and when files of a
+//! previous run are accepted.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ fn stalled() -> Fault {
 }
 
 #[test]
-fn a_limit_holds_whatever_is_amiss() {
+fn a_limit_holds_for_every_failure() {
     let away: fn(&Setup) = |setup| setup.server.go_away();
     for (mishap, said) in [
         (away, "Connection refused"),
@@ -101,7 +101,7 @@ fn a_limit_holds_whatever_is_amiss() {
 }
 
 #[test]
-fn after_a_while_files_of_an_earlier_life_will_do() {
+fn after_a_while_files_of_a_previous_run_are_accepted() {
     let mishaps: [fn(&Setup); 3] = [
         |setup| setup.server.go_away(),
         |setup| setup.server.delete("ConfigMap", "a"),
@@ -141,7 +141,7 @@ fn what_is_fresh_comes_first() {
 }
 
 #[test]
-fn a_set_of_other_configmaps_or_of_nobody_will_not_do() {
+fn a_set_of_other_or_unknown_configmaps_is_not_accepted() {
     let limits = ["-onetime", "-onetime-timeout=2s", "-stale-ok=100ms"];
     let fails = |setup: &Setup, names: &[&str]| {
         setup.server.go_away();

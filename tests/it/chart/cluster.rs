@@ -125,7 +125,7 @@ fn a_second_release_leaves_the_first_ones_definition_also_when_it_goes() {
 }
 
 #[test]
-fn a_definition_that_the_release_made_stays_whoever_has_replaced_it() {
+fn a_definition_that_the_release_made_stays_after_another_has_replaced_it() {
     for cluster in Cluster::of_each_helm() {
         cluster.install("envoy", &[CREATE]);
         // Nothing is left on it by which Helm, or anybody, could know whose it is, or that it

@@ -138,7 +138,7 @@ fn table() -> Vec<[String; 3]> {
 }
 
 #[test]
-fn every_value_stands_in_the_table_with_its_default_and_a_word_of_what_it_is() {
+fn every_value_is_in_the_table_with_its_default_and_a_description() {
     let defaults = ask(Map::new())["defaults"].clone();
     let mut undocumented = defaults.clone();
     for [name, default, meaning] in table() {

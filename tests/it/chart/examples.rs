@@ -91,7 +91,7 @@ impl Example {
 }
 
 #[test]
-fn the_services_and_the_upstreams_route_alike_whatever_the_other_values() {
+fn the_services_and_the_upstreams_route_alike_with_all_other_values() {
     for file in ["values.services.yaml", "values.upstreams.yaml"] {
         let example = Example::start(&["values.yaml", file]);
         let load = example.pod.load(500);
@@ -103,7 +103,7 @@ fn the_services_and_the_upstreams_route_alike_whatever_the_other_values() {
 }
 
 #[test]
-fn the_gateway_tells_services_apart_by_host_and_path() {
+fn the_gateway_routes_services_by_host_and_path() {
     let example = Example::start(&["values.gateway.yaml"]);
     assert_eq!(example.ask("shop.example.com", "/"), (200, "shop".into()));
     assert_eq!(

@@ -238,7 +238,7 @@ fn what_the_role_does_not_name_is_refused_by_the_api_server() {
 }
 
 #[test]
-fn upstreams_of_one_domain_are_told_apart_by_the_longest_prefix() {
+fn upstreams_of_one_domain_are_distinguished_by_the_longest_prefix() {
     let pod = Pod::new(&BACKENDS);
     let upstream = |name: &str, prefix: &str| {
         json!({

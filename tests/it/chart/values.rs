@@ -268,7 +268,7 @@ fn what_only_looks_like_a_duration_is_taken() {
 }
 
 #[test]
-fn an_admin_port_on_ipv6_is_found_by_whoever_asks_it() {
+fn an_admin_port_on_ipv6_is_found_by_every_container() {
     for mode_name in MODES {
         let pod = Pod::new(&["one", "two"]);
         // There is one ::1 for all tests.

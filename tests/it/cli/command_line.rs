@@ -179,7 +179,7 @@ fn watch_opens_a_watch() {
 }
 
 #[test]
-fn sync_interval_is_how_often_is_looked() {
+fn sync_interval_is_the_time_between_checks() {
     for interval in ["100ms", "0.1s", "0m0.15s", "100000us", ".2s"] {
         let setup = with_a();
         check(

@@ -198,7 +198,7 @@ fn with_watch_it_is_printed_again_at_each_change_and_only_then() {
 }
 
 #[test]
-fn a_configmap_that_is_not_there_fails_it_as_it_fails_onetime() {
+fn a_missing_configmap_fails_a_dry_run_as_it_fails_onetime() {
     let setup = Setup::new();
     let line = setup.fail(&["-dry-run", "-configmap=a"]);
     assert!(line.contains("default/a: it does not exist"), "{line}");

@@ -218,7 +218,7 @@ fn each_kind_of_change_is_judged_as_envoy_takes_it_whatever_was_refused_before()
 }
 
 #[test]
-fn a_name_that_nobody_asks_for_is_refused_and_an_unknown_field_is_told() {
+fn a_name_that_nobody_asks_for_is_refused_and_an_unknown_field_is_reported() {
     let mut scene = Scene::start();
     let routed = |name: &str| Subscription::Routes(name.into());
     let verdict = scene.change(

@@ -91,7 +91,7 @@ fn raw_bytes_come_as_they_are() {
 }
 
 #[test]
-fn a_watch_that_lies_gives_bookmarks_and_no_events() {
+fn a_stale_watch_gives_bookmarks_and_no_events() {
     let server = server();
     let mut watch = Line::get(server.address(), &format!("{WATCH}&resourceVersion=1001"));
     server.wait_for_watches(1);
@@ -149,7 +149,7 @@ fn a_stalled_watch_stays_open_and_says_no_more() {
 }
 
 #[test]
-fn a_watch_that_ends_at_once_says_nothing() {
+fn a_watch_that_ends_at_once_is_not_reported() {
     let server = server();
     server.misbehave(Misbehaviour::new(Fault::EndAtOnce, Request::is_watch));
     let watch = list(server.address(), WATCH);
@@ -158,7 +158,7 @@ fn a_watch_that_ends_at_once_says_nothing() {
 }
 
 #[test]
-fn late_and_missing_answers_hold_up_nobody_else() {
+fn late_and_missing_answers_delay_no_other() {
     let server = server();
     let late = Fault::Delay(Duration::from_millis(20));
     server.misbehave(Misbehaviour::new(late, Request::is_list).times(1));

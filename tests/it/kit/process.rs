@@ -31,7 +31,7 @@ fn lines_are_seen_while_the_process_runs() {
 }
 
 #[test]
-fn a_process_is_ended_by_its_signal_and_leaves_what_it_said() {
+fn a_process_is_ended_by_its_signal_and_its_output_is_kept() {
     let trap = "trap 'echo bye; exit 7' TERM; echo ready >&2; while :; do read x <&0 || :; done";
     let process = Crossover::spawn(shell(trap));
     process.wait_for_line("ready");

@@ -166,7 +166,7 @@ fn the_address_that_worked_is_tried_again_when_no_other_is_better() {
 
 /// It takes six seconds: what is to be shown is that a request's five begin after that.
 #[test]
-fn a_look_up_that_takes_its_time_takes_none_of_the_request_s() {
+fn a_slow_look_up_takes_no_time_from_the_request() {
     let named = Named::new(Setup::new(), &[]);
     let dir = named.hosts.parent().unwrap();
     let conf = dir.join("resolv.conf");

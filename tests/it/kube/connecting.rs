@@ -100,6 +100,6 @@ fn random_numbers_that_a_signal_cuts_short_are_asked_for_again() {
 
 /// Connects as in a sandbox that knows none of the options.
 #[test]
-fn a_socket_without_options_is_as_good() {
+fn a_socket_without_options_works_too() {
     publishes_under("setsockopt:error=ENOPROTOOPT");
 }

@@ -19,7 +19,7 @@ fn https() -> (Setup, [String; 2]) {
 }
 
 #[test]
-fn tls_1_2_is_spoken_too() {
+fn tls_1_2_is_used_too() {
     let setup = Setup::https(true);
     setup.put("a", &GOOD);
     let ca = format!("-ca-file={}", setup.path("ca.crt"));
@@ -219,7 +219,7 @@ fn a_401_does_not_end_a_sidecar_that_gets_a_better_token() {
 }
 
 #[test]
-fn after_a_401_the_token_is_read_again_before_anything_is_said() {
+fn after_a_401_the_token_is_read_again_before_a_warning() {
     let (setup, [ca, token]) = https();
     let refused = Misbehaviour::new(Fault::status(401), |_| true).times(1);
     setup.server.misbehave(refused);

@@ -10,7 +10,7 @@ use testkit::objects::{config_map, in_namespace};
 use testkit::setup::Setup;
 use testkit::stopwatch::Stopwatch;
 
-/// The verbs of all requests so far, a look being another list.
+/// Returns the verbs of all requests so far, in which a check is another list.
 fn asked(setup: &Setup) -> Vec<String> {
     let name = |request: &Request| match request.query("resourceVersion") {
         Some(version) => format!("watch {version}"),
@@ -211,7 +211,7 @@ fn a_watch_that_ends_at_once_again_and_again_is_reopened_ever_more_slowly() {
 }
 
 #[test]
-fn follows_an_object_that_was_deleted_and_made_anew() {
+fn follows_an_object_that_was_deleted_and_created_again() {
     let setup = Setup::for_module(module_path!());
     let program = watching(&setup, &[]);
     setup.server.delete("ConfigMap", "a");
@@ -269,7 +269,7 @@ fn asks_for_nothing_but_the_named_objects() {
 }
 
 #[test]
-fn a_watch_that_is_cut_again_and_again_is_told_once_and_changes_arrive_within_five_seconds() {
+fn a_watch_that_is_cut_again_and_again_is_reported_once_and_changes_arrive_within_five_seconds() {
     let setup = Setup::new();
     let program = watching(&setup, &[]);
     for number in 2..7 {

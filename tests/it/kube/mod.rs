@@ -1,6 +1,10 @@
 //! The API server as a client sees it: requests, watches, connections and trust.
 
 pub mod addresses;
+pub mod checks;
+#[allow(clippy::duplicate_mod)]
+#[path = "checks.rs"]
+pub mod checks_old;
 pub mod connecting;
 pub mod credentials;
 pub mod http_limits;
@@ -8,10 +12,6 @@ pub mod listwatch;
 #[allow(clippy::duplicate_mod)] // On the wire format of older releases.
 #[path = "listwatch.rs"]
 pub mod listwatch_old;
-pub mod looks;
-#[allow(clippy::duplicate_mod)]
-#[path = "looks.rs"]
-pub mod looks_old;
 pub mod names;
 pub mod network;
 pub mod outages;

@@ -97,7 +97,7 @@ fn a_handshake_that_is_stuck_holds_up_an_open_watch_for_five_seconds_at_most() {
 
 /// A request that delays no other has its full time of ten seconds.
 #[test]
-fn a_body_that_stalls_is_given_up_after_ten_seconds_and_holds_up_nobody() {
+fn a_body_that_stalls_is_given_up_after_ten_seconds_and_delays_no_other() {
     let setup = Setup::new();
     let program = follow_both(&setup, || setup.watch(&["a", "b"], &[]));
     let list_of_a = |request: &Request| request.is_list() && request.names("a");
@@ -277,7 +277,7 @@ fn during_an_outage_one_watch_asks_for_all() {
 }
 
 #[test]
-fn while_all_are_told_not_now_there_is_one_request_a_second_and_no_outage() {
+fn while_all_requests_get_a_503_there_is_one_a_second_and_no_outage() {
     let setup = Setup::new();
     let (names, program) = hundred(&setup);
     let busy = Misbehaviour::new(Fault::status(503), |_| true);
@@ -307,7 +307,7 @@ fn while_all_are_told_not_now_there_is_one_request_a_second_and_no_outage() {
 }
 
 #[test]
-fn an_object_that_is_told_not_now_has_a_back_off_of_its_own_and_the_others_go_on() {
+fn an_object_that_gets_a_503_has_a_back_off_of_its_own_and_the_others_go_on() {
     let setup = Setup::new();
     let program = follow_both(&setup, || setup.watch(&["a", "b"], &[]));
     let of_a = |request: &Request| request.names("a");

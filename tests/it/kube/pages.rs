@@ -45,7 +45,7 @@ fn pages(setup: &Setup, take: impl Fn(&Request) -> bool) -> Vec<Request> {
 }
 
 #[test]
-fn a_namespace_is_listed_by_pages_and_looked_at_so_too() {
+fn a_namespace_is_listed_and_checked_page_by_page() {
     let setup = crowd(1200, "");
     let _process = setup.start(&[&FLAGS[..], &["-sync-interval=200ms"]].concat());
     setup.until_weights([60, 40]);

@@ -221,7 +221,7 @@ fn a_truncated_object_is_listed_again() {
 }
 
 #[test]
-fn a_line_that_is_no_json_is_listed_again() {
+fn after_a_line_that_is_not_json_the_object_is_listed_again() {
     check_bad_line("upstream connect error\n", "expected value", 1);
     check_bad_line("\n", "EOF while parsing", 1);
 }

@@ -179,7 +179,7 @@ fn equal_content_does_nothing_at_all() {
 }
 
 #[test]
-fn equal_content_in_a_new_life_does_nothing_at_all() {
+fn equal_content_in_a_new_run_does_nothing_at_all() {
     let setup = Setup::new();
     setup.put("a", &[("a.yaml", "a: 1\n"), ("b.yaml", "b: 1\n")]);
     setup.succeed(&["-onetime", "-configmap=a"]);

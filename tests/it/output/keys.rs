@@ -90,7 +90,7 @@ fn lying(key: &str) -> Setup {
 }
 
 #[test]
-fn a_key_that_is_no_plain_file_name_is_refused_however_it_got_there() {
+fn a_key_that_is_not_a_plain_file_name_is_refused() {
     let long = "k".repeat(254);
     for key in [
         "../evil",

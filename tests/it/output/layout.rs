@@ -67,7 +67,7 @@ fn stop_in_its_wait(process: &Crossover) {
 }
 
 #[test]
-fn whatever_is_done_to_a_part_of_the_layout_is_repaired_at_the_next_look() {
+fn any_damage_to_the_layout_is_repaired_at_the_next_check() {
     let setup = Setup::new();
     setup.put("a", &FILES.map(|name| (name, "a: 1\n")));
     let other = setup.output().with_file_name("other");

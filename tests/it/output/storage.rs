@@ -105,7 +105,7 @@ fn a_directory_current_of_an_image_layer_is_taken_over() {
 }
 
 #[test]
-fn what_cannot_be_taken_over_of_an_image_layer_is_said_and_stays() {
+fn files_of_an_image_layer_that_cannot_be_taken_over_stay_and_are_reported() {
     let volume = image(|current| fs::create_dir(current.join("envoy")).unwrap());
     volume.setup.put("a", &GOOD);
     let warning = volume.start(&FOLLOW).wait_for_line(REFUSED);
@@ -398,7 +398,7 @@ fn a_right_to_write_that_is_taken_away_is_waited_for() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_output_directory_is_let_alone_and_said() {
+fn a_file_in_the_place_of_the_output_directory_stays_and_is_reported() {
     let setup = Setup::new();
     setup.put("a", &GOOD);
     let process = setup.start(&["-watch", "-sync-interval=100ms", "-configmap=a"]);

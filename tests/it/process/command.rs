@@ -101,7 +101,7 @@ fn it_is_polled_for_where_that_is_wanted() {
 }
 
 #[test]
-fn it_starts_on_files_of_an_earlier_life_after_5_s_without_the_api_server_and_says_so() {
+fn it_starts_on_files_of_a_previous_run_after_5_s_without_the_api_server_and_says_so() {
     let setup = with_a();
     setup.succeed(&["-onetime", "-configmap=a"]);
     setup.server.go_away();
@@ -128,7 +128,7 @@ fn it_starts_on_files_of_an_earlier_life_after_5_s_without_the_api_server_and_sa
 }
 
 #[test]
-fn without_any_files_it_waits_and_warns_whatever_is_amiss() {
+fn without_any_files_it_waits_and_warns_for_every_failure() {
     let away: fn(&Setup) = |setup| setup.server.go_away();
     let absent: fn(&Setup) = |setup| setup.server.delete("ConfigMap", "a");
     let bad: fn(&Setup) = |setup| drop(setup.put("a", &[("a.yaml", "a: [")]));
@@ -316,7 +316,7 @@ fn a_command_that_cannot_be_started_is_126_and_one_that_is_not_found_127() {
 }
 
 #[test]
-fn the_path_is_searched_and_the_words_and_the_environment_are_its_own() {
+fn the_path_is_searched_and_the_arguments_and_the_environment_are_the_commands() {
     let setup = with_a();
     let mut command = setup.command(&["-configmap=a", "--"]);
     command.args([

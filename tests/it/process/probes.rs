@@ -107,7 +107,7 @@ fn not_ready_before_the_splits_are_read() {
 }
 
 #[test]
-fn ready_once_the_set_of_an_earlier_life_is_found_equal_and_not_before() {
+fn ready_once_the_set_of_a_previous_run_is_found_equal_and_not_before() {
     let setup = with_an_earlier_life();
     setup.server.go_away();
     let process = setup.start(&FOLLOW);
@@ -119,7 +119,7 @@ fn ready_once_the_set_of_an_earlier_life_is_found_equal_and_not_before() {
 }
 
 #[test]
-fn ready_on_a_whole_set_of_an_earlier_life_once_the_api_server_was_silent_for_10_s() {
+fn ready_on_a_whole_set_of_a_previous_run_once_the_api_server_was_silent_for_10_s() {
     let setup = with_an_earlier_life();
     setup.server.go_away();
     ready_after_silence(&setup);
@@ -163,7 +163,7 @@ fn without_a_whole_set_silence_makes_nothing_ready_but_does_not_kill() {
 }
 
 #[test]
-fn ready_on_a_whole_set_of_an_earlier_life_where_a_source_is_absent_bad_or_forbidden() {
+fn ready_on_a_whole_set_of_a_previous_run_if_a_source_is_absent_bad_or_forbidden() {
     let mishaps: [fn(&Setup); 3] = [
         |setup| setup.server.delete("ConfigMap", "a"),
         |setup| {

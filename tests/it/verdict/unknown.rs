@@ -76,7 +76,7 @@ fn is_told_once(answer: &'static str, why: &str) {
 }
 
 #[test]
-fn an_admin_port_that_forbids_or_knows_nothing_is_told_once() {
+fn an_admin_port_that_forbids_or_knows_nothing_is_reported_once() {
     is_told_once("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", "403");
     is_told_once(
         "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno",

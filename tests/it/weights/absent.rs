@@ -86,7 +86,7 @@ fn is_unknown(fault: Fault) {
 }
 
 #[test]
-fn what_is_no_word_of_a_split_lets_the_own_weights_out_after_10_s() {
+fn after_10_s_without_a_usable_answer_about_splits_the_own_weights_are_published() {
     let half = Fault::After {
         body_bytes: 30,
         then: Then::Close,
@@ -131,7 +131,7 @@ fn with_a_set_on_disk_it_stays_while_no_split_is_known() {
 }
 
 #[test]
-fn an_unknown_split_is_no_reason_for_onetime_to_fail() {
+fn an_unknown_split_does_not_fail_onetime() {
     let setup = Setup::template();
     let rules = vec![Rule::new("", "configmaps", &["list", "watch"])];
     setup.server.set_accounts(vec![Account::anonymous(rules)]);

@@ -358,7 +358,7 @@ fn a_deleted_route_counts_for_10_s_more_and_one_without_weights_too() {
 }
 
 #[test]
-fn with_gateway_api_only_routes_for_us_count_and_a_status_is_no_change() {
+fn with_gateway_api_only_routes_for_us_count_and_a_status_is_not_a_change() {
     let setup = template();
     let parents = |mut route: Value, parents: Value| {
         route["spec"]["parentRefs"] = parents;

@@ -191,7 +191,7 @@ fn a_mirror_is_not_written_while_a_split_is_unknown() {
 }
 
 #[test]
-fn publish_false_never_writes_nor_looks() {
+fn publish_false_neither_writes_nor_reads_a_mirror() {
     let setup = weighed();
     let flags: Vec<&str> = ONCE.into_iter().chain(["-publish=false"]).collect();
     setup.succeed(&flags);

@@ -81,7 +81,7 @@ fn a_mirror_keeps_all_metadata_that_others_gave_it() {
 }
 
 #[test]
-fn one_that_a_chart_has_made_for_us_is_ours_whatever_keys_it_has() {
+fn a_mirror_that_a_chart_has_made_is_ours_with_any_keys() {
     let setup = weighed();
     let mut object = config_map("a-gen", &[("other.yaml", "a: 1\n")]);
     object["metadata"]["annotations"] = json!({"crossover/mirror": "true"});
@@ -207,7 +207,7 @@ fn a_conflict_settles() {
 }
 
 #[test]
-fn trouble_with_the_mirror_does_not_disturb_watches() {
+fn a_failing_mirror_does_not_disturb_watches() {
     for fault in [
         Fault::status(500),
         Fault::retry_after(503, "60"),
@@ -235,7 +235,7 @@ fn trouble_with_the_mirror_does_not_disturb_watches() {
 }
 
 #[test]
-fn a_mirror_that_failed_is_tried_again_whatever_it_was() {
+fn a_mirror_is_tried_again_after_every_failure() {
     let statuses = [400, 401, 403, 404, 405, 422, 429, 500].map(Fault::status);
     let nonsense = Fault::json(b"<html>".to_vec());
     let faults = statuses.into_iter().chain([nonsense]);

@@ -213,7 +213,7 @@ fn a_backend_without_a_weight_gets_nothing() {
 }
 
 #[test]
-fn a_split_that_finds_no_route_and_a_backend_without_a_cluster_are_told_once() {
+fn a_split_that_applies_to_no_route_and_a_backend_without_a_cluster_are_reported_once() {
     let setup = Setup::template();
     setup.server.create(split_of("stray", "nobody", [1, 1]));
     let odd =

@@ -157,7 +157,7 @@ fn polling_notices_that_a_version_is_no_longer_served() {
 }
 
 #[test]
-fn a_group_that_wants_to_be_left_alone_holds_up_no_configmap() {
+fn a_group_that_asks_for_a_pause_delays_no_configmap() {
     let setup = weighed();
     let wish = Fault::retry_after(503, "60");
     setup.fail_next(usize::MAX, wish, |r: &Request| r.path() == GROUP);

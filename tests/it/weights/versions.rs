@@ -9,7 +9,7 @@ use testkit::setup::Setup;
 use testkit::weights::{FILE, FOLLOW, GROUP, about_splits, routes, split_of, unserved, with};
 
 #[test]
-fn every_version_is_spoken_where_it_is_the_only_one() {
+fn every_version_is_used_if_it_is_the_only_one() {
     for version in ["v1alpha1", "v1alpha2", "v1alpha3", "v1alpha4"] {
         let setup = Setup::with(Options {
             splits: vec![version],
@@ -67,7 +67,7 @@ fn where_asking_for_the_group_is_refused_every_version_is_tried() {
 }
 
 #[test]
-fn a_version_given_by_flag_is_spoken_without_asking_for_the_group() {
+fn a_version_given_by_flag_is_used_without_asking_for_the_group() {
     let setup = Setup::template();
     setup.split([60, 40]);
     let flags: Vec<&str> = FOLLOW

@@ -89,7 +89,8 @@ impl Setup {
         crossover::command(&all)
     }
 
-    /// The program that watches these ConfigMaps, with more flags. Looks are an hour apart: a test
+    /// Returns the program that watches these ConfigMaps, with more flags. Checks are an hour
+    /// apart: a test
     /// that wants them gives a later `-sync-interval`.
     pub fn watch_command(&self, names: &[&str], more: &[&str]) -> Command {
         self.watch_command_by(&self.server.url(), names, more)

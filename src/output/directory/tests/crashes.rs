@@ -135,7 +135,7 @@ fn live(
 }
 
 #[test]
-fn a_kill_at_any_call_leaves_one_whole_set_and_the_next_life_converges() {
+fn a_kill_at_any_call_leaves_one_whole_set_and_the_next_run_converges() {
     let mut points = 0;
     for scenario in &SCENARIOS {
         let want = set(scenario.want);

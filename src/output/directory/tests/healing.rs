@@ -234,7 +234,7 @@ fn reads_what_is_held_once_and_again_when_somebody_wrote_to_it() {
 }
 
 #[test]
-fn a_look_finds_an_edit_of_the_same_length_and_heals_that_file_alone() {
+fn a_check_finds_an_edit_of_the_same_length_and_repairs_that_file_alone() {
     let temp = tempdir();
     let want = "rds.yaml=1 cds.yaml=1 lds.yaml=1";
     let mut publisher = open(temp.path());
@@ -268,7 +268,7 @@ fn a_look_finds_an_edit_of_the_same_length_and_heals_that_file_alone() {
 }
 
 #[test]
-fn an_edit_of_the_same_length_between_two_lives_is_not_what_was_published() {
+fn an_edit_of_the_same_length_between_two_runs_does_not_count_as_published() {
     let temp = tempdir();
     publish(&mut open(temp.path()), "rds.yaml=1 cds.yaml=1");
     edit(&temp.path().join("current/rds.yaml"), "2");
@@ -296,7 +296,7 @@ fn a_torn_set_does_not_give_way_to_an_older_one_that_shares_an_edited_file() {
 }
 
 #[test]
-fn what_changes_no_byte_is_no_edit() {
+fn an_edit_that_changes_no_byte_is_left_out() {
     // As a relabelling, an fsGroup, a backup and our own links do.
     let harm: [fn(&Path); 4] = [
         |file| fs::set_permissions(file, fs::Permissions::from_mode(0o664)).unwrap(),
@@ -469,7 +469,7 @@ fn a_publish_makes_a_removed_directory_again_at_once() {
 }
 
 #[test]
-fn files_that_are_not_ours_are_let_alone() {
+fn files_that_are_not_ours_stay() {
     let temp = tempdir();
     let dir = temp.path();
     let mut publisher = open(dir);
@@ -538,7 +538,7 @@ fn sets_of_more_files_than_stay_open_are_synced_whole() {
 }
 
 #[test]
-fn a_sweep_that_fails_is_told_and_made_up_for() {
+fn a_sweep_that_fails_is_reported_and_repeated() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
     for n in 1..=4 {

@@ -106,7 +106,7 @@ fn a_directory_in_a_directory_that_cannot_be_moved_is_a_clear_error_and_stays() 
 }
 
 #[test]
-fn a_kill_at_any_call_of_a_takeover_without_exchange_is_made_good_by_the_next_life() {
+fn a_kill_at_any_call_of_a_takeover_without_exchange_is_repaired_by_the_next_run() {
     let mut points = 0;
     let want = set(NEW);
     for lacks in [1, 2] {

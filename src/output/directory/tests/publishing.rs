@@ -163,7 +163,7 @@ fn what_waits_to_be_synced_is_carried_over_and_synced_with_what_comes_after() {
 }
 
 #[test]
-fn a_set_that_was_never_synced_is_written_and_announced_again_by_the_next_life() {
+fn a_set_that_was_never_synced_is_written_and_announced_again_by_the_next_run() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
     publish(&mut publisher, "rds.yaml=1 cds.yaml=1");
@@ -236,7 +236,7 @@ fn a_directory_with_something_in_it_is_an_error_that_names_it() {
 }
 
 #[test]
-fn another_resource_version_alone_is_no_change() {
+fn another_resource_version_alone_is_not_a_change() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
     let mut files = set("rds.yaml=1");
@@ -469,7 +469,7 @@ fn what_is_made_ahead_leaves_envoy_to_wait_for_what_is_new_alone() {
 }
 
 #[test]
-fn what_is_made_ahead_is_kept_by_a_check_and_not_by_the_next_life() {
+fn a_set_made_in_advance_is_kept_by_a_check_and_not_by_the_next_run() {
     let temp = tempdir();
     let mut publisher = open(temp.path());
     publish(&mut publisher, "rds.yaml=1");

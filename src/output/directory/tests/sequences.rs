@@ -319,7 +319,7 @@ fn a_kill_at_any_call_of_a_sequence_leaves_one_of_its_sets() {
 }
 
 #[test]
-fn a_kill_in_the_life_after_a_kill_leaves_one_of_its_sets() {
+fn a_kill_in_the_run_after_a_kill_leaves_one_of_its_sets() {
     let mut points = 0;
     for n in (1..).step_by(4) {
         let mut hit = false;
@@ -427,7 +427,7 @@ fn the_first_set_of_all_has_nothing_to_be_compared_with() {
 // ---- Who reads ----
 
 #[test]
-fn a_reader_of_a_watched_file_is_told_of_and_nobody_else() {
+fn only_readers_of_a_watched_file_are_reported() {
     let temp = tempdir();
     let dir = temp.path();
     let mut publisher = open(dir);

@@ -622,7 +622,7 @@ fn a_kill_at_any_call_leaves_what_was_accepted_and_what_was_tried() {
 }
 
 #[test]
-fn a_kill_in_the_life_after_a_kill_leaves_it_too() {
+fn a_kill_in_the_run_after_a_kill_leaves_a_whole_set_too() {
     let mut points = 0;
     for n in (1..).step_by(4) {
         let mut hit = false;
