@@ -1,4 +1,4 @@
-//! What the output keeps of Envoy's verdicts, and how a set comes back.
+//! Envoy's verdicts, as the output keeps them, and the return to an accepted set.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! How the properties of texts are tested.
+//! The configuration of the tests of properties.
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;

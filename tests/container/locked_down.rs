@@ -1,4 +1,4 @@
-//! As PID 1, with everything taken away that can be taken away.
+//! The container as PID 1, with every right removed that it does not need.
 
 use crate::cluster::{ACCOUNT, Cluster, FOLLOW, LOCKED, RUNTIME, until_published};
 use crate::engine::Container;

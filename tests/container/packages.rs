@@ -1,4 +1,4 @@
-//! What is handed out: the images, the archive of both, what is said to be in them, and the binary
+//! The packages: the images, the archive of both, the list of what is in them, and the binary
 //! for the other architecture.
 
 use crate::engine::docker;

@@ -1,4 +1,4 @@
-//! Who owns what in a volume, as Kubernetes arranges it: whoever Envoy is, it can read the files.
+//! The owners of files in a volume, as Kubernetes sets them: an Envoy of any user can read them.
 
 use crate::cluster::{
     Cluster, FOLLOW, LOCKED, RUNTIME, assert_no_failure, load, mount, until_published,

@@ -1,5 +1,5 @@
-//! What the bench says of order: requests that fail while clusters and routes are replaced, world
-//! by world, and what many replacements in a row take of the machine.
+//! The bench of the order of changes: the requests that fail while clusters and routes are replaced,
+//! world by world, and the cost of many replacements in a row.
 
 use crate::table::Goal::AtMost;
 use crate::table::Unit::{Bytes, Kib, Ms, Number};

@@ -1,5 +1,5 @@
-//! What the demo draws: a row for each step, redrawn while the step lasts if stdout is a terminal;
-//! else one plain line when it has ended. 78 columns.
+//! The output of the demo, in 78 columns: a row for each step, redrawn while the step lasts if stdout
+//! is a terminal, and otherwise one plain line when it has ended.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,4 @@
-//! What the bench has measured: one row a figure, printed as it comes, and all of them as JSON.
+//! The measurements of the bench: a row for each, printed as it comes, and all of them as JSON.
 
 use serde_json::{Map, Value, json};
 use std::fmt;

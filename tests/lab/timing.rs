@@ -1,4 +1,4 @@
-//! How the bench measures: each program in its turn, round by round, so that what else happens on
+//! The measuring of times: each program in its turn, round by round, so that what else happens on
 //! the machine happens to all of them.
 
 use crate::table::HELLO;

@@ -1,4 +1,4 @@
-//! Which published files somebody reads. Pure.
+//! The published files that somebody reads. Pure.
 
 use crate::snapshot::FileName;
 use crate::sorted::SortedMap;

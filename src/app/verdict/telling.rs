@@ -1,4 +1,4 @@
-//! What the operator reads of Envoy's verdicts. Owns: the log lines.
+//! The reports of Envoy's verdicts to the operator. Owns: the log lines.
 
 use log::Level;
 use log::kv::Value;

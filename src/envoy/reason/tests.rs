@@ -1,4 +1,4 @@
-//! What is logged of messages as a real Envoy has written them.
+//! The parts that are logged of messages that a real Envoy has written.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which text a file goes out with, and what is said about it.
+//! The text with which a file is published, and the warnings about it.
 
 use super::*;
 use crate::snapshot::{Origin, ResourceVersion};

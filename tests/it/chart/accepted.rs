@@ -1,4 +1,4 @@
-//! What the pod's probes make of Envoy's verdict: a pod is ready once its Envoy has taken the
+//! The pod's probes and Envoy's verdict: a pod is ready once its Envoy has accepted the
 //! files, the event of one that is not says why, and no container waits for another in a circle.
 
 use super::run::{BACKENDS, ask, chart, fetch};

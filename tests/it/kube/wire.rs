@@ -1,4 +1,4 @@
-//! Bytes of answers in every shape that a network, or a server that is none, can give them.
+//! Bytes of answers in every form that a network, or another program than a server, can give them.
 
 use serde_json::{Value, json};
 use std::time::Duration;

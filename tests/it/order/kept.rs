@@ -1,4 +1,4 @@
-//! What is kept of a replaced cluster, for how long, and what that takes of the machine.
+//! A replaced cluster: for how long it is kept, and what that costs.
 
 use std::fs;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Envoys of which nothing can be known: nothing is taken back, nothing waits, and it is said once.
+//! Envoys whose verdict cannot be known: nothing is taken back or waits, and one line says so.
 
 use super::restarts::probe;
 use super::scene::{PATH, Scene, crossover, free_port};

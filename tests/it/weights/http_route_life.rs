@@ -1,5 +1,5 @@
-//! What may become of HTTPRoutes in mid-canary: the right to read them, their definition, a version
-//! of it, the server and the watch go away, and come back. No weight moves by that.
+//! Events in the middle of a canary by HTTPRoutes: the right to read them, their definition, a
+//! version of it, the server and the watch go away, and come back. No weight moves by that.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};

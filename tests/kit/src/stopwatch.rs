@@ -1,4 +1,4 @@
-//! How long something took, and how much of that was the machine: the time in which threads that
+//! The time that something took, and the machine's part of it: the time in which threads that
 //! had work waited for a processor, as the kernel counts it. A test's limits are the program's own
 //! times; what a busy machine adds to them is measured here, and on an idle one that is nothing.
 

@@ -1,4 +1,4 @@
-//! What the storm is measured by: both crossovers at rest, after the first changes and at the end.
+//! The checks of the storm: both crossovers at rest, after the first changes and at the end.
 
 use super::follower::{Follower, disk_use};
 use super::manifests::{MAPS, SPLITS};

@@ -1,4 +1,4 @@
-//! What the storm's ConfigMaps and TrafficSplits look like, and the texts of their files. Every
+//! The storm's ConfigMaps and TrafficSplits, and the texts of their files. Every
 //! line of a file says which state it is of, so that half a file and half a change are seen.
 
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! What a soak has seen: violations as they happen, a line now and then, a table at the end.
+//! The report of a soak: violations as they happen, a line now and then, a table at the end.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -1,4 +1,4 @@
-//! What is kept of what vanishes, and for how long.
+//! The clusters and files that are kept after their removal, and for how long.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which routes and listeners wait for which clusters.
+//! The routes and listeners that wait for clusters.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What others did to the directory, or a failure left in it, and how it is made good.
+//! Damage to the directory, by other programs or by a failure, and its repair.
 
 use std::thread;
 use std::time::Duration;

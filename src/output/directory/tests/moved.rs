@@ -1,4 +1,4 @@
-//! When a listener changed last, as the next run finds it.
+//! The time of a listener's last change, as the next run finds it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a publish does, in which order, and what it keeps.
+//! The steps of a publish, their order, and the files that it keeps.
 
 use super::*;
 
