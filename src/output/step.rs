@@ -23,7 +23,7 @@ pub struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// The target, made visible at once.
+    /// Returns the step that makes the target visible at once.
     pub fn target(files: &'a Snapshot) -> Step<'a> {
         Step {
             files,
@@ -44,7 +44,7 @@ pub struct SetFiles {
 }
 
 impl SetFiles {
-    /// The step that makes the same set visible again.
+    /// Returns the step that makes the same set visible again.
     pub fn step(&self) -> Step<'_> {
         Step {
             files: &self.files,

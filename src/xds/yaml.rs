@@ -19,7 +19,7 @@ pub(crate) use mask::mask;
 /// (`ParseOptions::kDefaultDepth`).
 pub(crate) const NESTING_MAX: usize = 100;
 
-/// A YAML text in a form that our parsers can read.
+/// Returns a YAML text in a form that our parsers can read.
 pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
     match decode(bytes).0 {
         Cow::Borrowed(text) => mask(text),

@@ -58,17 +58,17 @@ impl Layout {
         }
     }
 
-    /// The directory of a set.
+    /// Returns the directory of a set.
     pub fn set(&self, number: u64) -> PathBuf {
         self.sets.join(number.to_string())
     }
 
-    /// The file that tells where a set's files came from.
+    /// Returns the file with the origin of a set's files.
     pub fn sources(&self, number: u64) -> PathBuf {
         self.sets.join(number.to_string() + ".sources")
     }
 
-    /// The link that Envoy opens.
+    /// Returns the link that Envoy opens.
     pub fn link(&self, name: &str) -> PathBuf {
         self.live.join(name)
     }

@@ -44,7 +44,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark that `name` gets in a set.
+    /// Returns the mark that `name` gets in a set.
     pub fn of(name: &FileName, transient: Option<&Transient>) -> Option<Mark> {
         transient.map(|transient| Mark {
             stage: transient.stage,

@@ -48,7 +48,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line that nobody wants to see.
+    /// Returns a line that nobody wants to see.
     pub(super) fn unwritten() -> Line {
         Line {
             discards: true,

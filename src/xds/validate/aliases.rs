@@ -22,7 +22,7 @@ pub(super) struct Aliases {
 }
 
 impl Aliases {
-    /// The number of open collections.
+    /// Returns the number of open collections.
     pub(super) fn depth(&self) -> usize {
         self.open.len()
     }

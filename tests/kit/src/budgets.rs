@@ -35,7 +35,8 @@ pub fn follow_small(bench: &Bench, who: &Candidate, count: u32) -> Crossover {
     bench.follow(who, &names, None)
 }
 
-/// The release binary with three TLS watches, of which the server tells nothing of its own accord.
+/// Starts the release binary with three TLS watches, of which the server tells nothing of its own
+/// accord.
 pub fn three_tls_watches() -> (Bench, Crossover) {
     let bench = Bench::with_bookmarks(Duration::from_secs(3600));
     let crossover = follow_small(&bench, &Candidate::ours(), 3);
@@ -98,8 +99,8 @@ pub fn largest_config_map(broken: Broken) -> Measured {
     crossover.measure()
 }
 
-/// The split of one of the services in [`envoy_config::large_routes`], and what a file holds only by its
-/// first weight, be it YAML or JSON.
+/// Returns the split of one of the services in [`envoy_config::large_routes`], and what a file
+/// holds only by its first weight, be it YAML or JSON.
 pub fn split_of_a_service(change: u32) -> (Value, String) {
     let [first, other] = [700_000 + change, 300_000 - change].map(u64::from);
     let backends = [("service-0-primary", first), ("service-0-canary", other)];

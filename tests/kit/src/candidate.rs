@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A program of the release profile.
+/// Returns a program of the release profile.
 pub fn release(name: &str) -> PathBuf {
     let path = super::root().join("target/x86_64-unknown-linux-musl/release");
     let path = path.join(name);
@@ -49,12 +49,12 @@ pub enum Mode {
 }
 
 impl Candidate {
-    /// The release binary.
+    /// Returns the release binary.
     pub fn ours() -> Candidate {
         Candidate::crossover("crossover", &release("crossover"))
     }
 
-    /// The same in another namespace.
+    /// Returns the same program in another namespace.
     pub fn within(self, name: &'static str) -> Candidate {
         Candidate { name, ..self }
     }
@@ -77,7 +77,7 @@ impl Candidate {
         }
     }
 
-    /// The loop that does no more than read and rename.
+    /// Returns the loop that does no more than read and rename.
     pub fn floor() -> Candidate {
         Candidate {
             name: "loop",
@@ -121,7 +121,7 @@ impl Bench {
         Bench { server, dir }
     }
 
-    /// A program's output directory.
+    /// Returns a program's output directory.
     pub fn output(&self, who: &Candidate) -> PathBuf {
         self.dir.path().join(who.name)
     }
@@ -131,7 +131,7 @@ impl Bench {
         self.server.apply(in_namespace(who.name, object))
     }
 
-    /// A ConfigMap in a program's namespace.
+    /// Returns a ConfigMap in a program's namespace.
     pub fn config_map(&self, who: &Candidate, name: &str) -> Option<Value> {
         self.server
             .change(|cluster| cluster.get("ConfigMap", who.name, name))
@@ -169,7 +169,7 @@ impl Bench {
         command
     }
 
-    /// The same at any address, without TrafficSplits.
+    /// Returns the same for any address, without TrafficSplits.
     pub fn command_to<S: AsRef<str>>(
         &self,
         who: &Candidate,

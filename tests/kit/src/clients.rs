@@ -121,7 +121,7 @@ impl Clients {
         *self.shared.target.lock().expect("no panic") = target;
     }
 
-    /// The answers so far.
+    /// Returns the answers so far.
     pub fn tally(&self) -> Tally {
         self.shared.tally().clone()
     }
@@ -221,7 +221,7 @@ struct Answer {
     body: String,
 }
 
-/// The connection has ended in place of an answer.
+/// Returns whether the connection has ended in place of an answer.
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)

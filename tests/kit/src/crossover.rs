@@ -66,12 +66,13 @@ pub fn program() -> PathBuf {
     }
 }
 
-/// The program with these arguments, without what the environment would tell it of a cluster.
+/// Returns the program with these arguments, without what the environment would tell it of a
+/// cluster.
 pub fn command(arguments: &[&str]) -> Command {
     command_of(&program(), arguments)
 }
 
-/// The same for another build of the program.
+/// Returns the same for another build of the program.
 pub fn command_of(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
@@ -85,7 +86,7 @@ pub fn command_of(program: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A command behind another one that runs it, such as `unshare`.
+/// Returns a command behind another one that runs it, such as `unshare`.
 pub fn wrapped(mut outer: Command, inner: &Command) -> Command {
     outer.arg(inner.get_program()).args(inner.get_args());
     for (name, value) in inner.get_envs() {
@@ -134,7 +135,7 @@ impl Crossover {
         Crossover::start(arguments).finish()
     }
 
-    /// The process's id.
+    /// Returns the process's id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -157,7 +158,7 @@ impl Crossover {
             });
     }
 
-    /// The lines on stderr so far.
+    /// Returns the lines on stderr so far.
     pub fn lines(&self) -> Vec<String> {
         self.stderr.now()
     }

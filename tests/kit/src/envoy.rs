@@ -33,7 +33,8 @@ pub fn program() -> PathBuf {
         .expect("Envoy is missing; run: make tools")
 }
 
-/// The words that start Envoy on a bootstrap without an `admin` part, which gets this address.
+/// Returns the words that start Envoy on a bootstrap without an `admin` part, which gets this
+/// address.
 pub fn words(dir: &Path, bootstrap: &str, admin: SocketAddr, drain_seconds: u32) -> Vec<String> {
     let config = dir.join("bootstrap.yaml");
     let (ip, port) = (admin.ip(), admin.port());
@@ -60,7 +61,7 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("no odd path")
 }
 
-/// An address for an admin port that nobody has, nor gets by chance.
+/// Returns an address for an admin port that nobody has, nor gets by chance.
 pub fn free_admin() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.5:0").expect("a port is free");
     listener.local_addr().expect("it is bound")
@@ -80,7 +81,7 @@ impl Envoy {
         Envoy::start_draining(bootstrap, 1)
     }
 
-    /// The same, with so many seconds for connections of a listener that changed.
+    /// Does the same, with so many seconds for connections of a listener that changed.
     #[track_caller]
     pub fn start_draining(bootstrap: &str, seconds: u32) -> Envoy {
         let dir = TempDir::new().expect("a directory can be made");
@@ -94,7 +95,7 @@ impl Envoy {
         })
     }
 
-    /// The same, with its admin port at this address, which the next one can have again.
+    /// Does the same, with its admin port at this address, which the next one can have again.
     #[track_caller]
     pub fn start_at(admin: SocketAddr, bootstrap: &str, seconds: u32) -> Envoy {
         let dir = TempDir::new().expect("a directory can be made");
@@ -153,7 +154,7 @@ impl Envoy {
         envoy
     }
 
-    /// The process's id.
+    /// Returns the process's id.
     pub fn pid(&self) -> u32 {
         let child = self.child.as_ref().expect("it was started here");
         child.0.id()
@@ -169,7 +170,7 @@ impl Envoy {
         self.admin
     }
 
-    /// A GET on the admin port.
+    /// Makes a GET on the admin port. Returns the body of the answer.
     #[track_caller]
     pub fn get(&self, path: &str) -> String {
         self.try_get(path)
@@ -193,14 +194,15 @@ impl Envoy {
         serde_json::from_str(&self.get(path)).expect("Envoy writes JSON")
     }
 
-    /// A counter or gauge; 0 where there is none of that name.
+    /// Returns a counter or gauge; 0 where there is none of that name.
     #[track_caller]
     pub fn stat(&self, name: &str) -> u64 {
         let text = self.text_stat(name);
         text.parse().unwrap_or(0)
     }
 
-    /// A statistic as text, such as a `version_text`; empty where there is none of that name.
+    /// Returns a statistic as text, such as a `version_text`; empty where there is none of that
+    /// name.
     #[track_caller]
     pub fn text_stat(&self, name: &str) -> String {
         let all = self.get("/stats");
@@ -344,7 +346,7 @@ impl Judge {
         })
     }
 
-    /// The Envoy itself.
+    /// Returns the Envoy itself.
     pub fn envoy(&self) -> &Envoy {
         &self.envoy
     }

@@ -33,7 +33,7 @@ pub enum Watching {
 }
 
 impl Watching {
-    /// A `ConfigSource` for a file of an output directory, on one line.
+    /// Returns a `ConfigSource` for a file of an output directory, on one line.
     pub fn source(self, dir: &Path, file: &str) -> String {
         let current = dir.join("current");
         let watched = match self {
@@ -48,7 +48,7 @@ impl Watching {
         )
     }
 
-    /// A bootstrap that takes listeners and clusters from an output directory.
+    /// Returns a bootstrap that takes listeners and clusters from an output directory.
     pub fn bootstrap(self, dir: &Path) -> String {
         format!(
             "\
@@ -63,7 +63,7 @@ dynamic_resources:
     }
 }
 
-/// `lds.yaml`: one listener on a free port, its routes in `rds.yaml`.
+/// Returns `lds.yaml`: one listener on a free port, its routes in `rds.yaml`.
 pub fn listeners(version: &str, dir: &Path, watching: Watching) -> String {
     let routes = watching.source(dir, "rds.yaml");
     format!(
@@ -90,7 +90,7 @@ resources:
     )
 }
 
-/// `cds.yaml`: a cluster for each backend.
+/// Returns `cds.yaml`: a cluster for each backend.
 pub fn clusters(version: &str, backends: &[(&str, SocketAddr)]) -> String {
     let mut text = format!("version_info: \"{version}\"\nresources:\n");
     for (name, address) in backends {
@@ -112,7 +112,7 @@ pub fn clusters(version: &str, backends: &[(&str, SocketAddr)]) -> String {
     text
 }
 
-/// `rds.yaml`: everything goes to the backends by these weights.
+/// Returns `rds.yaml`: everything goes to the backends by these weights.
 pub fn routes(version: &str, weights: &[(&str, u32)]) -> String {
     let mut text = format!(
         "\
@@ -137,7 +137,7 @@ resources:
     text
 }
 
-/// The ConfigMap with these three files.
+/// Returns the ConfigMap with these three files.
 pub fn set(listeners: &str, clusters: &str, routes: &str) -> Value {
     config_map(
         CONFIG_MAP,
@@ -149,8 +149,9 @@ pub fn set(listeners: &str, clusters: &str, routes: &str) -> Value {
     )
 }
 
-/// An `rds.yaml` of a realistic shape, `bytes` long: virtual hosts with routes by prefix, each with
-/// two weighted clusters, comments between. `seed` is in every weight, so that two differ all over.
+/// Returns an `rds.yaml` of a realistic shape, `bytes` long: virtual hosts with routes by prefix,
+/// each with two weighted clusters, comments between. `seed` is in every weight, so that two differ
+/// all over.
 pub fn large_routes(bytes: usize, seed: u32) -> String {
     let mut text = format!(
         "\

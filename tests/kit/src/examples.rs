@@ -25,15 +25,15 @@ pub fn path(name: &str) -> PathBuf {
     super::root().join("example").join(name)
 }
 
-/// A file as kubectl would send it.
+/// Returns a file as kubectl would send it.
 #[track_caller]
 pub fn read(path: &Path) -> Value {
     let text = fs::read_to_string(path).expect("the file is there");
     serde_yaml::from_str(&text).expect("the file is YAML")
 }
 
-/// The ConfigMap with what differs between a cluster and this machine replaced: the names of the
-/// backends by their addresses, the listener's port by any free one, the output directory.
+/// Returns the ConfigMap with what differs between a cluster and this machine replaced: the names
+/// of the backends by their addresses, the listener's port by any free one, the output directory.
 pub fn config_map(dir: &Path, backends: [SocketAddr; 2]) -> Value {
     let mut object = read(&path(CONFIG_MAP));
     let dir = dir.display().to_string();
@@ -54,7 +54,7 @@ pub fn config_map(dir: &Path, backends: [SocketAddr; 2]) -> Value {
     object
 }
 
-/// The names and weights of the clusters of an `rds.yaml` with one route.
+/// Returns the names and weights of the clusters of an `rds.yaml` with one route.
 pub fn weights(routes: &[u8]) -> Option<Vec<(String, u64)>> {
     let routes: Value = serde_yaml::from_slice(routes).ok()?;
     let route = &routes["resources"][0]["virtual_hosts"][0]["routes"][0]["route"];

@@ -76,7 +76,7 @@ impl Recording {
         }
     }
 
-    /// The names of all recordings; of an older release's below `old`.
+    /// Returns the names of all recordings; of an older release's below `old`.
     pub fn names(below: &str) -> Vec<String> {
         let files = fs::read_dir(directory().join(below)).expect("the recordings are in the tree");
         let mut names: Vec<String> = files
@@ -87,7 +87,7 @@ impl Recording {
         names
     }
 
-    /// The recorded response, taken apart.
+    /// Returns the recorded response, taken apart.
     pub fn answered(&self) -> Answered {
         Answered::parse(&self.raw).expect("a recording has a whole head")
     }
@@ -98,7 +98,7 @@ fn directory() -> PathBuf {
 }
 
 impl Asked {
-    /// The request's bytes.
+    /// Returns the request's bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let headers: String = self
             .headers
@@ -158,13 +158,13 @@ impl Answered {
         }
     }
 
-    /// The chunks as text.
+    /// Returns the chunks as text.
     pub fn texts(&self) -> Vec<String> {
         let text = |chunk: &Vec<u8>| String::from_utf8_lossy(chunk).into_owned();
         self.chunks.iter().map(text).collect()
     }
 
-    /// A header's value, by its name in any case.
+    /// Returns a header's value, by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self
             .headers
@@ -221,7 +221,7 @@ impl Line {
         }
     }
 
-    /// The connection, to be read by other means.
+    /// Returns the connection, to be read by other means.
     pub fn into_stream(self) -> TcpStream {
         self.stream
     }

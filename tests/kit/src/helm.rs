@@ -45,7 +45,7 @@ impl Job {
         }
     }
 
-    /// A values file of `example/`.
+    /// Returns a values file of `example/`.
     pub fn example(name: &str) -> Job {
         Job {
             files: vec![format!("example/{name}")],
@@ -53,7 +53,7 @@ impl Job {
         }
     }
 
-    /// The same with more values.
+    /// Returns the same job with more values.
     pub fn with(mut self, values: Value) -> Job {
         assert_eq!(self.values, Value::Null, "the job has values");
         self.values = values;
@@ -79,7 +79,7 @@ impl Rendering {
         manifests.flat_map(|(_, text)| documents(text)).collect()
     }
 
-    /// The object of this kind and name.
+    /// Returns the object of this kind and name.
     #[track_caller]
     pub fn object(&self, kind: &str, name: &str) -> Value {
         let mut all = self.objects();
@@ -88,13 +88,13 @@ impl Rendering {
         all.remove(0)
     }
 
-    /// The pod of the Deployment.
+    /// Returns the pod of the Deployment.
     #[track_caller]
     pub fn pod(&self) -> Value {
         self.object("Deployment", RELEASE)["spec"]["template"]["spec"].clone()
     }
 
-    /// A container of the pod, be it an init container.
+    /// Returns a container of the pod, be it an init container.
     #[track_caller]
     pub fn container(&self, name: &str) -> Value {
         let pod = self.pod();

@@ -42,7 +42,7 @@ impl Kubectl {
         text
     }
 
-    /// A command line whose `kubectl` is this one.
+    /// Runs a command line whose `kubectl` is this one.
     #[track_caller]
     pub fn shell(&self, line: &str) -> String {
         let known = format!("kubectl --server {} --kubeconfig /dev/null ", self.url);

@@ -37,7 +37,7 @@ pub fn total(answers: &Answers) -> u64 {
     answers.values().sum()
 }
 
-/// The part of the answers that one backend gave, 0 to 1.
+/// Returns the part of the answers that one backend gave, 0 to 1.
 pub fn share(answers: &Answers, name: &str) -> f64 {
     let count = answers.get(name).copied().unwrap_or(0);
     count as f64 / total(answers).max(1) as f64

@@ -38,7 +38,7 @@ impl Namespace {
         Namespace { holder }
     }
 
-    /// A network whose loopback is up.
+    /// Makes a network whose loopback is up.
     #[track_caller]
     pub fn network(sorts: &[&str]) -> Namespace {
         let namespace = Namespace::new(&[sorts, &["--net"]].concat());
@@ -46,12 +46,12 @@ impl Namespace {
         namespace
     }
 
-    /// The process that holds it.
+    /// Returns the process that holds it.
     pub fn pid(&self) -> u32 {
         self.holder.id()
     }
 
-    /// A command as it runs in here, as the same process.
+    /// Returns the command that runs in here, as the same process.
     pub fn command(&self, inner: &Command) -> Command {
         let mut outer = Command::new("nsenter");
         let target = self.pid().to_string();
@@ -89,7 +89,7 @@ impl Namespace {
         Box::new(move |address| inside(pid, move || runtime::bind(address)))
     }
 
-    /// A socket for datagrams in here.
+    /// Returns a socket for datagrams in here.
     #[track_caller]
     pub fn bind(&self, address: SocketAddr) -> UdpSocket {
         inside(self.pid(), move || {
@@ -143,7 +143,7 @@ impl Cable {
         Cable { near, far }
     }
 
-    /// A proxy that listens at the far end, in front of a server of our own network.
+    /// Starts a proxy that listens at the far end, in front of a server of our own network.
     pub fn proxy(&self, server: SocketAddr) -> Proxy {
         let address = format!("{FAR}:0").parse().expect("an address");
         Proxy::start_in(&self.far, address, server)

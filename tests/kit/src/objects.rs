@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// A ConfigMap in namespace `default` with these `data` keys.
+/// Returns a ConfigMap in namespace `default` with these `data` keys.
 pub fn config_map(name: &str, data: &[(&str, &str)]) -> Value {
     let data: Map<String, Value> = data
         .iter()
@@ -16,7 +16,7 @@ pub fn config_map(name: &str, data: &[(&str, &str)]) -> Value {
     })
 }
 
-/// A TrafficSplit in namespace `default`, written as v1alpha2.
+/// Returns a TrafficSplit in namespace `default`, written as v1alpha2.
 pub fn traffic_split(name: &str, service: &str, backends: &[(&str, u64)]) -> Value {
     let backends: Vec<Value> = backends
         .iter()
@@ -30,8 +30,8 @@ pub fn traffic_split(name: &str, service: &str, backends: &[(&str, u64)]) -> Val
     })
 }
 
-/// An HTTPRoute in namespace `default` with these rules, attached to a ConfigMap as the documents
-/// recommend it, and else as Flagger writes it.
+/// Returns an HTTPRoute in namespace `default` with these rules, attached to a ConfigMap as the
+/// documents recommend it, and else as Flagger writes it.
 pub fn http_route(name: &str, rules: Value) -> Value {
     let reconcile = "kustomize.toolkit.fluxcd.io/reconcile";
     json!({
@@ -47,8 +47,8 @@ pub fn http_route(name: &str, rules: Value) -> Value {
     })
 }
 
-/// A CustomResourceDefinition of HTTPRoutes, cut down to the fields that tests write, that makes a
-/// server serve them in these versions, the first one stored.
+/// Returns a CustomResourceDefinition of HTTPRoutes, cut down to the fields that tests write, that
+/// makes a server serve them in these versions, the first one stored.
 pub fn http_route_crd(versions: &[&str]) -> Value {
     let text = json!({"type": "string"});
     let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -94,14 +94,14 @@ pub fn http_route_crd(versions: &[&str]) -> Value {
     })
 }
 
-/// The same object in another namespace.
+/// Returns the same object in another namespace.
 pub fn in_namespace(namespace: &str, mut object: Value) -> Value {
     object["metadata"]["namespace"] = json!(namespace);
     object
 }
 
-/// The CustomResourceDefinition that makes a server serve TrafficSplits in these versions, the
-/// first one stored.
+/// Returns the CustomResourceDefinition that makes a server serve TrafficSplits in these versions,
+/// the first one stored.
 pub fn traffic_split_crd(versions: &[&str]) -> Value {
     let schema = json!({"openAPIV3Schema": {
         "type": "object", "x-kubernetes-preserve-unknown-fields": true,

@@ -30,7 +30,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// A shell for a pod's cluster, and more values for each `helm upgrade` of the chart.
+    /// Returns a shell for a pod's cluster, with more values for each `helm upgrade` of the chart.
     pub fn new(pod: &Pod, values: &Value) -> Shell {
         let dir = TempDir::new().expect("a directory can be made");
         let shell = Shell { dir };

@@ -35,7 +35,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// A cluster with these Services, and nothing installed.
+    /// Starts a cluster with these Services, and nothing installed.
     pub fn new(services: &[&str]) -> Pod {
         static COUNT: AtomicU8 = AtomicU8::new(1);
         let dir = TempDir::new().expect("a directory can be made");
@@ -181,7 +181,7 @@ impl Pod {
         Envoy::with_arguments(&arguments, admin.into())
     }
 
-    /// The preStop hook of Envoy's container.
+    /// Returns the preStop hook of Envoy's container.
     #[track_caller]
     pub fn hook(&self, rendering: &Rendering) -> Command {
         let hook = &rendering.container(RELEASE)["lifecycle"]["preStop"]["exec"]["command"];
@@ -192,12 +192,12 @@ impl Pod {
         command
     }
 
-    /// A load on the pod's port.
+    /// Starts a load on the pod's port.
     pub fn load(&self, per_second: u32) -> Load {
         Load::start(&format!("http://{}:10000/", self.address), per_second)
     }
 
-    /// A file that Envoy reads.
+    /// Returns a file that Envoy reads.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join("xds/current").join(name)
     }
@@ -215,7 +215,7 @@ impl Pod {
         assert!(!requests.is_empty(), "nothing was asked for at all");
     }
 
-    /// A path in the pod's directory.
+    /// Returns a path in the pod's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -225,7 +225,7 @@ impl Pod {
         fs::remove_dir_all(self.path("xds")).expect("the directory is ours");
     }
 
-    /// The arguments of a container, as a kubelet passes them.
+    /// Returns the arguments of a container, as a kubelet passes them.
     pub fn arguments_of(&self, rendering: &Rendering, container: &str) -> Vec<String> {
         self.arguments(&rendering.container(container)["args"])
     }
@@ -247,7 +247,7 @@ impl Pod {
             .collect()
     }
 
-    /// A container's variables, and those that a kubelet adds.
+    /// Returns a container's variables, and those that a kubelet adds.
     fn environment(&self, container: &Value) -> Vec<(String, String)> {
         let api = self.server.address();
         let mut all = vec![

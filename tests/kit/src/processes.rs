@@ -2,19 +2,19 @@
 
 use std::fs;
 
-/// The processes that a process has started, and that have not ended.
+/// Returns the processes that a process has started, and that have not ended.
 pub fn children(pid: u32) -> Vec<u32> {
     all()
         .filter(|child| field(*child, 1) == Some(pid))
         .collect()
 }
 
-/// The processes of a group; also dead ones that nobody has waited for.
+/// Returns the processes of a group; also dead ones that nobody has waited for.
 pub fn group(id: u32) -> Vec<u32> {
     all().filter(|pid| field(*pid, 2) == Some(id)).collect()
 }
 
-/// The threads of a process; none where it is gone.
+/// Returns the threads of a process; none where it is gone.
 pub fn threads(pid: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();

@@ -32,7 +32,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// One byte at a time.
+    /// Returns the mode that passes one byte at a time.
     pub fn drip(gap: Duration) -> Mode {
         Mode::Torn {
             sizes: vec![1],
@@ -56,12 +56,12 @@ impl Proxy {
         Proxy::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), server)
     }
 
-    /// The same at another address of this machine.
+    /// Does the same at another address of this machine.
     pub fn start_at(address: SocketAddr, server: SocketAddr) -> Proxy {
         Proxy::start_by(address, Box::new(runtime::bind), server)
     }
 
-    /// The same at an address in another network.
+    /// Does the same at an address in another network.
     pub fn start_in(network: &Namespace, address: SocketAddr, server: SocketAddr) -> Proxy {
         Proxy::start_by(address, network.bind_by(), server)
     }
@@ -95,7 +95,7 @@ impl Proxy {
         self.port.address()
     }
 
-    /// The server's URL, by way of this proxy.
+    /// Returns the server's URL, by way of this proxy.
     pub fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}", self.address())
     }

@@ -30,8 +30,8 @@ pub struct Served {
 }
 
 impl Served {
-    /// The response of a recording, to a request whose head (`GET /path?query HTTP/1.1`, headers)
-    /// fits.
+    /// Returns the response of a recording, to a request whose head (`GET /path?query HTTP/1.1`,
+    /// headers) fits.
     pub fn recording(name: &str, fits: impl Fn(&str) -> bool + Send + 'static) -> Served {
         Served::raw(Recording::read(name).raw, fits)
     }
@@ -59,7 +59,7 @@ impl Served {
         self
     }
 
-    /// The connection is closed behind it; else it stays open.
+    /// Has the connection closed after the answer. Otherwise it stays open.
     pub fn then_close(mut self) -> Served {
         self.close = true;
         self
@@ -111,7 +111,7 @@ impl Replay {
         format!("http://{}", self.address())
     }
 
-    /// The heads of all requests so far.
+    /// Returns the heads of all requests so far.
     pub fn heads(&self) -> Vec<String> {
         self.script.lock().expect("no panic").heads.clone()
     }
@@ -121,7 +121,7 @@ impl Replay {
         self.script.lock().expect("no panic").times[number]
     }
 
-    /// The heads of requests that no answer was left for; their connections were closed.
+    /// Returns the heads of requests that no answer was left for; their connections were closed.
     pub fn unexpected(&self) -> Vec<String> {
         self.script.lock().expect("no panic").unexpected.clone()
     }

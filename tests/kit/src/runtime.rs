@@ -185,8 +185,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A socket that does not listen: while it is there, connections are refused, and no other test
-/// gets the port.
+/// Returns a socket that does not listen: while it is there, connections are refused, and no other
+/// test gets the port.
 pub fn refuse(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -194,7 +194,7 @@ pub fn refuse(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// A socket that listens in this network.
+/// Returns a socket that listens in this network.
 pub fn bind(address: SocketAddr) -> std::net::TcpListener {
     std::net::TcpListener::bind(address).expect("the port is free")
 }

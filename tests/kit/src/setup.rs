@@ -37,7 +37,8 @@ impl Setup {
         Setup { server, dir }
     }
 
-    /// https, with `ca.crt` and a `token` (of no meaning to the server) in the directory.
+    /// Starts a server by https, with `ca.crt` and a `token` (of no meaning to the server) in the
+    /// directory.
     pub fn https(only_tls12: bool) -> Setup {
         let dir = TempDir::new().unwrap();
         let tls = Some(Tls {
@@ -53,8 +54,8 @@ impl Setup {
         setup
     }
 
-    /// http, in the wire format that a module is for: the tests of a file that is a module twice
-    /// run on both.
+    /// Starts a server by http, in the wire format that a module is for: the tests of a file that
+    /// is a module twice run on both.
     pub fn for_module(module: &str) -> Setup {
         let dialect = match module.ends_with("_old") {
             true => Dialect::V1_20,
@@ -66,12 +67,12 @@ impl Setup {
         })
     }
 
-    /// A path in the test's directory.
+    /// Returns a path in the test's directory.
     pub fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_string()
     }
 
-    /// The output directory, which nobody has made yet.
+    /// Returns the output directory, which nobody has made yet.
     pub fn output(&self) -> PathBuf {
         self.dir.path().join("out")
     }

@@ -54,7 +54,7 @@ impl StallingProxy {
         }
     }
 
-    /// The server's URL, by way of this proxy.
+    /// Returns the server's URL, by way of this proxy.
     pub fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}", self.address)
     }

@@ -65,13 +65,13 @@ impl Stopwatch {
         }
     }
 
-    /// The time that has passed.
+    /// Returns the time that has passed.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// For how much of that somebody who works for this test waited for a processor. The test
-    /// itself is left out, as it may look again and again.
+    /// Returns how long somebody who works for this test waited for a processor. The test itself is
+    /// left out, as it may look again and again.
     pub fn held_up(&self) -> Duration {
         let now = waits().into_iter();
         let before = |thread| self.before.get(&thread).copied().unwrap_or_default();
@@ -79,13 +79,13 @@ impl Stopwatch {
             .sum()
     }
 
-    /// The time that has passed, without that.
+    /// Returns the time that has passed, without that.
     pub fn took(&self) -> Duration {
         self.elapsed().saturating_sub(self.held_up())
     }
 
-    /// The same where all that the test has done since the start is to wait once: its own wait for
-    /// a processor is left out too.
+    /// Returns the same if all that the test has done since the start is to wait once: its own wait
+    /// for a processor is left out too.
     pub fn took_at_once(&self) -> Duration {
         let own = waited(this_thread()).saturating_sub(self.own_before);
         self.took().saturating_sub(own)

@@ -33,12 +33,12 @@ impl Throttle {
         }
     }
 
-    /// 10 ms in each 100: a tenth of a processor.
+    /// Gives a process 10 ms in each 100: a tenth of a processor.
     pub fn to_a_tenth(pid: u32) -> Throttle {
         Throttle::start(pid, Duration::from_millis(10), Duration::from_millis(90))
     }
 
-    /// 50 ms in each second: what waits for it waits long.
+    /// Gives a process 50 ms in each second, so that others wait long for it.
     pub fn to_a_crawl(pid: u32) -> Throttle {
         Throttle::start(pid, Duration::from_millis(50), Duration::from_millis(950))
     }

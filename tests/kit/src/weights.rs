@@ -49,19 +49,19 @@ pub fn routes(weights: [u64; 2]) -> String {
     routes_of("podinfo", weights)
 }
 
-/// A TrafficSplit for a service's primary and canary.
+/// Returns a TrafficSplit for a service's primary and canary.
 pub fn split_of(name: &str, service: &str, [primary, canary]: [u64; 2]) -> Value {
     let names = [format!("{service}-primary"), format!("{service}-canary")];
     traffic_split(name, service, &[(&names[0], primary), (&names[1], canary)])
 }
 
-/// A change of an object's `spec`.
+/// Returns the object with a change of its `spec`.
 pub fn with(mut object: Value, field: &str, value: Value) -> Value {
     object["spec"][field] = value;
     object
 }
 
-/// A request about TrafficSplits, or which versions of them there are.
+/// Returns whether a request is about TrafficSplits or their versions.
 pub fn about_splits(request: &Request) -> bool {
     request.path().starts_with(GROUP)
 }
@@ -76,7 +76,7 @@ pub fn unserved() -> Fault {
 }
 
 impl Setup {
-    /// A server with ConfigMap `a`, whose own weights are 100 and 0.
+    /// Starts a server with ConfigMap `a`, whose own weights are 100 and 0.
     pub fn template() -> Setup {
         let setup = Setup::new();
         setup.put("a", &[(FILE, &routes([100, 0]))]);
@@ -95,13 +95,13 @@ impl Setup {
         self.until_found(&[(FILE, &routes(weights))]);
     }
 
-    /// Now, the one file that is published has these weights.
+    /// Asserts that the one published file has these weights now.
     #[track_caller]
     pub fn assert_weights(&self, weights: [u64; 2]) {
         self.assert_found(&[(FILE, &routes(weights))]);
     }
 
-    /// The next requests that `matches` takes fail like this.
+    /// Makes the next requests that `matches` takes fail like this.
     pub fn fail_next(
         &self,
         times: usize,
@@ -112,7 +112,7 @@ impl Setup {
         self.server.misbehave(misbehaviour);
     }
 
-    /// A mirror, once it is there.
+    /// Returns a mirror, once it is there.
     #[track_caller]
     pub fn mirror(&self, name: &str) -> Value {
         until(name, || self.server.get("ConfigMap", name))
@@ -127,7 +127,7 @@ impl Setup {
         })
     }
 
-    /// Everything under `current/`, as it is on disk now.
+    /// Returns everything under `current/`, as it is on disk now.
     pub fn says(&self, file: &str) -> String {
         fs::read_to_string(self.output().join("current").join(file)).unwrap_or_default()
     }

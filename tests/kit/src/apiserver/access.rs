@@ -30,7 +30,7 @@ pub struct Rule {
 }
 
 impl Account {
-    /// Everything is allowed to who sends this token.
+    /// Returns the account of this token, to which everything is allowed.
     pub fn admin(token: &str) -> Account {
         Account {
             token: Some(token.into()),
@@ -39,7 +39,7 @@ impl Account {
         }
     }
 
-    /// A service account of namespace `default`, with the rules of its Roles.
+    /// Returns a service account of namespace `default`, with the rules of its Roles.
     pub fn service(token: &str, name: &str, rules: Vec<Rule>) -> Account {
         let user = format!("system:serviceaccount:default:{name}");
         Account {
@@ -70,7 +70,7 @@ impl Rule {
         }
     }
 
-    /// The rules of a Role, as written in a manifest.
+    /// Returns the rules of a Role, as written in a manifest.
     pub fn of_role(role: &Value) -> Vec<Rule> {
         let texts = |value: &Value| -> Vec<String> {
             let items = value.as_array().into_iter().flatten();

@@ -62,7 +62,7 @@ impl Cluster<'_> {
         self.write(old, |target, store, _| target.delete(store, name));
     }
 
-    /// An object as it is stored.
+    /// Returns an object as it is stored.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let kind = self.store.kinds.iter().find(|k| k.kind == kind)?;
         let version = kind.versions.first()?;

@@ -116,7 +116,7 @@ impl View {
         )
     }
 
-    /// A list, or a page of one.
+    /// Returns a list, or a page of one.
     pub fn list(&self, page: &Page) -> Vec<u8> {
         let mut items: Vec<Value> = page.items.iter().map(|object| self.seen(object)).collect();
         let mut metadata = json!({"resourceVersion": page.at.to_string()});
@@ -150,7 +150,7 @@ impl View {
         line(&list, if self.custom() { &SORTED } else { &TYPED })
     }
 
-    /// A line of a watch.
+    /// Returns a line of a watch.
     pub fn event(&self, event: &str, stored: &Value) -> Vec<u8> {
         let event = json!({"type": event, "object": self.seen(stored)});
         line(
@@ -163,7 +163,7 @@ impl View {
         )
     }
 
-    /// The line that carries a resourceVersion alone.
+    /// Returns the line that carries a resourceVersion alone.
     pub fn bookmark(&self, resource_version: u64) -> Vec<u8> {
         let mut object = json!({"metadata": {"resourceVersion": resource_version.to_string()}});
         if self.dialect == Dialect::V1_20 && !self.custom() {
@@ -186,12 +186,12 @@ impl View {
     }
 }
 
-/// A Status or a discovery answer.
+/// Returns a Status or a discovery answer.
 pub fn answer(value: &Value) -> Vec<u8> {
     line(value, &TYPED)
 }
 
-/// The line with which a watch tells an error.
+/// Returns the line with which a watch tells an error.
 pub fn error_event(status: &Value) -> Vec<u8> {
     line(&json!({"type": "ERROR", "object": status}), &TYPED_EVENT)
 }

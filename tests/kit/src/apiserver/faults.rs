@@ -45,7 +45,7 @@ pub enum Then {
 }
 
 impl Fault {
-    /// A status with an empty body.
+    /// Returns a status with an empty body.
     pub fn status(status: u16) -> Fault {
         Fault::Answer {
             status,
@@ -119,7 +119,7 @@ impl Misbehaviour {
     }
 }
 
-/// The first misbehaviour that strikes this request.
+/// Returns the first misbehaviour that strikes this request.
 pub fn strike(script: &mut [Misbehaviour], request: &Request) -> Option<Fault> {
     script
         .iter_mut()

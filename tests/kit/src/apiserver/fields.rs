@@ -25,8 +25,8 @@ struct Entry {
     fields: BTreeSet<Path>,
 }
 
-/// The managedFields of `new`, which `writer` made out of `old`. For an apply, `applied` is what
-/// was sent.
+/// Returns the managedFields of `new`, which `writer` made out of `old`. For an apply, `applied` is
+/// what was sent.
 pub fn after_write(old: Option<&Value>, new: &Value, applied: &Value, writer: &Writer) -> Value {
     let now = leaves(new, true);
     let before = old.map(|old| leaves(old, true)).unwrap_or_default();
@@ -128,8 +128,8 @@ fn is_by(entry: &Value, writer: &Writer) -> bool {
     entry["manager"] == json!(writer.manager) && entry["operation"] == json!(writer.operation)
 }
 
-/// The paths of an object's fields: of `data`, `spec` and the like, and of labels and annotations.
-/// Lists are one leaf. With `inner`, maps count as well as what they hold.
+/// Returns the paths of an object's fields: of `data`, `spec` and the like, and of labels and
+/// annotations. Lists are one leaf. With `inner`, maps count as well as what they hold.
 fn leaves(object: &Value, inner: bool) -> BTreeSet<Path> {
     let mut found = BTreeSet::new();
     for (key, value) in object.as_object().into_iter().flatten() {

@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// The kinds that every server has.
+    /// Returns the kinds that every server has.
     pub fn all_built_in() -> Vec<Kind> {
         let rbac = "rbac.authorization.k8s.io";
         vec![
@@ -101,7 +101,7 @@ impl Kind {
         (!kind.versions.is_empty()).then_some(kind)
     }
 
-    /// A CustomResourceDefinition itself.
+    /// Returns whether it is a CustomResourceDefinition itself.
     pub fn is_definition(&self) -> bool {
         self.group == CRD_GROUP
     }

@@ -18,7 +18,7 @@ const RESOURCE_VERSION: u64 = 6;
 const LABELS: u64 = 11;
 const ANNOTATIONS: u64 = 12;
 
-/// The ConfigMap as JSON; `None` where the bytes are not one.
+/// Returns the ConfigMap as JSON; `None` where the bytes are not one.
 pub fn config_map(body: &[u8]) -> Option<Value> {
     let unknown = fields(body.strip_prefix(MAGIC)?)?;
     let object = fields(last(&unknown, RAW)?)?;

@@ -50,7 +50,7 @@ pub struct Place {
 }
 
 impl Request {
-    /// The part of the target before the query.
+    /// Returns the part of the target before the query.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
@@ -60,7 +60,7 @@ impl Request {
         format!("{} {} -> {}", self.method, self.target, self.status)
     }
 
-    /// A query parameter, decoded.
+    /// Returns a query parameter, decoded.
     pub fn query(&self, key: &str) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         let mut pairs = query
@@ -158,7 +158,7 @@ impl Request {
         parts.is_empty().then_some(place)
     }
 
-    /// The RBAC verb.
+    /// Returns the RBAC verb.
     pub fn verb(&self) -> &'static str {
         match self.method.as_str() {
             "POST" => "create",

@@ -235,7 +235,8 @@ impl Link {
     }
 }
 
-/// The headers in the real server's order: with those of auditing and of flow control, or without.
+/// Returns the headers in the real server's order: with those of auditing and of flow control, or
+/// without.
 fn respond(
     status: u16,
     headers: &[(&str, &str)],

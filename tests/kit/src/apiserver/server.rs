@@ -86,7 +86,7 @@ impl Server {
         self.port.address()
     }
 
-    /// The certificate of the server's authority.
+    /// Returns the certificate of the server's authority.
     pub fn ca_file(&self) -> PathBuf {
         self.tls
             .as_ref()
@@ -165,7 +165,7 @@ impl Server {
         self.change(|cluster| cluster.delete(kind, "default", name));
     }
 
-    /// An object in namespace `default`, as it is stored.
+    /// Returns an object in namespace `default`, as it is stored.
     pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
         self.change(|cluster| cluster.get(kind, "default", name))
     }
@@ -185,7 +185,7 @@ impl Server {
         });
     }
 
-    /// The newest resourceVersion.
+    /// Returns the newest resourceVersion.
     pub fn version(&self) -> u64 {
         self.shared.lock().store.version
     }
@@ -244,7 +244,7 @@ impl Server {
         assert!(count > 0, "no open watch takes the injected bytes");
     }
 
-    /// The same where there may be no such watch; returns into how many they went.
+    /// Does the same where there may be no such watch; returns into how many they went.
     pub fn try_inject(&self, bytes: &[u8], into: impl Fn(&Watch) -> bool) -> usize {
         self.shared.update(|state| state.store.inject(bytes, into))
     }
@@ -283,7 +283,7 @@ impl Server {
         }
     }
 
-    /// The number of open watches.
+    /// Returns the number of open watches.
     pub fn watch_count(&self) -> usize {
         self.shared.lock().store.watches.len()
     }

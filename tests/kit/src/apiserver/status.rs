@@ -38,7 +38,7 @@ impl Failure {
         )
     }
 
-    /// The object is not there.
+    /// Returns the failure for an object that does not exist.
     pub fn not_found(kind: &Kind, name: &str) -> Failure {
         Failure::of(404, "NotFound", kind, name, "not found")
     }
@@ -48,7 +48,7 @@ impl Failure {
         Failure::of(409, "AlreadyExists", kind, name, "already exists")
     }
 
-    /// The resourceVersion sent is not the newest.
+    /// Returns the failure for a resourceVersion that is not the newest.
     pub fn conflict(kind: &Kind, name: &str) -> Failure {
         let mut failure = Failure::of(409, "Conflict", kind, name, "");
         failure.status["message"] = json!(format!(
@@ -89,7 +89,7 @@ impl Failure {
         Failure::new(409, "Conflict", message, Some(json!({"causes": causes})))
     }
 
-    /// The object breaks a rule of its kind.
+    /// Returns the failure for an object that breaks a rule of its kind.
     pub fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Failure {
         let lines: Vec<String> = causes
             .iter()
@@ -110,7 +110,7 @@ impl Failure {
         Failure::new(422, "Invalid", message, Some(details))
     }
 
-    /// The request makes no sense.
+    /// Returns the failure for a request that makes no sense.
     pub fn bad_request(message: impl Into<String>) -> Failure {
         Failure::new(400, "BadRequest", message.into(), None)
     }
@@ -121,7 +121,7 @@ impl Failure {
         Failure::new(405, "MethodNotAllowed", message, Some(json!({})))
     }
 
-    /// A patch of a type that is not known.
+    /// Returns the failure for a patch of a type that is not known.
     pub fn unsupported_media_type(content_type: &str) -> Failure {
         let message = format!("the body of the request was in an unknown format - {content_type}");
         Failure::new(415, "UnsupportedMediaType", message, Some(json!({})))
@@ -165,7 +165,7 @@ impl Failure {
         )
     }
 
-    /// A watch from a resourceVersion that is gone.
+    /// Returns the failure for a watch from a resourceVersion that is gone.
     pub fn expired(asked: u64, oldest: u64) -> Failure {
         Failure::new(
             410,
@@ -175,7 +175,8 @@ impl Failure {
         )
     }
 
-    /// A page of a list whose resourceVersion is gone; the rest can be had as it is now.
+    /// Returns the failure for a page of a list whose resourceVersion is gone; the rest can be had
+    /// as it is now.
     pub fn expired_page(token: Option<&Continue>) -> Failure {
         let message = "The provided continue parameter is too old to display a consistent list \
                        result. You can start a new list without the continue parameter, or use the \
@@ -195,14 +196,14 @@ impl Failure {
         failure
     }
 
-    /// A streaming list, where the store lacks a feature.
+    /// Returns the failure for a streaming list if the store lacks a feature.
     pub fn no_streaming_list() -> Failure {
         let message = "a watch stream was requested by the client but the required storage feature \
                        RequestWatchProgress is disabled";
         Failure::new(500, "InternalError", message.into(), None)
     }
 
-    /// A streaming list, asked of a server that does not know such a thing.
+    /// Returns the failure for a streaming list if the server does not know such a request.
     pub fn unknown_streaming_list() -> Failure {
         let said = |why: &str| format!("Forbidden: resourceVersionMatch is forbidden {why}");
         let said = [

@@ -87,7 +87,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty cluster at a resourceVersion.
+    /// Returns an empty cluster at a resourceVersion.
     pub fn new(version: u64, history_limit: usize, kinds: Vec<Kind>) -> Store {
         Store {
             version,
@@ -103,7 +103,7 @@ impl Store {
         }
     }
 
-    /// The kind behind a path, if that version of it is served.
+    /// Returns the kind behind a path, if that version of it is served.
     pub fn served(&self, group: &str, version: &str, plural: &str) -> Option<Kind> {
         let is_it = |k: &&Kind| {
             k.group == group && k.plural == plural && k.versions.iter().any(|v| v == version)
@@ -116,7 +116,8 @@ impl Store {
         self.objects.get(key)
     }
 
-    /// A page of what a selection takes: at most `limit` objects from where `token` says on.
+    /// Returns a page of what a selection takes: at most `limit` objects from where `token` says
+    /// on.
     pub fn page(
         &mut self,
         selection: &Selection,

@@ -98,7 +98,7 @@ pub struct Change {
 }
 
 impl Watch {
-    /// A watch that nothing was told yet, and where its chunks come out.
+    /// Returns a watch that nothing was told yet, and where its chunks come out.
     pub fn open(id: u64, request: WatchRequest) -> (Watch, UnboundedReceiver<Part>) {
         let WatchRequest {
             target,

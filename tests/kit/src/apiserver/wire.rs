@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 /// A stream over TCP, with TLS or without.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The socket below.
+    /// Returns the socket below.
     fn socket(&self) -> &TcpStream;
 }
 

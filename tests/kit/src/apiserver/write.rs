@@ -34,7 +34,7 @@ pub enum Patch {
 }
 
 impl Target<'_> {
-    /// The key of an object here.
+    /// Returns the key of an object here.
     pub fn key(&self, name: &str) -> Key {
         Key {
             resource: self.kind.resource(),
@@ -211,7 +211,7 @@ impl Target<'_> {
         store.put(key, object)
     }
 
-    /// The body as an object of this kind, name and namespace, or what is wrong with it.
+    /// Returns the body as an object of this kind, name and namespace, or what is wrong with it.
     fn checked(&self, mut body: Value, name: Option<&str>) -> Result<Value, Failure> {
         if !body.is_object() {
             return Err(Failure::bad_request("the object provided is unrecognized"));

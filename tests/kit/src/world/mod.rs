@@ -67,7 +67,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The world of most users: RDS.
+    /// Returns the world of most users: RDS.
     pub fn rds(sort: Sort, watching: Watching) -> Shape {
         Shape {
             routing: Routing::Rds,
@@ -109,7 +109,7 @@ impl World {
         world
     }
 
-    /// The output directory.
+    /// Returns the output directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -119,12 +119,12 @@ impl World {
         self.dir().join("current").join(name)
     }
 
-    /// The files with the one cluster of this number and the route to it.
+    /// Returns the files with the one cluster of this number and the route to it.
     pub fn files(&self, number: u32) -> BTreeMap<String, String> {
         self.files_of(number..=number, number)
     }
 
-    /// The files with these clusters and the route to one.
+    /// Returns the files with these clusters and the route to one.
     pub fn files_of(
         &self,
         clusters: impl IntoIterator<Item = u32>,
@@ -150,13 +150,13 @@ impl World {
         files
     }
 
-    /// The ConfigMap with the one cluster of this number and the route to it.
+    /// Returns the ConfigMap with the one cluster of this number and the route to it.
     pub fn set(&self, number: u32) -> Value {
         object(REPLACED, &self.files(number))
     }
 
-    /// The ConfigMap whose routes have the weights of this number. No two numbers' files are of the
-    /// same length.
+    /// Returns the ConfigMap whose routes have the weights of this number. No two numbers' files
+    /// are of the same length.
     pub fn weights(&self, number: u32) -> Value {
         let files = [("weights.yaml".to_string(), weights(number))];
         object(WEIGHTS, &files.into())
@@ -199,7 +199,7 @@ impl World {
         text
     }
 
-    /// A crossover that follows both ConfigMaps, and looks at nothing by itself.
+    /// Returns a crossover that follows both ConfigMaps, and looks at nothing by itself.
     pub fn command(&self, program: &Path, more: &[&str]) -> Command {
         let url = self.server.url();
         let mut command = command_of(program, &["-apiserver", &url, "-namespace", "default"]);

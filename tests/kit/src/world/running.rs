@@ -48,7 +48,7 @@ const LOST_AT_LAST: Duration = Duration::from_secs(10);
 const MOST_LOST: usize = 3;
 
 impl Outcome {
-    /// Every request was answered, every replacement taken.
+    /// Asserts that every request was answered and every replacement accepted.
     #[track_caller]
     pub fn assert_flawless(&self) {
         let is = self.failed.is_empty() && self.lost == 0 && self.refused == 0;
@@ -109,7 +109,7 @@ impl Running {
         self.replace_and(times, pause, |_, _| None)
     }
 
-    /// The same, with a change of weights in the middle of each replacement.
+    /// Does the same, with a change of weights in the middle of each replacement.
     pub fn replace_and_weigh(&mut self, times: u32, pause: Duration) -> Outcome {
         let lengths = LengthWatch::watch(self.world.dir(), "weights.yaml");
         self.replace_and(times, pause, |world, number| {
@@ -192,7 +192,7 @@ pub fn knows(program: &Path, flag: &str) -> bool {
     String::from_utf8_lossy(&told).contains(&format!("{flag} "))
 }
 
-/// The bytes of the files of an output directory, each inode once.
+/// Returns the bytes of the files of an output directory, each inode once.
 pub fn bytes_on_disk(dir: &Path) -> u64 {
     fn visit(dir: &Path, found: &mut BTreeMap<u64, u64>) {
         // What is collected meanwhile is no longer there.

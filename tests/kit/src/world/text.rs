@@ -5,7 +5,7 @@ use super::{Sort, WEIGHTS};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// A cluster's name.
+/// Returns a cluster's name.
 pub fn name(number: u32) -> String {
     format!("c{number}")
 }
@@ -19,7 +19,7 @@ pub(super) fn to(number: u32) -> String {
     format!("cluster: {}", name(number))
 }
 
-/// A cluster with one endpoint, as an item of `cds.yaml`; `source`: where EDS has it from.
+/// Returns a cluster with one endpoint, as an item of `cds.yaml`; `source`: where EDS has it from.
 pub fn cluster(name: &str, sort: Sort, port: u16, source: &str) -> String {
     let kind = match sort {
         Sort::Static | Sort::Checked => "STATIC",
@@ -71,7 +71,7 @@ fn endpoint(host: &str, port: u16) -> String {
     format!("{{address: {{socket_address: {{address: {host}, port_value: {port}}}}}}}")
 }
 
-/// A ClusterLoadAssignment of one endpoint, as a file.
+/// Returns a ClusterLoadAssignment of one endpoint, as a file.
 pub fn endpoints(name: &str, port: u16) -> String {
     let endpoint = endpoint("127.0.0.1", port);
     format!(
@@ -90,13 +90,13 @@ pub fn routes_by(name: &str, source: &str) -> String {
     format!("rds: {{route_config_name: {name}, config_source: {source}}}")
 }
 
-/// The same, within the listener.
+/// Returns the same as a part of the listener.
 pub fn inline_routes(action: &str, version: &str) -> String {
     let hosts = indented(10, &virtual_hosts(action, version));
     format!("route_config:\n{}", hosts.trim_end())
 }
 
-/// A RouteConfiguration.
+/// Returns a RouteConfiguration.
 pub fn routes(name: &str, action: &str, version: &str) -> String {
     format!(
         "resources:
@@ -132,8 +132,8 @@ pub(super) fn weights(number: u32) -> String {
     format!("{text}#{:width$}\n", "", width = 8 * number as usize)
 }
 
-/// A listener on any free port of a loopback address, as an item of `lds.yaml`. Each needs another
-/// address: one that is new takes over the port of one of the same address that drains.
+/// Returns a listener on any free port of a loopback address, as an item of `lds.yaml`. Each needs
+/// another address: one that is new takes over the port of one of the same address that drains.
 pub fn listener(name: &str, host: &str, routes: &str, held: Option<Duration>) -> String {
     let mut filters = String::new();
     if let Some(held) = held {
