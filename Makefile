@@ -115,7 +115,7 @@ fuzz: ## Give random input to each parser by libFuzzer: make fuzz SECONDS=600 (n
 	    target/fuzz/$$target.log; \
 	done; exit $$status
 
-soak: build ## Make 100,000 changes with random faults, in 25 minutes: make soak ARGS="-seed 7".
+soak: build ## Make 100,000 changes with random faults, in 45 minutes: make soak ARGS="-seed 7".
 	CROSSOVER=$(BINARY) $(CARGO) run --quiet --profile lab --example lab -- soak $(ARGS)
 
 demo: needs-demo build $(VENV)/done ## Show a real Envoy shift traffic while a ConfigMap, TrafficSplits and an HTTPRoute change.
