@@ -4,7 +4,7 @@
 use super::crossover;
 use super::proxy::Proxy;
 use super::runtime::{self, Bind};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -77,10 +77,20 @@ impl Namespace {
         root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
-    /// Puts a file of ours in the place of one that is there, for who is in here alone.
+    /// Puts a file of ours in the place of another, for who is in here alone. Where there is none,
+    /// as in a Debian without `/etc/hosts`, a copy of its directory beside ours gets one.
     #[track_caller]
     pub fn cover(&self, file: &Path, by: &Path) {
-        self.run(&format!("mount --bind {} {}", by.display(), file.display()));
+        let mount = |what: &Path, on: &Path| {
+            self.run(&format!("mount --bind {} {}", what.display(), on.display()));
+        };
+        if !file.exists() {
+            let (copy, dir) = (by.with_extension("d"), file.parent().expect("it is in one"));
+            self.run(&format!("cp -a {} {}", dir.display(), copy.display()));
+            fs::write(copy.join(file.file_name().expect("it has one")), "").expect("it is ours");
+            mount(&copy, dir);
+        }
+        mount(by, file);
     }
 
     /// Returns a maker of sockets that listen in the namespace.
