@@ -1,6 +1,8 @@
 //! Envoy's counters, as far as they tell what it made of its files. Owns: which are asked for, and
 //! how the answer is read. Pure.
 
+use std::time::{Duration, Instant};
+
 /// The request whose answer is a [`Stats`]: 350 bytes and less than a millisecond in most Envoys,
 /// as `usedonly` leaves out what has never counted. The filter is
 /// `\.(update_(attempt|success|rejected|failure)|warming_clusters|`
@@ -24,9 +26,16 @@ pub const FAILURE: &str = "update_failure";
 /// The last part of the name of a counter that only the runtime's layers have.
 pub const LOAD_ERROR: &str = "load_error";
 
+/// The longest time by which Envoy's uptime may be behind: it flushes its gauges each 5 s by
+/// default, and each 300 s at the longest.
+const UPTIME_BEHIND: Duration = Duration::from_secs(330);
+
 /// Names and values, ordered by name. What has never counted is not there, and is 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats(Vec<(Box<str>, u64)>);
+pub struct Stats {
+    all: Vec<(Box<str>, u64)>,
+    read_at: Option<Instant>,
+}
 
 impl Stats {
     /// Reads an answer in Envoy's text form. A line that is not a name and a number is left out.
@@ -41,20 +50,26 @@ impl Stats {
                 stats.insert(name, value);
             }
         }
-        stats.0.shrink_to_fit();
+        stats.all.shrink_to_fit();
         stats
+    }
+
+    /// Notes when the answer came.
+    pub fn read_at(mut self, now: Instant) -> Stats {
+        self.read_at = Some(now);
+        self
     }
 
     /// Inserts a value, or replaces the one of that name. Envoy orders them, so most go to the end.
     fn insert(&mut self, name: &str, value: u64) {
-        let is_last = self.0.last().is_none_or(|(last, _)| **last < *name);
+        let is_last = self.all.last().is_none_or(|(last, _)| **last < *name);
         let place = match is_last {
-            true => Err(self.0.len()),
+            true => Err(self.all.len()),
             false => self.place(name),
         };
         match place {
-            Ok(at) => self.0[at].1 = value,
-            Err(at) => self.0.insert(at, (name.into(), value)),
+            Ok(at) => self.all[at].1 = value,
+            Err(at) => self.all.insert(at, (name.into(), value)),
         }
     }
 
@@ -65,16 +80,16 @@ impl Stats {
 
     fn find(&self, name: &str) -> Option<u64> {
         let at = self.place(name).ok()?;
-        self.0.get(at).map(|(_, value)| *value)
+        self.all.get(at).map(|(_, value)| *value)
     }
 
     fn place(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
+        self.all.binary_search_by(|(known, _)| (**known).cmp(name))
     }
 
     /// Returns all names and values, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().map(|(name, value)| (&**name, *value))
+        self.all.iter().map(|(name, value)| (&**name, *value))
     }
 
     /// Returns whether Envoy has finished its start, be it that it drains by now.
@@ -123,12 +138,16 @@ impl Stats {
     }
 
     /// Returns whether these are of another process than `earlier` ones: what can only rise is
-    /// lower. (The uptime is some seconds old, so it alone would not do.)
+    /// lower, or the uptime has risen by far more than time has passed. (It is some seconds old, so
+    /// it alone would not do.)
     pub fn restarted_since(&self, earlier: &Stats) -> bool {
         let attempts = [CLUSTERS, LISTENERS].map(|of| format!("{of}.{ATTEMPT}"));
         let names = attempts.iter().map(String::as_str).chain(["server.uptime"]);
         let mut lower = names.filter(|name| self.get(name) < earlier.get(name));
-        lower.next().is_some()
+        let passed = self.read_at.zip(earlier.read_at);
+        let most = passed.map(|(now, then)| now.saturating_duration_since(then) + UPTIME_BEHIND);
+        let rose = self.uptime().saturating_sub(earlier.uptime());
+        lower.next().is_some() || most.is_some_and(|most| rose > most.as_secs())
     }
 }
 
@@ -208,6 +227,28 @@ mod tests {
             ("", true),
         ] {
             assert_eq!(stats(after).restarted_since(&before), restarted, "{after}");
+        }
+    }
+
+    #[test]
+    fn an_uptime_that_rises_faster_than_time_passes_is_that_of_another_process() {
+        let now = Instant::now();
+        let stats = |uptime: u64, passed: u64| {
+            let text = format!("server.uptime: {uptime}");
+            Stats::parse(text.as_bytes()).read_at(now + Duration::from_secs(passed))
+        };
+        for (uptime, passed, is_other) in [
+            (90, 0, false),
+            (90, 10_000, false),
+            // It was behind by as much as it can be, and is not any more.
+            (390, 0, false),
+            (420, 0, false),
+            (421, 0, true),
+            (1_390, 1_000, false),
+            (1_421, 1_000, true),
+        ] {
+            let found = stats(uptime, passed).restarted_since(&stats(90, 0));
+            assert_eq!(found, is_other, "{uptime} after {passed} s");
         }
     }
 }

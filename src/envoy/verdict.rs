@@ -4,6 +4,7 @@
 //! | what moved, of the subscriptions whose resources a changed file holds | outcome |
 //! |---|---|
 //! | uptime, or the attempts of clusters or listeners, fell | restarted |
+//! | uptime rose by far more than time passed | restarted |
 //! | `update_rejected`, `update_failure`, `load_error` | refused |
 //! | of the file nothing, but `update_rejected` of a name that it held before, and no listener drains | refused |
 //! | nothing, and no subscription counts anything | unknown |

@@ -132,7 +132,7 @@ impl Verdicts {
                     Err(AdminError::Away(_) | AdminError::NoAnswer(_)) => port.idle = None,
                     _ => port.stay(signals, now),
                 }
-                let answer = answer.map(|body| Stats::parse(&body));
+                let answer = answer.map(|body| Stats::parse(&body).read_at(now));
                 let has_taken = answer.as_ref().is_ok_and(|stats| port.note_start(stats));
                 acceptance.answer(place, answer, now);
                 if has_taken {

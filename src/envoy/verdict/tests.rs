@@ -315,6 +315,7 @@ enum Does {
     Takes,
     Refuses,
     Dies,
+    IsReplaced,
     IsSlow,
     Drains,
     Hides,
@@ -377,7 +378,14 @@ fn a_modelled_envoy_is_judged_by_what_it_does_and_by_nothing_else() {
         let mut changed: Vec<Subscription> = (0..rng.u8(1..4)).map(|_| named(&mut rng)).collect();
         changed.sort();
         changed.dedup();
-        let does = [Takes, Refuses, Dies, IsSlow, Drains, Hides][rng.usize(0..6)];
+        let all = [Takes, Refuses, Dies, IsReplaced, IsSlow, Drains, Hides];
+        let does = all[rng.usize(0..all.len())];
+        // Its uptime is behind, by up to a flush.
+        let now = std::time::Instant::now();
+        let passed = rng.u64(0..5_000);
+        let uptime = envoy.0["server.uptime"] + passed;
+        let flushed = uptime + rng.u64(0..300) - passed.min(rng.u64(0..300));
+        envoy.0.insert("server.uptime".into(), flushed);
         // Look-ups that fail, whatever else happens.
         envoy.add("cluster.dns.update_failure".into());
         let bad = rng.usize(0..changed.len());
@@ -394,6 +402,12 @@ fn a_modelled_envoy_is_judged_by_what_it_does_and_by_nothing_else() {
             Dies => {
                 envoy = Model::default();
                 changed.iter().for_each(|it| envoy.reads(it, Some(FAILURE)));
+            }
+            IsReplaced => {
+                // Another one, which has counted as much, for a longer time.
+                changed.iter().for_each(|it| envoy.reads(it, Some(FAILURE)));
+                let uptime = uptime + rng.u64(331..100_000);
+                envoy.0.insert("server.uptime".into(), uptime);
             }
             IsSlow => {}
             Hides => {
@@ -418,12 +432,13 @@ fn a_modelled_envoy_is_judged_by_what_it_does_and_by_nothing_else() {
             .iter()
             .map(|it| holds(std::slice::from_ref(it), &[Routes(name("gone"))]))
             .collect();
-        let verdict = judge(&before, &after, &files);
+        let later = now + std::time::Duration::from_secs(passed);
+        let verdict = judge(&before.read_at(now), &after.read_at(later), &files);
         let told = match &verdict.outcome {
             Outcome::Accepted => does == Takes || does == Drains,
             Outcome::Refused(of) => does == Refuses && of.len() == 1 && of[0].files == [bad],
             Outcome::NotRead => does == IsSlow && verdict.unread.len() == changed.len(),
-            Outcome::Restarted => does == Dies,
+            Outcome::Restarted => does == Dies || does == IsReplaced,
             Outcome::Hidden => does == Hides,
         };
         assert!(told, "seed {seed}: {does:?} {changed:?}: {verdict:?}");
