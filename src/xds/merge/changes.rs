@@ -75,14 +75,15 @@ pub fn describe(before: &WeightTable, after: &WeightTable, inputs: &[WeightSourc
     all.join("; ")
 }
 
-/// Returns whether this is what a route was before, as far as a route can be told from others.
+/// Returns whether this is what a route was before, as far as a route can be told from others. It may
+/// follow another object now.
 fn is_same(
     (known_file, known): &(FileName, RouteWeights),
     file: &FileName,
     change: &RouteWeights,
 ) -> bool {
     let mut clusters = known.clusters.iter().zip(&change.clusters);
-    (known_file, &known.source, &known.virtual_host) == (file, &change.source, &change.virtual_host)
+    (known_file, &known.virtual_host) == (file, &change.virtual_host)
         && known.clusters.len() == change.clusters.len()
         && clusters.all(|(known, cluster)| known.cluster == cluster.cluster)
 }

@@ -177,6 +177,11 @@ fn a_hand_over_while_idle_moves_no_weight_and_the_way_back_is_a_deletion() {
     assert!(arrived - deleted >= TEN, "{:?}", arrived - deleted);
     assert_eq!(setup.set(), set + 2);
     process.wait_for_line("HTTPRoute still deleted");
+    // The log has the weights that requests had before.
+    process.wait_for_line(
+        "weights=\"TrafficSplit default/podinfo in rds.yaml, podinfo: podinfo-primary 95->80 \
+         podinfo-canary 5->20\"",
+    );
 }
 
 #[test]
