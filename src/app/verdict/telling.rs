@@ -99,6 +99,11 @@ impl Verdicts {
                 let fields = [("envoy", envoy.into()), ("error", why.as_str().into())];
                 event(Level::Warn, message, &fields);
             }
+            Event::KnownAgain { envoy } => {
+                let message = "it is known again whether Envoy takes its files";
+                let envoy = self.envoys.get(envoy).map_or("", |port| port.text.as_str());
+                event(Level::Info, message, &[("envoy", envoy.into())]);
+            }
             Event::NotRead(files) => {
                 let message = "Envoy does not ask for this file";
                 for file in files {

@@ -8,6 +8,8 @@ use crate::envoy::error::AdminError;
 use crate::envoy::stats::Stats;
 use crate::envoy::verdict::{self, Holdings, Outcome};
 
+/// The time for which an Envoy may be away until that is told: it may just be starting.
+const UNTOLD_FOR: Duration = Duration::from_secs(60);
 const HIDDEN: &str =
     "it shows no counters of its subscriptions; see stats_matcher in its bootstrap";
 
@@ -28,11 +30,16 @@ impl Acceptance {
             // It is asked again around the next change.
             (envoy.presence, envoy.ask_at) = (Presence::Up, None);
             if is_new {
+                envoy.is_told = true;
                 self.events.push(Event::Unknown { envoy: place, why });
             }
             return;
         }
         (envoy.presence, envoy.ask_at) = (Presence::Away, Some(now + AWAY));
+        if !envoy.is_told && envoy.unclear_for(now) >= UNTOLD_FOR {
+            envoy.is_told = true;
+            self.events.push(Event::Unknown { envoy: place, why });
+        }
         if is_away {
             envoy.lose();
             if was_there {
@@ -83,7 +90,9 @@ impl Acceptance {
         let envoy = &mut self.envoys[place];
         envoy.presence = Presence::Up;
         if stats.has_subscriptions() {
-            envoy.unclear = None;
+            let was_told = envoy.clear_up();
+            self.events
+                .extend(was_told.then_some(Event::KnownAgain { envoy: place }));
         }
         envoy.calm = Some((now, stats.draining() == 0));
         envoy.baseline = Some(stats);
@@ -142,6 +151,7 @@ impl Acceptance {
             // A restart was noticed before.
             Outcome::Hidden | Outcome::Restarted => {
                 if envoy.is_unclear(HIDDEN, now) {
+                    envoy.is_told = true;
                     let why = HIDDEN.into();
                     self.events.push(Event::Unknown { envoy: place, why });
                 }
@@ -150,7 +160,9 @@ impl Acceptance {
         };
         let envoy = &mut self.envoys[place];
         if told != Told::Unknown {
-            envoy.unclear = None;
+            let was_told = envoy.clear_up();
+            self.events
+                .extend(was_told.then_some(Event::KnownAgain { envoy: place }));
         }
         envoy.told = Some(told);
         if !is_refused {

@@ -60,6 +60,8 @@ pub struct Envoy {
     pub taken: bool,
     /// The reason why nothing is known.
     pub unclear: Option<(String, Instant)>,
+    /// That was told.
+    pub is_told: bool,
     /// The time at which its gauges of draining were read last, and whether they were 0.
     pub calm: Option<(Instant, bool)>,
 }
@@ -78,6 +80,7 @@ impl Envoy {
             needs_poke: false,
             taken: false,
             unclear: None,
+            is_told: false,
             calm: None,
         }
     }
@@ -126,5 +129,17 @@ impl Envoy {
             self.unclear = Some((why.into(), since));
         }
         is_new
+    }
+
+    /// Returns for how long nothing has been known.
+    pub fn unclear_for(&self, now: Instant) -> Duration {
+        let since = self.unclear.as_ref().map_or(now, |(_, since)| *since);
+        now.saturating_duration_since(since)
+    }
+
+    /// Notes that something is known. Returns whether it was told that nothing is.
+    pub fn clear_up(&mut self) -> bool {
+        self.unclear = None;
+        std::mem::take(&mut self.is_told)
     }
 }

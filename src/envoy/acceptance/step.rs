@@ -180,6 +180,8 @@ pub enum Event {
     },
     /// It cannot be known whether this Envoy takes its files.
     Unknown { envoy: usize, why: String },
+    /// That is over.
+    KnownAgain { envoy: usize },
     /// No subscription of Envoy reads these files.
     NotRead(Vec<FileName>),
     /// Some clusters of this set are not warm yet.

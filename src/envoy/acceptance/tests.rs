@@ -462,6 +462,19 @@ fn a_first_set_that_is_refused_stays_and_is_announced_again() {
 }
 
 #[test]
+fn an_envoy_that_is_away_for_a_minute_is_told_of_once_and_its_return_as_well() {
+    let mut scene = Scene::start(true, "", (Some(1), None));
+    for second in 0..120 {
+        scene.answer(Err(away()));
+        let told = scene.it.take_events().len();
+        assert_eq!(told, usize::from(second == 60), "after {second} s");
+        scene.later(AWAY);
+    }
+    scene.answer(Ok(stats(1, &[])));
+    assert_eq!(scene.it.take_events(), [Event::KnownAgain { envoy: 0 }]);
+}
+
+#[test]
 fn nothing_is_taken_back_of_what_is_not_known() {
     for (error, away) in [
         (AdminError::Status(403), false),
