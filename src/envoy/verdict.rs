@@ -81,8 +81,7 @@ impl Subscription {
 
 /// Writes a resource's name as Envoy writes it in a counter's.
 fn in_stats(name: &str) -> String {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let name = name.strip_prefix('.').unwrap_or(name);
+    let name = name.trim_end_matches('.');
     name.replace("://", "_")
         .replace(":/", "_")
         .replace(':', "_")

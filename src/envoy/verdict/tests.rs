@@ -203,7 +203,8 @@ fn names_are_those_of_counters() {
         (Routes(name("r")), "http.in.rds.r"),
         (Routes(name("a.b:80")), "http.in.gress.rds.a.b_80"),
         (Secret(name("spiffe://a:/b")), "sds.spiffe_a_b"),
-        (Endpoints(name(".a:1.")), "cluster.a_1"),
+        (Endpoints(name(".a:1.")), "cluster..a_1"),
+        (Endpoints(name("b...")), "cluster.b"),
         (Clusters, "cluster_manager.cds"),
     ] {
         let text = subscription.to_string();
