@@ -114,8 +114,8 @@ impl App {
             };
             let output = Output::directory(output_dir, sync_interval, delivery, rng.fork(), now);
             match &verdict {
-                Some(verdict) if verdict.restores => output.with_verdicts(),
-                _ => output,
+                Some(_) => output.with_verdicts(),
+                None => output,
             }
         };
         let verdicts_rng = rng.fork();

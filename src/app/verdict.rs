@@ -143,7 +143,7 @@ impl Verdicts {
 
     /// Writes down what must outlive the program.
     fn remember(&self, output: &mut Output) {
-        if let Some(acceptance) = self.acceptance.as_ref().filter(|_| self.restores) {
+        if let Some(acceptance) = &self.acceptance {
             self.write_down(acceptance.memory(), acceptance, output);
         }
     }

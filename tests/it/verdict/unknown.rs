@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use testkit::crossover::Crossover;
 use testkit::file_watch::LengthWatch;
+use testkit::until;
 use testkit::world::{Shape, Sort, World, version};
 
 fn rds() -> Shape {
@@ -137,12 +138,22 @@ fn counters_that_are_hidden_refuse_nothing() {
 
 #[test]
 fn a_verdict_alone_takes_nothing_back() {
-    let scene = Scene::with(rds(), "", &["-on-refusal", "warn"]);
+    let warn = ["-on-refusal", "warn"];
+    let mut scene = Scene::with(rds(), "", &warn);
     let bad = super::kinds::bad(&scene.world, 1, 0).swap_remove(5);
     scene.refuse(&bad.files);
     let line = scene.crossover.wait_for_line("refused by Envoy; it stays");
     assert!(line.contains(bad.counter), "{line}");
     scene.wait_for_disk(&bad.files);
+    // What Envoy had taken before is not forgotten by a restart.
+    scene.crossover.kill();
+    scene.world.server.wait_for_watches(0);
+    scene.crossover = crossover(&scene.world, &[scene.admin], &warn);
+    scene.crossover.wait_for_line("refused by Envoy; it stays");
+    scene.world.server.wait_for_watches(2);
+    until("the probe to say yes", || {
+        (probe(scene.world.dir()).0 == Some(0)).then_some(())
+    });
     scene.replace(2);
     scene.assert_flawless();
 }
