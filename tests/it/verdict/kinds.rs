@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 use testkit::envoy_config::Watching;
 use testkit::throttle::Throttle;
-use testkit::world::{REPLACED, Shape, Sort, World, text};
+use testkit::world::{REPLACED, Routing, Shape, Sort, World, text};
 
 /// A change that Envoy refuses, and the counter that says so.
 pub struct Bad {
@@ -47,7 +47,15 @@ pub fn bad(world: &World, number: u32, port: u16) -> Vec<Bad> {
         files,
     };
     let (cds, lds) = ("cluster_manager.cds.update", "listener_manager.lds.update");
-    let rds = "http.main.rds.main.update";
+    // Routes within a listener are refused with that.
+    let (rds, routes, kind) = match world.shape.routing {
+        Routing::Rds => (
+            "http.main.rds.main.update",
+            "rds.yaml",
+            "v3.RouteConfiguration",
+        ),
+        Routing::Inline => (lds, "lds.yaml", "v3.HttpConnectionManager"),
+    };
     let named = |of: &'static str, last: &str| -> &'static str {
         Box::leak(format!("{of}_{last}").into_boxed_str())
     };
@@ -85,22 +93,17 @@ pub fn bad(world: &World, number: u32, port: u16) -> Vec<Bad> {
         case(
             "rds, two wildcards",
             named(rds, "rejected"),
-            with(good.clone(), "rds.yaml", "[\"*\"]", "[\"*\", \"*\"]"),
+            with(good.clone(), routes, "[\"*\"]", "[\"*\", \"*\"]"),
         ),
         case(
             "rds unreadable",
             named(rds, "failure"),
-            with(good.clone(), "rds.yaml", "[\"*\"]", "{a: b}"),
+            with(good.clone(), routes, "[\"*\"]", "{a: b}"),
         ),
         case(
             "rds of an unknown type",
             named(rds, "failure"),
-            with(
-                good.clone(),
-                "rds.yaml",
-                "v3.RouteConfiguration",
-                "v3.RouteConfigurationn",
-            ),
+            with(good.clone(), routes, kind, &format!("{kind}n")),
         ),
         case(
             "lds, no such cluster",
@@ -164,7 +167,9 @@ fn taken_back(shape: Shape) {
     let (mut number, mut times) = (0, Vec::new());
     let all = |world: &World, number| {
         let mut all = bad(world, number, port);
-        all.extend(renamed(world, number));
+        if world.shape.routing == Routing::Rds {
+            all.extend(renamed(world, number));
+        }
         all
     };
     let kinds = all(&scene.world, 0).len();
@@ -216,6 +221,11 @@ fn every_kind_is_taken_back_where_envoy_watches_the_root() {
 #[test]
 fn every_kind_is_taken_back_where_clusters_have_files_of_endpoints() {
     taken_back(Shape::rds(Sort::Eds, PATH));
+}
+
+#[test]
+fn every_kind_is_taken_back_where_listeners_have_the_routes() {
+    taken_back(Shape::inline(PATH));
 }
 
 #[test]
