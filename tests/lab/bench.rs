@@ -7,6 +7,7 @@ use crate::table::Goal::{AtMost, TimesOf};
 use crate::table::Unit::{Bytes, Kib, Ms, Number};
 use crate::table::{BASELINE, HELLO, LOOP, OURS, Row, Table};
 use crate::timing::{self, Lane, Runner, changes, in_turn, ms};
+use crate::verdict;
 use pico_args::Arguments;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ struct Effort {
     /// How large a ConfigMap is merged into.
     large: usize,
     order: order::Effort,
+    verdict: verdict::Effort,
 }
 
 /// Some five minutes, and seven with a baseline.
@@ -50,6 +52,11 @@ const FULL: Effort = Effort {
         times: 30,
         row: 200,
     },
+    verdict: verdict::Effort {
+        rounds: 100,
+        pace: Duration::from_millis(300),
+        idle: Duration::from_secs(30),
+    },
 };
 /// That it can be measured, no more.
 const QUICK: Effort = Effort {
@@ -64,6 +71,11 @@ const QUICK: Effort = Effort {
         times: 1,
         row: 4,
     },
+    verdict: verdict::Effort {
+        rounds: 2,
+        pace: Duration::ZERO,
+        idle: Duration::from_millis(100),
+    },
 };
 
 /// Prints the table.
@@ -75,6 +87,7 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         false => FULL,
     };
     let only_order = arguments.contains("--order");
+    let only_verdict = arguments.contains("--verdict");
     let rest = arguments.finish();
     if !rest.is_empty() {
         return Err(format!("unexpected {rest:?}").into());
@@ -82,9 +95,10 @@ pub fn run(mut arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let stop = Stop::install()?;
     Ok(stop.guard(|| {
         let programs = Programs::copy(baseline.as_deref());
-        let table = match only_order {
-            true => measure_order(&programs, &effort),
-            false => measure(&programs, &effort),
+        let table = match (only_order, only_verdict) {
+            (true, _) => measure_order(&programs, &effort),
+            (false, true) => measure_verdict(&programs, &effort),
+            (false, false) => measure(&programs, &effort),
         };
         if let Some(path) = json {
             let text = format!("{:#}\n", table.json());
@@ -132,6 +146,13 @@ fn measure_order(programs: &Programs, effort: &Effort) -> Table {
     table
 }
 
+/// Measures only what Envoy's verdicts take.
+fn measure_verdict(programs: &Programs, effort: &Effort) -> Table {
+    let mut table = Table::new(vec![OURS]);
+    verdict::measure(&programs.candidates[0], &effort.verdict, &mut table);
+    table
+}
+
 fn measure(programs: &Programs, effort: &Effort) -> Table {
     let (all, hello) = (&programs.candidates, &programs.hello);
     let mut columns = vec![OURS, HELLO];
@@ -146,6 +167,7 @@ fn measure(programs: &Programs, effort: &Effort) -> Table {
         objects(all, *count, effort, &mut table);
     }
     idle.finish(effort, &mut table);
+    verdict::measure(&all[0], &effort.verdict, &mut table);
     order::measure(all, &effort.order, &mut table);
     table
 }

@@ -13,6 +13,7 @@ mod stage;
 mod stop;
 mod table;
 mod timing;
+mod verdict;
 mod writer;
 
 use pico_args::Arguments;
