@@ -56,7 +56,7 @@ impl App {
         let target = &candidate.set;
         // Without an Envoy that runs there is not an order to keep.
         let is_alone =
-            self.child.is_waiting() || self.verdicts.as_ref().is_some_and(|it| it.is_down());
+            self.child.is_waiting() || self.verdicts.as_ref().is_some_and(|it| it.is_alone());
         if self.once.is_some() || is_alone {
             return self.write_target(candidate, now);
         }

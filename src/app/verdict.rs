@@ -110,9 +110,9 @@ impl Verdicts {
         is_free
     }
 
-    /// Returns whether no Envoy is there that could be given one set after the other.
-    pub fn is_down(&self) -> bool {
-        self.acceptance.as_ref().is_some_and(Acceptance::is_down)
+    /// Returns whether no Envoy runs that could be given one set after the other.
+    pub fn is_alone(&self) -> bool {
+        self.acceptance.as_ref().is_some_and(Acceptance::is_alone)
     }
 
     /// Returns when something is due without an answer.

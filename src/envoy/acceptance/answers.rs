@@ -40,6 +40,7 @@ impl Acceptance {
             envoy.is_told = true;
             self.events.push(Event::Unknown { envoy: place, why });
         }
+        envoy.is_gone = is_away && !envoy.is_told;
         if is_away {
             envoy.lose();
             if was_there {

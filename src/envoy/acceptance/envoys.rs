@@ -54,6 +54,9 @@ pub struct Envoy {
     pub has_looked: bool,
     /// It has read this step and refused nothing so far, but these are not warm yet.
     pub cold: Option<Cold>,
+    /// Nothing listens where it is asked: it has ended, or is about to start. If that lasts, it may
+    /// as well run and be asked in the wrong place.
+    pub is_gone: bool,
     /// The set on disk is to be announced, as it is not known whether it has taken that.
     pub needs_poke: bool,
     /// It has taken a whole set since it started.
@@ -77,6 +80,7 @@ impl Envoy {
             counted: None,
             has_looked: false,
             cold: None,
+            is_gone: false,
             needs_poke: false,
             taken: false,
             unclear: None,

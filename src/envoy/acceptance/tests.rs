@@ -468,6 +468,8 @@ fn an_envoy_that_is_away_for_a_minute_is_told_of_once_and_its_return_as_well() {
         scene.answer(Err(away()));
         let told = scene.it.take_events().len();
         assert_eq!(told, usize::from(second == 60), "after {second} s");
+        // It may run and be asked in the wrong place.
+        assert_eq!(scene.it.is_alone(), second < 60, "after {second} s");
         scene.later(AWAY);
     }
     scene.answer(Ok(stats(1, &[])));
@@ -500,6 +502,8 @@ fn nothing_is_taken_back_of_what_is_not_known() {
             away.then(|| scene.now + AWAY),
             "{error}"
         );
+        // What listens may be an Envoy that reads files.
+        assert_eq!(scene.it.is_alone(), error == self::away(), "{error}");
         // It is told once; and once something is known again, it is announced and judged.
         scene.later(AWAY);
         if !away {

@@ -71,9 +71,20 @@ impl Acceptance {
         }
     }
 
-    /// Returns whether no Envoy is there, so that a target is published as one set.
-    pub fn is_down(&self) -> bool {
+    /// Returns whether no Envoy can be given anything yet.
+    pub(super) fn is_down(&self) -> bool {
         !self.envoys.is_empty() && self.envoys.iter().all(Envoy::is_away)
+    }
+
+    /// Returns whether no Envoy runs, so that a target is published as one set. One that cannot be
+    /// asked may still read the files.
+    pub fn is_alone(&self) -> bool {
+        let is_gone = |envoy: &Envoy| match envoy.presence {
+            Presence::Away => envoy.is_gone,
+            Presence::Starting(_) => true,
+            Presence::Unknown | Presence::Up => false,
+        };
+        !self.envoys.is_empty() && self.envoys.iter().all(is_gone)
     }
 
     /// Returns whether an Envoy has taken a whole set since it started.
