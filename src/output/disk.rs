@@ -166,6 +166,12 @@ impl Fs {
         self.open_with("open", path, flags)
     }
 
+    /// Opens what stands at `path` to write over it. It does not follow a link, and never waits.
+    pub fn open_over(&self, path: &Path) -> Result<File, Error> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        self.open_with("open", path, flags)
+    }
+
     /// Opens a regular file for reading, through links. Returns `None` if they do not lead to one.
     pub fn follow(&self, path: &Path) -> Result<Option<File>, Error> {
         // To open a socket is an error.

@@ -5,6 +5,7 @@
 //! A verdict is worth less than a publish: what cannot be written or read here never stops one.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::OutputDirectory;
@@ -15,6 +16,9 @@ use crate::output::disk::{failed, hash_of};
 
 /// The longest memory that is read. It has two lines of some 600 bytes at most for each ConfigMap.
 const LONGEST_MEMORY: u64 = 1 << 20;
+
+/// The longest text that the kernel takes at once, whatever happens to us meanwhile.
+const PAGE: usize = 4096;
 
 /// The answer to whether anything is kept beside the sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,13 +155,13 @@ impl OutputDirectory {
         let Some(verdicts) = self.verdicts.as_ref().filter(|it| !it.is_written) else {
             return Ok(());
         };
-        let (memory, onto) = (&verdicts.memory, &self.at.refused);
-        if memory.is_empty() {
+        let onto = &self.at.refused;
+        let text = encode(&verdicts.memory);
+        if verdicts.memory.is_empty() {
             self.disk.unlink(onto)?;
-        } else {
+        } else if !self.has_overwritten(onto, &text) {
             self.next_link += 1;
             let path = self.at.links.join(self.next_link.to_string());
-            let text = encode(memory);
             let written = self.write_file(&path, text.as_bytes());
             let put = written.and_then(|_| self.disk.rename(&path, onto));
             if put.is_err() {
@@ -169,6 +173,26 @@ impl OutputDirectory {
             verdicts.is_written = true;
         }
         Ok(())
+    }
+
+    /// Writes over a text that is there, if both are short: a kill leaves the one or the other, and it
+    /// takes a tenth of what a new file does, at each change. Line ends fill up a longer one.
+    fn has_overwritten(&self, path: &Path, text: &str) -> bool {
+        let Ok(file) = self.disk.open_over(path) else {
+            return false;
+        };
+        let Ok(found) = self.disk.stat(&file, path) else {
+            return false;
+        };
+        let Ok(len) = usize::try_from(found.len()) else {
+            return false;
+        };
+        if !found.is_file() || found.nlink() > 1 || len.max(text.len()) > PAGE {
+            return false;
+        }
+        let fill = "\n".repeat(len.saturating_sub(text.len()));
+        let text = [text, &fill].concat();
+        self.disk.write_over(&file, path, text.as_bytes()).is_ok()
     }
 
     /// Reads `.refused`. Returns `None` if there is none.
@@ -203,15 +227,16 @@ impl OutputDirectory {
 }
 
 /// Returns the text of `.refused`: a hash of what follows, as a file that was torn may be of any
-/// length.
+/// length. More line ends may follow.
 fn encode(memory: &str) -> String {
-    format!("{:016x}\n{memory}", hash_of(memory.as_bytes()))
+    format!("{:016x}\n{memory}", hash_of(memory.trim_end().as_bytes()))
 }
 
 fn decode(text: &[u8]) -> Option<&str> {
     let (hash, memory) = str::from_utf8(text).ok()?.split_once('\n')?;
     let hash = u64::from_str_radix(hash, 16).ok()?;
-    (hash == hash_of(memory.as_bytes())).then_some(memory)
+    let filled = memory.trim_end();
+    (hash == hash_of(filled.as_bytes())).then(|| memory.get(..=filled.len()).unwrap_or(memory))
 }
 
 fn foreign(path: &Path) -> Error {

@@ -356,17 +356,27 @@ fn a_full_disk_costs_old_sets_before_the_memory() {
     for n in 1..=5 {
         publish(&mut publisher, &format!("rds.yaml={n}"));
     }
-    publisher.disk.fault.arm(How::Once(1, ENOSPC));
+    publisher.disk.fault.arm(How::Once(2, ENOSPC));
     publisher.note_verdicts([Some(3), None], REFUSED).unwrap();
     assert!(publisher.disk.fault.hit());
     clean(dir, 2);
     assert_eq!(recalled(&mut publisher).memory, REFUSED);
+    // A short text that is there is written over, so that it takes no room.
+    let note = |publisher: &mut OutputDirectory, text: &str| {
+        publisher.note_verdicts([Some(3), None], text)?;
+        assert_eq!(recalled(publisher).memory, text);
+        Ok::<(), Error>(())
+    };
     publisher.disk.fault.arm(How::Each("create", ENOSPC));
-    let error = publisher.note_verdicts([Some(5), None], TRYING);
-    assert!(is_full(&error.unwrap_err()));
+    for text in [TRYING, REFUSED, &REFUSED.repeat(3), TRYING] {
+        note(&mut publisher, text).unwrap();
+    }
+    let long = TRYING.repeat(200);
+    assert!(is_full(&note(&mut publisher, &long).unwrap_err()));
     rearm(&publisher);
-    publisher.note_verdicts([Some(5), None], TRYING).unwrap();
-    assert_eq!(recalled(&mut publisher).memory, TRYING);
+    for text in [&long, TRYING] {
+        note(&mut publisher, text).unwrap();
+    }
 }
 
 // ---- What comes back ----
