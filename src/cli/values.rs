@@ -87,7 +87,7 @@ pub fn url(what: &str, url: String, schemes: &[&str]) -> Result<String, Error> {
         return refused("not a valid URL");
     };
     let form = match schemes {
-        [_] => "must be http://HOST[:PORT]",
+        [_] => "must be http://HOST[:PORT] or unix:PATH",
         _ => "must be http://HOST[:PORT] or https://HOST[:PORT]",
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {

@@ -589,7 +589,7 @@ fn what_leaves_no_room_for_a_command_is_wrong_usage() {
                 "--",
                 "true",
             ],
-            "for flag -envoy-admin: must be http://HOST[:PORT]",
+            "for flag -envoy-admin: must be http://HOST[:PORT] or unix:PATH",
         ),
         (
             &["-configmap=a", "-envoy-admin=unix:@admin"],
