@@ -53,29 +53,32 @@ impl Pair {
             _envoy: envoy,
         }
     }
+}
 
-    /// Makes changes. Returns the processor time of each, with what it leaves to be done later.
-    fn change(&self, effort: &Effort) -> Duration {
-        let before = self.crossover.measure();
-        for number in 1..=effort.rounds {
-            self.weights.wait_for(self.world.weigh(number));
+/// Makes changes in turn. Returns the processor time of each, with what it leaves to be done later.
+fn change(pairs: &[Pair; 2], effort: &Effort) -> [Duration; 2] {
+    let before = [0, 1].map(|which| pairs[which].crossover.measure());
+    for number in 1..=effort.rounds {
+        for pair in pairs {
+            pair.weights.wait_for(pair.world.weigh(number));
             thread::sleep(effort.pace);
         }
-        thread::sleep(Duration::from_millis(500));
-        let spent = since(before, &self.crossover);
-        Duration::from_nanos(spent.cpu_ns) / effort.rounds
     }
+    thread::sleep(Duration::from_millis(500));
+    let spent = [0, 1].map(|which| since(before[which], &pairs[which].crossover));
+    spent.map(|spent| Duration::from_nanos(spent.cpu_ns) / effort.rounds)
 }
 
 /// Measures it all, of the release binary.
 pub fn measure(who: &Candidate, effort: &Effort, table: &mut Table) {
-    let [off, on] = ["off", "restore"].map(|mode| Pair::start(who, mode));
-    let [without, with] = [&off, &on].map(|pair| pair.change(effort));
+    let pairs = ["off", "restore"].map(|mode| Pair::start(who, mode));
+    let [without, with] = change(&pairs, effort);
     let us = |time: Duration| vec![(OURS, time.as_secs_f64() * 1e6)];
     let verdict = us(with.saturating_sub(without));
     let row = Row::new("CPU of a verdict, us", Number, verdict);
     table.push(row.goal(AtMost(300.0)));
     table.push(Row::new("  of a change with one, us", Number, us(with)));
+    let [_, on] = &pairs;
     let (before, began): (Measured, _) = (on.crossover.measure(), Instant::now());
     thread::sleep(effort.idle);
     let share = 30.0 / began.elapsed().as_secs_f64();
