@@ -59,7 +59,7 @@ pub struct VanishedFile {
     /// The names of the clusters in it.
     pub clusters: Vec<String>,
     pub size: u64,
-    /// Whether what referred to it went with it, so that no bootstrap has to.
+    /// The file that referred to it went with it, so that no bootstrap has to refer to it.
     pub went_along: bool,
 }
 

@@ -16,7 +16,7 @@ pub struct World {
     pub removed: Vec<FileName>,
     /// The number of sets with which a listener was said to change.
     pub moves: usize,
-    /// What was told of.
+    /// The events that were reported.
     pub events: Vec<String>,
 }
 
